@@ -1,0 +1,92 @@
+/**
+ * Every name that Kiln gives to something outside its own memory: workflow ids, task queues, VM ids, store keys,
+ * search attributes. Names are minted before the effect, so this file is pure and runs inside workflows too.
+ */
+
+export const CONTROL_QUEUE = 'kiln-control';
+
+/** Search attributes, all of type Keyword. SQLite visibility has room for ten; Kiln uses eight and no more. */
+export const SEARCH_ATTRIBUTES = [
+  'KilnStage',
+  'KilnTier',
+  'KilnHost',
+  'KilnProject',
+  'KilnDeployment',
+  'KilnThread',
+  'KilnOutcome',
+  'KilnAttention',
+] as const;
+export type SearchAttribute = (typeof SEARCH_ATTRIBUTES)[number];
+
+export const WORKLOAD_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
+export const HOST_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
+export const IMAGE_NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,39}$/;
+export const IMAGE_TAG_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+export const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
+
+/** Exec id of the service process in its guest: one per VM, so a restarted host finds it again. */
+export const SERVICE_EXEC_ID = 'service';
+
+/** @returns the workflow id of a workload. */
+export function workloadWorkflowId(workloadId: string): string {
+  return `workload/${workloadId}`;
+}
+
+/** @returns the workload id in a workflow id, or undefined where the workflow is no workload. */
+export function workloadIdOf(workflowId: string): string | undefined {
+  return workflowId.startsWith('workload/') ? workflowId.slice('workload/'.length) : undefined;
+}
+
+/** @returns the task queue that only the given host polls. */
+export function hostQueue(hostId: string): string {
+  return `kiln-host-${hostId}`;
+}
+
+/**
+ * Id of one VM: 14 characters that stand for its owner, the epoch (placement) and the boot within it.
+ * At most 24 characters, because it is part of unix socket paths (107 bytes in all).
+ */
+export function vmId(ownerWorkflowId: string, epoch: number, boot: number): string {
+  return `${shortHash(ownerWorkflowId)}-${epoch}-${boot}`;
+}
+
+/** Id of the capacity that one placement of a workload holds, whatever number of boots it takes. */
+export function reservationId(ownerWorkflowId: string, epoch: number): string {
+  return `${shortHash(ownerWorkflowId)}-${epoch}`;
+}
+
+/** 64 bits of FNV-1a (two seeds, 32 bits each) as 14 characters of base 36: not secret, only short and stable. */
+export function shortHash(text: string): string {
+  return [0x811c9dc5, 0x01000193].map((seed) => fnv1a(seed, text).toString(36).padStart(7, '0')).join('');
+}
+
+function fnv1a(seed: number, text: string): number {
+  let hash = seed;
+  for (let i = 0; i < text.length; i++) {
+    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+    hash ^= hash >>> 15;
+  }
+  return hash >>> 0;
+}
+
+/** Keys of the object store. */
+export const storeKeys = {
+  workloadSpec: (id: string) => `workloads/${id}/spec.json`,
+  workloadSpecs: 'workloads/',
+  deployment: (id: string) => `deployments/${id}.json`,
+  deployments: 'deployments/',
+  host: (hostId: string) => `hosts/${hostId}.json`,
+  hosts: 'hosts/',
+  imageTag: (name: string, tag: string) => `images/${name}/tags/${tag}.json`,
+  imageTags: (name: string) => `images/${name}/tags/`,
+  images: 'images/',
+  imageManifest: (digest: string) => `image-blobs/${digest.replace(':', '-')}/manifest.json`,
+  imageFile: (digest: string, file: string) => `image-blobs/${digest.replace(':', '-')}/${file}`,
+  build: (cacheKey: string) => `builds/${cacheKey}.json`,
+  blob: (sha256: string) => `blobs/${sha256}`,
+  logChunk: (workloadId: string, epoch: number, writer: string, first: number) =>
+    `logs/${workloadId}/${epoch}-${writer}/${String(first).padStart(10, '0')}.jsonl`,
+  logs: (workloadId: string) => `logs/${workloadId}/`,
+  archive: (workflowId: string) => `archive/${workflowId}/`,
+  workloadResult: (workloadId: string) => `archive/workload/${workloadId}/result.json`,
+} as const;

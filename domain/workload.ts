@@ -1,0 +1,134 @@
+import type { FailureCode } from './failures.ts';
+import type { Stage } from './stages.ts';
+
+/** What a VM may use. */
+export interface Resources {
+  readonly vcpus: number;
+  readonly memMib: number;
+}
+
+export const DEFAULT_SERVICE_RESOURCES: Resources = { vcpus: 1, memMib: 512 };
+export const DEFAULT_BUILDER_RESOURCES: Resources = { vcpus: 2, memMib: 1024 };
+export const DEFAULT_GUEST_PORT = 8080;
+/** Guest ports that the egress listeners hold. */
+export const RESERVED_GUEST_PORTS: readonly number[] = [53, 80, 443];
+export const DEFAULT_IMAGE = 'node';
+
+/** How readiness and liveness of a service are judged. Without `path` a TCP connect that is not closed at once counts. */
+export interface HealthCheck {
+  readonly path?: string;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  /** Failures in a row that end the workload. */
+  readonly failures: number;
+  /** How long a service may take until its first healthy answer. */
+  readonly startPeriodMs: number;
+}
+
+export const DEFAULT_HEALTH: HealthCheck = { intervalMs: 10_000, timeoutMs: 2_000, failures: 3, startPeriodMs: 60_000 };
+
+/** What a caller asks for. Stored as the spec document; environment variables live only there, never in history. */
+export interface WorkloadRequest {
+  readonly deploymentId?: string;
+  readonly projectId?: string;
+  /** Folder of the service, relative to the project root. */
+  readonly servicePath: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Guest port the service listens on. */
+  readonly port?: number;
+  /** Host port wanted; a free one where absent. */
+  readonly hostPort?: number;
+  /** `name`, `name:tag` or `name@sha256:…`. */
+  readonly image?: string;
+  readonly resources?: Partial<Resources>;
+  /** Overrides the manifest's health settings. */
+  readonly health?: Partial<HealthCheck>;
+}
+
+/** `kiln.json` (or what is derived from package.json) after parsing, defaults filled in. */
+export interface ServiceManifest {
+  readonly language: 'node';
+  readonly hooks: {
+    /** Shell commands; absent = nothing to do. */
+    readonly preBuild?: string;
+    readonly build?: string;
+    readonly start: string;
+  };
+  /** Paths, relative to the service, that the running service needs; empty = the whole folder. */
+  readonly outputs: readonly string[];
+  /** Names of environment variables without which the service cannot build or run. */
+  readonly envRequired: readonly string[];
+  readonly health: HealthCheck;
+  /** Whether the folder declares dependencies that have to be installed. */
+  readonly installs: boolean;
+  /** Path of the lock file; absent = no build cache. */
+  readonly lockFile?: string;
+}
+
+/** One move between stages. */
+export interface StageMove {
+  readonly seq: number;
+  /** ISO 8601. */
+  readonly at: string;
+  readonly from: Stage;
+  readonly to: Stage;
+  readonly cause: string;
+}
+
+/** How a service's process ended. */
+export interface ServiceExit {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly reason: 'stopped' | 'exited' | 'killed' | 'vm-lost' | 'unknown';
+}
+
+export interface WorkloadFailure {
+  readonly code: FailureCode;
+  readonly message: string;
+  readonly stage: Stage;
+  readonly stack?: string;
+}
+
+/** A resource that could not be freed in time; the host's sweep owns it now. */
+export interface Unreleased {
+  readonly name: string;
+  readonly hostId: string;
+  readonly message: string;
+}
+
+/** Where a workload's VM is and how it is reached. */
+export interface PlacedVm {
+  readonly hostId: string;
+  readonly epoch: number;
+  readonly boot: number;
+  readonly vmId: string;
+  readonly pid?: number;
+  /** Host port of the service. */
+  readonly port?: number;
+  readonly url?: string;
+}
+
+/** The whole of a workload, as its workflow knows it: query answer, failure details, archive. */
+export interface WorkloadState {
+  readonly workloadId: string;
+  readonly deploymentId?: string;
+  readonly projectId?: string;
+  readonly servicePath: string;
+  readonly stage: Stage;
+  readonly leaving?: { readonly cause: string; readonly since: string };
+  /** Why a pending workload waits. */
+  readonly waiting?: { readonly reason: string; readonly since: string };
+  /** Name and digest of the image, once resolved. */
+  readonly image?: { readonly name: string; readonly digest: string };
+  readonly vm?: PlacedVm;
+  readonly exit?: ServiceExit;
+  readonly failure?: WorkloadFailure;
+  /** What went wrong after the outcome was fixed. */
+  readonly notes: readonly string[];
+  readonly unreleased: readonly Unreleased[];
+  readonly moves: readonly StageMove[];
+  /** Time from the request to the guest agent's first answer, measured by the host; absent until then. */
+  readonly vmReadyMs?: number;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}

@@ -1,0 +1,24 @@
+import { defineConfig } from 'vitest/config';
+
+/** One project a kind of test; each says what it runs against (docs/testing.md). */
+const project = (name: string, extra: Record<string, unknown> = {}) => ({
+  test: { name, include: [`test/${name}/**/*.test.ts`], pool: 'forks' as const, testTimeout: 30_000, ...extra },
+});
+
+const REAL_SERVERS = { globalSetup: ['test/support/servers.global.ts'] };
+const REAL_GUESTS = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000, fileParallelism: false };
+
+export default defineConfig({
+  test: {
+    projects: [
+      project('unit'),
+      project('boundary', { testTimeout: 120_000 }),
+      project('store', REAL_SERVERS),
+      project('workflow', { ...REAL_SERVERS, testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false }),
+      project('replay'),
+      project('conformance', { ...REAL_GUESTS }),
+      project('vm', REAL_GUESTS),
+      project('e2e', { ...REAL_GUESTS, testTimeout: 600_000, hookTimeout: 600_000 }),
+    ],
+  },
+});
