@@ -1,0 +1,112 @@
+/** Every timeout, retry count and wait of a workload. All injectable: tests run the real workflow in milliseconds. */
+
+export interface WorkloadPolicies {
+  readonly control: { readonly startToCloseMs: number; readonly scheduleToCloseMs: number };
+  readonly placement: {
+    /** How long a workload may wait for capacity before it fails with NO_CAPACITY. */
+    readonly deadlineMs: number;
+    readonly backoffMs: number;
+    readonly maxBackoffMs: number;
+    /** Life of a reservation that nobody renews; a VM record keeps it alive. */
+    readonly reservationTtlMs: number;
+  };
+  readonly host: {
+    /** How long a host may take to pick up a task before it is suspected. */
+    readonly scheduleToStartMs: number;
+    /** Age of the last registry entry after which a silent host counts as lost. */
+    readonly lostAfterMs: number;
+    /** Pause between two looks at a suspected host. */
+    readonly recheckMs: number;
+    /** Placements tried when hosts are lost before the service runs. */
+    readonly placements: number;
+  };
+  readonly validate: { readonly startToCloseMs: number; readonly tries: number };
+  readonly build: {
+    readonly startToCloseMs: number;
+    readonly heartbeatMs: number;
+    readonly tries: number;
+    /** Boot deadline of the builder VM. */
+    readonly bootMs: number;
+  };
+  readonly deploy: {
+    readonly provisionMs: number;
+    readonly bootMs: number;
+    readonly startMs: number;
+    readonly healthMs: number;
+    readonly heartbeatMs: number;
+    /** Boots tried, each with a VM of its own name. */
+    readonly boots: number;
+  };
+  readonly supervise: {
+    readonly startToCloseMs: number;
+    readonly heartbeatMs: number;
+    readonly backoffMs: number;
+    readonly maxBackoffMs: number;
+    /** How long the supervisor may take to notice by itself that the service was stopped. */
+    readonly settleMs: number;
+    /** Supervisions after which the workflow continues as new. */
+    readonly continueAfter: number;
+  };
+  readonly leave: {
+    /** From SIGTERM to SIGKILL of the service, and from the agent's power-off to force. */
+    readonly graceMs: number;
+    readonly startToCloseMs: number;
+    readonly heartbeatMs: number;
+    /** After this a resource counts as unreleased and the host's sweep owns it. */
+    readonly scheduleToCloseMs: number;
+  };
+}
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const DAY = 24 * 60 * MINUTE;
+
+export const DEFAULT_POLICIES: WorkloadPolicies = {
+  control: { startToCloseMs: 10 * SECOND, scheduleToCloseMs: 2 * MINUTE },
+  placement: { deadlineMs: 10 * MINUTE, backoffMs: 200, maxBackoffMs: 5 * SECOND, reservationTtlMs: 2 * MINUTE },
+  host: { scheduleToStartMs: 10 * SECOND, lostAfterMs: MINUTE, recheckMs: 2 * SECOND, placements: 5 },
+  validate: { startToCloseMs: 30 * SECOND, tries: 3 },
+  build: { startToCloseMs: 30 * MINUTE, heartbeatMs: 15 * SECOND, tries: 2, bootMs: 30 * SECOND },
+  deploy: {
+    provisionMs: 30 * SECOND,
+    bootMs: 20 * SECOND,
+    startMs: 30 * SECOND,
+    healthMs: MINUTE,
+    heartbeatMs: 5 * SECOND,
+    boots: 2,
+  },
+  supervise: {
+    startToCloseMs: 30 * DAY,
+    heartbeatMs: 15 * SECOND,
+    backoffMs: 200,
+    maxBackoffMs: 5 * SECOND,
+    settleMs: 5 * SECOND,
+    continueAfter: 200,
+  },
+  leave: { graceMs: 10 * SECOND, startToCloseMs: 45 * SECOND, heartbeatMs: 10 * SECOND, scheduleToCloseMs: 2 * MINUTE },
+};
+
+/** Any subset of the policies, group by group. */
+export type WorkloadPolicyOverrides = {
+  readonly [Group in keyof WorkloadPolicies]?: Partial<WorkloadPolicies[Group]>;
+};
+
+/** @returns the defaults with the overrides laid over them. */
+export function resolvePolicies(overrides: WorkloadPolicyOverrides = {}): WorkloadPolicies {
+  const d = DEFAULT_POLICIES;
+  return {
+    control: { ...d.control, ...overrides.control },
+    placement: { ...d.placement, ...overrides.placement },
+    host: { ...d.host, ...overrides.host },
+    validate: { ...d.validate, ...overrides.validate },
+    build: { ...d.build, ...overrides.build },
+    deploy: { ...d.deploy, ...overrides.deploy },
+    supervise: { ...d.supervise, ...overrides.supervise },
+    leave: { ...d.leave, ...overrides.leave },
+  };
+}
+
+/** Doubling pause before try `attempt` (from 1), capped. */
+export function backoffMs(attempt: number, firstMs: number, maxMs: number): number {
+  return Math.min(maxMs, firstMs * 2 ** Math.min(attempt - 1, 30));
+}

@@ -1,0 +1,11 @@
+import { defineQuery, defineSignal } from '@temporalio/workflow';
+import type { WorkloadState } from '../domain/workload.ts';
+import type { StopRequest } from '../domain/workload-input.ts';
+
+export const WORKLOAD_WORKFLOW = 'workloadWorkflow';
+
+/** Stops a workload; idempotent, payload optional. */
+export const stopSignal = defineSignal<[StopRequest?]>('stop');
+
+/** The whole state of a workload, as its workflow sees it now. */
+export const workloadQuery = defineQuery<WorkloadState>('workload');
