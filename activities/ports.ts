@@ -88,7 +88,9 @@ export interface AttachOptions {
 
 /** Handles a connection that a guest program opened to `name:port`. */
 export type EgressHandler = (request: { name: string; port: number }) => Promise<EgressVerdict>;
-export type EgressVerdict = { readonly allow: true; readonly socket: Duplex } | { readonly allow: false; readonly reason: string };
+export type EgressVerdict =
+  | { readonly allow: true; readonly socket: Duplex }
+  | { readonly allow: false; readonly reason: string };
 
 /** The one multiplexed connection between a host and a guest's agent. One owner at a time. */
 export interface AgentChannel {
@@ -144,7 +146,10 @@ export interface VmDriver {
    * Starts the process and returns once the agent has said hello and answered `configure`. A VM that runs already is
    * attached to. @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, AGENT_PROTOCOL, HYPERVISOR_UNAVAILABLE
    */
-  start(vmId: string, options: { identity: GuestIdentity; deadlineMs: number; signal?: AbortSignal }): Promise<StartedVm>;
+  start(
+    vmId: string,
+    options: { identity: GuestIdentity; deadlineMs: number; signal?: AbortSignal },
+  ): Promise<StartedVm>;
   /** After a worker restart: pid, start time and sockets checked. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
   attach(vmId: string, options: { deadlineMs: number; signal?: AbortSignal }): Promise<StartedVm>;
   status(vmId: string): Promise<VmStatus>;
@@ -261,6 +266,18 @@ export interface WorkloadLogs {
   saveServiceOffset(workloadId: string, epoch: number, offset: number): Promise<void>;
   /** Ships what is not in the store yet. @throws STORE_UNAVAILABLE (the spool keeps the lines) */
   ship(workloadId: string, epoch: number): Promise<void>;
+}
+
+/** The service processes in this host's VMs: started, their output pumped to the log, their end awaited. */
+export interface GuestServices {
+  /** Starts the service, or finds it; its output goes to the log from now on, also after a restart of the host worker. */
+  start(request: { vmId: string; workloadId: string; epoch: number; exec: ExecRequest }): Promise<{ pid: number }>;
+  /** Stage that the log lines of the service carry from now on. */
+  setStage(vmId: string, stage: Stage): Promise<void>;
+  /** @returns how the service ended, with the last lines it printed. @throws AGENT_LOST, VMM_EXITED, NOT_FOUND */
+  waitExit(vmId: string, signal?: AbortSignal): Promise<{ exit: ExecExit; tail: string }>;
+  /** SIGTERM to its group, after `graceMs` SIGKILL. One that has ended is told as it ended. */
+  stop(vmId: string, options: { graceMs: number }): Promise<ExecExit>;
 }
 
 /** Service folders below the project root of this host. */

@@ -30,9 +30,15 @@ export function decidePlacement(hosts: readonly HostEntry[], request: PlacementR
   const open = fresh.filter((host) => fits(resources, host.free) && !request.excluded.includes(host.hostId));
   if (open.length > 0) return { kind: 'candidates', hosts: [...open].sort(byLoad) };
   if (fresh.length === 0) {
-    return { kind: 'wait', reason: `None of ${hosts.length} known hosts has been heard of lately or all are draining.` };
+    return {
+      kind: 'wait',
+      reason: `None of ${hosts.length} known hosts has been heard of lately or all are draining.`,
+    };
   }
-  return { kind: 'wait', reason: `${fresh.length} host(s) are full: ${describe(resources)} asked for, ${freest(fresh)}` };
+  return {
+    kind: 'wait',
+    reason: `${fresh.length} host(s) are full: ${describe(resources)} asked for, ${freest(fresh)}`,
+  };
 }
 
 function fits(need: Resources, have: HostCapacity): boolean {

@@ -25,6 +25,8 @@ export interface WorkloadPolicies {
     readonly startToCloseMs: number;
     readonly heartbeatMs: number;
     readonly tries: number;
+    /** Builds started anew because their host's worker went away; not counted as tries. */
+    readonly interruptions: number;
     /** Boot deadline of the builder VM. */
     readonly bootMs: number;
   };
@@ -66,7 +68,7 @@ export const DEFAULT_POLICIES: WorkloadPolicies = {
   placement: { deadlineMs: 10 * MINUTE, backoffMs: 200, maxBackoffMs: 5 * SECOND, reservationTtlMs: 2 * MINUTE },
   host: { scheduleToStartMs: 10 * SECOND, lostAfterMs: MINUTE, recheckMs: 2 * SECOND, placements: 5 },
   validate: { startToCloseMs: 30 * SECOND, tries: 3 },
-  build: { startToCloseMs: 30 * MINUTE, heartbeatMs: 15 * SECOND, tries: 2, bootMs: 30 * SECOND },
+  build: { startToCloseMs: 30 * MINUTE, heartbeatMs: 15 * SECOND, tries: 2, interruptions: 10, bootMs: 30 * SECOND },
   deploy: {
     provisionMs: 30 * SECOND,
     bootMs: 20 * SECOND,

@@ -22,7 +22,13 @@ export function applyMove(ledger: StageLedger, next: { to: Stage; at: string; ca
       to: next.to,
     });
   }
-  const move: StageMove = { seq: ledger.moves.length + 1, at: next.at, from: ledger.stage, to: next.to, cause: next.cause };
+  const move: StageMove = {
+    seq: ledger.moves.length + 1,
+    at: next.at,
+    from: ledger.stage,
+    to: next.to,
+    cause: next.cause,
+  };
   return { stage: next.to, moves: [...ledger.moves, move] };
 }
 

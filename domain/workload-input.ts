@@ -1,7 +1,9 @@
 import { KilnError } from './failures.ts';
+import type { LogLevel } from './log-entry.ts';
 import { WORKLOAD_ID_PATTERN } from './names.ts';
 import type { WorkloadPolicyOverrides } from './policies.ts';
-import type { Resources, WorkloadState } from './workload.ts';
+import type { Stage } from './stages.ts';
+import type { Resources, ServiceManifest, WorkloadState } from './workload.ts';
 
 /** Input of `workloadWorkflow`: a reference to the spec document and what placement needs. No environment variables. */
 export interface WorkloadInput {
@@ -31,8 +33,18 @@ export interface WorkloadInput {
 export interface CarriedWorkload {
   readonly state: WorkloadState;
   readonly controlLogLines: number;
+  readonly pendingLogLines: readonly CarriedLogLine[];
   readonly reservationId: string;
-  readonly manifestJson: string;
+  readonly manifest: ServiceManifest;
+}
+
+/** A line of the control writer that is not in the store yet. */
+export interface CarriedLogLine {
+  readonly epoch: number;
+  readonly n: number;
+  readonly stage: Stage;
+  readonly level: LogLevel;
+  readonly message: string;
 }
 
 /** Payload of the `stop` signal. Optional, so that the button of the Web UI works. */

@@ -1,0 +1,12 @@
+import { defineSearchAttributeKey } from '@temporalio/common';
+import { upsertSearchAttributes } from '@temporalio/workflow';
+import type { SearchAttribute } from '../domain/names.ts';
+
+/** Sets Keyword search attributes of the running workflow; one history event however many. */
+export function setAttributes(values: Partial<Record<SearchAttribute, string>>): void {
+  const pairs = Object.entries(values).map(([name, value]) => ({
+    key: defineSearchAttributeKey(name, 'KEYWORD'),
+    value,
+  }));
+  upsertSearchAttributes(pairs);
+}

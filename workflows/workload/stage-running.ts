@@ -1,0 +1,103 @@
+import { CancellationScope, condition, sleep, workflowInfo } from '@temporalio/workflow';
+import { backoffMs } from '../../domain/policies.ts';
+import type { Observation } from '../../domain/supervision.ts';
+import type { ServiceExit, ServiceManifest, WorkloadFailure } from '../../domain/workload.ts';
+import { judge, StageFailure } from '../workflow-failures.ts';
+import type { Placed, WorkloadContext } from './workload-context.ts';
+
+export type RunningEnd = 'left' | 'continue-as-new';
+
+/**
+ * Watches the service until something ends it. A stop does not wait for the supervisor's heartbeat: `stopService` is
+ * scheduled at once and the supervisor then returns by itself.
+ */
+export async function run(ctx: WorkloadContext, placed: Placed, manifest: ServiceManifest): Promise<RunningEnd> {
+  const watching = new CancellationScope();
+  let ended: Observation | 'continue-as-new' | undefined;
+  let failed: unknown;
+  const supervision = watching
+    .run(() => supervise(ctx, placed, manifest))
+    .then(
+      (observation) => {
+        ended = observation;
+      },
+      (error: unknown) => {
+        failed = error;
+      },
+    );
+  await condition(() => ended !== undefined || failed !== undefined || ctx.record.end !== undefined);
+  if (ctx.record.end !== undefined) {
+    await stopService(ctx, placed);
+    await condition(() => ended !== undefined || failed !== undefined, ctx.policies.supervise.settleMs);
+    watching.cancel();
+    await supervision;
+    return 'left';
+  }
+  if (failed !== undefined) throw failed;
+  if (ended === 'continue-as-new') return 'continue-as-new';
+  throw new StageFailure(observedFailure(ctx, ended));
+}
+
+/** Re-schedules the supervisor with backoff for as long as the host may come back. */
+async function supervise(
+  ctx: WorkloadContext,
+  placed: Placed,
+  manifest: ServiceManifest,
+): Promise<Observation | 'continue-as-new'> {
+  const { supervise: policy } = ctx.policies;
+  const vmId = placed.vmIds[0] ?? '';
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await placed.host.superviseVm({ ...ctx.ref(placed), vmId, manifest, port: ctx.input.port });
+    } catch (error) {
+      const verdict = judge(error);
+      if (verdict.kind === 'cancelled') throw error;
+      if (verdict.kind === 'failure' && !isTransient(verdict.code)) throw error;
+      ctx.record.note(`${placed.hostId}: ${verdict.message}`);
+      if (workflowInfo().continueAsNewSuggested || attempt >= policy.continueAfter) return 'continue-as-new';
+      await sleep(backoffMs(attempt, policy.backoffMs, policy.maxBackoffMs), { summary: 'before watching again' });
+      if (verdict.kind === 'suspicion') await ctx.untilHostAnswers(placed.hostId);
+    }
+  }
+}
+
+/** What says nothing about the VM itself: the watcher failed, not what it watches. */
+function isTransient(code: string): boolean {
+  return code === 'AGENT_LOST' || code === 'AGENT_TIMEOUT' || code === 'STORE_UNAVAILABLE' || code === 'INTERNAL';
+}
+
+async function stopService(ctx: WorkloadContext, placed: Placed): Promise<void> {
+  try {
+    const { exit } = await CancellationScope.nonCancellable(() =>
+      placed.host.stopService({
+        ...ctx.ref(placed),
+        vmId: placed.vmIds[0] ?? '',
+        graceMs: ctx.policies.leave.graceMs,
+      }),
+    );
+    ctx.record.update({ exit });
+  } catch (error) {
+    const verdict = judge(error);
+    ctx.record.note(
+      `service could not be stopped gently: ${verdict.kind === 'cancelled' ? 'cancelled' : verdict.message}`,
+    );
+    const exit: ServiceExit = { code: null, signal: null, reason: 'unknown' };
+    ctx.record.update({ exit });
+  }
+}
+
+function observedFailure(ctx: WorkloadContext, seen: Observation | undefined): WorkloadFailure {
+  const stage = ctx.record.stage;
+  if (seen?.kind === 'service-exited') {
+    ctx.record.update({ exit: seen.exit });
+    const how = seen.exit.signal ?? `code ${seen.exit.code ?? 'unknown'}`;
+    const message = `The service exited with ${how} while running.`;
+    return { code: 'SERVICE_EXITED', message, stage, ...(seen.tail === '' ? {} : { stack: seen.tail }) };
+  }
+  if (seen?.kind === 'unhealthy') return { code: 'HEALTH_FAILED', message: seen.message, stage };
+  if (seen?.kind === 'vm-gone') {
+    ctx.record.update({ exit: { code: null, signal: null, reason: 'vm-lost' } });
+    return { code: seen.code, message: seen.message, stage };
+  }
+  return { code: 'VMM_EXITED', message: 'The VM was taken down, and not by this workload.', stage };
+}

@@ -1,0 +1,189 @@
+import { CancellationScope, sleep, workflowInfo } from '@temporalio/workflow';
+import type { ControlActivities, ControlLogLine, HostActivities, OwnerClaim } from '../../activities/activity-types.ts';
+import type { LogLevel } from '../../domain/log-entry.ts';
+import { reservationId, type SearchAttribute, vmId } from '../../domain/names.ts';
+import { resolvePolicies, type WorkloadPolicies } from '../../domain/policies.ts';
+import type { Stage } from '../../domain/stages.ts';
+import type { VmRole } from '../../domain/vm.ts';
+import type { WorkloadInput } from '../../domain/workload-input.ts';
+import { setAttributes } from '../search-attributes.ts';
+import { type Undo, UndoLedger } from '../undo-ledger.ts';
+import { judge, StageFailure } from '../workflow-failures.ts';
+import { controlActivities, hostActivities } from './workload-activities.ts';
+import { type EndCause, WorkloadRecord } from './workload-record.ts';
+
+/** Thrown out of a stage once the outcome is fixed; carries nothing, the record knows why. */
+export class Leaving extends Error {
+  override readonly name = 'Leaving';
+}
+
+/** Where the workload is placed, and what of it exists on that host. */
+export interface Placed {
+  readonly hostId: string;
+  readonly epoch: number;
+  readonly reservationId: string;
+  readonly host: HostActivities;
+  /** Names of VMs that may exist; each is added before anything is made under it. */
+  readonly vmIds: string[];
+}
+
+/** All that the stages of one workload share: input, policies, record, ledger, names. */
+export class WorkloadContext {
+  readonly input: WorkloadInput;
+  readonly policies: WorkloadPolicies;
+  readonly record: WorkloadRecord;
+  readonly undo = new UndoLedger();
+  readonly control: ControlActivities;
+  readonly lostHosts: string[] = [];
+  private readonly workflowId = workflowInfo().workflowId;
+  private scope: CancellationScope | undefined;
+  private epoch: number;
+  private boots: number;
+  private readonly logLines: ControlLogLine[] = [];
+  private logCount: number;
+
+  constructor(input: WorkloadInput) {
+    this.input = input;
+    this.policies = resolvePolicies(input.policies);
+    this.record = new WorkloadRecord(input);
+    this.control = controlActivities(this.policies);
+    this.epoch = input.carried?.state.vm?.epoch ?? 0;
+    this.boots = input.carried?.state.vm?.boot ?? 0;
+    this.logCount = input.carried?.controlLogLines ?? 0;
+    this.logLines.push(...(input.carried?.pendingLogLines ?? []));
+  }
+
+  /** Fixes the outcome and interrupts what is being waited for. Synchronous and idempotent: signal handlers call it. */
+  leave(cause: EndCause): void {
+    if (this.record.leave(cause)) this.scope?.cancel();
+  }
+
+  /** Runs a piece of a stage so that `leave` interrupts it. @throws Leaving */
+  async interruptible<T>(work: () => Promise<T>): Promise<T> {
+    if (this.record.end) throw new Leaving();
+    this.scope = new CancellationScope();
+    try {
+      return await this.scope.run(work);
+    } finally {
+      this.scope = undefined;
+    }
+  }
+
+  /** Moves on to the next stage, unless the outcome is fixed already: then the stage stays. @throws Leaving */
+  advance(to: Stage, cause: string, attributes: Partial<Record<SearchAttribute, string>> = {}): void {
+    if (this.record.end) throw new Leaving();
+    this.record.enter(to, cause, attributes);
+  }
+
+  /** Mints the names of a new placement and registers its release, before anything is asked of the host. */
+  newPlacement(hostId: string): { placed: Placed; undo: Undo } {
+    this.epoch += 1;
+    this.boots = 0;
+    return this.knownPlacement(hostId, reservationId(this.workflowId, this.epoch), []);
+  }
+
+  /** The placement an earlier execution made; its release is registered anew. */
+  knownPlacement(hostId: string, reservation: string, vmIds: string[]): { placed: Placed; undo: Undo } {
+    const host = hostActivities(hostId, this.policies);
+    const placed: Placed = { hostId, epoch: this.epoch, reservationId: reservation, host, vmIds };
+    const undo: Undo = {
+      name: `reservation ${reservation}`,
+      hostId,
+      release: async () => {
+        const graceMs = this.policies.leave.graceMs;
+        await host.releaseVm({ ...this.ref(placed), vmIds, reservationId: reservation, graceMs });
+      },
+    };
+    this.undo.register(undo);
+    return { placed, undo };
+  }
+
+  /** A refused placement gives its epoch back: nothing was made under it. */
+  forgetPlacement(): void {
+    this.epoch -= 1;
+  }
+
+  /** Shows a placement that follows a lost host; the stage stays. */
+  moved(placed: Placed): void {
+    setAttributes({ KilnHost: placed.hostId });
+    this.record.note(`placed again on ${placed.hostId}, epoch ${placed.epoch}`);
+  }
+
+  ref(placed: Placed): { workloadId: string; epoch: number } {
+    return { workloadId: this.input.workloadId, epoch: placed.epoch };
+  }
+
+  /** Mints the name and owner of a new VM: every boot has a name of its own, so nothing dirty is used again. */
+  mintVm(placed: Placed, role: VmRole): { vmId: string; boot: number; owner: OwnerClaim } {
+    this.boots += 1;
+    const { workflowId, firstExecutionRunId } = workflowInfo();
+    return {
+      vmId: vmId(workflowId, placed.epoch, this.boots),
+      boot: this.boots,
+      owner: { workflowId, firstExecutionId: firstExecutionRunId, epoch: placed.epoch, boot: this.boots, role },
+    };
+  }
+
+  log(level: LogLevel, message: string): void {
+    const { stage } = this.record;
+    this.logLines.push({ epoch: this.epoch, n: this.logCount, stage, level, message });
+    this.logCount += 1;
+  }
+
+  get pendingLogLines(): readonly ControlLogLine[] {
+    return this.logLines;
+  }
+
+  get controlLogLines(): number {
+    return this.logCount;
+  }
+
+  /**
+   * Calls an activity of a host until it answers. A time-out of the host itself is suspicion: the same call, with the
+   * same names, is made again for as long as the host may come back.
+   * @throws StageFailure HOST_LOST
+   */
+  async onHost<T>(placed: Placed, call: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await call();
+      } catch (error) {
+        const verdict = judge(error);
+        if (verdict.kind !== 'suspicion') throw error;
+        this.record.note(`${placed.hostId}: ${verdict.message}`);
+        await this.untilHostAnswers(placed.hostId);
+      }
+    }
+  }
+
+  /**
+   * Waits for a registry entry newer than the suspicion. A registry that cannot be read proves nothing.
+   * @throws StageFailure HOST_LOST
+   */
+  async untilHostAnswers(hostId: string): Promise<void> {
+    const { lostAfterMs, recheckMs } = this.policies.host;
+    const since = Date.now();
+    for (;;) {
+      await sleep(recheckMs, { summary: `look at ${hostId} again` });
+      const ageMs = await this.hostAge(hostId);
+      if (ageMs === undefined) continue;
+      if (ageMs < Date.now() - since) return;
+      if (ageMs > lostAfterMs) throw this.hostLost(hostId, ageMs);
+    }
+  }
+
+  private async hostAge(hostId: string): Promise<number | undefined> {
+    try {
+      return (await this.control.checkHost({ hostId })).ageMs ?? undefined;
+    } catch (error) {
+      if (judge(error).kind === 'cancelled') throw error;
+      return undefined;
+    }
+  }
+
+  private hostLost(hostId: string, ageMs: number): StageFailure {
+    this.lostHosts.push(hostId);
+    const message = `Host ${hostId} has not been heard of for ${Math.round(ageMs / 1000)} s.`;
+    return new StageFailure({ code: 'HOST_LOST', message, stage: this.record.stage });
+  }
+}
