@@ -1,0 +1,133 @@
+import { createHash } from 'node:crypto';
+import { link, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { buildKernelStage, buildRootfsStage, buildWorkspaceStage, packInitrd, recordedHash } from './build-stages.ts';
+import type { AsRoot } from './debian-tree.ts';
+import { imageDirectory, readLocalTag, readManifest, writeLocalTag } from './local-images.ts';
+import { canonicalJson, type ImageFile, type ImageManifest, MANIFEST_FILE, manifestDigest } from './manifest.ts';
+import { keyOf, type Recipe } from './recipe.ts';
+import { stageDirectory } from './stage-directory.ts';
+
+/** Raised when this builder makes something else of the same recipe. */
+const BUILDER_VERSION = 1;
+export const LOCAL_TAG = 'latest';
+
+export interface BuildImageRequest {
+  readonly recipe: Recipe;
+  /** `<cache>/images`: the image, its stages and its tag go there. */
+  readonly imagesDir: string;
+  /** Static binary of the guest agent, and the key of its sources. */
+  readonly agentPath: string;
+  readonly agentKey: string;
+  /** The Node binary that goes into the image, and its version. */
+  readonly nodeBinary: string;
+  readonly nodeVersion: string;
+  /** How privileged steps are run: `[]` for root, `['sudo']` for others. */
+  readonly asRoot: AsRoot;
+  /** Told of each step that takes time. */
+  readonly onStep?: (step: string) => void;
+}
+
+export interface BuiltImage {
+  readonly digest: string;
+  readonly directory: string;
+  readonly manifest: ImageManifest;
+  /** False where it was found ready. */
+  readonly built: boolean;
+}
+
+/**
+ * Builds an image, or finds the one made from exactly the same parts. What takes long (kernel, root file system) is
+ * kept by its own key, so a change of the agent alone takes a second. May be interrupted at any point and called again.
+ * @throws UNSUPPORTED (a tool is missing), DISK_FULL, IMAGE_CORRUPT (a pinned part differs), INTERNAL
+ */
+export async function buildImage(request: BuildImageRequest): Promise<BuiltImage> {
+  const { recipe, imagesDir } = request;
+  const recipeKey = imageKey(request);
+  const known = await readLocalTag(imagesDir, recipe.name, LOCAL_TAG);
+  if (known?.recipeKey === recipeKey) {
+    const manifest = await readManifest(imagesDir, known.digest);
+    if (manifest !== undefined) {
+      return { digest: known.digest, directory: imageDirectory(imagesDir, known.digest), manifest, built: false };
+    }
+  }
+  const stages = await buildStages(request);
+  request.onStep?.('initramfs and manifest');
+  const { digest, manifest } = await assemble(request, recipeKey, stages);
+  await writeLocalTag(imagesDir, recipe.name, LOCAL_TAG, { digest, recipeKey });
+  return { digest, directory: imageDirectory(imagesDir, digest), manifest, built: true };
+}
+
+/** @returns the key of everything an image is made from. */
+export function imageKey(request: Pick<BuildImageRequest, 'recipe' | 'agentKey' | 'nodeVersion'>): string {
+  return keyOf([BUILDER_VERSION, request.recipe, request.agentKey, request.nodeVersion]);
+}
+
+interface Stages {
+  readonly kernel: string;
+  readonly rootfs: string;
+  readonly workspace: string;
+}
+
+async function buildStages(request: BuildImageRequest): Promise<Stages> {
+  const { recipe, asRoot, onStep } = request;
+  const { modules, kernelPackage, workspaceMib, ...rootfsPart } = recipe;
+  const path = (stage: string, parts: readonly unknown[]): string =>
+    join(request.imagesDir, 'stages', `${stage}-${keyOf([BUILDER_VERSION, ...parts])}`);
+  const stages: Stages = {
+    kernel: path('kernel', [kernelPackage, modules]),
+    rootfs: path('rootfs', [rootfsPart, request.nodeVersion]),
+    workspace: path('workspace', [workspaceMib]),
+  };
+  await stageDirectory(stages.kernel, async (directory) => {
+    onStep?.('kernel');
+    await buildKernelStage(recipe, directory, asRoot);
+  });
+  await stageDirectory(stages.workspace, async (directory) => {
+    onStep?.('workspace drive');
+    await buildWorkspaceStage(recipe, directory);
+  });
+  await stageDirectory(stages.rootfs, async (directory) => {
+    onStep?.(`root file system (Debian ${recipe.suite}, Node ${request.nodeVersion})`);
+    await buildRootfsStage(recipe, { nodeBinary: request.nodeBinary }, directory, asRoot);
+  });
+  return stages;
+}
+
+async function assemble(
+  request: BuildImageRequest,
+  recipeKey: string,
+  stages: Stages,
+): Promise<{ digest: string; manifest: ImageManifest }> {
+  const initrd = await packInitrd(stages.kernel, request.agentPath);
+  const initrdFile: ImageFile = {
+    name: 'initrd',
+    bytes: initrd.length,
+    sha256: createHash('sha256').update(initrd).digest('hex'),
+  };
+  const manifest: ImageManifest = {
+    schemaVersion: 1,
+    name: request.recipe.name,
+    arch: 'x86_64',
+    files: [
+      await recordedHash(stages.kernel, 'vmlinux'),
+      initrdFile,
+      await recordedHash(stages.rootfs, 'rootfs.ext4'),
+      await recordedHash(stages.workspace, 'workspace.ext4'),
+    ],
+    agentKey: request.agentKey,
+    kernelRelease: await readFile(join(stages.kernel, 'release'), 'utf8'),
+    nodeVersion: request.nodeVersion,
+    npmVersion: request.recipe.npm.version,
+    recipeKey,
+  };
+  const digest = manifestDigest(manifest);
+  await stageDirectory(imageDirectory(request.imagesDir, digest), async (directory) => {
+    await link(join(stages.kernel, 'vmlinux'), join(directory, 'vmlinux'));
+    await link(join(stages.rootfs, 'rootfs.ext4'), join(directory, 'rootfs.ext4'));
+    await link(join(stages.workspace, 'workspace.ext4'), join(directory, 'workspace.ext4'));
+    await writeFile(join(directory, 'initrd'), initrd, { mode: 0o444, flush: true });
+    await writeFile(join(directory, MANIFEST_FILE), canonicalJson(manifest), { mode: 0o444, flush: true });
+  });
+  return { digest, manifest };
+}
