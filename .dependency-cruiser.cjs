@@ -1,0 +1,141 @@
+/**
+ * Who may import what: one entry a folder. Types are free at run time, so a folder may know more types than values.
+ * `values` and `types` are folders (or files) of this repository; `packages` are npm packages beyond the utility
+ * libraries; `lazy` folders may be loaded with `import()` only. The same table for readers: docs/architecture.md.
+ * Each rule has a tree under test/boundary/fixtures/ on which it must fire.
+ */
+const { builtinModules } = require('node:module');
+
+const TABLE = {
+  domain: { values: [], pure: true },
+  contracts: { values: ['domain'], node: false },
+  workflows: { values: ['domain'], types: ['activities'], packages: ['@temporalio/(workflow|common)'], pure: true },
+  activities: { values: ['domain', 'contracts'], packages: ['@temporalio/(activity|common)'] },
+  rootfs: { values: ['domain', 'contracts'], types: ['activities/ports.ts'] },
+  vmm: { values: ['domain', 'contracts'], types: ['activities/ports.ts'] },
+  store: { values: ['domain', 'contracts'], types: ['activities/ports.ts'], packages: ['@aws-sdk', '@smithy'] },
+  host: {
+    values: ['rootfs', 'vmm', 'store', 'domain', 'contracts'],
+    types: ['activities/ports.ts'],
+    packages: ['@?fastify'],
+  },
+  client: {
+    values: ['contracts', 'domain', 'workflows/messages'],
+    types: ['workflows'],
+    packages: ['@temporalio/(client|common)'],
+  },
+  gateway: { values: ['client', 'store', 'contracts', 'domain', 'config'], packages: ['@?fastify'] },
+  cli: {
+    values: ['client', 'contracts', 'domain', 'config'],
+    lazy: ['workers', 'temporal', 'gateway', 'rootfs'],
+    packages: ['commander'],
+  },
+  config: { values: ['domain', 'contracts'] },
+  temporal: { values: ['domain', 'contracts', 'config'], packages: ['@temporalio'] },
+  workers: {
+    values: [
+      'domain',
+      'contracts',
+      'workflows',
+      'activities',
+      'host',
+      'rootfs',
+      'vmm',
+      'store',
+      'client',
+      'gateway',
+      'config',
+      'temporal',
+    ],
+    packages: ['@temporalio', '@?fastify'],
+  },
+};
+
+/** Packages that stand for a whole subsystem. Everything else on npm counts as logging, metrics or utility. */
+const PLATFORM_PACKAGES = ['@temporalio', '@aws-sdk', '@smithy', 'fastify', '@fastify', 'commander'];
+
+const NODE = [`^(node:)?(${builtinModules.map((name) => name.replace('/', '\\/')).join('|')})$`];
+const UTILITIES = [`node_modules/(?!(${PLATFORM_PACKAGES.join('|')})/)`];
+
+const under = (place) => (place.endsWith('.ts') ? `^${place.replace('.', '\\.')}$` : `^${place}(/|\\.ts$)`);
+const inPackage = (name) => `node_modules/${name}/`;
+
+/** Everything that files of `folder` may import as a value. */
+function allowedValues(folder, { values, packages = [], node = true, pure = false }) {
+  return [
+    under(folder),
+    ...values.map(under),
+    ...packages.map(inPackage),
+    ...(pure ? [] : UTILITIES),
+    ...(pure || !node ? [] : NODE),
+  ];
+}
+
+/** The rules of one folder: what it imports as values (at once, or lazily where it may), and what as types. */
+function rulesOf(folder) {
+  const row = TABLE[folder];
+  const from = { path: `^${folder}/` };
+  const values = allowedValues(folder, row);
+  const lazy = [...values, ...(row.lazy ?? []).map(under)];
+  const types = [...lazy, ...(row.types ?? []).map(under)];
+  const comment = `${folder}/ may import ${row.values.join(', ') || 'nothing'}: see the table in .dependency-cruiser.cjs`;
+  const rule = (kind, to) => ({ name: `${folder}-${kind}`, severity: 'error', comment, from, to });
+  const value = { dependencyTypesNot: ['type-only'] };
+  return [
+    ...(row.lazy
+      ? [
+          rule('values', { ...value, pathNot: values, dynamic: false }),
+          rule('lazy', { ...value, pathNot: lazy, dynamic: true }),
+        ]
+      : [rule('values', { ...value, pathNot: values })]),
+    rule('types', { pathNot: types, dependencyTypes: ['type-only'] }),
+  ];
+}
+
+module.exports = {
+  forbidden: [
+    ...Object.keys(TABLE).flatMap(rulesOf),
+    {
+      name: 'ports-are-types',
+      severity: 'error',
+      comment: 'activities/ports.ts holds interfaces only: import it with `import type`.',
+      from: {},
+      to: { path: '^activities/ports\\.ts$', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'ports-import-types',
+      severity: 'error',
+      comment: 'activities/ports.ts holds interfaces only: it needs no values.',
+      from: { path: '^activities/ports\\.ts$' },
+      to: { dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'http-client-without-temporal',
+      severity: 'error',
+      comment: 'client/http is for programs that know only the REST API.',
+      from: { path: '^client/http(/|\\.ts$)' },
+      to: { path: ['^workflows/', '^client/temporal(/|\\.ts$)', inPackage('@temporalio')] },
+    },
+    {
+      name: 'no-circular',
+      severity: 'error',
+      comment: 'Two files that need each other are one file, or need a third.',
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: 'no-unresolved',
+      severity: 'error',
+      comment: 'Imports a package or file that is not there (or not in package.json).',
+      from: {},
+      to: { couldNotResolve: true },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '(^|/)(fixtures|dist)/' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['node', 'import', 'types', 'default'] },
+  },
+};
