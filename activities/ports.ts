@@ -86,6 +86,12 @@ export interface AttachOptions {
   readonly manualAck?: boolean;
 }
 
+export interface ExecSummary {
+  readonly execId: string;
+  readonly pid: number;
+  readonly exit?: ExecExit;
+}
+
 /** Handles a connection that a guest program opened to `name:port`. */
 export type EgressHandler = (request: { name: string; port: number }) => Promise<EgressVerdict>;
 export type EgressVerdict =
@@ -103,6 +109,8 @@ export interface AgentChannel {
   exec(request: ExecRequest, options?: AttachOptions): Promise<ExecHandle>;
   /** @throws NOT_FOUND where the agent knows no such exec. */
   attachExec(execId: string, options?: AttachOptions): Promise<ExecHandle>;
+  /** Every exec this agent knows, running or ended. */
+  listExecs(): Promise<readonly ExecSummary[]>;
   /** Unpacks a tar below `path` (made if absent). Refuses entries that would leave it. */
   putTar(path: string, tar: Readable): Promise<{ bytes: number }>;
   /** Packs `paths` (relative to `root`; empty = all) as a tar with stable order and zeroed owners. */

@@ -1,0 +1,73 @@
+import { ApplicationFailure, Context } from '@temporalio/activity';
+import { isKilnError, type KilnError } from '../domain/failures.ts';
+
+/** Longest pause between two heartbeats, ms: cancellation reaches an activity with its heartbeats. */
+const MAX_HEARTBEAT_INTERVAL_MS = 1000;
+
+/**
+ * Frame of every activity: heartbeats while the work goes on, hands it a signal that means "give up and put your
+ * affairs in order", and turns errors into failures whose type is the code.
+ *
+ * A worker that shuts down is no reason to disturb a VM: then the activity ends and the work is left as it stands, to
+ * be found by name when the activity is scheduled again.
+ */
+export async function framed<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const context = Context.current();
+  const giveUp = new AbortController();
+  const beat = setInterval(() => context.heartbeat(), heartbeatInterval(context.info.heartbeatTimeoutMs));
+  let cancelled: unknown;
+  const detached = new Promise<never>((_, reject) => {
+    context.cancelled.catch((error: unknown) => {
+      if (context.cancellationDetails?.workerShutdown) reject(error);
+      cancelled = error;
+      giveUp.abort(error);
+    });
+  });
+  try {
+    return await Promise.race([work(giveUp.signal), detached]);
+  } catch (error) {
+    throw cancelled ?? toFailure(error);
+  } finally {
+    clearInterval(beat);
+  }
+}
+
+/** Frame of short activities without a heartbeat. */
+export async function short<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw toFailure(error);
+  }
+}
+
+function heartbeatInterval(heartbeatTimeoutMs: number | undefined): number {
+  return Math.max(10, Math.min(MAX_HEARTBEAT_INTERVAL_MS, (heartbeatTimeoutMs ?? Number.POSITIVE_INFINITY) / 4));
+}
+
+/** @returns an ApplicationFailure whose type is the error's code and which is retried only where the table says so. */
+export function toFailure(error: unknown): ApplicationFailure {
+  if (error instanceof ApplicationFailure) return error;
+  if (isKilnError(error)) return fromKilnError(error);
+  const message = error instanceof Error ? error.message : String(error);
+  const stack = error instanceof Error ? (error.stack ?? '').slice(0, 2000) : '';
+  return ApplicationFailure.create({ type: 'INTERNAL', message, nonRetryable: false, details: [{ stack }] });
+}
+
+function fromKilnError(error: KilnError): ApplicationFailure {
+  return ApplicationFailure.create({
+    type: error.code,
+    // Failures travel in history, where the server cuts them at 4 KiB.
+    message: error.message.slice(0, 1000),
+    nonRetryable: !error.retryable,
+    details: [boundDetails(error.details)],
+  });
+}
+
+function boundDetails(details: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const bounded: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(details)) {
+    bounded[name] = typeof value === 'string' ? value.slice(-1500) : value;
+  }
+  return bounded;
+}

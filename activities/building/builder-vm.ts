@@ -1,0 +1,147 @@
+import { createReadStream, createWriteStream } from 'node:fs';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pack } from 'tar-stream';
+import { KilnError } from '../../domain/failures.ts';
+import type { Stage } from '../../domain/stages.ts';
+import type { VmOwner } from '../../domain/vm.ts';
+import type { Resources, ServiceManifest } from '../../domain/workload.ts';
+import type { AgentChannel, CapacityLedger, ExecExit, RegistrySettings, VmHost, WorkloadLogWriter } from '../ports.ts';
+import { type BuildStep, buildSteps, outputPaths, SOURCE_FOLDER } from './build-plan.ts';
+import { LineSplitter } from './line-splitter.ts';
+
+const STAGE: Stage = 'build';
+/** Lines of a failed step that travel with its failure. */
+const TAIL_LINES = 30;
+
+export interface Builder {
+  readonly vmId: string;
+  readonly owner: VmOwner;
+  readonly resources: Resources;
+  readonly reservationTtlMs: number;
+  readonly bootMs: number;
+}
+
+interface Ports {
+  readonly vms: VmHost;
+  readonly ledger: CapacityLedger;
+  readonly registries: RegistrySettings;
+  /** Pause between two tries to get the builder's capacity, ms. */
+  readonly capacityPollMs: number;
+}
+
+/** Holds capacity for a builder, however long that takes: a build that waits costs no try. */
+export async function reserveBuilder(
+  ports: Ports,
+  builder: Builder,
+  log: WorkloadLogWriter,
+  signal: AbortSignal,
+): Promise<void> {
+  const { vmId, owner, resources, reservationTtlMs } = builder;
+  const request = { id: vmId, ownerWorkflowId: owner.workflowId, resources, ttlMs: reservationTtlMs };
+  for (let waited = false; !(await ports.ledger.reserve(request)); waited = true) {
+    if (!waited) log.write(STAGE, 'info', `waiting for ${resources.memMib} MiB to build in`);
+    await delay(ports.capacityPollMs, undefined, { signal });
+  }
+}
+
+/** Boots a builder VM and brings sources and registry settings into it. */
+export async function prepareBuilder(
+  ports: Ports,
+  builder: Builder,
+  source: { tarPath: string; imageDigest: string },
+  log: WorkloadLogWriter,
+  signal: AbortSignal,
+): Promise<AgentChannel> {
+  const { vmId, owner, resources, bootMs } = builder;
+  await ports.vms.provision({ vmId, owner, imageDigest: source.imageDigest, resources, signal });
+  const booted = await ports.vms.boot({
+    vmId,
+    hostname: `builder-${owner.epoch}-${owner.boot}`,
+    deadlineMs: bootMs,
+    signal,
+  });
+  log.write(STAGE, 'info', `builder ${vmId} answers after ${Math.round(booted.bootMs)} ms`);
+  const { endpoints, npmrc, caBundlePem } = ports.registries;
+  await ports.vms.setEgress(vmId, { allow: endpoints, privateAllowed: endpoints });
+  const agent = await ports.vms.agent(vmId);
+  await agent.putTar('/root', settingsTar(npmrc, caBundlePem));
+  await agent.putTar(SOURCE_FOLDER, createReadStream(source.tarPath));
+  return agent;
+}
+
+function settingsTar(npmrc: string, caBundlePem: string | undefined): Readable {
+  const tar = pack();
+  tar.entry({ name: '.npmrc', mode: 0o600 }, npmrc);
+  if (caBundlePem !== undefined) tar.entry({ name: 'registry-ca.pem', mode: 0o644 }, caBundlePem);
+  tar.finalize();
+  return Readable.from(tar);
+}
+
+/** Runs every step of the build. @throws BUILD_FAILED with the last lines of the step that failed */
+export async function runBuildSteps(
+  agent: AgentChannel,
+  manifest: ServiceManifest,
+  context: { env: Readonly<Record<string, string>>; hasExtraCa: boolean; log: WorkloadLogWriter; signal: AbortSignal },
+): Promise<void> {
+  const env = {
+    PATH: `${SOURCE_FOLDER}/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+    HOME: '/root',
+    CI: 'true',
+    ...(context.hasExtraCa ? { NODE_EXTRA_CA_CERTS: '/root/registry-ca.pem' } : {}),
+    ...context.env,
+  };
+  for (const [index, step] of buildSteps(manifest).entries()) await runStep(agent, step, index, env, context);
+}
+
+async function runStep(
+  agent: AgentChannel,
+  step: BuildStep,
+  index: number,
+  env: Readonly<Record<string, string>>,
+  { log, signal }: { log: WorkloadLogWriter; signal: AbortSignal },
+): Promise<void> {
+  log.write(STAGE, 'info', `$ ${step.argv[0] === '/bin/sh' ? step.argv[2] : step.argv.join(' ')}`);
+  const begun = Date.now();
+  const exec = await agent.exec({ execId: `build-${index}`, argv: step.argv, cwd: SOURCE_FOLDER, env, output: 'wait' });
+  const onAbort = () => void exec.signal('SIGKILL').catch(() => undefined);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    const tail: string[] = [];
+    const lines = new LineSplitter((stream, line) => {
+      log.write(STAGE, stream === 'stderr' ? 'warn' : 'info', line);
+      tail.push(line);
+      if (tail.length > TAIL_LINES) tail.shift();
+    });
+    for await (const piece of exec.output) if (piece.kind === 'data') lines.push(piece.stream, piece.data);
+    lines.end();
+    const exit = await exec.exit;
+    signal.throwIfAborted();
+    if (exit.code !== 0) throw stepFailed(step, exit, tail);
+    log.write(STAGE, 'info', `${step.name} took ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    await log.flush();
+  }
+}
+
+function stepFailed(step: BuildStep, exit: ExecExit, tail: readonly string[]): KilnError {
+  const how = exit.signal === null ? `exited with code ${exit.code}` : `was killed by ${exit.signal}`;
+  return new KilnError('BUILD_FAILED', `${step.name} ${how}: ${tail.at(-1) ?? 'no output'}`, {
+    step: step.name,
+    code: exit.code,
+    stack: tail.join('\n'),
+  });
+}
+
+/** Brings the output out of the builder into a file. */
+export async function fetchOutput(
+  agent: AgentChannel,
+  manifest: ServiceManifest,
+  tarPath: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const tar = agent.getTar(SOURCE_FOLDER, outputPaths(manifest), ['.git']);
+  await pipeline(tar, createWriteStream(tarPath), { signal });
+}

@@ -1,0 +1,32 @@
+import type { HostActivities } from './activity-types.ts';
+import { createBootVm, createProvisionRootfs } from './boot-vm.ts';
+import { type BuildPorts, createBuildService } from './build-service.ts';
+import { createCheckHealth } from './check-health.ts';
+import { createReleaseVm, createStopService } from './leave-vm.ts';
+import type { GuestServices } from './ports.ts';
+import { createReserveCapacity } from './reserve-capacity.ts';
+import { createStartService } from './start-service.ts';
+import { createSuperviseVm } from './supervise-vm.ts';
+import { createValidateService } from './validate-service.ts';
+
+export interface HostActivityPorts extends BuildPorts {
+  readonly services: GuestServices;
+  /** Pause between two looks at a service that is starting, ms. */
+  readonly readyPollMs: number;
+}
+
+/** Activities of the queue of one host: they act on its VMs, disks, ports and logs. */
+export function createHostActivities(ports: HostActivityPorts): HostActivities {
+  return {
+    reserveCapacity: createReserveCapacity(ports),
+    validateService: createValidateService(ports),
+    buildService: createBuildService(ports),
+    provisionRootfs: createProvisionRootfs(ports),
+    bootVm: createBootVm(ports),
+    startService: createStartService(ports),
+    checkHealth: createCheckHealth(ports),
+    superviseVm: createSuperviseVm(ports),
+    stopService: createStopService(ports),
+    releaseVm: createReleaseVm(ports),
+  };
+}
