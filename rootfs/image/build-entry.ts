@@ -1,12 +1,13 @@
 /**
  * Builds a guest image as a program of its own, for set-up.
- * `build-entry.ts --recipe FILE --images DIR --agent FILE --agent-key KEY --node FILE [--sudo]`
+ * `build-entry.ts --recipe FILE --images DIR --agent FILE --agent-key KEY --node FILE [--sudo] [--check]`
+ * With `--check` nothing is built; exit code 3 says that it would have to be.
  * Steps go to stderr, one a line; the last line of stdout is `{"digest","directory","built"}`.
  */
 import { parseArgs } from 'node:util';
 import { KilnError } from '../../domain/failures.ts';
 import { mustRun } from '../run-command.ts';
-import { buildImage } from './build-image.ts';
+import { type BuildImageRequest, buildImage, findBuiltImage } from './build-image.ts';
 import { readRecipe } from './recipe.ts';
 
 async function main(): Promise<void> {
@@ -17,11 +18,12 @@ async function main(): Promise<void> {
       agent: { type: 'string' },
       'agent-key': { type: 'string' },
       node: { type: 'string' },
+      check: { type: 'boolean', default: false },
       sudo: { type: 'boolean', default: false },
     },
   });
   const nodeBinary = required('node', values.node);
-  const { digest, directory, built } = await buildImage({
+  const request: BuildImageRequest = {
     recipe: await readRecipe(required('recipe', values.recipe)),
     imagesDir: required('images', values.images),
     agentPath: required('agent', values.agent),
@@ -30,7 +32,13 @@ async function main(): Promise<void> {
     nodeVersion: (await mustRun([nodeBinary, '--version'])).trim().replace(/^v/, ''),
     asRoot: values.sudo ? ['sudo'] : [],
     onStep: (step) => process.stderr.write(`${step}\n`),
-  });
+  };
+  const image = values.check ? await findBuiltImage(request) : await buildImage(request);
+  if (image === undefined) {
+    process.exitCode = 3;
+    return;
+  }
+  const { digest, directory, built } = image;
   process.stdout.write(`${JSON.stringify({ digest, directory, built })}\n`);
 }
 

@@ -42,20 +42,25 @@ export interface BuiltImage {
  * @throws UNSUPPORTED (a tool is missing), DISK_FULL, IMAGE_CORRUPT (a pinned part differs), INTERNAL
  */
 export async function buildImage(request: BuildImageRequest): Promise<BuiltImage> {
+  const found = await findBuiltImage(request);
+  if (found !== undefined) return found;
   const { recipe, imagesDir } = request;
   const recipeKey = imageKey(request);
-  const known = await readLocalTag(imagesDir, recipe.name, LOCAL_TAG);
-  if (known?.recipeKey === recipeKey) {
-    const manifest = await readManifest(imagesDir, known.digest);
-    if (manifest !== undefined) {
-      return { digest: known.digest, directory: imageDirectory(imagesDir, known.digest), manifest, built: false };
-    }
-  }
   const stages = await buildStages(request);
   request.onStep?.('initramfs and manifest');
   const { digest, manifest } = await assemble(request, recipeKey, stages);
   await writeLocalTag(imagesDir, recipe.name, LOCAL_TAG, { digest, recipeKey });
   return { digest, directory: imageDirectory(imagesDir, digest), manifest, built: true };
+}
+
+/** @returns the image made from exactly these parts, or undefined where there is none yet. Takes milliseconds. */
+export async function findBuiltImage(request: BuildImageRequest): Promise<BuiltImage | undefined> {
+  const { recipe, imagesDir } = request;
+  const known = await readLocalTag(imagesDir, recipe.name, LOCAL_TAG);
+  if (known?.recipeKey !== imageKey(request)) return undefined;
+  const manifest = await readManifest(imagesDir, known.digest);
+  if (manifest === undefined) return undefined;
+  return { digest: known.digest, directory: imageDirectory(imagesDir, known.digest), manifest, built: false };
 }
 
 /** @returns the key of everything an image is made from. */

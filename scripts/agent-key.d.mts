@@ -1,0 +1,1 @@
+export function agentKey(projectRoot?: string): string;

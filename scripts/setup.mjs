@@ -1,0 +1,97 @@
+/**
+ * Brings a machine to where Kiln runs: `npm run setup`. `npm start` and `npm test` begin with it.
+ * Every part is kept by what it was made from, so a second time only looks. Interrupt it at any point and run it again.
+ */
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { debianPackages } from './setup/debian-packages.mjs';
+import { s3Server, temporalCli } from './setup/go-tools.mjs';
+import { guestAgent } from './setup/guest-agent.mjs';
+import { guestImage } from './setup/guest-image.mjs';
+import { withLock } from './setup/lock.mjs';
+import { npmPackages } from './setup/npm-packages.mjs';
+import { cacheDirectory, pinnedNode, projectRoot, setupRecordPath } from './setup/places.mjs';
+import { say, stepProgress } from './setup/progress.mjs';
+import { SetupError } from './setup/run.mjs';
+
+/** In this order: each may need those before it. */
+const STEPS = { debianPackages, npmPackages, temporalCli, s3Server, guestAgent, guestImage };
+
+/** @returns the state of every part, or undefined where one is missing. */
+async function allReady() {
+  const states = {};
+  for (const [name, step] of Object.entries(STEPS)) {
+    states[name] = await step.ready();
+    if (states[name] === undefined) return undefined;
+  }
+  return states;
+}
+
+async function makeAll() {
+  const states = {};
+  const entries = Object.entries(STEPS);
+  for (const [index, [name, step]] of entries.entries()) {
+    const progress = stepProgress(index + 1, entries.length, step.name);
+    try {
+      states[name] = (await step.ready()) ?? (await step.make(progress));
+      progress.done(states[name].text);
+    } catch (error) {
+      if (error instanceof SetupError) error.message = `${progress.label}: ${error.message}`;
+      throw error;
+    } finally {
+      progress.stop();
+    }
+  }
+  return states;
+}
+
+/** Written for config/ and the tests, which do not know how the parts are made. */
+function writeRecord({ temporalCli: temporal, s3Server: s3, guestAgent: agent, guestImage: image }) {
+  const record = {
+    cacheDir: cacheDirectory(),
+    nodePath: pinnedNode(),
+    ...(temporal.path === undefined ? {} : { temporalPath: temporal.path }),
+    ...(s3.path === undefined ? {} : { versitygwPath: s3.path }),
+    agent: { path: agent.path, key: agent.key },
+    image: { name: 'node', digest: image.digest, directory: image.directory },
+  };
+  mkdirSync(join(projectRoot, 'node_modules'), { recursive: true });
+  const temporary = `${setupRecordPath}.new-${process.pid}`;
+  writeFileSync(temporary, `${JSON.stringify(record, null, 2)}\n`);
+  renameSync(temporary, setupRecordPath);
+  return record;
+}
+
+/**
+ * Sets up what is missing.
+ * @returns what was found or made: paths of servers, agent and image
+ * @throws SetupError that names the fix where something cannot be set up
+ */
+export async function setUp() {
+  checkMachine();
+  const began = Date.now();
+  const waiting = () => say('Another set-up is running on this machine; waiting for it.');
+  const states = (await allReady()) ?? (await withLock(join(cacheDirectory(), 'setup.lock'), waiting, makeAll));
+  const record = writeRecord(states);
+  say(`Set-up complete (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+  return record;
+}
+
+function checkMachine() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new SetupError(`guests are built and run on Linux x86-64 only; this is ${process.platform} ${process.arch}`);
+  }
+}
+
+/** As `setUp`, for programs: on failure says why and ends the process. */
+export async function setUpOrExit() {
+  try {
+    return await setUp();
+  } catch (error) {
+    say(`Set-up stopped at ${error instanceof SetupError ? error.message : (error?.stack ?? error)}`);
+    process.exit(1);
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await setUpOrExit();

@@ -1,0 +1,72 @@
+/** Programs that come from Debian. */
+import { existsSync } from 'node:fs';
+import { asRoot, mustRun, run, SetupError } from './run.mjs';
+
+export const DEBIAN_PACKAGES = [
+  'qemu-system-x86',
+  'qemu-utils',
+  'e2fsprogs',
+  'mmdebstrap',
+  'cpio',
+  'lz4',
+  'xz-utils',
+  'zstd',
+  'ca-certificates',
+];
+
+/** @returns the packages that are not installed. */
+async function missing() {
+  const { code, stdout } = await run([
+    'dpkg-query',
+    '-W',
+    '-f',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: these are dpkg-query's fields
+    '${Package} ${db:Status-Status}\n',
+    ...DEBIAN_PACKAGES,
+  ]);
+  if (code === 127) {
+    throw new SetupError(`this is no Debian machine; install ${DEBIAN_PACKAGES.join(', ')} in its own way, and dpkg`);
+  }
+  const installed = new Set(
+    stdout
+      .split('\n')
+      .filter((line) => line.endsWith(' installed'))
+      .map((line) => line.split(' ')[0]),
+  );
+  return DEBIAN_PACKAGES.filter((name) => !installed.has(name));
+}
+
+export const debianPackages = {
+  name: 'Debian packages',
+
+  /** @returns what is there, or undefined where something is missing. */
+  async ready() {
+    return (await missing()).length === 0 ? { text: `${DEBIAN_PACKAGES.length} installed` } : undefined;
+  },
+
+  async make(progress) {
+    const names = await missing();
+    const install = `apt-get install -y --no-install-recommends ${names.join(' ')}`;
+    const fix = `sudo sh -c 'apt-get update && ${install}'`;
+    const prefix = await asRoot(fix);
+    const options = { fix, interactive: prefix.length > 0 };
+    // sudo drops the environment, so settings go through env(1).
+    const apt = [
+      ...prefix,
+      'env',
+      'DEBIAN_FRONTEND=noninteractive',
+      'LC_ALL=C',
+      'apt-get',
+      '-o',
+      'DPkg::Lock::Timeout=300',
+    ];
+    if (!existsSync('/usr/bin/apt-get')) throw new SetupError(`apt-get is missing; install ${names.join(', ')}`);
+    progress.doing('reading package lists');
+    await mustRun([...apt, 'update', '-q'], options);
+    progress.doing(`installing ${names.join(', ')}, about 1 min`);
+    await mustRun([...apt, 'install', '-y', '-q', '--no-install-recommends', ...names], options);
+    const left = await missing();
+    if (left.length > 0) throw new SetupError(`still missing: ${left.join(', ')}`, fix);
+    return { text: `installed ${names.join(', ')}` };
+  },
+};

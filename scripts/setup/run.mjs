@@ -1,0 +1,77 @@
+/** Child processes of set-up. */
+import { spawn } from 'node:child_process';
+
+/** Something that set-up cannot do by itself: the message says what, `fix` is the exact command. */
+export class SetupError extends Error {
+  constructor(message, fix) {
+    super(fix === undefined ? message : `${message}\n  Run:  ${fix}`);
+    this.name = 'SetupError';
+  }
+}
+
+/**
+ * Runs a program without a shell.
+ * @param options `onLine` is told of each line of its error output; `interactive` gives it the terminal (for sudo)
+ * @returns its exit code and outputs; code 127 where it is not installed
+ */
+export function run(argv, { cwd, env, onLine, interactive = false } = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(argv[0], argv.slice(1), {
+      cwd,
+      env: { ...process.env, ...env },
+      stdio: [interactive ? 'inherit' : 'ignore', 'pipe', 'pipe'],
+    });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      stderr = (stderr + text).slice(-200_000);
+      for (const line of text.split('\n')) if (line.trim() !== '') onLine?.(line.trim());
+    });
+    child.on('error', (error) => {
+      if (error.code === 'ENOENT') resolve({ code: 127, stdout, stderr: `${argv[0]}: not found` });
+      else reject(error);
+    });
+    child.on('close', (code) => resolve({ code: code ?? 1, stdout, stderr }));
+  });
+}
+
+/** As `run`, for programs that must succeed. @throws SetupError with the end of its output and `fix` */
+export async function mustRun(argv, { fix, ...options } = {}) {
+  const { code, stdout, stderr } = await run(argv, options);
+  if (code === 0) return stdout;
+  const tail = (stderr.trim() || stdout.trim()).split('\n').slice(-15).join('\n    ');
+  throw new SetupError(`${argv.slice(0, 4).join(' ')} … ended with code ${code}:\n    ${tail}`, fix);
+}
+
+/**
+ * @returns how to run a command as root here: `[]` for root, `['sudo']` where sudo works without a question or can ask
+ * @throws SetupError naming `command` where there is no way
+ */
+export async function asRoot(command) {
+  if (process.getuid?.() === 0) return [];
+  if ((await run(['sudo', '-n', 'true'])).code === 0) return ['sudo'];
+  if (process.stdin.isTTY && (await run(['sudo', '--version'])).code === 0) return ['sudo'];
+  throw new SetupError('this needs root, and there is neither root nor a usable sudo', command);
+}
+
+/**
+ * Gives this process's place to a program: terminal, signals and exit code.
+ * A terminal sends Ctrl-C to the whole group, so it is passed on only where there is none.
+ */
+export function become(argv, { env } = {}) {
+  const child = spawn(argv[0], argv.slice(1), { stdio: 'inherit', env: { ...process.env, ...env } });
+  process.on('SIGINT', () => {
+    if (!process.stdin.isTTY) child.kill('SIGINT');
+  });
+  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.on('error', (error) => {
+    process.stderr.write(`${argv[0]}: ${error.message}\n`);
+    process.exit(1);
+  });
+  child.on('exit', (code, signal) => {
+    process.exit(code ?? 128 + ({ SIGHUP: 1, SIGINT: 2, SIGKILL: 9, SIGTERM: 15 }[signal] ?? 1));
+  });
+}

@@ -1,0 +1,110 @@
+/**
+ * `npm test`: set-up, then every suite; the last line is `N passed, N failed` (`, N skipped`) over all of them.
+ * Arguments go to vitest and leave out the suites that are not vitest's: `npm test -- --project unit`.
+ */
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { pinnedNode, projectRoot } from './setup/places.mjs';
+import { setUpOrExit } from './setup.mjs';
+
+const NOTHING = { passed: 0, failed: 0, skipped: 0 };
+const add = (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped });
+
+/** Runs a suite in the foreground. @returns its exit code, and its stdout where `onStdout` is given */
+function foreground(argv, { cwd = projectRoot, onStdout } = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(argv[0], argv.slice(1), {
+      cwd,
+      env: { ...process.env, PATH: `${dirname(pinnedNode())}:${process.env.PATH}` },
+      stdio: ['ignore', onStdout === undefined ? 'inherit' : 'pipe', 'inherit'],
+    });
+    child.stdout?.setEncoding('utf8').on('data', onStdout);
+    for (const signal of ['SIGTERM', 'SIGHUP']) process.once(signal, () => child.kill(signal));
+    // Ctrl-C reaches the suite by itself; the sum is still printed.
+    process.once('SIGINT', () => {
+      if (!process.stdin.isTTY) child.kill('SIGINT');
+    });
+    child.on('error', (error) => {
+      process.stderr.write(`${argv[0]}: ${error.message}\n`);
+      resolve(127);
+    });
+    child.on('close', (code) => resolve(code ?? 1));
+  });
+}
+
+async function vitest(extra) {
+  const directory = mkdtempSync(join(tmpdir(), 'kiln-test-'));
+  const report = join(directory, 'report.json');
+  try {
+    const code = await foreground([
+      pinnedNode(),
+      join(projectRoot, 'node_modules', 'vitest', 'vitest.mjs'),
+      'run',
+      ...['--reporter=default', '--reporter=json', `--outputFile.json=${report}`],
+      ...extra,
+    ]);
+    return atLeastOneFailure(code, vitestCounts(report));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function vitestCounts(report) {
+  try {
+    const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(
+      readFileSync(report, 'utf8'),
+    );
+    // A file that could not be loaded has failed without having a failed test.
+    const brokenFiles = testResults.filter(
+      ({ status, assertionResults }) =>
+        status === 'failed' && !assertionResults.some((test) => test.status === 'failed'),
+    );
+    return {
+      passed: numPassedTests,
+      failed: numFailedTests + brokenFiles.length,
+      skipped: numPendingTests + numTodoTests,
+    };
+  } catch {
+    return NOTHING;
+  }
+}
+
+/** What fails outside of any test (a server that did not start, an unhandled rejection) counts as one. */
+const atLeastOneFailure = (code, counts) => (code !== 0 && counts.failed === 0 ? { ...counts, failed: 1 } : counts);
+
+async function goTests(directory) {
+  let counts = NOTHING;
+  let rest = '';
+  const onLine = (line) => {
+    const event = JSON.parse(line);
+    if (event.Action === 'output' && /^(---|\s+---|FAIL|panic|ok|#|\s+\S+\.go:\d+)/.test(event.Output)) {
+      process.stdout.write(event.Output);
+    }
+    if (event.Action === 'build-output') process.stdout.write(event.Output);
+    const kind = { pass: 'passed', fail: 'failed', skip: 'skipped' }[event.Action];
+    if (event.Test !== undefined && kind !== undefined) counts = add(counts, { ...NOTHING, [kind]: 1 });
+  };
+  const code = await foreground(['go', 'test', '-json', './...'], {
+    cwd: join(projectRoot, directory),
+    onStdout: (text) => {
+      const lines = (rest + text).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) if (line.startsWith('{')) onLine(line);
+    },
+  });
+  return atLeastOneFailure(code, counts);
+}
+
+const began = Date.now();
+await setUpOrExit();
+const extra = process.argv.slice(2);
+let total = NOTHING;
+if (extra.length === 0) total = add(total, await goTests(join('guest', 'agent')));
+total = add(total, await vitest(extra));
+process.stdout.write(`All suites: ${Math.round((Date.now() - began) / 1000)} s\n`);
+const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
+process.stdout.write(`${total.passed} passed, ${total.failed} failed${skipped}\n`);
+process.exitCode = total.failed > 0 || total.passed === 0 ? 1 : 0;
