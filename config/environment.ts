@@ -1,0 +1,92 @@
+import { createHash } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { KilnError } from '../domain/failures.ts';
+import { HOST_ID_PATTERN } from '../domain/names.ts';
+
+/** What every process of a stack is told by its environment. */
+const schema = z.object({
+  KILN_HOME: z.string().min(1).default('.kiln'),
+  KILN_CACHE: z.string().exactOptional(),
+  XDG_CACHE_HOME: z.string().exactOptional(),
+  HOME: z.string().default('/root'),
+  TEMPORAL_ADDRESS: z.string().exactOptional(),
+  TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
+  KILN_TEMPORAL_UI_URL: z.string().exactOptional(),
+  KILN_S3_ENDPOINT: z.string().exactOptional(),
+  KILN_S3_REGION: z.string().default('us-east-1'),
+  KILN_S3_BUCKET: z.string().min(3).default('kiln'),
+  KILN_S3_ACCESS_KEY: z.string().exactOptional(),
+  KILN_S3_SECRET_KEY: z.string().exactOptional(),
+  KILN_HOST_ID: z.string().regex(HOST_ID_PATTERN, 'must be 1 to 40 characters of a-z, 0-9 and -').exactOptional(),
+  KILN_HOST_TOKEN: z.string().exactOptional(),
+  KILN_HOST_VCPUS: z.coerce.number().int().positive().exactOptional(),
+  KILN_HOST_MEM_MIB: z.coerce.number().int().positive().exactOptional(),
+  KILN_HOST_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
+  KILN_RUNTIME_DIR: z.string().exactOptional(),
+  XDG_RUNTIME_DIR: z.string().exactOptional(),
+  KILN_PROJECT_ROOT: z.string().exactOptional(),
+  KILN_DRIVER: z.enum(['qemu', 'fake']).default('qemu'),
+  KILN_ALLOW_FAKE_DRIVER: z.enum(['0', '1']).default('0'),
+  KILN_REQUIRE_KVM: z.enum(['0', '1']).default('0'),
+  KILN_PROVISIONER: z.enum(['qcow2-overlay', 'sparse-copy']).exactOptional(),
+  KILN_API_HOST: z.string().default('127.0.0.1'),
+  KILN_API_PORT: z.coerce.number().int().min(0).max(65_535).default(4800),
+  KILN_API_TOKEN: z.string().min(16).exactOptional(),
+  KILN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
+  NODE_EXTRA_CA_CERTS: z.string().exactOptional(),
+  SSL_CERT_FILE: z.string().exactOptional(),
+  HTTPS_PROXY: z.string().exactOptional(),
+  https_proxy: z.string().exactOptional(),
+});
+
+export type KilnEnvironment = z.infer<typeof schema>;
+
+/**
+ * Reads the environment of this process, once. An empty variable counts as absent.
+ * @throws CONFIG_INVALID, naming every variable that is wrong.
+ */
+export function readEnvironment(source: NodeJS.ProcessEnv = process.env): KilnEnvironment {
+  const given = Object.fromEntries(Object.entries(source).filter(([, value]) => value !== undefined && value !== ''));
+  const parsed = schema.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const wrong = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  throw new KilnError('CONFIG_INVALID', `Environment: ${wrong.join('; ')}`);
+}
+
+/** Every folder of one stack, absolute. */
+export interface StackPaths {
+  readonly home: string;
+  readonly devJson: string;
+  readonly temporalDir: string;
+  readonly s3Dir: string;
+  readonly logsDir: string;
+  readonly hostDir: string;
+  /** Tools and images, shared by every checkout of this user. */
+  readonly cacheDir: string;
+  /** Sockets; short, because a unix socket's path may have 107 bytes. */
+  readonly runtimeDir: string;
+}
+
+/** @returns the folders of the stack that lives in KILN_HOME. Nothing is made. */
+export function stackPaths(env: KilnEnvironment, uid: number): StackPaths {
+  const home = resolve(env.KILN_HOME);
+  return {
+    home,
+    devJson: join(home, 'dev.json'),
+    temporalDir: join(home, 'temporal'),
+    s3Dir: join(home, 's3'),
+    logsDir: join(home, 'logs'),
+    hostDir: join(home, 'host'),
+    cacheDir: resolve(env.KILN_CACHE ?? join(env.XDG_CACHE_HOME ?? join(env.HOME, '.cache'), 'kiln')),
+    runtimeDir: env.KILN_RUNTIME_DIR ?? defaultRuntimeDir(env, home, uid),
+  };
+}
+
+function defaultRuntimeDir(env: KilnEnvironment, home: string, uid: number): string {
+  const short = createHash('sha256').update(home).digest('hex').slice(0, 8);
+  if (uid === 0) return `/run/kiln/${short}`;
+  if (env.XDG_RUNTIME_DIR !== undefined) return join(env.XDG_RUNTIME_DIR, `kiln-${short}`);
+  return join(tmpdir(), `kiln-${uid}-${short}`);
+}
