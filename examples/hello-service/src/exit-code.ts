@@ -1,0 +1,7 @@
+/** @returns the exit code that a query parameter asks for (0 where it is absent), or undefined where it is none. */
+export function exitCodeOf(parameter: unknown): number | undefined {
+  if (parameter === undefined) return 0;
+  if (typeof parameter !== 'string' || !/^\d{1,3}$/.test(parameter)) return undefined;
+  const code = Number(parameter);
+  return code <= 255 ? code : undefined;
+}
