@@ -3,8 +3,6 @@ import { KilnError } from '../domain/failures.ts';
 
 export interface CommandOptions {
   readonly cwd?: string;
-  /** Added to the inherited environment. */
-  readonly env?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
 }
 
@@ -28,7 +26,6 @@ export async function runCommand(argv: readonly string[], options: CommandOption
   return await new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
@@ -46,24 +43,31 @@ export async function runCommand(argv: readonly string[], options: CommandOption
 }
 
 function startError(program: string, error: NodeJS.ErrnoException): Error {
-  if (error.code !== 'ENOENT') return error;
-  return new KilnError('UNSUPPORTED', `${program} is not installed: run \`npm run setup\`, which installs it`, {
-    program,
-  });
+  return error.code === 'ENOENT' ? notInstalled(program) : error;
 }
 
 /**
- * As `runCommand`, for commands that must succeed.
+ * As `runCommand`, for commands that must succeed; they speak English, whatever the locale here.
  * @returns its standard output
- * @throws DISK_FULL where the command says so, else INTERNAL with the last lines of its error output
+ * @throws UNSUPPORTED where it is not installed, DISK_FULL where it says so, else INTERNAL with its last lines
  */
 export async function mustRun(argv: readonly string[], options: CommandOptions = {}): Promise<string> {
-  const { code, stdout, stderr } = await runCommand(argv, { ...options, env: { LC_ALL: 'C', ...options.env } });
+  const { code, stdout, stderr } = await runCommand(['env', 'LC_ALL=C', ...argv], options);
   if (code === 0) return stdout;
   const tail = stderr.trimEnd().split('\n').slice(-12).join('\n');
   const details = { command: argv.slice(0, 12).join(' '), code, stderr: tail };
+  if (code === NOT_INSTALLED) throw notInstalled(argv[0] ?? '');
   if (stderr.includes('No space left on device')) {
     throw new KilnError('DISK_FULL', `${argv[0]}: no space left on the disk; free some and try again`, details);
   }
   throw new KilnError('INTERNAL', `${argv[0]} ended with code ${code}: ${tail}`, details);
+}
+
+/** What env(1) ends with where the program does not exist. */
+const NOT_INSTALLED = 127;
+
+function notInstalled(program: string): KilnError {
+  return new KilnError('UNSUPPORTED', `${program} is not installed: run \`npm run setup\`, which installs it`, {
+    program,
+  });
 }
