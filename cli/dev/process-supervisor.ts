@@ -122,7 +122,8 @@ export class ProcessSupervisor {
       const lived = Date.now() - begun;
       supervised.restarts = lived > this.options.maxRestartBackoffMs ? 1 : supervised.restarts + 1;
       const { restartBackoffMs, maxRestartBackoffMs } = this.options;
-      if (supervised.restarts > 1) await delay(backoffMs(supervised.restarts - 1, restartBackoffMs, maxRestartBackoffMs));
+      if (supervised.restarts > 1)
+        await delay(backoffMs(supervised.restarts - 1, restartBackoffMs, maxRestartBackoffMs));
       if (supervised.stopping) return;
       Object.assign(supervised, this.spawn(supervised.spec));
       this.watch(supervised);

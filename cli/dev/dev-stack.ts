@@ -1,0 +1,116 @@
+import { mkdir, rm } from 'node:fs/promises';
+import writeFileAtomic from 'write-file-atomic';
+import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
+import type { SetupRecord } from '../../config/setup-record.ts';
+import { ProcessSupervisor, type SupervisorEvent, type SupervisorOptions } from './process-supervisor.ts';
+import { stackIdentity } from './stack-identity.ts';
+import { lockStack } from './stack-lock.ts';
+import {
+  chooseAddresses,
+  kilnEnvironment,
+  kilnProcesses,
+  type StackPlan,
+  s3Server,
+  temporalServer,
+} from './stack-processes.ts';
+
+/** What `dev.json` says of a running stack. */
+export interface StackInfo {
+  readonly pid: number;
+  readonly apiUrl: string;
+  readonly token: string;
+  readonly temporal: { readonly address: string; readonly uiUrl: string; readonly namespace: string };
+  readonly s3: { readonly endpoint: string; readonly bucket: string };
+  readonly hostId: string;
+}
+
+export interface DevStackOptions {
+  readonly env: KilnEnvironment;
+  readonly paths: StackPaths;
+  readonly setup: SetupRecord;
+  /** Environment that the processes inherit. */
+  readonly baseEnv: Readonly<Record<string, string | undefined>>;
+  /** Services' paths are relative to this folder. */
+  readonly projectRoot: string;
+  readonly timings: Omit<SupervisorOptions, 'logsDir' | 'onEvent'>;
+  readonly onProgress: (text: string) => void;
+  readonly onEvent: (event: SupervisorEvent) => void;
+}
+
+export interface DevStack {
+  readonly info: StackInfo;
+  pids(): Record<string, number>;
+  /** Ends every process. VMs are what the caller left of them. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts Temporal, the S3 server, both workers and the gateway, and supervises them. `dev.json` is there exactly while
+ * everything answers. @throws CONFLICT where a stack runs on this home already, TIMED_OUT where a process does not answer
+ */
+export async function startDevStack(options: DevStackOptions, signal: AbortSignal): Promise<DevStack> {
+  const { paths } = options;
+  const unlock = await lockStack(paths.home);
+  await rm(paths.devJson, { force: true });
+  await mkdir(paths.logsDir, { recursive: true });
+  const supervisor = new ProcessSupervisor({ ...options.timings, logsDir: paths.logsDir, onEvent: options.onEvent });
+  const stop = async () => {
+    await rm(paths.devJson, { force: true });
+    await supervisor.stopAll();
+    await unlock();
+  };
+  try {
+    const plan = await planStack(options);
+    await startServers(plan, supervisor, options, signal);
+    const info = stackInfo(plan);
+    await writeFileAtomic(paths.devJson, `${JSON.stringify(info, null, 2)}\n`, { mode: 0o600 });
+    return { info, pids: () => supervisor.pids(), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function planStack(options: DevStackOptions): Promise<StackPlan> {
+  const { env, paths, setup, baseEnv, projectRoot } = options;
+  const addresses = await chooseAddresses(
+    {
+      ...(env.TEMPORAL_ADDRESS === undefined ? {} : { temporalAddress: env.TEMPORAL_ADDRESS }),
+      ...(env.KILN_TEMPORAL_UI_URL === undefined ? {} : { temporalUiUrl: env.KILN_TEMPORAL_UI_URL }),
+      namespace: env.TEMPORAL_NAMESPACE,
+      ...(env.KILN_S3_ENDPOINT === undefined ? {} : { s3Endpoint: env.KILN_S3_ENDPOINT }),
+      bucket: env.KILN_S3_BUCKET,
+    },
+    env.KILN_API_PORT,
+  );
+  return { paths, setup, baseEnv, projectRoot, addresses, identity: await stackIdentity(paths.home) };
+}
+
+async function startServers(
+  plan: StackPlan,
+  supervisor: ProcessSupervisor,
+  options: DevStackOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const server of [await temporalServer(plan), await s3Server(plan)]) {
+    if (!server) continue;
+    await supervisor.start(server, signal);
+    options.onProgress(`${server.name} answers`);
+  }
+  const { prepareStore } = await import('./prepare-store.ts');
+  await prepareStore(kilnEnvironment(plan), options.setup, options.onProgress);
+  for (const process of kilnProcesses(plan)) await supervisor.start(process, signal);
+  options.onProgress('workers and gateway answer');
+}
+
+function stackInfo(plan: StackPlan): StackInfo {
+  const { addresses, identity } = plan;
+  return {
+    pid: process.pid,
+    apiUrl: `http://127.0.0.1:${addresses.apiPort}`,
+    token: identity.apiToken,
+    temporal: addresses.temporal,
+    s3: addresses.s3,
+    hostId: identity.hostId,
+  };
+}

@@ -1,0 +1,170 @@
+import { mkdir } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { CLI_ENTRY } from '../../config/checkout.ts';
+import type { StackPaths } from '../../config/environment.ts';
+import type { SetupRecord } from '../../config/setup-record.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { freePort } from './free-port.ts';
+import type { ProcessSpec } from './process-supervisor.ts';
+import type { StackIdentity } from './stack-identity.ts';
+
+/** Ports wanted first; a busy one means another. */
+export const DEFAULT_PORTS = { api: 4800, temporal: 7233, temporalUi: 8233, s3: 7070 };
+
+export interface StackAddresses {
+  readonly apiPort: number;
+  readonly temporal: { readonly address: string; readonly uiUrl: string; readonly namespace: string };
+  readonly s3: { readonly endpoint: string; readonly bucket: string };
+  /** Ports of the servers that the stack starts itself; absent where they were given. */
+  readonly own: { readonly temporalPort?: number; readonly temporalUiPort?: number; readonly s3Port?: number };
+}
+
+/** What was given from outside: then the stack starts no server of its own for it. */
+export interface GivenServers {
+  readonly temporalAddress?: string;
+  readonly temporalUiUrl?: string;
+  readonly namespace: string;
+  readonly s3Endpoint?: string;
+  readonly bucket: string;
+}
+
+/** Chooses the ports of a stack. */
+export async function chooseAddresses(given: GivenServers, wantedApiPort: number): Promise<StackAddresses> {
+  const apiPort = await freePort(wantedApiPort);
+  const temporalPort = given.temporalAddress === undefined ? await freePort(DEFAULT_PORTS.temporal) : undefined;
+  const uiPort = given.temporalAddress === undefined ? await freePort(DEFAULT_PORTS.temporalUi) : undefined;
+  const s3Port = given.s3Endpoint === undefined ? await freePort(DEFAULT_PORTS.s3) : undefined;
+  return {
+    apiPort,
+    temporal: {
+      address: given.temporalAddress ?? `127.0.0.1:${temporalPort}`,
+      uiUrl: given.temporalUiUrl ?? `http://127.0.0.1:${uiPort ?? DEFAULT_PORTS.temporalUi}`,
+      namespace: given.namespace,
+    },
+    s3: { endpoint: given.s3Endpoint ?? `http://127.0.0.1:${s3Port}`, bucket: given.bucket },
+    own: {
+      ...(temporalPort === undefined ? {} : { temporalPort }),
+      ...(uiPort === undefined ? {} : { temporalUiPort: uiPort }),
+      ...(s3Port === undefined ? {} : { s3Port }),
+    },
+  };
+}
+
+interface StackPlan {
+  readonly paths: StackPaths;
+  readonly setup: SetupRecord;
+  readonly identity: StackIdentity;
+  readonly addresses: StackAddresses;
+  readonly projectRoot: string;
+  readonly baseEnv: Readonly<Record<string, string | undefined>>;
+}
+
+/** The Temporal dev server, unless one was given. @throws CONFIG_INVALID where set-up made none */
+export async function temporalServer(plan: StackPlan): Promise<ProcessSpec | undefined> {
+  const { temporalPort, temporalUiPort } = plan.addresses.own;
+  if (temporalPort === undefined || temporalUiPort === undefined) return undefined;
+  await mkdir(plan.paths.temporalDir, { recursive: true });
+  const { devServerArguments } = await import('../../temporal/dev-server.ts');
+  return {
+    name: 'temporal',
+    command: required(plan.setup.temporalPath, 'Temporal CLI'),
+    args: devServerArguments({
+      port: temporalPort,
+      uiPort: temporalUiPort,
+      namespace: plan.addresses.temporal.namespace,
+      databasePath: join(plan.paths.temporalDir, 'temporal.db'),
+    }),
+    env: plan.baseEnv,
+    isReady: () => accepts(temporalPort),
+  };
+}
+
+/** The S3 server on a local folder, unless one was given. @throws CONFIG_INVALID where set-up made none */
+export async function s3Server(plan: StackPlan): Promise<ProcessSpec | undefined> {
+  const { s3Port } = plan.addresses.own;
+  if (s3Port === undefined) return undefined;
+  await mkdir(plan.paths.s3Dir, { recursive: true });
+  return {
+    name: 's3',
+    command: required(plan.setup.versitygwPath, 'S3 server'),
+    args: ['--port', `127.0.0.1:${s3Port}`, 'posix', plan.paths.s3Dir],
+    env: {
+      ...plan.baseEnv,
+      ROOT_ACCESS_KEY: plan.identity.s3AccessKey,
+      ROOT_SECRET_KEY: plan.identity.s3SecretKey,
+    },
+    isReady: () => accepts(s3Port),
+  };
+}
+
+/** Control worker, host worker and gateway: this program itself, told everything by its environment. */
+export function kilnProcesses(plan: StackPlan): ProcessSpec[] {
+  const env = kilnEnvironment(plan);
+  const make = (name: string, args: readonly string[], isReady: () => Promise<boolean>): ProcessSpec => ({
+    name,
+    command: plan.setup.nodePath,
+    args: [CLI_ENTRY, ...args],
+    env,
+    isReady,
+  });
+  const { apiPort } = plan.addresses;
+  const always = async () => true;
+  return [
+    // Whether the workers work is asked of the gateway: `/readyz` looks for their pollers and their host entry.
+    make('control', ['worker', 'control'], always),
+    make('host', ['worker', 'host'], always),
+    make('gateway', ['gateway', 'run'], () => isReady(`http://127.0.0.1:${apiPort}/readyz`)),
+  ];
+}
+
+/** @returns the environment that every Kiln process of the stack is started with. */
+export function kilnEnvironment(plan: StackPlan): Record<string, string | undefined> {
+  const { addresses, identity, paths } = plan;
+  return {
+    ...plan.baseEnv,
+    KILN_HOME: paths.home,
+    KILN_CACHE: paths.cacheDir,
+    KILN_RUNTIME_DIR: paths.runtimeDir,
+    KILN_PROJECT_ROOT: plan.projectRoot,
+    KILN_HOST_ID: identity.hostId,
+    KILN_HOST_TOKEN: identity.hostToken,
+    KILN_API_TOKEN: identity.apiToken,
+    KILN_API_PORT: String(addresses.apiPort),
+    TEMPORAL_ADDRESS: addresses.temporal.address,
+    TEMPORAL_NAMESPACE: addresses.temporal.namespace,
+    KILN_TEMPORAL_UI_URL: addresses.temporal.uiUrl,
+    KILN_S3_ENDPOINT: addresses.s3.endpoint,
+    KILN_S3_BUCKET: addresses.s3.bucket,
+    KILN_S3_ACCESS_KEY: plan.baseEnv.KILN_S3_ACCESS_KEY ?? identity.s3AccessKey,
+    KILN_S3_SECRET_KEY: plan.baseEnv.KILN_S3_SECRET_KEY ?? identity.s3SecretKey,
+  };
+}
+
+export type { StackPlan };
+
+function required(path: string | undefined, what: string): string {
+  if (path !== undefined) return path;
+  throw new KilnError('CONFIG_INVALID', `Set-up made no ${what} on this machine. Run \`npm run setup\`.`);
+}
+
+/** @returns whether something accepts connections on a port of the loopback. */
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port });
+    const done = (answer: boolean) => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once('connect', () => done(true));
+    socket.once('error', () => done(false));
+  });
+}
+
+async function isReady(url: string): Promise<boolean> {
+  try {
+    return (await fetch(url)).ok;
+  } catch {
+    return false;
+  }
+}
