@@ -1,0 +1,85 @@
+import ts from 'typescript';
+import { describe, expect, it } from 'vitest';
+import { repositoryFiles, textOf } from './repository-files.ts';
+
+const MAX_FILE_LINES = 400;
+const MAX_WORKFLOW_FILE_LINES = 250;
+const MAX_FUNCTION_LINES = 60;
+/** Share of functions that may be longer: a table in code form reads better whole. */
+const LONGER_FUNCTIONS = 0.02;
+
+const sources = repositoryFiles().filter((file) => /\.(ts|mjs|cjs|go)$/.test(file) && !/\/fixtures\//.test(file));
+
+/** Bodies of `describe` and tests are lists, not functions: for test files only the file limit holds. */
+const withFunctions = sources.filter((file) => !file.endsWith('.go') && !file.startsWith('test/'));
+
+interface MeasuredFunction {
+  readonly name: string;
+  readonly lines: number;
+}
+
+/** @returns every function of a source text with its length, from its first to its last line, comments before it not counted. */
+function functionsIn(file: string, text: string): MeasuredFunction[] {
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
+  const found: MeasuredFunction[] = [];
+  const lineOf = (position: number): number => source.getLineAndCharacterOfPosition(position).line;
+  const visit = (node: ts.Node): void => {
+    if (ts.isFunctionLike(node) && 'body' in node && node.body) {
+      const first = lineOf(node.getStart(source));
+      found.push({ name: `${file}:${first + 1}`, lines: lineOf(node.end) - first + 1 });
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return found;
+}
+
+const linesOf = (file: string): number => textOf(file).replace(/\n$/, '').split('\n').length;
+const longerThan = (limit: number, files: readonly string[]): string[] =>
+  files.flatMap((file) => (linesOf(file) > limit ? [`${file}: ${linesOf(file)} lines`] : []));
+
+describe('sizes', () => {
+  it('measures functions of every form', () => {
+    const text = [
+      '/** Not counted. */',
+      'export function declared() {',
+      '  return 1;',
+      '}',
+      'const arrow = () =>',
+      '  2;',
+      'class Owner {',
+      '  constructor() {}',
+      '  method() {',
+      '    return () => 3;',
+      '  }',
+      '  declare abstract: () => void;',
+      '}',
+    ].join('\n');
+    expect(functionsIn('sample.ts', text).map(({ name, lines }) => `${name} ${lines}`)).toEqual([
+      'sample.ts:2 3',
+      'sample.ts:5 2',
+      'sample.ts:8 1',
+      'sample.ts:9 3',
+      'sample.ts:10 1',
+    ]);
+  });
+
+  it(`keeps files under ${MAX_FILE_LINES} lines`, () => {
+    expect(sources).not.toEqual([]);
+    expect(longerThan(MAX_FILE_LINES, sources)).toEqual([]);
+  });
+
+  it(`keeps workflow files under ${MAX_WORKFLOW_FILE_LINES} lines`, () => {
+    const workflows = sources.filter((file) => file.startsWith('workflows/'));
+    expect(workflows).not.toEqual([]);
+    expect(longerThan(MAX_WORKFLOW_FILE_LINES, workflows)).toEqual([]);
+  });
+
+  it(`keeps functions under ${MAX_FUNCTION_LINES} lines, but for ${LONGER_FUNCTIONS * 100} % of them`, () => {
+    const functions = withFunctions.flatMap((file) => functionsIn(file, textOf(file)));
+    const long = functions.filter(({ lines }) => lines > MAX_FUNCTION_LINES);
+    const allowed = Math.floor(functions.length * LONGER_FUNCTIONS);
+    const list = long.map(({ name, lines }) => `${name} has ${lines} lines`).join('\n');
+    expect(long.length, list).toBeLessThanOrEqual(allowed);
+  });
+});
