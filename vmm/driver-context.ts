@@ -1,0 +1,121 @@
+import { open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { AgentChannel, DriverCapabilities, VmDriver } from '../activities/ports.ts';
+import type { InstanceRecord } from '../contracts/instance-record.ts';
+import type { VmExit, VmSpec } from '../domain/vm.ts';
+import type { AgentLinks } from './agent-links.ts';
+import type { InstanceStore } from './instance-record.ts';
+import type { KeyedLock } from './keyed-lock.ts';
+import { hasCode } from './process-identity.ts';
+import type { VmPaths } from './vm-paths.ts';
+import type { ProcessEnd } from './vm-process.ts';
+
+/** What the driver says; a pino logger fits. */
+export interface DriverLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+/** Opens the channel to the agent that listens behind a unix socket; waits for the guest until the deadline. */
+export type ConnectAgent = (request: {
+  socketPath: string;
+  deadlineMs: number;
+  signal?: AbortSignal;
+}) => Promise<AgentChannel>;
+
+export interface DriverTimings {
+  /** Between two looks at a process. */
+  readonly pollMs: number;
+  /** How long a process may take to die of SIGKILL. */
+  readonly killMs: number;
+  /** How long a VMM may take to obey `quit`, and to answer a question. */
+  readonly quitMs: number;
+  /** Between two looks at the size of the VMs' log files. */
+  readonly logCheckMs: number;
+  /** How long a program may take to say its version. */
+  readonly versionMs: number;
+}
+
+export const DEFAULT_TIMINGS: DriverTimings = {
+  pollMs: 50,
+  killMs: 10_000,
+  quitMs: 2_000,
+  logCheckMs: 5_000,
+  versionMs: 10_000,
+};
+
+/** What all drivers that run one process a VM are made with. */
+export interface ProcessDriverOptions {
+  /** State directory of the host, absolute: records, disks and logs below `vms/`. */
+  readonly stateDir: string;
+  /** Short absolute directory for sockets. */
+  readonly runtimeDir: string;
+  readonly connectAgent: ConnectAgent;
+  readonly log: DriverLog;
+  readonly timings?: Partial<DriverTimings>;
+  /** A log file of a VM that takes more disk than this is emptied. Default 16 MiB. */
+  readonly maxLogBytes?: number;
+}
+
+/** What differs between the drivers: how the process is started, asked and understood. Everything else is shared. */
+export interface VmBackend {
+  readonly kind: VmDriver['kind'];
+  readonly hasQmp: boolean;
+  probe(): Promise<DriverCapabilities>;
+  /** @throws SPEC_INVALID, UNSUPPORTED where this driver cannot make such a VM */
+  check(spec: VmSpec): void;
+  /** Makes what the process needs beside it. @returns its command line, which names the VM's agent socket */
+  commandLine(record: InstanceRecord, paths: VmPaths, signal: AbortSignal): Promise<readonly string[]>;
+  /** Files besides console and VMM log that grow while the VM runs. */
+  readonly logFiles: readonly string[];
+  /** Why the process is gone. `end` is absent where this worker was not its parent. */
+  explain(paths: VmPaths, end: ProcessEnd | undefined): Promise<VmExit>;
+  /** Asks the process to end; may fail or be ignored. Absent where there is nothing to ask. */
+  quit?(paths: VmPaths, deadlineMs: number): Promise<void>;
+  isPaused(paths: VmPaths, deadlineMs: number): Promise<boolean>;
+}
+
+/** Shared parts of one driver instance. */
+export interface DriverContext {
+  readonly backend: VmBackend;
+  readonly options: ProcessDriverOptions;
+  readonly timings: DriverTimings;
+  readonly records: InstanceStore;
+  readonly links: AgentLinks;
+  /** One operation at a time on each VM. */
+  readonly operations: KeyedLock;
+  /** Starts under way, so that a stop or destroy can end them. */
+  readonly starts: Map<string, AbortController>;
+  /** Ends of the processes that this worker started itself, by pid and start time. */
+  readonly ends: Map<string, Promise<ProcessEnd>>;
+}
+
+/** @returns paths of a VM as they were when it was made: the configured directories may have changed since */
+export function recordedPaths(paths: VmPaths, record: InstanceRecord): VmPaths {
+  const { agent, qmp } = record.sockets;
+  return { ...paths, agentSocket: agent, qmpSocket: qmp ?? paths.qmpSocket, runtimeDirectory: dirname(agent) };
+}
+
+/**
+ * Last bytes of a log, fit to be shown: what a guest prints may hold anything, so control characters go.
+ * @returns '' where there is no such file
+ */
+export async function readTail(path: string, maxBytes: number): Promise<string> {
+  try {
+    const handle = await open(path, 'r');
+    try {
+      const { size } = await handle.stat();
+      const length = Math.min(size, maxBytes);
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, size - length);
+      return buffer
+        .subarray(0, bytesRead)
+        .toString('utf8')
+        .replace(/[^\n\t\x20-\x7e\u00a0-\uffff]/g, '');
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return '';
+    throw error;
+  }
+}

@@ -1,0 +1,88 @@
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { DriverCapabilities, VmDriver } from '../../activities/ports.ts';
+import { KilnError } from '../../domain/failures.ts';
+import type { VmExit } from '../../domain/vm.ts';
+import { type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
+import { createProcessDriver } from '../process-driver.ts';
+import type { VmPaths } from '../vm-paths.ts';
+import type { ProcessEnd } from '../vm-process.ts';
+
+/** How a fake VM misbehaves, for tests. */
+export type FakeFault =
+  /** The process lives and its agent never answers. */
+  | { readonly kind: 'silent' }
+  /** The process ends by itself, as a guest that crashes during its boot. */
+  | { readonly kind: 'dies'; readonly afterMs: number; readonly code: number };
+
+export interface FakeDriverOptions extends ProcessDriverOptions {
+  /** Must be true: what a "guest" runs here runs on the host. For tests only. */
+  readonly allowFake: boolean;
+  /** The guest agent, built for this machine. */
+  readonly agentBinary: string;
+  /** Whether this worker is root; otherwise a user namespace stands in. */
+  readonly asRoot: boolean;
+  readonly faultOf?: (vmId: string) => FakeFault | undefined;
+}
+
+/**
+ * VMs as plain processes: the guest's agent in namespaces of its own on a unix socket. The same rules, records and
+ * protocol as with a real VMM, and no isolation worth the name.
+ * @throws UNSUPPORTED where it is not allowed
+ */
+export function createFakeDriver(options: FakeDriverOptions): VmDriver {
+  if (options.allowFake !== true) {
+    throw new KilnError('UNSUPPORTED', 'The fake driver runs guests on the host itself: it is for tests only', {
+      fix: 'use the qemu driver',
+    });
+  }
+  return createProcessDriver(fakeBackend(options), options);
+}
+
+function fakeBackend(options: FakeDriverOptions): VmBackend {
+  return {
+    kind: 'fake',
+    hasQmp: false,
+    logFiles: [],
+    probe: () => probe(options.agentBinary),
+    check: () => undefined,
+    commandLine: async (record, paths) => commandLine(options, paths, options.faultOf?.(record.vmId)),
+    explain,
+    isPaused: async () => false,
+  };
+}
+
+/** A mount and a pid namespace of its own: all of it goes when its first process goes, and that when `unshare` does. */
+function commandLine(options: FakeDriverOptions, paths: VmPaths, fault: FakeFault | undefined): string[] {
+  const namespaces = ['--mount', '--net', '--pid', '--fork', '--kill-child'];
+  if (!options.asRoot) namespaces.push('--user', '--map-root-user');
+  const words = ['--listen', `unix:${paths.agentSocket}`, '--root', join(paths.directory, 'fake')];
+  return ['unshare', ...namespaces, ...program(options.agentBinary, fault), ...words];
+}
+
+function program(agentBinary: string, fault: FakeFault | undefined): string[] {
+  if (fault === undefined) return [agentBinary];
+  if (fault.kind === 'silent') return ['sh', '-c', 'exec sleep infinity'];
+  return ['sh', '-c', `sleep ${fault.afterMs / 1000}; echo "dies as told"; exit ${fault.code}`];
+}
+
+async function probe(agentBinary: string): Promise<DriverCapabilities> {
+  const base = { version: '1', accel: 'none', diskFormats: ['raw', 'qcow2'] } as const;
+  const ok = await access(agentBinary, constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+  return ok
+    ? { ...base, usable: true }
+    : { ...base, usable: false, reason: `${agentBinary} is not built; npm run setup` };
+}
+
+/** The agent is the first process of its "guest": what ends it with an error is what a kernel panic is to a VM. */
+async function explain(paths: VmPaths, end: ProcessEnd | undefined): Promise<VmExit> {
+  if (end === undefined) return { reason: 'unknown', code: null, signal: null };
+  if (end.signal !== null) return { reason: 'killed', ...end };
+  if (end.code === 0) return { reason: 'guest-shutdown', ...end };
+  const detail = await readTail(paths.vmmLog, 2048);
+  return { reason: 'guest-panic', ...end, ...(detail && { detail }) };
+}

@@ -1,0 +1,158 @@
+import { mkdir, open, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import writeFileAtomic from 'write-file-atomic';
+import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/instance-record.ts';
+import { KilnError } from '../domain/failures.ts';
+import { createKeyedLock } from './keyed-lock.ts';
+import { hasCode } from './process-identity.ts';
+
+/** Instance records of one host. A VM exists exactly as long as its record does. */
+export interface InstanceStore {
+  /** Where a VM's record, disks and logs lie. */
+  directory(vmId: string): string;
+  /**
+   * Writes a record that is not there yet, its directory too.
+   * @returns the record that counts: the one found, where there was one
+   */
+  create(record: InstanceRecord): Promise<InstanceRecord>;
+  /** @returns undefined where there is none. @throws INTERNAL naming the file where it is damaged */
+  read(vmId: string): Promise<InstanceRecord | undefined>;
+  /**
+   * Reads, changes and writes under the VM's lock. `change` may return the record as it is: then nothing is written.
+   * @returns the record as it stands now; undefined where there is none
+   */
+  update(vmId: string, change: (record: InstanceRecord) => InstanceRecord): Promise<InstanceRecord | undefined>;
+  /** Ids of all records, the damaged ones included, sorted. */
+  list(): Promise<string[]>;
+  /** Removes everything in the VM's directory, the record last. Unknown id: what lies there without a record goes. */
+  remove(vmId: string): Promise<void>;
+}
+
+const RECORD_FILE = 'instance.json';
+const MAX_RECORD_BYTES = 256 * 1024;
+
+/** One lock for all stores of this process: two stores on one directory exclude each other too. */
+const recordLock = createKeyedLock();
+
+/** @param stateDir absolute state directory of the host; records lie below `vms/` in it */
+export function createInstanceStore(stateDir: string): InstanceStore {
+  const vmsDir = join(stateDir, 'vms');
+  const directory = (vmId: string) => join(vmsDir, checkVmId(vmId));
+  const file = (vmId: string) => join(directory(vmId), RECORD_FILE);
+  const locked = <T>(vmId: string, work: () => Promise<T>) => recordLock.run(directory(vmId), work);
+
+  return {
+    directory,
+    create: (record) =>
+      locked(record.vmId, async () => {
+        const found = await readRecord(record.vmId, file(record.vmId));
+        if (found !== undefined) return found;
+        await mkdir(directory(record.vmId), { recursive: true, mode: 0o700 });
+        await writeRecord(file(record.vmId), record);
+        await syncDirectory(vmsDir);
+        return record;
+      }),
+    read: (vmId) => readRecord(vmId, file(vmId)),
+    update: (vmId, change) =>
+      locked(vmId, async () => {
+        const before = await readRecord(vmId, file(vmId));
+        if (before === undefined) return undefined;
+        const after = change(before);
+        if (after !== before) await writeRecord(file(vmId), after);
+        return after;
+      }),
+    async list() {
+      const ids = (await entries(vmsDir)).filter((name) => VM_ID_PATTERN.test(name)).sort();
+      const present = await Promise.all(ids.map((vmId) => exists(file(vmId))));
+      return ids.filter((_, index) => present[index]);
+    },
+    remove: (vmId) => locked(vmId, () => removeDirectory(directory(vmId))),
+  };
+}
+
+/** @returns the id. @throws SPEC_INVALID where it is none: ids become path names and socket names */
+export function checkVmId(vmId: string): string {
+  if (VM_ID_PATTERN.test(vmId)) return vmId;
+  throw new KilnError('SPEC_INVALID', `"${vmId.slice(0, 64)}" is no VM id: 1-24 of [a-z0-9-], no leading "-"`);
+}
+
+async function readRecord(vmId: string, path: string): Promise<InstanceRecord | undefined> {
+  let text: string;
+  try {
+    const { size } = await stat(path);
+    if (size > MAX_RECORD_BYTES) throw damaged(path, `${size} bytes, at most ${MAX_RECORD_BYTES} expected`);
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
+    throw error;
+  }
+  return parseRecord(vmId, path, text);
+}
+
+function parseRecord(vmId: string, path: string, text: string): InstanceRecord {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw damaged(path, error instanceof Error ? error.message : 'no JSON');
+  }
+  const parsed = instanceRecordSchema.safeParse(json);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw damaged(path, `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
+  }
+  if (parsed.data.vmId !== vmId) throw damaged(path, `it names ${parsed.data.vmId}`);
+  return parsed.data;
+}
+
+function damaged(path: string, why: string): KilnError {
+  return new KilnError(
+    'INTERNAL',
+    `The instance record ${path} cannot be read (${why}). The VM is left alone until the record is repaired or destroyed.`,
+    { file: path },
+  );
+}
+
+async function writeRecord(path: string, record: InstanceRecord): Promise<void> {
+  const text = `${JSON.stringify(instanceRecordSchema.parse(record), null, 2)}\n`;
+  await writeFileAtomic(path, text, { encoding: 'utf8', mode: 0o600, fsync: true });
+  await syncDirectory(dirname(path));
+}
+
+/** The rename itself must survive a power cut, not only the bytes of the file. */
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function removeDirectory(path: string): Promise<void> {
+  for (const name of await entries(path)) {
+    if (name !== RECORD_FILE) await rm(join(path, name), { recursive: true, force: true });
+  }
+  await rm(join(path, RECORD_FILE), { force: true });
+  try {
+    await rmdir(path);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  }
+}
+
+async function entries(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,159 @@
+import { stat, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { VmDriver, VmInspection } from '../activities/ports.ts';
+import type { InstanceRecord } from '../contracts/instance-record.ts';
+import { KilnError } from '../domain/failures.ts';
+import type { VmOwner, VmSpec, VmStatus } from '../domain/vm.ts';
+import { createAgentLinks } from './agent-links.ts';
+import { DEFAULT_TIMINGS, type DriverContext, type ProcessDriverOptions, type VmBackend } from './driver-context.ts';
+import { createInstanceStore } from './instance-record.ts';
+import { createKeyedLock } from './keyed-lock.ts';
+import { isAlive } from './process-identity.ts';
+import { adoptUnrecorded, plainExit, settleExit, waitExit } from './vm-exit.ts';
+import { vmPaths } from './vm-paths.ts';
+import { attachVm, pathsOf, startVm } from './vm-start.ts';
+import { destroyVm, stopVm } from './vm-stop.ts';
+
+const DEFAULT_MAX_LOG_BYTES = 16 * 1024 * 1024;
+
+/** The rules of a VM's life, the same for every driver that runs one process a VM. */
+export function createProcessDriver(backend: VmBackend, options: ProcessDriverOptions): VmDriver {
+  const context: DriverContext = {
+    backend,
+    options,
+    timings: { ...DEFAULT_TIMINGS, ...options.timings },
+    records: createInstanceStore(options.stateDir),
+    links: createAgentLinks(),
+    operations: createKeyedLock(),
+    starts: new Map(),
+    ends: new Map(),
+  };
+  const boundLogs = createLogBounder(context);
+  return {
+    kind: backend.kind,
+    probe: () => backend.probe(),
+    prepare: (spec) => prepare(context, spec),
+    async start(vmId, request) {
+      const started = await startVm(context, vmId, request);
+      boundLogs(vmId);
+      return started;
+    },
+    async attach(vmId, request) {
+      const started = await attachVm(context, vmId, request);
+      boundLogs(vmId);
+      return started;
+    },
+    status: (vmId) => status(context, vmId),
+    waitExit: (vmId, signal) => waitExit(context, vmId, signal),
+    stop: (vmId, request) => stopVm(context, vmId, request),
+    destroy: (vmId) => destroyVm(context, vmId),
+    list: () => context.records.list(),
+    inspect: (vmId) => inspect(context, vmId),
+  };
+}
+
+async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
+  context.backend.check(spec);
+  const paths = vmPaths(context.options, spec.vmId);
+  const record = await context.records.create({
+    version: 1,
+    vmId: spec.vmId,
+    driver: recordedKind(context.backend.kind),
+    owner: { ...spec.owner },
+    imageDigest: spec.imageDigest,
+    vcpus: spec.vcpus,
+    memMib: spec.memMib,
+    kernelPath: spec.kernelPath,
+    initrdPath: spec.initrdPath,
+    drives: spec.drives.map((drive) => ({ ...drive })),
+    sockets: { agent: paths.agentSocket, ...(context.backend.hasQmp && { qmp: paths.qmpSocket }) },
+    ports: [],
+    createdAt: new Date().toISOString(),
+  });
+  if (sameOwner(record.owner, spec.owner) && record.driver === context.backend.kind) return;
+  throw new KilnError(
+    'CONFLICT',
+    `VM ${spec.vmId} belongs to ${record.owner.workflowId}, epoch ${record.owner.epoch}`,
+    {
+      vmId: spec.vmId,
+      owner: record.owner,
+    },
+  );
+}
+
+function recordedKind(kind: VmDriver['kind']): InstanceRecord['driver'] {
+  return kind;
+}
+
+function sameOwner(a: VmOwner, b: VmOwner): boolean {
+  return (
+    a.workflowId === b.workflowId &&
+    a.firstExecutionId === b.firstExecutionId &&
+    a.namespaceId === b.namespaceId &&
+    a.epoch === b.epoch &&
+    a.boot === b.boot &&
+    a.role === b.role
+  );
+}
+
+async function status(context: DriverContext, vmId: string): Promise<VmStatus> {
+  const found = await context.records.read(vmId);
+  if (found === undefined) return { state: 'gone' };
+  const record = await adoptUnrecorded(context, found);
+  if (record.exit !== undefined) return { state: 'exited', exit: plainExit(record.exit) };
+  const { process } = record;
+  if (process === undefined) return { state: 'prepared' };
+  if (!(await isAlive(process))) return { state: 'exited', exit: await settleExit(context, vmId) };
+  // A VMM that does not answer lives: whether it is paused is unknown, and "running" is what its owner has to check.
+  const paused = await context.backend.isPaused(pathsOf(context, record), context.timings.quitMs).catch(() => false);
+  return { state: paused ? 'paused' : 'running', pid: process.pid };
+}
+
+async function inspect(context: DriverContext, vmId: string): Promise<VmInspection | undefined> {
+  const found = await context.records.read(vmId);
+  if (found === undefined) return undefined;
+  const { owner, imageDigest, createdAt, process } = await adoptUnrecorded(context, found);
+  return { vmId, owner, imageDigest, createdAt, ...(process && { pid: process.pid }) };
+}
+
+/**
+ * A guest can print without end, so the files it fills are emptied beyond a size for as long as this driver runs.
+ * Measured in blocks, because a file whose writer does not append stays long (but sparse) after it was emptied.
+ */
+function createLogBounder(context: DriverContext): (vmId: string) => void {
+  const watched = new Set<string>();
+  const maxBytes = context.options.maxLogBytes ?? DEFAULT_MAX_LOG_BYTES;
+  let scheduled = false;
+
+  const check = async (vmId: string): Promise<void> => {
+    const paths = vmPaths(context.options, vmId);
+    const record = await context.records.read(vmId).catch(() => undefined);
+    if (record === undefined || record.exit !== undefined) watched.delete(vmId);
+    const extra = context.backend.logFiles.map((name) => join(paths.directory, name));
+    for (const path of [paths.consoleLog, paths.vmmLog, ...extra]) {
+      const blocks = await stat(path).then(
+        (found) => found.blocks,
+        () => 0,
+      );
+      if (blocks * 512 > maxBytes) await truncate(path, 0);
+    }
+  };
+  const round = async (): Promise<void> => {
+    for (const vmId of watched) {
+      await check(vmId).catch((error: unknown) =>
+        context.options.log.warn({ vmId, error: String(error) }, 'the size of the VM logs could not be checked'),
+      );
+    }
+    scheduled = false;
+    if (watched.size > 0) schedule();
+  };
+  const schedule = () => {
+    if (scheduled) return;
+    scheduled = true;
+    setTimeout(() => void round(), context.timings.logCheckMs).unref();
+  };
+  return (vmId) => {
+    watched.add(vmId);
+    schedule();
+  };
+}

@@ -1,0 +1,81 @@
+import { join } from 'node:path';
+import type { InstanceRecord } from '../../contracts/instance-record.ts';
+import type { VmPaths } from '../vm-paths.ts';
+
+export interface QemuMachine {
+  readonly binary: string;
+  readonly accel: 'kvm' | 'tcg';
+  /** Size of the translation cache; only for tcg. */
+  readonly tbSizeMib: number;
+  /** Rate of the host's TSC; only for tcg. */
+  readonly tscKhz: number;
+  /** Whether writes to the drives are thrown away at the end. */
+  readonly discardWrites?: boolean;
+}
+
+/** Name of the port on which the guest's agent serves. */
+export const AGENT_PORT = 'kiln.agent.0';
+
+/** Files of the event monitor: QEMU reads commands from the first and writes events to the second. */
+export const EVENT_FILES = { pipe: 'events', input: 'events.in', output: 'events.out' } as const;
+
+/**
+ * The whole command line of one VM. Pure: equal input, equal words, so that it can be part of a template's fingerprint.
+ * No network card, no monitor but QMP, no spawning, nothing of QEMU's defaults.
+ */
+export function qemuCommandLine(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): string[] {
+  return [
+    machine.binary,
+    ...['-name', `guest=${record.vmId},process=kiln-${record.vmId}`],
+    ...accelerator(machine),
+    ...['-smp', `${record.vcpus}`, '-m', `${record.memMib}M`],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    // The name of the memory is part of a saved state: it must be m0 in every VM.
+    ...['-object', `memory-backend-ram,id=m0,size=${record.memMib}M`],
+    ...['-machine', 'microvm,rtc=on,x-option-roms=off,memory-backend=m0'],
+    ...['-kernel', record.kernelPath, '-initrd', record.initrdPath, '-append', kernelCommandLine(machine)],
+    ...['-chardev', `socket,id=qmp,path=${paths.qmpSocket},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
+    ...['-chardev', `pipe,id=events,path=${quoted(join(paths.directory, EVENT_FILES.pipe))}`],
+    ...['-mon', 'chardev=events,mode=control'],
+    ...['-chardev', `file,id=console,path=${quoted(paths.consoleLog)},append=on`, '-serial', 'chardev:console'],
+    ...record.drives.flatMap((drive, index) => driveWords(drive, index, machine.discardWrites ?? false)),
+    ...['-device', 'virtio-serial-device,max_ports=4'],
+    ...['-chardev', `socket,id=agent,path=${paths.agentSocket},server=on,wait=off`],
+    ...['-device', `virtserialport,chardev=agent,name=${AGENT_PORT}`],
+    ...['-device', 'virtio-rng-device'],
+  ];
+}
+
+function accelerator(machine: QemuMachine): string[] {
+  if (machine.accel === 'kvm') return ['-accel', 'kvm', '-cpu', 'host'];
+  return ['-accel', `tcg,thread=multi,tb-size=${machine.tbSizeMib}`, '-cpu', 'max'];
+}
+
+/**
+ * `tsc_early_khz`: this machine has neither HPET nor PM timer, so Linux would measure its TSC against the PIT, which
+ * fails at random under TCG and leaves a guest that stops without a word. Under KVM the guest asks kvmclock.
+ */
+function kernelCommandLine(machine: QemuMachine): string {
+  const clock = machine.accel === 'tcg' ? [`tsc_early_khz=${machine.tscKhz}`] : [];
+  return [
+    'console=ttyS0 quiet loglevel=0',
+    'reboot=t panic=-1',
+    'net.ifnames=0',
+    ...clock,
+    'rcupdate.rcu_expedited=1 cryptomgr.notests audit=0',
+  ].join(' ');
+}
+
+function driveWords(drive: InstanceRecord['drives'][number], index: number, discardWrites: boolean): string[] {
+  const id = `drive${index}`;
+  const options = [`id=${id}`, `file=${quoted(drive.path)}`, `format=${drive.format}`, 'if=none', 'cache=writeback'];
+  if (drive.readOnly) options.push('read-only=on');
+  if (discardWrites && !drive.readOnly) options.push('snapshot=on');
+  return ['-drive', options.join(','), '-device', `virtio-blk-device,drive=${id},serial=${drive.serial}`];
+}
+
+/** QEMU splits options at commas; a doubled comma is one of the value. */
+function quoted(value: string): string {
+  return value.replaceAll(',', ',,');
+}

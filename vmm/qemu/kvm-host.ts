@@ -1,0 +1,50 @@
+import { constants } from 'node:fs';
+import { access, open, readFile } from 'node:fs/promises';
+import { hasCode } from '../process-identity.ts';
+
+/** Why this machine's KVM is out of the question before any guest was tried. */
+export type KvmHostReason = 'absent' | 'denied' | 'busy' | 'pvm' | 'no-cpu-support';
+
+export interface KvmHostPaths {
+  readonly device: string;
+  readonly modules: string;
+  readonly cpuinfo: string;
+}
+
+const LINUX: KvmHostPaths = { device: '/dev/kvm', modules: '/sys/module', cpuinfo: '/proc/cpuinfo' };
+
+/**
+ * First look at KVM. A device that opens proves little: under `kvm_pvm` everything answers and no real guest runs. So
+ * undefined means only "worth a trial boot".
+ * @param ignorePvm for those who know that their host's pvm runs real guests: the trial decides then
+ */
+export async function kvmHostObjection(
+  ignorePvm: boolean,
+  paths: KvmHostPaths = LINUX,
+): Promise<KvmHostReason | undefined> {
+  const denied = await openObjection(paths.device);
+  if (denied !== undefined) return denied;
+  if (ignorePvm) return undefined;
+  const loaded = (name: string) => exists(`${paths.modules}/${name}`);
+  if (await loaded('kvm_pvm')) return 'pvm';
+  if (!(await loaded('kvm_intel')) && !(await loaded('kvm_amd'))) return 'no-cpu-support';
+  const flags = /^flags\s*:.*\b(vmx|svm)\b/m.test(await readFile(paths.cpuinfo, 'utf8'));
+  return flags ? undefined : 'no-cpu-support';
+}
+
+async function openObjection(device: string): Promise<KvmHostReason | undefined> {
+  try {
+    await (await open(device, constants.O_RDWR)).close();
+    return undefined;
+  } catch (error) {
+    if (hasCode(error, 'EACCES') || hasCode(error, 'EPERM')) return 'denied';
+    return hasCode(error, 'EBUSY') ? 'busy' : 'absent';
+  }
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,156 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { z } from 'zod';
+import type { DriverCapabilities, VmDriver } from '../../activities/ports.ts';
+import { KilnError } from '../../domain/failures.ts';
+import type { VmSpec } from '../../domain/vm.ts';
+import { DEFAULT_TIMINGS, type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
+import { createKeyedLock } from '../keyed-lock.ts';
+import { createProcessDriver } from '../process-driver.ts';
+import type { VmPaths } from '../vm-paths.ts';
+import { type AccelMode, createAccelerator, tryBoots } from './accelerator.ts';
+import { EVENT_FILES, qemuCommandLine } from './command-line.ts';
+import { writeEventFiles } from './event-files.ts';
+import { explainExit, lastShutdownReason, readEventTail } from './exit-events.ts';
+import { trialBoot } from './kvm-trial.ts';
+import { connectQmp } from './qmp-client.ts';
+
+const run = promisify(execFile);
+
+export interface QemuDriverOptions extends ProcessDriverOptions {
+  /** Default `qemu-system-x86_64`, found on the standard path. */
+  readonly qemuBinary?: string;
+  /** Default `auto`. */
+  readonly accel?: AccelMode;
+  /** Translation cache of one VM in MiB; smaller than 128 costs speed. Default 256. */
+  readonly tbSizeMib?: number;
+  /** Rate of the host's TSC in kHz (`createTscRate`); asked only where guests run under tcg. */
+  readonly tscKhz: () => Promise<number>;
+  readonly kvmTrial?: {
+    /** Default 3000. */
+    readonly deadlineMs?: number;
+    /** Default 2. */
+    readonly tries?: number;
+    /** Lets the trial decide where the host says `kvm_pvm`. */
+    readonly ignorePvm?: boolean;
+  };
+}
+
+const TAIL_BYTES = 2048;
+
+const statusAnswer = z.object({ status: z.string() });
+
+/** VMs as QEMU `microvm` machines, without a network card. */
+export function createQemuDriver(options: QemuDriverOptions): VmDriver {
+  return createProcessDriver(qemuBackend(options), options);
+}
+
+function qemuBackend(options: QemuDriverOptions): VmBackend {
+  const binary = options.qemuBinary ?? 'qemu-system-x86_64';
+  const version = once(() => qemuVersion(binary, options.timings?.versionMs ?? DEFAULT_TIMINGS.versionMs));
+  const ignorePvm = options.kvmTrial?.ignorePvm ?? false;
+  const { stateDir, log } = options;
+  const accelerator = createAccelerator({
+    mode: options.accel ?? 'auto',
+    ignorePvm,
+    stateDir,
+    qemuVersion: version,
+    log,
+  });
+  const qmp = createKeyedLock();
+  const ask = <T>(paths: VmPaths, deadlineMs: number, command: string, parse: (answer: unknown) => T): Promise<T> =>
+    qmp.run(paths.qmpSocket, async () => {
+      const client = await connectQmp(paths.qmpSocket, { deadlineMs });
+      try {
+        return parse(await client.execute(command, { deadlineMs }));
+      } finally {
+        client.close();
+      }
+    });
+
+  return {
+    kind: 'qemu',
+    hasQmp: true,
+    logFiles: [EVENT_FILES.output],
+    probe: () => probe(version, accelerator.expected),
+    check,
+    async commandLine(record, paths, signal) {
+      const { deadlineMs = 3000, tries = 2 } = options.kvmTrial ?? {};
+      const trial = { qemuBinary: binary, deadlineMs, connectAgent: options.connectAgent, signal };
+      const accel = await accelerator.choose(record.imageDigest, () =>
+        tryBoots(tries, () => trialBoot(record, paths, trial)),
+      );
+      await writeEventFiles(paths.directory);
+      const tscKhz = accel === 'tcg' ? await options.tscKhz() : 0;
+      return qemuCommandLine(record, paths, { binary, accel, tbSizeMib: options.tbSizeMib ?? 256, tscKhz });
+    },
+    async explain(paths, end) {
+      const exit = explainExit(lastShutdownReason(await readEventTail(join(paths.directory, EVENT_FILES.output))), end);
+      if (exit.reason === 'guest-shutdown') return exit;
+      const said = [
+        exit.detail,
+        await readTail(paths.consoleLog, TAIL_BYTES),
+        await readTail(paths.vmmLog, TAIL_BYTES),
+      ];
+      const detail = said.filter(Boolean).join('\n');
+      return { ...exit, ...(detail && { detail }) };
+    },
+    quit: (paths, deadlineMs) => ask(paths, deadlineMs, 'quit', () => undefined),
+    isPaused: (paths, deadlineMs) =>
+      ask(paths, deadlineMs, 'query-status', (answer) => !isRunning(statusAnswer.parse(answer).status)),
+  };
+}
+
+/** What QEMU calls its states while the guest's CPUs run, or will by themselves. */
+function isRunning(status: string): boolean {
+  return status === 'running' || status === 'prelaunch' || status === 'shutdown';
+}
+
+function check(spec: VmSpec): void {
+  const bad = [spec.kernelPath, spec.initrdPath, ...spec.drives.map(({ path }) => path)].find(
+    (path) => !path.startsWith('/'),
+  );
+  if (bad !== undefined) throw new KilnError('SPEC_INVALID', `"${bad}" must be an absolute path`, { vmId: spec.vmId });
+  const serials = new Set(spec.drives.map(({ serial }) => serial));
+  if (serials.size !== spec.drives.length)
+    throw new KilnError('SPEC_INVALID', 'Two drives have one serial', { vmId: spec.vmId });
+}
+
+async function probe(
+  version: () => Promise<string>,
+  expected: () => Promise<{ accel: 'kvm' | 'tcg'; usable: boolean; reason?: string }>,
+): Promise<DriverCapabilities> {
+  const diskFormats = ['raw', 'qcow2'] as const;
+  try {
+    return { ...(await expected()), version: await version(), diskFormats };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return { usable: false, reason, version: 'unknown', accel: 'none', diskFormats };
+  }
+}
+
+/** @throws HYPERVISOR_UNAVAILABLE where QEMU is not installed, or has no microvm machine */
+async function qemuVersion(binary: string, timeout: number): Promise<string> {
+  const fix = 'apt-get install qemu-system-x86';
+  const options = { timeout, maxBuffer: 1024 * 1024 };
+  const { stdout } = await run(binary, ['--version'], options).catch((error: unknown) => {
+    throw new KilnError('HYPERVISOR_UNAVAILABLE', `${binary} cannot be run; ${fix}`, { fix }, error);
+  });
+  const version = /version (\d+\.\d+\.\d+)/.exec(stdout)?.[1];
+  if (version === undefined)
+    throw new KilnError('HYPERVISOR_UNAVAILABLE', `${binary} does not say its version; ${fix}`, { fix });
+  return version;
+}
+
+/** Keeps a success; a failure is tried again by the next caller. */
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
+}

@@ -1,0 +1,3 @@
+module kiln/tsc-probe
+
+go 1.24

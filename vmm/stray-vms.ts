@@ -1,0 +1,46 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { VM_ID_PATTERN } from '../contracts/instance-record.ts';
+import { createInstanceStore } from './instance-record.ts';
+import { hasCode } from './process-identity.ts';
+import { commandLines } from './vm-process.ts';
+
+/**
+ * VMs that left something on this host without a record: a directory, sockets, or a process that names its agent socket.
+ * A VM that is being provisioned looks the same for a moment, so a sweep destroys only what it has seen for a while.
+ * @returns their ids, sorted
+ */
+export async function findStrayVms(dirs: { stateDir: string; runtimeDir: string }): Promise<string[]> {
+  const recorded = new Set(await createInstanceStore(dirs.stateDir).list());
+  const left = [
+    ...(await namesIn(join(dirs.stateDir, 'vms'))),
+    ...(await namesIn(dirs.runtimeDir)),
+    ...(await idsOfProcesses(dirs.runtimeDir)),
+  ];
+  return [...new Set(left)].filter((vmId) => VM_ID_PATTERN.test(vmId) && !recorded.has(vmId)).sort();
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return (await readdir(directory, { withFileTypes: true }))
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+async function idsOfProcesses(runtimeDir: string): Promise<string[]> {
+  const before = `${runtimeDir}/`;
+  const after = '/agent.sock';
+  const ids: string[] = [];
+  for (const { argv } of await commandLines()) {
+    for (const word of argv) {
+      const start = word.indexOf(before);
+      const end = word.indexOf(after, start);
+      if (start >= 0 && end > start) ids.push(word.slice(start + before.length, end));
+    }
+  }
+  return ids;
+}

@@ -1,0 +1,118 @@
+import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
+import { type FailureCode, KilnError } from '../domain/failures.ts';
+import type { VmExit, VmExitReason } from '../domain/vm.ts';
+import { type DriverContext, recordedPaths } from './driver-context.ts';
+import { waitGone } from './process-identity.ts';
+import { vmPaths } from './vm-paths.ts';
+import { findVmProcesses, leaderOf, type ProcessEnd } from './vm-process.ts';
+
+/** Answer about a VM that nobody here knows: it may have been destroyed, or was never made. */
+export const NO_SUCH_VM: VmExit = {
+  reason: 'unknown',
+  code: null,
+  signal: null,
+  detail: 'there is no such VM on this host',
+};
+export const NOT_STARTED: VmExit = { reason: 'unknown', code: null, signal: null, detail: 'the VM was never started' };
+
+/**
+ * Writes down a process that was started by a worker that died before it could do so.
+ * @returns the record, with the process where one was found
+ */
+export async function adoptUnrecorded(context: DriverContext, record: InstanceRecord): Promise<InstanceRecord> {
+  if (record.process !== undefined || record.exit !== undefined) return record;
+  const found = await leaderOf(await findVmProcesses(record.sockets.agent));
+  if (found === undefined) return record;
+  context.options.log.warn({ vmId: record.vmId, pid: found.pid }, 'adopting a VM process that no record named');
+  return (await recordProcess(context, record.vmId, found)) ?? record;
+}
+
+/** @returns undefined where the record is gone. A process or exit that stands in it already stays. */
+export function recordProcess(
+  context: DriverContext,
+  vmId: string,
+  found: VmProcess,
+): Promise<InstanceRecord | undefined> {
+  return context.records.update(vmId, (record) =>
+    record.process === undefined && record.exit === undefined ? { ...record, process: found } : record,
+  );
+}
+
+/**
+ * Finds out why a VM's process is gone and writes it down; the first answer stands. Only call it once the process is gone.
+ * @param known what the caller did to the process: taken where nothing better can be found out
+ * @param failure why the start failed, where it did
+ */
+export async function settleExit(
+  context: DriverContext,
+  vmId: string,
+  known?: VmExitReason,
+  failure?: KilnError,
+): Promise<VmExit> {
+  const record = await context.records.read(vmId);
+  if (record === undefined) return NO_SUCH_VM;
+  if (record.exit !== undefined) return plainExit(record.exit);
+  const exit = await explain(context, record, known);
+  const entry = {
+    ...exit,
+    at: new Date().toISOString(),
+    ...(failure && { failure: { code: failure.code, message: failure.message.slice(0, 4096) } }),
+  };
+  const updated = await context.records.update(vmId, (now) => (now.exit === undefined ? { ...now, exit: entry } : now));
+  if (record.process !== undefined) context.ends.delete(processKey(record.process));
+  return updated?.exit === undefined ? exit : plainExit(updated.exit);
+}
+
+async function explain(context: DriverContext, record: InstanceRecord, known?: VmExitReason): Promise<VmExit> {
+  const paths = recordedPaths(vmPaths(context.options, record.vmId), record);
+  const end = record.process && (await context.ends.get(processKey(record.process)));
+  const found = record.process === undefined ? NOT_STARTED : await context.backend.explain(paths, end);
+  const detail = found.detail?.slice(-8192);
+  return {
+    reason: found.reason === 'unknown' ? (known ?? 'unknown') : found.reason,
+    code: found.code,
+    signal: found.signal,
+    ...(detail && { detail }),
+  };
+}
+
+export function plainExit(exit: NonNullable<InstanceRecord['exit']>): VmExit {
+  const { reason, code, signal, detail } = exit;
+  return { reason, code, signal, ...(detail !== undefined && { detail }) };
+}
+
+export function processKey(identity: VmProcess): string {
+  return `${identity.pid}:${identity.startTicks}`;
+}
+
+/** Remembers how to learn the exit status of a process of our own. */
+export function rememberEnd(context: DriverContext, identity: VmProcess, ended: Promise<ProcessEnd>): void {
+  context.ends.set(processKey(identity), ended);
+}
+
+/** The failure that stands for a VM whose process is gone. */
+export function exitFailure(vmId: string, exit: VmExit): KilnError {
+  const code: FailureCode = exit.reason === 'guest-panic' ? 'GUEST_CRASHED' : 'VMM_EXITED';
+  const how = [exit.reason, exit.code === null ? '' : `code ${exit.code}`, exit.signal ?? '']
+    .filter(Boolean)
+    .join(', ');
+  const message = `VM ${vmId} is gone (${how})${exit.detail ? `: ${exit.detail.slice(-600).trim()}` : ''}`;
+  return new KilnError(code, message, { vmId, exit });
+}
+
+/** Resolves when the VM's process is gone, whoever started it. @throws CANCELLED where the signal is aborted first */
+export async function waitExit(context: DriverContext, vmId: string, signal?: AbortSignal): Promise<VmExit> {
+  const record = await context.records.read(vmId);
+  if (record === undefined) return NO_SUCH_VM;
+  const { exit, process } = await adoptUnrecorded(context, record);
+  if (exit !== undefined) return plainExit(exit);
+  if (process === undefined) return NOT_STARTED;
+  try {
+    await waitGone(process, { pollMs: context.timings.pollMs, timeoutMs: Number.POSITIVE_INFINITY, signal });
+  } catch (error) {
+    if (signal?.aborted)
+      throw new KilnError('CANCELLED', `Waiting for VM ${vmId} to end was given up`, { vmId }, error);
+    throw error;
+  }
+  return settleExit(context, vmId);
+}

@@ -1,0 +1,139 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { open, readdir, readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { VmProcess } from '../contracts/instance-record.ts';
+import { KilnError } from '../domain/failures.ts';
+import { hasCode, identify, killProven, readProcess } from './process-identity.ts';
+
+/** How a process ended, where this worker is its parent; both null where nobody could see it. */
+export interface ProcessEnd {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+export interface SpawnedVm {
+  readonly process: VmProcess;
+  /** Resolves (never rejects) when the kernel has reported the end. */
+  readonly ended: Promise<ProcessEnd>;
+}
+
+/** Found by PATH of this list only: the VMM gets no environment of the worker, which may hold secrets. */
+const VMM_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+
+/**
+ * Starts a process that outlives this one: a session and process group of its own, no inherited descriptors but stdout
+ * and stderr, which are appended to `logPath`.
+ * @throws HYPERVISOR_UNAVAILABLE where the program cannot be run; VMM_EXITED where it is gone before it can be identified
+ */
+export async function spawnDetached(argv: readonly string[], logPath: string): Promise<SpawnedVm> {
+  const [file, ...args] = argv;
+  if (file === undefined) throw new KilnError('INTERNAL', 'An empty command line cannot be started');
+  const log = await open(logPath, 'a', 0o600);
+  try {
+    const child = spawn(file, args, { cwd: '/', env: VMM_ENV, detached: true, stdio: ['ignore', log.fd, log.fd] });
+    const ended = endOf(child);
+    const pid = await pidOf(child, file);
+    child.unref();
+    const identity = await identify(pid);
+    if (identity === undefined) {
+      const end = await ended;
+      throw new KilnError('VMM_EXITED', `${file} ended at once (code ${end.code}, signal ${end.signal})`, { ...end });
+    }
+    return { process: identity, ended };
+  } finally {
+    await log.close();
+  }
+}
+
+function endOf(child: ChildProcess): Promise<ProcessEnd> {
+  return new Promise((resolve) => {
+    child.once('exit', (code, signal) => resolve({ code, signal }));
+    child.once('error', () => resolve({ code: null, signal: null }));
+  });
+}
+
+function pidOf(child: ChildProcess, file: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    child.once('spawn', () => {
+      if (child.pid !== undefined) resolve(child.pid);
+    });
+    child.once('error', (error) =>
+      reject(
+        new KilnError('HYPERVISOR_UNAVAILABLE', `${file} cannot be started: ${error.message}`, {
+          fix: `install ${file} or set its path in the configuration`,
+        }),
+      ),
+    );
+  });
+}
+
+/**
+ * Every living process of a VM, recorded or not: those with the VM's agent socket in their command line. This finds what
+ * was started by a worker that died before it could write the pid down.
+ */
+export async function findVmProcesses(agentSocket: string): Promise<VmProcess[]> {
+  const found: VmProcess[] = [];
+  for (const { pid, argv } of await commandLines()) {
+    if (!argv.some((word) => mentions(word, agentSocket))) continue;
+    const identity = await identify(pid);
+    if (identity !== undefined) found.push(identity);
+  }
+  return found;
+}
+
+/** @returns of these processes, the one that is not a child of another of them; undefined where that is not exactly one */
+export async function leaderOf(processes: readonly VmProcess[]): Promise<VmProcess | undefined> {
+  const pids = new Set(processes.map(({ pid }) => pid));
+  const parents = await Promise.all(processes.map(({ pid }) => readProcess(pid)));
+  const leaders = processes.filter((_, index) => !pids.has(parents[index]?.parentPid ?? 0));
+  return leaders.length === 1 ? leaders[0] : undefined;
+}
+
+/**
+ * Kills every process of a VM and returns once none is left.
+ * @throws INTERNAL where one survives `timeoutMs`
+ */
+export async function killVmProcesses(
+  agentSocket: string,
+  recorded: VmProcess | undefined,
+  options: { pollMs: number; timeoutMs: number },
+): Promise<void> {
+  if (recorded !== undefined) await killProven(recorded, options);
+  const deadline = performance.now() + options.timeoutMs;
+  for (;;) {
+    const left = await findVmProcesses(agentSocket);
+    if (left.length === 0) return;
+    for (const one of left) await killProven(one, options);
+    if (performance.now() >= deadline) {
+      throw new KilnError('INTERNAL', `processes of ${agentSocket} keep coming back`, {
+        pids: left.map(({ pid }) => pid),
+      });
+    }
+    await sleep(options.pollMs);
+  }
+}
+
+/** @returns every process of the machine with its argument list; those that end meanwhile are left out */
+export async function commandLines(): Promise<{ pid: number; argv: string[] }[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const lines = await Promise.all(pids.map(async (pid) => ({ pid, argv: await argvOf(pid) })));
+  return lines.filter(({ argv }) => argv.length > 0);
+}
+
+async function argvOf(pid: number): Promise<string[]> {
+  try {
+    return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((word) => word !== '');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT') || hasCode(error, 'ESRCH') || hasCode(error, 'EACCES')) return [];
+    throw error;
+  }
+}
+
+/** The path as a whole value: `/run/kiln/a-1-1/agent.sock` must not match in `/x/run/kiln/a-1-1/agent.sock`. */
+function mentions(word: string, path: string): boolean {
+  const at = word.indexOf(path);
+  if (at < 0) return false;
+  const before = word[at - 1];
+  const after = word[at + path.length];
+  return (before === undefined || before === '=' || before === ':') && (after === undefined || after === ',');
+}

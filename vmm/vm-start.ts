@@ -1,0 +1,208 @@
+import { mkdir, rm } from 'node:fs/promises';
+import type { AgentChannel, StartedVm } from '../activities/ports.ts';
+import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
+import { isFailureCode, isKilnError, KilnError } from '../domain/failures.ts';
+import type { GuestIdentity } from '../domain/vm.ts';
+import { type DriverContext, readTail, recordedPaths } from './driver-context.ts';
+import { isAlive, waitGone } from './process-identity.ts';
+import { adoptUnrecorded, exitFailure, plainExit, recordProcess, rememberEnd, settleExit } from './vm-exit.ts';
+import { type VmPaths, vmPaths } from './vm-paths.ts';
+import { findVmProcesses, killVmProcesses, spawnDetached } from './vm-process.ts';
+
+export interface StartRequest {
+  readonly identity: GuestIdentity;
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/** One boot of a VM, from its record to a configured agent; whatever fails leaves no process behind. */
+export function startVm(context: DriverContext, vmId: string, request: StartRequest): Promise<StartedVm> {
+  return context.operations.run(vmId, async () => {
+    const stopped = new AbortController();
+    context.starts.set(vmId, stopped);
+    const signal = request.signal === undefined ? stopped.signal : AbortSignal.any([stopped.signal, request.signal]);
+    try {
+      return await boot(context, vmId, { ...request, signal });
+    } finally {
+      context.starts.delete(vmId);
+    }
+  });
+}
+
+async function boot(
+  context: DriverContext,
+  vmId: string,
+  request: StartRequest & { signal: AbortSignal },
+): Promise<StartedVm> {
+  const deadline = performance.now() + request.deadlineMs;
+  const left = () => Math.max(1, deadline - performance.now());
+  const record = await startable(context, vmId);
+  try {
+    if (request.signal.aborted) throw cancelled(vmId);
+    const process = record.process ?? (await launch(context, record, request.signal));
+    const agent = await linkAgent(context, { ...record, process }, { deadlineMs: left(), signal: request.signal });
+    await configure(agent, request.identity, vmId, left());
+    return { vmId, pid: process.pid, agent };
+  } catch (error) {
+    throw await endFailedStart(context, record, await asStartFailure(context, record, error, request));
+  }
+}
+
+/** @throws NOT_FOUND without a record; the failure that ended the VM where it has been started and is over */
+async function startable(context: DriverContext, vmId: string): Promise<InstanceRecord> {
+  const record = await readRecord(context, vmId);
+  const { exit, process } = record;
+  if (exit?.failure !== undefined && isFailureCode(exit.failure.code)) {
+    throw new KilnError(exit.failure.code, exit.failure.message, { vmId, exit: plainExit(exit) });
+  }
+  if (exit !== undefined) throw exitFailure(vmId, plainExit(exit));
+  if (process !== undefined && !(await isAlive(process))) throw exitFailure(vmId, await settleExit(context, vmId));
+  return record;
+}
+
+async function readRecord(context: DriverContext, vmId: string): Promise<InstanceRecord> {
+  const record = await context.records.read(vmId);
+  if (record === undefined) {
+    throw new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host; it has to be prepared first`, { vmId });
+  }
+  return adoptUnrecorded(context, record);
+}
+
+async function launch(context: DriverContext, record: InstanceRecord, signal: AbortSignal): Promise<VmProcess> {
+  const { vmId } = record;
+  const paths = pathsOf(context, record);
+  // Several processes without a record, of which none is the leader: nothing to adopt, so they must go before the start.
+  const leftovers = await findVmProcesses(paths.agentSocket);
+  if (leftovers.length > 0) await killVmProcesses(paths.agentSocket, undefined, killTimings(context));
+  const argv = await context.backend.commandLine(record, paths, signal);
+  await mkdir(paths.runtimeDirectory, { recursive: true, mode: 0o700 });
+  for (const socket of [paths.agentSocket, paths.qmpSocket]) await rm(socket, { force: true });
+  const spawned = await spawnDetached(argv, paths.vmmLog);
+  rememberEnd(context, spawned.process, spawned.ended);
+  const recorded = await recordProcess(context, vmId, spawned.process);
+  if (recorded === undefined)
+    throw new KilnError('NOT_FOUND', `VM ${vmId} was destroyed while it was started`, { vmId });
+  context.options.log.info({ vmId, pid: spawned.process.pid, driver: context.backend.kind }, 'VM process started');
+  return spawned.process;
+}
+
+/**
+ * The VM's channel: the one that is open, or a new one.
+ * @throws AGENT_TIMEOUT; VMM_EXITED, GUEST_CRASHED where the process ends first; CANCELLED
+ */
+export async function linkAgent(
+  context: DriverContext,
+  record: InstanceRecord & { process: VmProcess },
+  options: { deadlineMs: number; signal?: AbortSignal },
+): Promise<AgentChannel> {
+  const { vmId, process } = record;
+  const open = context.links.live(vmId);
+  if (open !== undefined) return open;
+  const over = new AbortController();
+  const signal = options.signal === undefined ? over.signal : AbortSignal.any([over.signal, options.signal]);
+  const watch = { pollMs: context.timings.pollMs, timeoutMs: Number.POSITIVE_INFINITY, signal };
+  const gone = waitGone(process, watch).then(() => undefined);
+  const connected = context.options.connectAgent({ socketPath: record.sockets.agent, ...options, signal });
+  try {
+    const channel = await Promise.race([connected, gone]);
+    if (channel === undefined) throw exitFailure(vmId, await settleExit(context, vmId));
+    context.links.hold(vmId, channel);
+    return channel;
+  } catch (error) {
+    // The race may still be won too late: nobody would own that channel.
+    void connected.then((channel) => channel.detach()).catch(() => undefined);
+    throw error;
+  } finally {
+    over.abort();
+    await gone.catch(() => undefined);
+  }
+}
+
+async function configure(
+  agent: AgentChannel,
+  identity: GuestIdentity,
+  vmId: string,
+  deadlineMs: number,
+): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () =>
+        reject(new KilnError('AGENT_TIMEOUT', `The agent of VM ${vmId} did not answer "configure" in time`, { vmId })),
+      deadlineMs,
+    );
+  });
+  try {
+    await Promise.race([agent.configure(identity), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What went wrong, as a code of the table and with what the guest and the VMM said last. */
+async function asStartFailure(
+  context: DriverContext,
+  record: InstanceRecord,
+  error: unknown,
+  request: StartRequest & { signal: AbortSignal },
+): Promise<KilnError> {
+  const { vmId } = record;
+  if (request.signal.aborted) return cancelled(vmId, error);
+  if (isKilnError(error, 'AGENT_TIMEOUT') && context.links.live(vmId) === undefined) {
+    const paths = pathsOf(context, record);
+    const said = [await readTail(paths.consoleLog, 2048), await readTail(paths.vmmLog, 2048)]
+      .filter(Boolean)
+      .join('\n');
+    const message = `VM ${vmId} did not come up within ${request.deadlineMs} ms`;
+    return new KilnError('BOOT_TIMEOUT', said ? `${message}; it said last: ${said.slice(-600).trim()}` : message, {
+      vmId,
+      deadlineMs: request.deadlineMs,
+      tail: said,
+    });
+  }
+  if (error instanceof KilnError) return error;
+  return new KilnError('INTERNAL', `VM ${vmId} could not be started: ${String(error)}`, { vmId }, error);
+}
+
+/** Kills what the failed start left, writes the failure down, and returns it. */
+async function endFailedStart(context: DriverContext, record: InstanceRecord, failure: KilnError): Promise<KilnError> {
+  const { vmId } = record;
+  await context.links.drop(vmId);
+  const now = await context.records.read(vmId);
+  await killVmProcesses(record.sockets.agent, now?.process ?? record.process, killTimings(context));
+  await settleExit(context, vmId, 'killed', failure);
+  context.options.log.warn({ vmId, code: failure.code }, `VM did not start: ${failure.message}`);
+  return failure;
+}
+
+/** Finds a running VM again. Never kills it. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT, CANCELLED */
+export function attachVm(
+  context: DriverContext,
+  vmId: string,
+  options: { deadlineMs: number; signal?: AbortSignal },
+): Promise<StartedVm> {
+  return context.operations.run(vmId, async () => {
+    const record = await startable(context, vmId);
+    const { process } = record;
+    if (process === undefined) throw new KilnError('NOT_FOUND', `VM ${vmId} has not been started`, { vmId });
+    try {
+      const agent = await linkAgent(context, { ...record, process }, options);
+      return { vmId, pid: process.pid, agent };
+    } catch (error) {
+      if (options.signal?.aborted) throw cancelled(vmId, error);
+      throw error;
+    }
+  });
+}
+
+function cancelled(vmId: string, cause?: unknown): KilnError {
+  return new KilnError('CANCELLED', `The start of VM ${vmId} was given up`, { vmId }, cause);
+}
+
+export function pathsOf(context: DriverContext, record: InstanceRecord): VmPaths {
+  return recordedPaths(vmPaths(context.options, record.vmId), record);
+}
+
+export function killTimings(context: DriverContext): { pollMs: number; timeoutMs: number } {
+  return { pollMs: context.timings.pollMs, timeoutMs: context.timings.killMs };
+}

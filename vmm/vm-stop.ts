@@ -1,0 +1,105 @@
+import { rm } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AgentChannel } from '../activities/ports.ts';
+import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
+import { isKilnError } from '../domain/failures.ts';
+import type { VmExit } from '../domain/vm.ts';
+import type { DriverContext } from './driver-context.ts';
+import { isAlive, waitGone } from './process-identity.ts';
+import { adoptUnrecorded, NO_SUCH_VM, plainExit, settleExit } from './vm-exit.ts';
+import { vmPaths } from './vm-paths.ts';
+import { killVmProcesses } from './vm-process.ts';
+import { killTimings, linkAgent, pathsOf } from './vm-start.ts';
+
+/** Ends the VM: by the agent within `graceMs`, then by the VMM's own quit, then by SIGKILL. Record and files stay. */
+export function stopVm(context: DriverContext, vmId: string, options: { graceMs: number }): Promise<VmExit> {
+  context.starts.get(vmId)?.abort();
+  return context.operations.run(vmId, async () => {
+    const found = await context.records.read(vmId);
+    if (found === undefined) return NO_SUCH_VM;
+    const record = await adoptUnrecorded(context, found);
+    if (record.exit !== undefined) return plainExit(record.exit);
+    const { process } = record;
+    if (process === undefined || !(await isAlive(process))) return settleStopped(context, record);
+    await shutDown(context, { ...record, process }, options.graceMs);
+    await context.links.drop(vmId);
+    const forced = await isAlive(process);
+    if (forced) await quit(context, record, process);
+    await killVmProcesses(record.sockets.agent, process, killTimings(context));
+    return settleExit(context, vmId, forced ? 'killed' : 'guest-shutdown');
+  });
+}
+
+/** A VM that is stopped before it ran must not be started by a call that comes late: its end is written down too. */
+async function settleStopped(context: DriverContext, record: InstanceRecord): Promise<VmExit> {
+  await killVmProcesses(record.sockets.agent, record.process, killTimings(context));
+  return settleExit(context, record.vmId);
+}
+
+async function shutDown(
+  context: DriverContext,
+  record: InstanceRecord & { process: VmProcess },
+  graceMs: number,
+): Promise<void> {
+  if (graceMs <= 0) return;
+  const { vmId, process } = record;
+  const deadline = performance.now() + graceMs;
+  const over = new AbortController();
+  try {
+    const asked = linkAgent(context, record, { deadlineMs: graceMs, signal: over.signal }).then((agent) =>
+      askAgent(agent),
+    );
+    // A shutdown that fails or is not answered is no failure of the stop: force follows.
+    await Promise.race([
+      asked.catch(() => undefined),
+      sleep(graceMs, undefined, { signal: over.signal }).catch(() => undefined),
+    ]);
+    const timeoutMs = Math.max(0, deadline - performance.now());
+    await waitGone(process, { pollMs: context.timings.pollMs, timeoutMs });
+  } catch (error) {
+    context.options.log.warn({ vmId, error: String(error) }, 'VM did not shut down by itself');
+  } finally {
+    over.abort();
+  }
+}
+
+async function askAgent(agent: AgentChannel): Promise<void> {
+  await agent.shutdown();
+}
+
+async function quit(context: DriverContext, record: InstanceRecord, process: VmProcess): Promise<void> {
+  const { pollMs, quitMs } = context.timings;
+  if (context.backend.quit === undefined) return;
+  try {
+    await context.backend.quit(pathsOf(context, record), quitMs);
+    await waitGone(process, { pollMs, timeoutMs: quitMs });
+  } catch (error) {
+    context.options.log.warn({ vmId: record.vmId, error: String(error) }, 'VMM did not quit when asked');
+  }
+}
+
+/** Frees all of a VM: process, sockets, files; the record goes last. A VM with a damaged record is found by its marker. */
+export function destroyVm(context: DriverContext, vmId: string): Promise<void> {
+  context.starts.get(vmId)?.abort();
+  return context.operations.run(vmId, async () => {
+    const configured = vmPaths(context.options, vmId);
+    await context.links.drop(vmId);
+    const record = await readIfSound(context, vmId);
+    const all = record === undefined ? [configured] : [configured, pathsOf(context, record)];
+    for (const paths of all) {
+      await killVmProcesses(paths.agentSocket, record?.process, killTimings(context));
+      await rm(paths.runtimeDirectory, { recursive: true, force: true });
+    }
+    await context.records.remove(vmId);
+  });
+}
+
+async function readIfSound(context: DriverContext, vmId: string): Promise<InstanceRecord | undefined> {
+  try {
+    return await context.records.read(vmId);
+  } catch (error) {
+    if (!isKilnError(error, 'INTERNAL')) throw error;
+    context.options.log.warn({ vmId, error: error.message }, 'destroying a VM whose record is damaged');
+    return undefined;
+  }
+}
