@@ -1,0 +1,21 @@
+/** `hosts/<hostId>.json`, and what the API says of a host. */
+import { z } from 'zod';
+import type { HostEntry } from '../domain/host-entry.ts';
+import { hostIdSchema, isoTimeSchema } from './identifiers.ts';
+
+const capacity = z.object({ vcpus: z.number().min(0), memMib: z.number().min(0) });
+
+export const hostEntrySchema = z.object({
+  hostId: hostIdSchema,
+  url: z.url(),
+  at: isoTimeSchema,
+  capacity,
+  free: capacity,
+  load: z.number().min(0),
+  images: z.array(z.string().max(256)).max(1000),
+  driver: z.string().max(64),
+  versions: z.record(z.string().max(64), z.string().max(256)),
+  draining: z.boolean(),
+}) satisfies z.ZodType<HostEntry>;
+
+export const hostListSchema = z.object({ items: z.array(hostEntrySchema) });

@@ -1,0 +1,56 @@
+/** Schemas of the names and small values that many bodies share. */
+import { z } from 'zod';
+import { FAILURES, type FailureCode } from '../domain/failures.ts';
+import {
+  DIGEST_PATTERN,
+  HOST_ID_PATTERN,
+  IMAGE_NAME_PATTERN,
+  IMAGE_TAG_PATTERN,
+  WORKLOAD_ID_PATTERN,
+} from '../domain/names.ts';
+import { STAGES } from '../domain/stages.ts';
+
+const idRule = 'must be 1 to 40 characters of a-z, 0-9 and -';
+
+export const workloadIdSchema = z.string().regex(WORKLOAD_ID_PATTERN, idRule).meta({ example: 'hello-1' });
+export const deploymentIdSchema = z.string().regex(WORKLOAD_ID_PATTERN, idRule);
+export const projectIdSchema = z.string().regex(WORKLOAD_ID_PATTERN, idRule);
+export const hostIdSchema = z.string().regex(HOST_ID_PATTERN, idRule);
+export const digestSchema = z.string().regex(DIGEST_PATTERN, 'must be sha256: and 64 hex digits');
+export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits');
+export const imageNameSchema = z
+  .string()
+  .regex(IMAGE_NAME_PATTERN, 'must be 1 to 40 characters of a-z, 0-9 and -, not beginning with -');
+export const imageTagSchema = z.string().regex(IMAGE_TAG_PATTERN, 'must be 1 to 64 characters of A-Z, a-z, 0-9, . _ -');
+
+/** `name`, `name:tag` or `name@sha256:…`. */
+export const imageReferenceSchema = z
+  .string()
+  .max(160)
+  .regex(
+    /^[a-z0-9][a-z0-9-]{0,39}(:[A-Za-z0-9][A-Za-z0-9._-]{0,63}|@sha256:[0-9a-f]{64})?$/,
+    'must be name, name:tag or name@sha256:<64 hex digits>',
+  )
+  .meta({ example: 'node' });
+
+export const stageSchema = z.enum(STAGES);
+export const isoTimeSchema = z.iso.datetime();
+export const portSchema = z.int().min(1).max(65_535);
+
+const codes = Object.keys(FAILURES) as [FailureCode, ...FailureCode[]];
+export const failureCodeSchema = z.enum(codes);
+
+/** Longest path of a service, UTF-16 units. */
+export const MAX_SERVICE_PATH = 512;
+
+/** A folder below the project root: relative, never upwards, no control characters. */
+export const servicePathSchema = z
+  .string()
+  .min(1, 'must not be empty')
+  .max(MAX_SERVICE_PATH)
+  .regex(/^[^\u0000-\u001f\u007f\\]+$/, 'must hold no control characters and no backslash')
+  .refine(
+    (path) => !path.startsWith('/') && !path.split('/').includes('..'),
+    'must be relative to the project root and must not contain ..',
+  )
+  .meta({ example: 'services/hello' });
