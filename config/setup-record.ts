@@ -14,6 +14,8 @@ const setupRecordSchema = z.object({
   temporalPath: z.string().exactOptional(),
   /** The S3 server; absent where an endpoint was given. */
   versitygwPath: z.string().exactOptional(),
+  /** Program that measures the rate of the machine's TSC. */
+  tscProbePath: z.string().exactOptional(),
   agent: z.object({ path: z.string(), key: z.string() }),
   image: z.object({ name: z.string(), digest: z.string().regex(DIGEST_PATTERN), directory: z.string() }),
 });

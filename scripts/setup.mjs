@@ -14,9 +14,10 @@ import { npmPackages } from './setup/npm-packages.mjs';
 import { cacheDirectory, pinnedNode, projectRoot, setupRecordPath } from './setup/places.mjs';
 import { say, stepProgress } from './setup/progress.mjs';
 import { SetupError } from './setup/run.mjs';
+import { tscProbe } from './setup/tsc-probe.mjs';
 
 /** In this order: each may need those before it. */
-const STEPS = { debianPackages, npmPackages, temporalCli, s3Server, guestAgent, guestImage };
+const STEPS = { debianPackages, npmPackages, temporalCli, s3Server, tscProbe, guestAgent, guestImage };
 
 /** @returns the state of every part, or undefined where one is missing. */
 async function allReady() {
@@ -47,12 +48,13 @@ async function makeAll() {
 }
 
 /** Written for config/ and the tests, which do not know how the parts are made. */
-function writeRecord({ temporalCli: temporal, s3Server: s3, guestAgent: agent, guestImage: image }) {
+function writeRecord({ temporalCli: temporal, s3Server: s3, tscProbe: probe, guestAgent: agent, guestImage: image }) {
   const record = {
     cacheDir: cacheDirectory(),
     nodePath: pinnedNode(),
     ...(temporal.path === undefined ? {} : { temporalPath: temporal.path }),
     ...(s3.path === undefined ? {} : { versitygwPath: s3.path }),
+    tscProbePath: probe.path,
     agent: { path: agent.path, key: agent.key },
     image: { name: 'node', digest: image.digest, directory: image.directory },
   };
