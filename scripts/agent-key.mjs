@@ -1,23 +1,23 @@
-/** Key of the guest agent's sources: the same sources have the same key on every machine. */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, relative, sep } from 'node:path';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-
-/** @returns the first 12 hex digits of a SHA-256 over `guest/agent`: every .go file, go.mod and go.sum, by name. */
-export function agentKey(projectRoot = root) {
-  const directory = join(projectRoot, 'guest', 'agent');
-  const names = readdirSync(directory, { recursive: true })
-    .map(String)
-    .filter((name) => (name.endsWith('.go') && !name.endsWith('_test.go')) || name === 'go.mod' || name === 'go.sum')
+/**
+ * Key of the guest agent's sources: the first 12 hex digits of the sha256 over the sorted paths and contents of
+ * guest/agent/**\/*.go, go.mod and go.sum. The binary that setup builds from them is `kiln-agent-<key>`.
+ * @param {string} projectRoot folder that holds guest/
+ * @returns {string}
+ */
+export function agentKey(projectRoot) {
+  const folder = join(projectRoot, 'guest', 'agent');
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && (entry.name.endsWith('.go') || ['go.mod', 'go.sum'].includes(entry.name)))
+    .map((entry) => relative(folder, join(entry.parentPath ?? entry.path, entry.name)).split(sep).join('/'))
     .sort();
   const hash = createHash('sha256');
-  for (const name of names)
-    hash
-      .update(`${name}\0`)
-      .update(readFileSync(join(directory, name)))
-      .update('\0');
+  for (const file of files) {
+    const content = readFileSync(join(folder, file));
+    hash.update(`${file}\0${content.length}\0`).update(content);
+  }
   return hash.digest('hex').slice(0, 12);
 }

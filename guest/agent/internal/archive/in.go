@@ -1,0 +1,246 @@
+// Package archive unpacks and packs tar streams below one directory, without ever leaving it.
+package archive
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/guest-agent/internal/mux"
+)
+
+// Limits bounds what one archive may unpack to.
+type Limits struct {
+	Entries int
+	Bytes   int64
+}
+
+// DefaultLimits is far above what a workspace holds, and below what would fill a guest's memory with inodes.
+var DefaultLimits = Limits{Entries: 2_000_000, Bytes: 64 << 30}
+
+const (
+	maxName  = 4096
+	fileMode = fs.FileMode(0o777)
+)
+
+type unpacker struct {
+	root    *os.Root
+	limits  Limits
+	entries int
+	bytes   int64
+	folders []*tar.Header
+	buffer  []byte
+}
+
+// Unpack writes the entries of a tar below dir, which is made if absent. Entries that name something outside, or reach
+// outside through a symlink, are refused; symlinks themselves may point anywhere, since nothing is written through them.
+// It returns the number of tar bytes read, its padding included.
+func Unpack(dir string, source io.Reader, limits Limits) (int64, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, failed(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0, failed(err)
+	}
+	defer func() { _ = root.Close() }()
+	counted := &counter{source: source}
+	u := &unpacker{root: root, limits: limits, buffer: make([]byte, 64*1024)}
+	if err := u.all(tar.NewReader(counted)); err != nil {
+		return counted.n, err
+	}
+	_, err = io.Copy(io.Discard, counted)
+	return counted.n, err
+}
+
+func (u *unpacker) all(reader *tar.Reader) error {
+	for {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return u.dateFolders()
+		}
+		if err != nil {
+			return malformed(err)
+		}
+		u.entries++
+		u.bytes += max(header.Size, 0)
+		if u.entries > u.limits.Entries || u.bytes > u.limits.Bytes {
+			return mux.Fail("PAYLOAD_TOO_LARGE", "the archive unpacks to more than its limits allow")
+		}
+		name, err := cleanName(header.Name)
+		if err != nil {
+			return err
+		}
+		header.Name = name
+		if err := u.entry(header, reader); err != nil {
+			return err
+		}
+	}
+}
+
+func cleanName(name string) (string, error) {
+	if len(name) > maxName || strings.ContainsRune(name, 0) {
+		return "", mux.Fail("SPEC_INVALID", "an archive entry has an impossible name")
+	}
+	cleaned := path.Clean(name)
+	if path.IsAbs(cleaned) || cleaned == ".." || strings.HasPrefix(cleaned, "../") {
+		return "", mux.Fail("SPEC_INVALID", fmt.Sprintf("archive entry %q would leave the target", name))
+	}
+	return cleaned, nil
+}
+
+func (u *unpacker) entry(header *tar.Header, content io.Reader) error {
+	if header.Name == "." {
+		return nil
+	}
+	switch header.Typeflag {
+	case tar.TypeDir:
+		u.folders = append(u.folders, header)
+		return u.folder(header)
+	case tar.TypeReg:
+		return u.file(header, content)
+	case tar.TypeSymlink:
+		return u.replace(header.Name, func() error { return u.root.Symlink(header.Linkname, header.Name) })
+	case tar.TypeLink:
+		target, err := cleanName(header.Linkname)
+		if err != nil {
+			return err
+		}
+		return u.replace(header.Name, func() error { return u.root.Link(target, header.Name) })
+	case tar.TypeXGlobalHeader:
+		return nil
+	}
+	return mux.Fail("SPEC_INVALID", fmt.Sprintf("archive entry %q is a device or pipe", header.Name))
+}
+
+func (u *unpacker) folder(header *tar.Header) error {
+	if info, err := u.root.Lstat(header.Name); err == nil && !info.IsDir() {
+		if err := u.root.Remove(header.Name); err != nil {
+			return failed(err)
+		}
+	}
+	if err := u.root.MkdirAll(header.Name, 0o755); err != nil {
+		return failed(err)
+	}
+	return failed(u.root.Chmod(header.Name, fs.FileMode(header.Mode)&fileMode))
+}
+
+// replace makes a new name, also where something has it already.
+func (u *unpacker) replace(name string, create func() error) error {
+	err := create()
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := u.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return failed(err)
+		}
+		err = create()
+	}
+	if errors.Is(err, fs.ErrExist) {
+		if err := u.root.RemoveAll(name); err != nil {
+			return failed(err)
+		}
+		err = create()
+	}
+	return failed(err)
+}
+
+func (u *unpacker) file(header *tar.Header, content io.Reader) error {
+	var file *os.File
+	err := u.replace(header.Name, func() (err error) {
+		file, err = u.root.OpenFile(header.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(header.Mode)&fileMode)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	if _, err := io.CopyBuffer(plain{file}, content, u.buffer); err != nil {
+		return failed(err)
+	}
+	if err := file.Chmod(fs.FileMode(header.Mode) & fileMode); err != nil {
+		return failed(err)
+	}
+	when := unix.NsecToTimeval(header.ModTime.UnixNano())
+	if err := unix.Futimes(int(file.Fd()), []unix.Timeval{when, when}); err != nil {
+		return failed(err)
+	}
+	return failed(file.Close())
+}
+
+// plain hides ReadFrom, so that the buffer is used.
+type plain struct{ io.Writer }
+
+// dateFolders sets folder times last, since making their entries changed them.
+func (u *unpacker) dateFolders() error {
+	for i := len(u.folders) - 1; i >= 0; i-- {
+		header := u.folders[i]
+		if info, err := u.root.Lstat(header.Name); err != nil || !info.IsDir() {
+			continue
+		}
+		if err := u.root.Chtimes(header.Name, time.Time{}, header.ModTime); err != nil {
+			return failed(err)
+		}
+	}
+	return nil
+}
+
+// escapes is the error with which os.Root refuses to leave its folder; the library does not export it.
+var escapes = func() error {
+	root, err := os.OpenRoot("/")
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = root.Close() }()
+	_, err = root.Stat("..")
+	var refused *fs.PathError
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	return refused.Err
+}()
+
+type counter struct {
+	source io.Reader
+	n      int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.source.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func malformed(err error) error {
+	var failure *mux.Failure
+	if errors.As(err, &failure) || errors.Is(err, mux.ErrGone) {
+		return err
+	}
+	return mux.Fail("SPEC_INVALID", "not a readable archive: "+err.Error())
+}
+
+func failed(err error) error {
+	var failure *mux.Failure
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &failure), errors.Is(err, mux.ErrGone):
+		return err
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return mux.Fail("DISK_FULL", err.Error())
+	case errors.Is(err, fs.ErrNotExist):
+		return mux.Fail("NOT_FOUND", err.Error())
+	case errors.Is(err, tar.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF):
+		return malformed(err)
+	case escapes != nil && errors.Is(err, escapes):
+		return mux.Fail("SPEC_INVALID", "an archive entry would leave the target: "+err.Error())
+	}
+	return mux.Fail("INTERNAL", err.Error())
+}

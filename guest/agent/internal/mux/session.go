@@ -1,0 +1,233 @@
+// Package mux carries many streams over the one connection between a host and the agent.
+package mux
+
+import (
+	"encoding/json"
+	"io"
+	"sync"
+
+	"kiln/guest-agent/internal/wire"
+)
+
+const (
+	maxStreams = 4096
+	// maxControl bounds the answers that wait because the host does not read; past it the session is given up.
+	maxControl = 16384
+	maxOrdered = 16
+)
+
+// Opener handles streams that the host opens. Called in a goroutine of its own for each.
+type Opener func(st *Stream, request []byte)
+
+// Session is one attach of a host: it ends with the connection, the processes that it started do not.
+type Session struct {
+	open Opener
+
+	mu      sync.Mutex
+	streams map[uint32]*Stream
+	nextID  uint32
+	ended   bool
+	done    chan struct{}
+
+	outMu   sync.Mutex
+	outCond sync.Cond
+	urgent  [][]byte
+	queue   [][]byte
+	busy    bool
+}
+
+// NewSession makes a session whose first bytes are the hello record for nonce and the hello frame.
+func NewSession(nonce [wire.NonceBytes]byte, hello any, open Opener) (*Session, error) {
+	payload, err := json.Marshal(hello)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{open: open, streams: map[uint32]*Stream{}, nextID: 2, done: make(chan struct{})}
+	s.outCond.L = &s.outMu
+	s.urgent = [][]byte{append(wire.HelloRecord(nonce), wire.Encode(wire.Hello, 0, payload)...)}
+	return s, nil
+}
+
+// Done is closed when the session has ended.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// End lets go of every stream. What was started lives on.
+func (s *Session) End() {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.ended = true
+	streams := s.streams
+	s.streams = map[uint32]*Stream{}
+	close(s.done)
+	s.mu.Unlock()
+	for _, st := range streams {
+		st.finish(ErrGone)
+	}
+	s.outMu.Lock()
+	s.outCond.Broadcast()
+	s.outMu.Unlock()
+}
+
+// Goodbye ends the session and, where the host still listens, tells it why.
+func (s *Session) Goodbye(reason *Failure) {
+	payload, err := json.Marshal(reason)
+	if err == nil {
+		s.control(wire.Encode(wire.Goodbye, 0, payload))
+	}
+	s.End()
+}
+
+// OpenStream opens a stream towards the host.
+func (s *Session) OpenStream(request any) (*Stream, error) {
+	payload, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	if s.ended || len(s.streams) >= maxStreams {
+		s.mu.Unlock()
+		return nil, ErrGone
+	}
+	st := newStream(s.nextID, s)
+	s.nextID += 2
+	s.streams[st.ID] = st
+	s.mu.Unlock()
+	return st, s.ordered(wire.Encode(wire.Open, st.ID, payload))
+}
+
+// Handle takes one frame of the host. It never blocks; false means that the host broke the protocol.
+func (s *Session) Handle(frame wire.Frame) bool {
+	switch frame.Type {
+	case wire.Ping:
+		if len(frame.Payload) > 64 {
+			return false
+		}
+		s.control(wire.Encode(wire.Pong, 0, frame.Payload))
+		return true
+	case wire.Open:
+		return s.accept(frame)
+	}
+	s.mu.Lock()
+	st := s.streams[frame.Stream]
+	s.mu.Unlock()
+	// A frame may cross the end of its stream on the wire.
+	return st == nil || st.deliver(frame)
+}
+
+func (s *Session) accept(frame wire.Frame) bool {
+	s.mu.Lock()
+	_, known := s.streams[frame.Stream]
+	if frame.Stream%2 == 0 || known {
+		s.mu.Unlock()
+		return false
+	}
+	if s.ended {
+		s.mu.Unlock()
+		return true
+	}
+	if len(s.streams) >= maxStreams {
+		s.mu.Unlock()
+		s.control(resetFrame(frame.Stream, Fail("QUEUE_FULL", "too many open streams")))
+		return true
+	}
+	st := newStream(frame.Stream, s)
+	s.streams[st.ID] = st
+	s.mu.Unlock()
+	go s.open(st, frame.Payload)
+	return true
+}
+
+func (s *Session) forget(id uint32) {
+	s.mu.Lock()
+	delete(s.streams, id)
+	s.mu.Unlock()
+}
+
+// control queues a frame that may overtake others. It never blocks.
+func (s *Session) control(frame []byte) {
+	s.outMu.Lock()
+	full := len(s.urgent) >= maxControl
+	if !full {
+		s.urgent = append(s.urgent, frame)
+		s.outCond.Broadcast()
+	}
+	s.outMu.Unlock()
+	if full {
+		go s.End()
+	}
+}
+
+// ordered queues a frame behind all ordered ones before it, and waits while the queue is full.
+func (s *Session) ordered(frame []byte) error {
+	s.outMu.Lock()
+	defer s.outMu.Unlock()
+	for len(s.queue) >= maxOrdered && !s.isDone() {
+		s.outCond.Wait()
+	}
+	if s.isDone() {
+		return ErrGone
+	}
+	s.queue = append(s.queue, frame)
+	s.outCond.Broadcast()
+	return nil
+}
+
+func (s *Session) isDone() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Flush waits until all that was queued has been written, or the session ended.
+func (s *Session) Flush() {
+	s.outMu.Lock()
+	defer s.outMu.Unlock()
+	for (len(s.urgent) > 0 || len(s.queue) > 0 || s.busy) && !s.isDone() {
+		s.outCond.Wait()
+	}
+}
+
+// Drain writes frames until the session ends or the connection fails. Only one session may write at a time.
+func (s *Session) Drain(out io.Writer) error {
+	for {
+		frame := s.next()
+		if frame == nil {
+			return nil
+		}
+		if _, err := out.Write(frame); err != nil {
+			return err
+		}
+	}
+}
+
+// next takes the next frame. After the end only urgent frames that were queued before are handed out, the last of
+// which may be a goodbye.
+func (s *Session) next() []byte {
+	s.outMu.Lock()
+	defer s.outMu.Unlock()
+	s.busy = false
+	s.outCond.Broadcast()
+	for len(s.urgent) == 0 && len(s.queue) == 0 && !s.isDone() {
+		s.outCond.Wait()
+	}
+	if len(s.urgent) > 0 {
+		frame := s.urgent[0]
+		s.urgent = s.urgent[1:]
+		s.busy = true
+		return frame
+	}
+	if s.isDone() {
+		return nil
+	}
+	frame := s.queue[0]
+	s.queue = s.queue[1:]
+	s.busy = true
+	s.outCond.Broadcast()
+	return frame
+}

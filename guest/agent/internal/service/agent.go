@@ -1,0 +1,167 @@
+// Package service is the agent proper: it answers a host's requests, one session at a time.
+package service
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"sync"
+
+	"kiln/guest-agent/internal/egress"
+	"kiln/guest-agent/internal/mux"
+	"kiln/guest-agent/internal/process"
+	"kiln/guest-agent/internal/wire"
+)
+
+// Version is the agent's own version, told in the hello.
+const Version = "0.1.0"
+
+// Machine is what differs between a VM and a plain process.
+type Machine interface {
+	// Configure takes the identity that the host gives to this guest.
+	Configure(identity Identity) error
+	// Settle stops every process and makes the disks safe.
+	Settle()
+	// PowerOff ends the machine; it does not return.
+	PowerOff()
+}
+
+// Identity is what a guest is told before any user code runs.
+type Identity struct {
+	Hostname    string `json:"hostname"`
+	SeedHex     string `json:"seedHex"`
+	MachineID   string `json:"machineId"`
+	WallClockMs int64  `json:"wallClockMs"`
+}
+
+type hello struct {
+	AgentVersion string   `json:"agentVersion"`
+	Protocol     int      `json:"protocol"`
+	BootID       string   `json:"bootId"`
+	Features     []string `json:"features"`
+}
+
+// Agent serves hosts; processes outlive the sessions that started them.
+type Agent struct {
+	machine  Machine
+	registry *process.Registry
+	egress   []int
+	hello    hello
+
+	mu      sync.Mutex
+	current *mux.Session
+}
+
+// New makes an agent. egressPorts are the ports on which the agent itself listens.
+func New(machine Machine, registry *process.Registry, egressPorts []int) *Agent {
+	id := make([]byte, 16)
+	_, _ = rand.Read(id)
+	return &Agent{machine: machine, registry: registry, egress: egressPorts, hello: hello{
+		AgentVersion: Version,
+		Protocol:     wire.Version,
+		BootID:       hex.EncodeToString(id),
+		Features:     []string{"exec", "tar", "tcp", "egress", "usage"},
+	}}
+}
+
+// DialHost opens a stream to the attached host.
+func (a *Agent) DialHost(request egress.Request) (*mux.Stream, error) {
+	a.mu.Lock()
+	session := a.current
+	a.mu.Unlock()
+	if session == nil {
+		return nil, mux.ErrGone
+	}
+	return session.OpenStream(request)
+}
+
+// Serve speaks with hosts over one transport until reading fails. A new attach on it ends the session before it.
+func (a *Agent) Serve(in io.Reader, out io.Writer) error {
+	reader := wire.NewReader(in)
+	var writing sync.Mutex
+	defer a.Detach()
+	for {
+		event, err := reader.Next()
+		if err != nil {
+			return err
+		}
+		switch event.Kind {
+		case wire.Attached:
+			if err := a.attach(event.Nonce, out, &writing); err != nil {
+				return err
+			}
+		case wire.Framed:
+			if session := a.session(); session != nil && !session.Handle(event.Frame) {
+				a.part("a frame that the protocol does not allow")
+				reader.Hunt()
+			}
+		case wire.Desynced:
+			a.part("bytes that are no frame")
+		}
+	}
+}
+
+func (a *Agent) session() *mux.Session {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.current
+}
+
+func (a *Agent) attach(nonce [wire.NonceBytes]byte, out io.Writer, writing *sync.Mutex) error {
+	session, err := mux.NewSession(nonce, a.hello, a.open)
+	if err != nil {
+		return err
+	}
+	a.Detach()
+	a.mu.Lock()
+	a.current = session
+	a.mu.Unlock()
+	go func() {
+		// The writer of the session before may still be in the middle of a frame: the host skips it.
+		writing.Lock()
+		defer writing.Unlock()
+		if session.Drain(out) != nil {
+			session.End()
+		}
+	}()
+	return nil
+}
+
+// Detach ends the session of the host that is attached, if one is. Its processes live on.
+func (a *Agent) Detach() {
+	a.mu.Lock()
+	session := a.current
+	a.current = nil
+	a.mu.Unlock()
+	if session != nil {
+		session.End()
+	}
+}
+
+func (a *Agent) part(reason string) {
+	a.mu.Lock()
+	session := a.current
+	a.current = nil
+	a.mu.Unlock()
+	if session != nil {
+		session.Goodbye(mux.Fail("AGENT_PROTOCOL", reason))
+	}
+}
+
+// open handles one stream of the host.
+func (a *Agent) open(st *mux.Stream, payload []byte) {
+	var request request
+	if err := json.Unmarshal(payload, &request); err != nil {
+		st.Abort(mux.Fail("AGENT_PROTOCOL", "request is not JSON"))
+		return
+	}
+	handle, known := handlers[request.Kind]
+	if !known {
+		st.Abort(mux.Fail("UNSUPPORTED", "unknown request "+request.Kind))
+		return
+	}
+	if err := handle(a, st, request); err != nil {
+		st.Abort(err)
+	}
+}

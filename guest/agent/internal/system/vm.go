@@ -1,0 +1,200 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/guest-agent/internal/service"
+)
+
+const (
+	portName     = "kiln.agent.0"
+	rootSerial   = "kiln-root"
+	spaceSerial  = "kiln-workspace"
+	moduleFolder = "/modules"
+	deviceWait   = 10 * time.Second
+	devicePoll   = 2 * time.Millisecond
+	newRoot      = "/newroot"
+	maxOpenFiles = 65536
+)
+
+// GuardInit runs the whole life of process 1 of a VM. It never returns: a kernel whose process 1 ends panics, so every
+// failure is written to the console and the machine powers off.
+func GuardInit(run func() error) {
+	defer func() {
+		if failure := recover(); failure != nil {
+			fatal(fmt.Errorf("panic: %v", failure))
+		}
+	}()
+	fatal(run())
+}
+
+func fatal(err error) {
+	if console, openErr := os.OpenFile("/dev/console", os.O_WRONLY, 0); openErr == nil {
+		_, _ = fmt.Fprintf(console, "kiln-agent: fatal: %v\n", err)
+		_ = console.Close()
+	}
+	powerOff()
+}
+
+// BootVM turns the initial memory file system into a running guest: drivers, disks, mounts, loopback, and the port to
+// the host.
+func BootVM() (*SerialPort, VM, error) {
+	machine := VM{}
+	early := []mount{
+		{"proc", "/proc", "proc", hidden | unix.MS_NOEXEC, ""},
+		{"sysfs", "/sys", "sysfs", hidden | unix.MS_NOEXEC, ""},
+		{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
+	}
+	if err := mountAll(early); err != nil {
+		return nil, machine, err
+	}
+	if err := loadModules(moduleFolder); err != nil {
+		return nil, machine, err
+	}
+	if err := mountDrive(rootSerial, newRoot, unix.MS_NOATIME); err != nil {
+		return nil, machine, err
+	}
+	if err := switchRoot(newRoot); err != nil {
+		return nil, machine, fmt.Errorf("switch root: %w", err)
+	}
+	if err := mountAll(guestMounts("/")); err != nil {
+		return nil, machine, err
+	}
+	if err := mountDrive(spaceSerial, "/workspace", unix.MS_NOATIME|hidden); err != nil {
+		return nil, machine, err
+	}
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: maxOpenFiles, Max: maxOpenFiles})
+	if err := errors.Join(loopbackUp(), writeResolvConf()); err != nil {
+		return nil, machine, err
+	}
+	port, err := openPort(portName)
+	return port, machine, err
+}
+
+// loadModules loads the files named in the list `order`, one a line, relative to the folder.
+func loadModules(folder string) error {
+	order, err := os.ReadFile(filepath.Join(folder, "order"))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(order)) {
+		name := strings.TrimSpace(line)
+		if name == "" || strings.HasPrefix(name, "#") {
+			continue
+		}
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(folder, name)
+		}
+		if err := loadModule(name); err != nil {
+			return fmt.Errorf("module %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func loadModule(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	if err := unix.FinitModule(int(file.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return nil
+}
+
+// waitFor polls, since there is no udev that would tell; drivers need a moment to find their devices.
+func waitFor(what string, find func() (string, bool)) (string, error) {
+	for deadline := time.Now().Add(deviceWait); ; time.Sleep(devicePoll) {
+		if found, ok := find(); ok {
+			return found, nil
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("%s did not appear", what)
+		}
+	}
+}
+
+func findByContent(pattern, wanted string) (string, bool) {
+	files, _ := filepath.Glob(pattern)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err == nil && strings.TrimSpace(string(text)) == wanted {
+			return filepath.Base(filepath.Dir(file)), true
+		}
+	}
+	return "", false
+}
+
+func mountDrive(serial, target string, flags uintptr) error {
+	device, err := waitFor("drive "+serial, func() (string, bool) {
+		return findByContent("/sys/block/vd*/serial", serial)
+	})
+	if err != nil {
+		return err
+	}
+	return mount{"/dev/" + device, target, "ext4", flags, ""}.do()
+}
+
+// switchRoot makes root the root of this very process. pivot_root does not work from the initial file system.
+func switchRoot(root string) error {
+	_ = os.RemoveAll(moduleFolder)
+	for _, path := range []string{"/proc", "/sys", "/dev"} {
+		target := filepath.Join(root, path)
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(path, target, "", unix.MS_MOVE, ""); err != nil {
+			return err
+		}
+	}
+	if err := os.Chdir(root); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return err
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	return os.Chdir("/")
+}
+
+// VM is the machine of which the agent is process 1.
+type VM struct{}
+
+// Configure sets clock, entropy and names.
+func (VM) Configure(identity service.Identity) error {
+	if err := seedKernel(identity.SeedHex); err != nil {
+		return err
+	}
+	if err := setClock(identity.WallClockMs); err != nil {
+		return err
+	}
+	return applyIdentity(identity)
+}
+
+// Settle kills every other process and makes the disks clean.
+func (VM) Settle() {
+	_ = unix.Kill(-1, unix.SIGKILL)
+	unix.Sync()
+	_ = unix.Unmount("/workspace", unix.MNT_DETACH)
+	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+}
+
+// PowerOff ends the VM.
+func (VM) PowerOff() { powerOff() }
+
+func powerOff() {
+	unix.Sync()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	select {}
+}

@@ -1,0 +1,89 @@
+// Command kiln-agent is the one program of Kiln that runs inside a guest: process 1 of a VM, or, for tests, process 1
+// of a set of namespaces that look like one.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"kiln/guest-agent/internal/egress"
+	"kiln/guest-agent/internal/process"
+	"kiln/guest-agent/internal/service"
+	"kiln/guest-agent/internal/system"
+)
+
+func main() {
+	listen := flag.String("listen", "", "unix:PATH of the socket to serve on; without it the agent is the init of a VM")
+	root := flag.String("root", "", "folder for the writable layer and /workspace of a process-mode guest")
+	pathPrefix := flag.String("path-prefix", "", "folders put before the default PATH")
+	version := flag.Bool("version", false, "print the version")
+	flag.Parse()
+	system.KeepFilesPrivate()
+	switch {
+	case *version:
+		fmt.Println(service.Version)
+	case *listen != "":
+		if err := serveProcess(*listen, *root, *pathPrefix); err != nil {
+			fmt.Fprintln(os.Stderr, "kiln-agent:", err)
+			os.Exit(1)
+		}
+	case os.Getpid() == 1:
+		serveVM()
+	default:
+		fmt.Fprintln(os.Stderr, "kiln-agent: give --listen unix:PATH --root DIR, or run as the init of a VM")
+		os.Exit(2)
+	}
+}
+
+func serveVM() {
+	system.GuardInit(func() error {
+		port, machine, err := system.BootVM()
+		if err != nil {
+			return err
+		}
+		agent, err := newAgent(machine, "")
+		if err != nil {
+			return err
+		}
+		port.OnLost(agent.Detach)
+		return agent.Serve(port, port)
+	})
+}
+
+func serveProcess(listen, root, pathPrefix string) error {
+	listener, err := system.EnterProcessGuest(listen, root)
+	if err != nil {
+		return err
+	}
+	agent, err := newAgent(system.ProcessMachine{}, pathPrefix)
+	if err != nil {
+		return err
+	}
+	for {
+		// One host at a time, as on a serial port: the next one is served when this one has let go.
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		_ = agent.Serve(conn, conn)
+		_ = conn.Close()
+	}
+}
+
+func newAgent(machine service.Machine, pathPrefix string) (*service.Agent, error) {
+	registry := process.NewRegistry(process.NewReaper(), system.DefaultEnv(pathPrefix))
+	ports, err := system.EgressPorts()
+	if err != nil {
+		return nil, err
+	}
+	agent := service.New(machine, registry, ports)
+	names := egress.NewNames()
+	if err := egress.ServeDNS("127.0.0.1:53", names); err != nil {
+		return nil, fmt.Errorf("resolver: %w", err)
+	}
+	if err := egress.Listen(ports, names, agent.DialHost); err != nil {
+		return nil, fmt.Errorf("egress: %w", err)
+	}
+	return agent, nil
+}
