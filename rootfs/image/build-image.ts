@@ -3,8 +3,16 @@ import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildKernelStage, buildRootfsStage, buildWorkspaceStage, packInitrd, recordedHash } from './build-stages.ts';
 import type { AsRoot } from './debian-tree.ts';
+import { writeStamps } from './file-stamps.ts';
 import { imageDirectory, readLocalTag, readManifest, writeLocalTag } from './local-images.ts';
-import { canonicalJson, type ImageFile, type ImageManifest, MANIFEST_FILE, manifestDigest } from './manifest.ts';
+import {
+  canonicalJson,
+  IMAGE_FILES,
+  type ImageFile,
+  type ImageManifest,
+  MANIFEST_FILE,
+  manifestDigest,
+} from './manifest.ts';
 import { keyOf, type Recipe } from './recipe.ts';
 import { stageDirectory } from './stage-directory.ts';
 
@@ -132,6 +140,7 @@ async function assemble(
     await link(join(stages.rootfs, 'rootfs.ext4'), join(directory, 'rootfs.ext4'));
     await link(join(stages.workspace, 'workspace.ext4'), join(directory, 'workspace.ext4'));
     await writeFile(join(directory, 'initrd'), initrd, { mode: 0o444, flush: true });
+    await writeStamps(directory, IMAGE_FILES);
     await writeFile(join(directory, MANIFEST_FILE), canonicalJson(manifest), { mode: 0o444, flush: true });
   });
   return { digest, manifest };

@@ -1,4 +1,4 @@
-import { chmod, copyFile, cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, cp, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
@@ -155,8 +155,19 @@ const HASHES = 'hashes.json';
 async function recordHashes(directory: string, names: readonly ImageFileName[]): Promise<void> {
   const record: Record<string, ImageFile> = {};
   for (const name of names) record[name] = { name, ...(await hashFile(join(directory, name))) };
-  for (const name of names) await chmod(join(directory, name), 0o444).catch(() => undefined);
+  for (const name of names) await makeDurable(join(directory, name));
   await writeFile(join(directory, HASHES), JSON.stringify(record));
+}
+
+/** Hashes were taken of what was written; it must also be what a crash leaves on the disk. */
+async function makeDurable(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.sync();
+    await file.chmod(0o444);
+  } finally {
+    await file.close();
+  }
 }
 
 /** @returns what `recordHashes` noted of a file in a finished stage. */

@@ -29,6 +29,8 @@ export async function installDebian(
   const aptOptions = ['Apt::Install-Recommends "false"', 'Acquire::Languages "none"', ...(await transportOptions())];
   await mustRun([
     ...asRoot,
+    // Whatever it mounts in there is gone with it, however it ends: the tree is removed recursively afterwards.
+    ...['unshare', '--mount', '--propagation', 'private'],
     'mmdebstrap',
     '--quiet',
     '--mode=root',

@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, open, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isErrno } from '../errno.ts';
 
@@ -11,7 +11,8 @@ import { isErrno } from '../errno.ts';
 export async function stageDirectory(path: string, fill: (temporary: string) => Promise<void>): Promise<boolean> {
   if (await isDirectory(path)) return false;
   await mkdir(dirname(path), { recursive: true });
-  const temporary = await mkdtemp(join(dirname(path), '.new-'));
+  await sweepAbandoned(dirname(path));
+  const temporary = await mkdtemp(join(dirname(path), `${TEMPORARY}${process.pid}-`));
   try {
     await fill(temporary);
     // mkdtemp makes it private; a VMM may run as another user.
@@ -25,6 +26,27 @@ export async function stageDirectory(path: string, fill: (temporary: string) => 
     throw error;
   } finally {
     await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+const TEMPORARY = '.new-';
+
+/** Removes what a process that died left half made: it can be gigabytes. */
+async function sweepAbandoned(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const pid = /^\.new-(\d+)-/.exec(name)?.[1];
+    if (pid === undefined || Number(pid) === process.pid || isAlive(Number(pid))) continue;
+    // What sudo made for another user cannot be removed here; it is only space.
+    await rm(join(directory, name), { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return !isErrno(error, 'ESRCH');
   }
 }
 

@@ -1,0 +1,190 @@
+import { constants as fsConstants } from 'node:fs';
+import { copyFile, link, open, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { createZstdDecompress } from 'node:zlib';
+import type { ImageCache } from '../../activities/ports.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import type { CachedImage } from '../../domain/vm.ts';
+import { isErrno } from '../errno.ts';
+import { mustRun } from '../run-command.ts';
+import { hasCheckedLook } from './file-stamps.ts';
+import { readPublishedManifest } from './image-catalog.ts';
+import { type ImageStore, storedFileKey } from './image-store.ts';
+import { cachedImage, imageDirectory, readManifest } from './local-images.ts';
+import { canonicalJson, hashFile, type ImageFile, type ImageManifest, MANIFEST_FILE } from './manifest.ts';
+import { stageDirectory } from './stage-directory.ts';
+
+export interface ImageCacheOptions {
+  /** `<host state>/images`: where this host keeps its images. */
+  readonly imagesDir: string;
+  /** `<cache>/images` of the machine: an image that was built here is linked or copied from there. */
+  readonly localBuildsDir?: string;
+  readonly store: ImageStore;
+}
+
+/** @returns the image cache of one host. Each image is fetched once, however many ask for it at once. */
+export function createImageCache(options: ImageCacheOptions): ImageCache {
+  const fetching = new Map<string, Promise<CachedImage>>();
+  return {
+    async ensure(digest, signal) {
+      signal?.throwIfAborted();
+      let work = fetching.get(digest);
+      if (work === undefined) {
+        // Shared by all who wait, so no single caller's signal may end it.
+        work = ensureImage(options, digest).finally(() => fetching.delete(digest));
+        fetching.set(digest, work);
+      }
+      return await abortable(work, signal);
+    },
+  };
+}
+
+async function ensureImage(options: ImageCacheOptions, digest: string): Promise<CachedImage> {
+  const { imagesDir } = options;
+  const present = await readManifest(imagesDir, digest);
+  if (present !== undefined) {
+    await checkSizes(imageDirectory(imagesDir, digest), present);
+    return cachedImage(imagesDir, digest, present);
+  }
+  const local = options.localBuildsDir === undefined ? undefined : await readManifest(options.localBuildsDir, digest);
+  const manifest = local ?? (await readPublishedManifest(options.store, digest));
+  await stageDirectory(imageDirectory(imagesDir, digest), async (directory) => {
+    for (const file of manifest.files) {
+      const target = join(directory, file.name);
+      if (local === undefined || options.localBuildsDir === undefined) {
+        await download(options.store, digest, file, target);
+        await checkFile(target, file);
+      } else {
+        await takeLocal(imageDirectory(options.localBuildsDir, digest), file, target);
+      }
+    }
+    await writeFile(join(directory, MANIFEST_FILE), canonicalJson(manifest), { mode: 0o444, flush: true });
+  });
+  return cachedImage(imagesDir, digest, manifest);
+}
+
+/** A hard link where the file system allows it, else a copy that shares blocks or at least leaves the holes out. */
+async function takeLocal(directory: string, file: ImageFile, target: string): Promise<void> {
+  const source = join(directory, file.name);
+  const checked = await hasCheckedLook(directory, file.name);
+  try {
+    await link(source, target);
+    if (!checked) await checkFile(target, file);
+    return;
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) throw missingFile(source, file);
+    if (!['EXDEV', 'EPERM', 'EMLINK'].some((code) => isErrno(error, code))) throw error;
+  }
+  try {
+    await copyFile(source, target, fsConstants.COPYFILE_FICLONE_FORCE);
+  } catch {
+    await mustRun(['cp', '--reflink=never', '--sparse=auto', '--preserve=mode', '--', source, target]);
+  }
+  await checkFile(target, file);
+}
+
+function missingFile(path: string, file: ImageFile): KilnError {
+  return new KilnError('IMAGE_CORRUPT', `${path} is missing: remove its folder and run \`kiln image build\``, {
+    file: file.name,
+  });
+}
+
+const HOLE_BLOCK = 64 << 10;
+const ZEROS = Buffer.alloc(HOLE_BLOCK);
+
+/** Writes a stored file as it was, leaving blocks of zeros out as holes. Never more than the manifest says. */
+async function download(store: ImageStore, digest: string, file: ImageFile, target: string): Promise<void> {
+  const stream = await openStored(store, digest, file);
+  const unpacked = stream.pipe(createZstdDecompress());
+  stream.on('error', (error) => unpacked.destroy(error));
+  try {
+    await writeSparse(unpacked, file.bytes, target);
+  } catch (error) {
+    if (error instanceof KilnError) throw error;
+    if (isErrno(error, 'ENOSPC')) {
+      throw new KilnError(
+        'DISK_FULL',
+        `no space for the image ${digest} at ${target}`,
+        { digest, path: target },
+        error,
+      );
+    }
+    throw new KilnError('IMAGE_CORRUPT', `the store's ${file.name} of ${digest} cannot be unpacked`, { digest }, error);
+  } finally {
+    stream.destroy();
+    unpacked.destroy();
+  }
+}
+
+async function openStored(store: ImageStore, digest: string, file: ImageFile): Promise<Readable> {
+  try {
+    return (await store.openBlob(storedFileKey(file))).stream;
+  } catch (error) {
+    if (!isKilnError(error, 'NOT_FOUND')) throw error;
+    throw new KilnError(
+      'IMAGE_CORRUPT',
+      `the store has no ${file.name} of ${digest}: publish the image again`,
+      { digest },
+      error,
+    );
+  }
+}
+
+async function writeSparse(source: Readable, bytes: number, target: string): Promise<void> {
+  const file = await open(target, 'wx', 0o444);
+  try {
+    let position = 0;
+    for await (const chunk of source) {
+      const data: Buffer = chunk;
+      if (position + data.length > bytes)
+        throw new KilnError('IMAGE_CORRUPT', `${target} is longer than its manifest says`);
+      for (let at = 0; at < data.length; at += HOLE_BLOCK) {
+        const block = data.subarray(at, at + HOLE_BLOCK);
+        if (!block.equals(ZEROS.subarray(0, block.length))) await file.write(block, 0, block.length, position + at);
+      }
+      position += data.length;
+    }
+    await file.truncate(position);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function checkFile(path: string, expected: ImageFile): Promise<void> {
+  const found = await hashFile(path);
+  if (found.bytes === expected.bytes && found.sha256 === expected.sha256) return;
+  throw new KilnError(
+    'IMAGE_CORRUPT',
+    `${expected.name} is not what the image's manifest says: build and publish it again`,
+    {
+      expected: expected.sha256,
+      found: found.sha256,
+    },
+  );
+}
+
+/** Content is checked when an image arrives; later only that nothing was cut or lost. */
+async function checkSizes(directory: string, manifest: ImageManifest): Promise<void> {
+  for (const { name, bytes } of manifest.files) {
+    const path = join(directory, name);
+    const size = (await stat(path).catch(() => undefined))?.size;
+    if (size === bytes) continue;
+    throw new KilnError('IMAGE_CORRUPT', `${path} has ${size ?? 'no'} bytes, not ${bytes}: remove ${directory}`, {
+      path,
+    });
+  }
+}
+
+async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await work;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
