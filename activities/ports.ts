@@ -346,6 +346,8 @@ export interface ControlLog {
     stage: Stage;
     level: LogLevel;
     message: string;
+    /** ISO 8601, when the line was made; absent: now. */
+    timestamp?: string;
   }): Promise<void>;
 }
 

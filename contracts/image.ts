@@ -1,22 +1,13 @@
-/** Images in the store: tags, and what the API says of them. */
+/** What the API says of images. */
 import { z } from 'zod';
 import { digestSchema, imageNameSchema, imageTagSchema, isoTimeSchema } from './identifiers.ts';
 
-/** `images/<name>/tags/<tag>.json`: the only thing of an image that may change. */
-export const imageTagDocumentSchema = z.strictObject({
-  schemaVersion: z.literal(1),
-  name: imageNameSchema,
-  tag: imageTagSchema,
-  digest: digestSchema,
-  updatedAt: isoTimeSchema,
-});
-export type ImageTagDocument = z.infer<typeof imageTagDocumentSchema>;
-
+/** A tag: also the form of `images/<name>/tags/<tag>.json`, the only thing of an image that may change. */
 export const imageViewSchema = z.object({
   name: imageNameSchema,
   tag: imageTagSchema,
   digest: digestSchema,
-  updatedAt: isoTimeSchema,
+  publishedAt: isoTimeSchema,
 });
 export type ImageView = z.infer<typeof imageViewSchema>;
 

@@ -72,6 +72,7 @@ function fnv1a(seed: number, text: string): number {
 /** Keys of the object store. */
 export const storeKeys = {
   workloadSpec: (id: string) => `workloads/${id}/spec.json`,
+  workloadStarted: (id: string) => `workloads/${id}/started.json`,
   workloadSpecs: 'workloads/',
   deployment: (id: string) => `deployments/${id}.json`,
   deployments: 'deployments/',

@@ -1,0 +1,19 @@
+/** The real S3 server of the test run, one bucket for each test file. */
+import { randomUUID } from 'node:crypto';
+import { inject } from 'vitest';
+import { createObjectStore, type ObjectStore } from '../../store/object-store.ts';
+
+/** @returns a store on a bucket of its own, made already. The bucket dies with the server of the run. */
+export async function freshObjectStore(overrides: { endpoint?: string; bucket?: string } = {}): Promise<ObjectStore> {
+  const s3 = inject('s3');
+  const store = createObjectStore({
+    endpoint: overrides.endpoint ?? s3.endpoint,
+    region: s3.region,
+    bucket: overrides.bucket ?? `test-${randomUUID()}`,
+    credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
+    forcePathStyle: true,
+    timeouts: { connectMs: 1_000, idleMs: 5_000, attempts: 2 },
+  });
+  if (overrides.bucket === undefined) await store.ensureBucket();
+  return store;
+}
