@@ -97,7 +97,7 @@ async function startServers(
     await supervisor.start(server, signal);
     options.onProgress(`${server.name} answers`);
   }
-  const { prepareStore } = await import('./prepare-store.ts');
+  const { prepareStore } = await import('../../workers/prepare-store.ts');
   await prepareStore(kilnEnvironment(plan), options.setup, options.onProgress);
   for (const process of kilnProcesses(plan)) await supervisor.start(process, signal);
   options.onProgress('workers and gateway answer');

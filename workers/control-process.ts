@@ -1,0 +1,51 @@
+import { readEnvironment } from '../config/environment.ts';
+import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
+import { createControlLog } from '../store/control-log.ts';
+import { createHostDirectory } from '../store/host-directory.ts';
+import { createWorkloadDocuments } from '../store/workload-documents.ts';
+import { connectClient, connectWorker } from '../temporal/connection.ts';
+import { ensureSearchAttributes } from '../temporal/namespace.ts';
+import { bundleWorkflows } from '../temporal/workflow-bundle.ts';
+import { createControlWorker } from './control-worker.ts';
+import { installRuntime, processLifetime, processLogger } from './process-lifetime.ts';
+import { storeFromEnvironment } from './store-from-environment.ts';
+import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-environment.ts';
+
+/** About 2 MB each; more would only be replayed faster. */
+const MAX_CACHED_WORKFLOWS = 500;
+const SHUTDOWN_GRACE_MS = 5_000;
+
+/** Runs a control worker until SIGINT or SIGTERM. */
+export async function runControlProcess(): Promise<void> {
+  const env = readEnvironment();
+  const log = processLogger('control', env.KILN_LOG_LEVEL);
+  installRuntime(log);
+  const ending = processLifetime(log);
+  const where = temporalFromEnvironment(env);
+  const store = storeFromEnvironment(env);
+  const patience = { ...CONNECT_PATIENCE, signal: ending };
+  const [connection, bundle] = await Promise.all([connectWorker(where, patience), bundleWorkflows()]);
+  const client = await connectClient(where, patience);
+  await ensureSearchAttributes(client, where.namespace, CONNECT_PATIENCE);
+  await client.close();
+  const worker = await createControlWorker({
+    connection,
+    namespace: where.namespace,
+    bundle,
+    ports: {
+      hosts: createHostDirectory(store),
+      images: createImageCatalog(store),
+      documents: createWorkloadDocuments(store),
+      controlLog: createControlLog(store),
+      now: Date.now,
+    },
+    maxCachedWorkflows: MAX_CACHED_WORKFLOWS,
+    shutdownGraceMs: SHUTDOWN_GRACE_MS,
+  });
+  ending.addEventListener('abort', () => worker.shutdown(), { once: true });
+  if (ending.aborted) worker.shutdown();
+  log.info({ temporal: where.address, namespace: where.namespace }, 'control worker is polling');
+  await worker.run();
+  await connection.close();
+  store.close();
+}
