@@ -42,8 +42,17 @@ export function run(argv, { cwd, env, onLine, interactive = false } = {}) {
 export async function mustRun(argv, { fix, ...options } = {}) {
   const { code, stdout, stderr } = await run(argv, options);
   if (code === 0) return stdout;
-  const tail = (stderr.trim() || stdout.trim()).split('\n').slice(-15).join('\n    ');
-  throw new SetupError(`${argv.slice(0, 4).join(' ')} … ended with code ${code}:\n    ${tail}`, fix);
+  throw new SetupError(
+    `${argv.slice(0, 4).join(' ')} … ended with code ${code}:\n    ${excerpt(stderr.trim() || stdout.trim())}`,
+    fix,
+  );
+}
+
+/** Programs say what is wrong at the start of their complaint or at its end. */
+function excerpt(text) {
+  const lines = text.split('\n');
+  const shown = lines.length <= 20 ? lines : [...lines.slice(0, 8), '…', ...lines.slice(-11)];
+  return shown.join('\n    ');
 }
 
 /**
