@@ -6,14 +6,14 @@ import { z } from 'zod';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { DriverLog } from '../driver-context.ts';
 import { hostBootId } from '../process-identity.ts';
-import { kvmHostObjection } from './kvm-host.ts';
 
 /** `auto`: KVM where a guest has really booted under it, else software emulation. `kvm`: nothing else will do. */
 export type AccelMode = 'auto' | 'kvm' | 'tcg';
 
 export interface AcceleratorOptions {
   readonly mode: AccelMode;
-  readonly ignorePvm: boolean;
+  /** What speaks against KVM before any guest was tried (`kvmHostObjection`). */
+  readonly objection: () => Promise<string | undefined>;
   readonly stateDir: string;
   readonly qemuVersion: () => Promise<string>;
   readonly log: DriverLog;
@@ -37,7 +37,7 @@ const VERDICT_FILE = 'kvm-trials.json';
 
 export function createAccelerator(options: AcceleratorOptions): Accelerator {
   let said = false;
-  const objection = () => (options.mode === 'tcg' ? 'not wanted' : kvmHostObjection(options.ignorePvm));
+  const objection = () => (options.mode === 'tcg' ? 'not wanted' : options.objection());
   const fallBack = (reason: string): 'tcg' => {
     if (options.mode === 'kvm') {
       throw new KilnError('HYPERVISOR_UNAVAILABLE', `KVM is required, but does not work here: ${reason}`, { reason });

@@ -13,6 +13,7 @@ import { type AccelMode, createAccelerator, tryBoots } from './accelerator.ts';
 import { EVENT_FILES, qemuCommandLine } from './command-line.ts';
 import { writeEventFiles } from './event-files.ts';
 import { explainExit, lastShutdownReason, readEventTail } from './exit-events.ts';
+import { kvmHostObjection } from './kvm-host.ts';
 import { trialBoot } from './kvm-trial.ts';
 import { connectQmp } from './qmp-client.ts';
 
@@ -53,7 +54,7 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
   const { stateDir, log } = options;
   const accelerator = createAccelerator({
     mode: options.accel ?? 'auto',
-    ignorePvm,
+    objection: () => kvmHostObjection(ignorePvm),
     stateDir,
     qemuVersion: version,
     log,

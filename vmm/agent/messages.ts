@@ -1,0 +1,92 @@
+import { z } from 'zod';
+import type { FailureCode } from '../../domain/failures.ts';
+import { KilnError } from '../../domain/failures.ts';
+
+/** Shapes of the JSON payloads that come from a guest; everything in them is bounded. */
+
+const safeCount = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+export const helloMessage = z.object({
+  agentVersion: z.string().max(64),
+  protocol: z.number().int(),
+  bootId: z.string().regex(/^[0-9a-f]{32}$/),
+  features: z.array(z.string().max(64)).max(64),
+});
+
+export const failureMessage = z.object({ code: z.string().max(64), message: z.string().max(8192) });
+
+export const nothing = z.object({});
+
+export const execOpened = z.object({ pid: safeCount, existed: z.boolean() });
+
+export const execExit = z.object({
+  code: z.number().int().min(0).max(255).nullable(),
+  signal: z
+    .string()
+    .regex(/^SIG[A-Z0-9+-]{1,16}$/)
+    .nullable(),
+  timedOut: z.boolean(),
+});
+
+export const tarReceived = z.object({ bytes: safeCount });
+
+export const usageMessage = z.object({ memUsedBytes: safeCount, memTotalBytes: safeCount, cpuMs: safeCount });
+
+export const egressRequest = z.object({
+  kind: z.literal('egress'),
+  name: z
+    .string()
+    .max(253)
+    .regex(/^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$/),
+  port: z.number().int().min(1).max(65535),
+});
+
+/** Codes that a guest may name as the reason of a refusal. Others would let it speak for the host. */
+const GUEST_CODES: ReadonlySet<string> = new Set<FailureCode>([
+  'AGENT_PROTOCOL',
+  'CONFLICT',
+  'DISK_FULL',
+  'INTERNAL',
+  'NOT_FOUND',
+  'PAYLOAD_TOO_LARGE',
+  'QUEUE_FULL',
+  'SPEC_INVALID',
+  'UNSUPPORTED',
+]);
+
+function isGuestCode(code: string): code is FailureCode {
+  return GUEST_CODES.has(code);
+}
+
+/** @throws AGENT_PROTOCOL where the payload is not JSON of this shape. */
+export function parseMessage<T>(schema: z.ZodType<T>, payload: Buffer, what: string): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(payload.toString('utf8'));
+  } catch (cause) {
+    throw new KilnError('AGENT_PROTOCOL', `The guest agent sent a ${what} that is not JSON.`, {}, cause);
+  }
+  const parsed = schema.safeParse(value);
+  if (!parsed.success) {
+    throw new KilnError('AGENT_PROTOCOL', `The guest agent sent a ${what} of the wrong shape.`, {
+      problem: z.prettifyError(parsed.error).slice(0, 500),
+    });
+  }
+  return parsed.data;
+}
+
+/** A refusal by the guest: the error it stands for, and the code as the guest wrote it. */
+export class GuestRefusal extends KilnError {
+  readonly guestCode: string;
+
+  constructor(code: string, message: string) {
+    super(isGuestCode(code) ? code : 'INTERNAL', `The guest refused: ${message}`, { guestCode: code });
+    this.guestCode = code;
+  }
+}
+
+/** @throws AGENT_PROTOCOL where the payload is no refusal. */
+export function parseRefusal(payload: Buffer): GuestRefusal {
+  const { code, message } = parseMessage(failureMessage, payload, 'refusal');
+  return new GuestRefusal(code, message);
+}

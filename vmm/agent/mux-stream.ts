@@ -1,0 +1,190 @@
+import { KilnError } from '../../domain/failures.ts';
+import type { Frame, FrameType } from './frames.ts';
+import { encodeFrame, FRAME, MAX_PAYLOAD, WINDOW } from './frames.ts';
+import { parseRefusal } from './messages.ts';
+
+/** What a stream tells its owner. A frame for which there is no handler breaks the protocol. */
+export interface StreamHandler {
+  opened?(payload: Buffer): void;
+  data?(payload: Buffer): void;
+  end?(): void;
+  done?(payload: Buffer): void;
+  output?(payload: Buffer): void;
+  gap?(payload: Buffer): void;
+  exit?(payload: Buffer): void;
+  /** The stream failed: refused or reset by the guest, or lost with its channel. Called at most once, and last. */
+  failed(error: KilnError): void;
+}
+
+/** What a stream needs of the connection it runs on. */
+export interface StreamCarrier {
+  write(frame: Buffer): void;
+  /** Resolves once the connection takes more bytes. */
+  writable(): Promise<void>;
+  forget(id: number): void;
+}
+
+/** One stream of a channel. Bytes in both directions are bounded by credit. */
+export class MuxStream {
+  readonly id: number;
+  readonly #carrier: StreamCarrier;
+  readonly #handler: StreamHandler;
+  #outCredit = WINDOW;
+  #inOutstanding = 0;
+  #ungranted = 0;
+  #outEnded = false;
+  #inEnded = false;
+  #failure: KilnError | undefined;
+  #over = false;
+  #wakeSender: (() => void) | undefined;
+
+  constructor(id: number, carrier: StreamCarrier, handler: StreamHandler) {
+    this.id = id;
+    this.#carrier = carrier;
+    this.#handler = handler;
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /**
+   * Sends bytes as data frames. One call at a time.
+   * @throws the failure of the stream where it is over before all was sent.
+   */
+  async send(data: Uint8Array): Promise<void> {
+    for (let at = 0; at < data.length; ) {
+      const want = Math.min(data.length - at, MAX_PAYLOAD);
+      const size = Math.min(want, await this.#credit());
+      this.#outCredit -= size;
+      this.#carrier.write(encodeFrame(FRAME.data, this.id, data.subarray(at, at + size)));
+      at += size;
+      await this.#carrier.writable();
+    }
+  }
+
+  /** @returns at least one byte of credit. */
+  async #credit(): Promise<number> {
+    for (;;) {
+      if (this.#over) throw this.#failure ?? closedHere();
+      if (this.#outCredit > 0) return this.#outCredit;
+      await new Promise<void>((resolve) => {
+        this.#wakeSender = resolve;
+      });
+    }
+  }
+
+  /** Sends one small frame that costs no credit. */
+  sendFrame(type: FrameType, payload?: Buffer): void {
+    if (!this.#over) this.#carrier.write(encodeFrame(type, this.id, payload));
+  }
+
+  /** Says that no more data comes from here. */
+  end(): void {
+    if (this.#over || this.#outEnded) return;
+    this.sendFrame(FRAME.end);
+    this.#outEnded = true;
+    if (this.#inEnded) this.#finish();
+  }
+
+  /** Gives back credit for bytes that were consumed. */
+  grant(bytes: number): void {
+    this.#inOutstanding -= bytes;
+    this.#ungranted += bytes;
+    if (this.#over || this.#inEnded || this.#ungranted < WINDOW / 4) return;
+    const payload = Buffer.alloc(4);
+    payload.writeUInt32BE(this.#ungranted);
+    this.#ungranted = 0;
+    this.sendFrame(FRAME.credit, payload);
+  }
+
+  /** Lets go of the stream and tells the guest. The handler hears nothing more. */
+  reset(code: string, message: string): void {
+    if (this.#over) return;
+    const reason = JSON.stringify({ code, message: message.slice(0, 1000) });
+    this.sendFrame(FRAME.reset, Buffer.from(reason));
+    this.#finish();
+  }
+
+  /** Called by the channel when it is lost. */
+  lose(error: KilnError): void {
+    if (this.#over) return;
+    this.#failure = error;
+    this.#finish();
+    this.#handler.failed(error);
+  }
+
+  /** Takes one frame of the guest. @throws AGENT_PROTOCOL where it does not fit. */
+  deliver(frame: Frame): void {
+    const { payload } = frame;
+    switch (frame.type) {
+      case FRAME.data:
+        return this.#counted(payload, this.#handler.data);
+      case FRAME.output:
+        return this.#counted(payload, this.#handler.output);
+      case FRAME.gap:
+        return this.#counted(payload, this.#handler.gap);
+      case FRAME.credit:
+        return this.#addCredit(payload);
+      case FRAME.opened:
+        return this.#required(this.#handler.opened).call(this.#handler, payload);
+      case FRAME.end:
+        return this.#ended();
+      case FRAME.reset:
+        return this.lose(parseRefusal(payload));
+      case FRAME.done:
+        return this.#last(payload, this.#handler.done);
+      case FRAME.exit:
+        return this.#last(payload, this.#handler.exit);
+      default:
+        throw unexpected();
+    }
+  }
+
+  #required<T>(handler: T | undefined): T {
+    if (handler === undefined) throw unexpected();
+    return handler;
+  }
+
+  #counted(payload: Buffer, handler: ((payload: Buffer) => void) | undefined): void {
+    const handle = this.#required(handler);
+    this.#inOutstanding += payload.length;
+    if (this.#inEnded || this.#inOutstanding > WINDOW) throw unexpected();
+    if (payload.length > 0) handle.call(this.#handler, payload);
+  }
+
+  #addCredit(payload: Buffer): void {
+    if (payload.length !== 4) throw unexpected();
+    this.#outCredit += payload.readUInt32BE(0);
+    if (this.#outCredit > WINDOW) throw unexpected();
+    this.#wakeSender?.();
+  }
+
+  #ended(): void {
+    const handle = this.#required(this.#handler.end);
+    if (this.#inEnded) throw unexpected();
+    this.#inEnded = true;
+    if (this.#outEnded) this.#finish();
+    handle.call(this.#handler);
+  }
+
+  #last(payload: Buffer, handler: ((payload: Buffer) => void) | undefined): void {
+    const handle = this.#required(handler);
+    this.#finish();
+    handle.call(this.#handler, payload);
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.#carrier.forget(this.id);
+    this.#wakeSender?.();
+  }
+}
+
+function unexpected(): KilnError {
+  return new KilnError('AGENT_PROTOCOL', 'The guest agent sent a frame that does not fit its stream.');
+}
+
+function closedHere(): KilnError {
+  return new KilnError('CANCELLED', 'The stream was closed on this side.');
+}

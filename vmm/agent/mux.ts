@@ -1,0 +1,219 @@
+import type { Duplex } from 'node:stream';
+import type { z } from 'zod';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import type { Frame, FrameReader } from './frames.ts';
+import { encodeFrame, FRAME } from './frames.ts';
+import { parseMessage, parseRefusal } from './messages.ts';
+import type { StreamCarrier, StreamHandler } from './mux-stream.ts';
+import { MuxStream } from './mux-stream.ts';
+
+/** Streams that a guest may have open towards the host at once. */
+const MAX_GUEST_STREAMS = 1024;
+/** Unsent bytes from which on nothing more is read: a guest that does not listen must not make the host remember. */
+const MAX_UNSENT = 4 * 1024 * 1024;
+
+/** Accepts a stream that the guest opens. @throws AGENT_PROTOCOL on a request that is none. */
+export type GuestOpener = (id: number, request: Buffer, make: (handler: StreamHandler) => MuxStream) => void;
+
+/** Many streams over one connection to an agent that has said hello. */
+export class Mux implements StreamCarrier {
+  /** Resolves with the reason once the connection is gone. */
+  readonly closed: Promise<KilnError>;
+  readonly #socket: Duplex;
+  readonly #reader: FrameReader;
+  readonly #onGuestOpen: GuestOpener;
+  readonly #streams = new Map<number, MuxStream>();
+  readonly #pings = new Map<string, () => void>();
+  #resolveClosed: (reason: KilnError) => void = () => {};
+  #reason: KilnError | undefined;
+  #nextId = 1;
+  #lastGuestId = 0;
+  #guestStreams = 0;
+  #pingCount = 0;
+  #drained: Promise<void> | undefined;
+
+  constructor(socket: Duplex, reader: FrameReader, onGuestOpen: GuestOpener) {
+    this.#socket = socket;
+    this.#reader = reader;
+    this.#onGuestOpen = onGuestOpen;
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+  }
+
+  /** Begins to read; `first` are frames that came together with the hello. */
+  start(first: readonly Frame[]): void {
+    this.#socket.on('data', (chunk: Buffer) => this.#take(() => this.#reader.push(chunk)));
+    this.#socket.on('error', (cause: Error) => this.fail(lost(`The connection failed: ${cause.message}`, cause)));
+    this.#socket.on('end', () => this.fail(lost('The guest side ended the connection.')));
+    this.#socket.on('close', () => this.fail(lost('The connection was closed.')));
+    this.#take(() => first);
+    this.#socket.resume();
+  }
+
+  #take(frames: () => readonly Frame[]): void {
+    if (this.#reason !== undefined) return;
+    try {
+      for (const frame of frames()) this.#dispatch(frame);
+    } catch (error) {
+      this.fail(isKilnError(error) ? error : new KilnError('INTERNAL', 'Reading from the guest failed.', {}, error));
+      return;
+    }
+    if (this.#socket.writableLength > MAX_UNSENT) {
+      this.#socket.pause();
+      void this.writable().then(() => this.#socket.resume());
+    }
+  }
+
+  #dispatch(frame: Frame): void {
+    if (this.#reason !== undefined) return;
+    switch (frame.type) {
+      case FRAME.pong:
+        this.#pings.get(frame.payload.toString('latin1'))?.();
+        return;
+      case FRAME.goodbye:
+        throw new KilnError('AGENT_PROTOCOL', `The guest agent hung up: ${parseRefusal(frame.payload).message}`);
+      case FRAME.open:
+        return this.#accept(frame);
+      default:
+        return this.#deliver(frame);
+    }
+  }
+
+  #deliver(frame: Frame): void {
+    const stream = this.#streams.get(frame.stream);
+    if (stream !== undefined) return stream.deliver(frame);
+    // A frame may cross the end of its stream on the wire, but a stream that never was cannot have one.
+    const everOpened = frame.stream % 2 === 1 ? frame.stream < this.#nextId : frame.stream <= this.#lastGuestId;
+    if (!everOpened || frame.stream === 0) {
+      throw new KilnError('AGENT_PROTOCOL', 'The guest agent sent a frame for a stream that does not exist.');
+    }
+  }
+
+  #accept(frame: Frame): void {
+    const id = frame.stream;
+    if (id === 0 || id % 2 !== 0 || id <= this.#lastGuestId) {
+      throw new KilnError('AGENT_PROTOCOL', 'The guest agent opened a stream with an id that it may not use.');
+    }
+    this.#lastGuestId = id;
+    if (this.#guestStreams >= MAX_GUEST_STREAMS) {
+      const reason = JSON.stringify({ code: 'QUEUE_FULL', message: 'too many open connections' });
+      this.write(encodeFrame(FRAME.reset, id, Buffer.from(reason)));
+      return;
+    }
+    this.#onGuestOpen(id, frame.payload, (handler) => {
+      const stream = new MuxStream(id, this, handler);
+      this.#streams.set(id, stream);
+      this.#guestStreams += 1;
+      return stream;
+    });
+  }
+
+  /** Opens a stream towards the guest. @throws the reason where the channel is gone. */
+  open(request: Readonly<Record<string, unknown>>, handler: StreamHandler): MuxStream {
+    if (this.#reason !== undefined) throw this.#reason;
+    const stream = new MuxStream(this.#nextId, this, handler);
+    this.#nextId += 2;
+    this.#streams.set(stream.id, stream);
+    stream.sendFrame(FRAME.open, Buffer.from(JSON.stringify(request)));
+    return stream;
+  }
+
+  /**
+   * One request with one answer.
+   * @throws AGENT_TIMEOUT after `timeoutMs`, AGENT_LOST, or what the guest refused with.
+   */
+  call<T>(request: Readonly<Record<string, unknown>>, answer: z.ZodType<T>, timeoutMs: number): Promise<T> {
+    return withTimeout(timeoutMs, String(request['kind']), (resolve, reject) => {
+      const stream = this.open(request, {
+        done: (payload) => resolve(parseMessage(answer, payload, 'reply')),
+        failed: reject,
+      });
+      return () => stream.reset('TIMED_OUT', 'no answer in time');
+    });
+  }
+
+  /** @throws AGENT_TIMEOUT, AGENT_LOST */
+  ping(timeoutMs: number): Promise<void> {
+    if (this.#reason !== undefined) return Promise.reject(this.#reason);
+    this.#pingCount += 1;
+    const token = `ping-${this.#pingCount}`;
+    return withTimeout<void>(timeoutMs, 'ping', (resolve, reject) => {
+      this.#pings.set(token, resolve);
+      void this.closed.then(reject);
+      this.write(encodeFrame(FRAME.ping, 0, Buffer.from(token, 'latin1')));
+      return () => {};
+    }).finally(() => this.#pings.delete(token));
+  }
+
+  write(frame: Buffer): void {
+    if (this.#reason === undefined) this.#socket.write(frame);
+  }
+
+  writable(): Promise<void> {
+    if (this.#reason !== undefined || !this.#socket.writableNeedDrain) return Promise.resolve();
+    this.#drained ??= new Promise<void>((resolve) => {
+      const settle = () => {
+        this.#drained = undefined;
+        resolve();
+      };
+      this.#socket.once('drain', settle);
+      void this.closed.then(settle);
+    });
+    return this.#drained;
+  }
+
+  forget(id: number): void {
+    if (this.#streams.delete(id) && id % 2 === 0) this.#guestStreams -= 1;
+  }
+
+  /** Ends everything with a reason. Only the first call counts. */
+  fail(reason: KilnError): void {
+    if (this.#reason !== undefined) return;
+    this.#reason = reason;
+    for (const stream of [...this.#streams.values()]) stream.lose(reason);
+    this.#socket.destroy();
+    this.#resolveClosed(reason);
+  }
+
+  /** Lets go of the guest after what was written has gone out. */
+  async detach(): Promise<void> {
+    if (this.#reason !== undefined) return;
+    await new Promise<void>((resolve) => {
+      void this.closed.then(() => resolve());
+      this.#socket.end(() => resolve());
+    });
+    this.fail(lost('This side let go of the guest.'));
+  }
+}
+
+function lost(message: string, cause?: unknown): KilnError {
+  return new KilnError('AGENT_LOST', message, {}, cause);
+}
+
+/** Runs `begin`, whose result undoes it, and gives up after `timeoutMs`. */
+function withTimeout<T>(
+  timeoutMs: number,
+  what: string,
+  begin: (resolve: (value: T) => void, reject: (error: Error) => void) => () => void,
+): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      giveUp();
+      reject(new KilnError('AGENT_TIMEOUT', `The guest agent did not answer ${what} within ${timeoutMs} ms.`));
+    }, timeoutMs);
+    const settle =
+      <A>(settleWith: (value: A) => void) =>
+      (value: A) => {
+        clearTimeout(timer);
+        settleWith(value);
+      };
+    let giveUp = () => {};
+    try {
+      giveUp = begin(settle(resolve), settle(reject));
+    } catch (error) {
+      clearTimeout(timer);
+      reject(error);
+    }
+  });
+}
