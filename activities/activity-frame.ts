@@ -18,9 +18,9 @@ export async function framed<T>(work: (signal: AbortSignal) => Promise<T>): Prom
   let cancelled: unknown;
   const detached = new Promise<never>((_, reject) => {
     context.cancelled.catch((error: unknown) => {
-      if (context.cancellationDetails?.workerShutdown) reject(error);
       cancelled = error;
-      giveUp.abort(error);
+      if (context.cancellationDetails?.workerShutdown) reject(error);
+      else giveUp.abort(error);
     });
   });
   try {

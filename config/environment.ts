@@ -55,6 +55,11 @@ export function readEnvironment(source: NodeJS.ProcessEnv = process.env): KilnEn
   throw new KilnError('CONFIG_INVALID', `Environment: ${wrong.join('; ')}`);
 }
 
+/** @returns the environment that child processes inherit. */
+export function inheritedEnvironment(): Record<string, string | undefined> {
+  return { ...process.env };
+}
+
 /** Every folder of one stack, absolute. */
 export interface StackPaths {
   readonly home: string;
