@@ -1,0 +1,78 @@
+import { parseArgs } from 'node:util';
+import type { Measurement } from './figure.ts';
+
+export interface GroupOptions {
+  /** Samples of Kiln to take. */
+  readonly n: number;
+  /** Progress for a person, one line. */
+  readonly say: (line: string) => void;
+  /** An empty directory that is removed afterwards. */
+  readonly directory: string;
+  readonly signal: AbortSignal;
+}
+
+export interface Group {
+  readonly what: string;
+  readonly defaultN: number;
+  /** Loads what it measures only when it is asked to. */
+  readonly measure: (options: GroupOptions) => Promise<readonly Measurement[]>;
+}
+
+export const GROUPS: Readonly<Record<string, Group>> = {
+  dispatch: {
+    what: 'submit → first activity running, against a 5 s poller',
+    defaultN: 30,
+    measure: async (options) => (await import('./groups/dispatch.ts')).measureDispatch(options),
+  },
+  boot: {
+    what: 'cold boot → hello of the agent, against QEMU started by hand with the same arguments',
+    defaultN: 7,
+    measure: async (options) => (await import('./groups/boot.ts')).measureBoot(options),
+  },
+  running: {
+    what: 'submit → running with a warm build cache, against poll + full copy + cold boot',
+    defaultN: 5,
+    measure: async (options) => (await import('./groups/running.ts')).measureRunning(options),
+  },
+};
+
+export interface BenchCommand {
+  readonly groups: readonly string[];
+  readonly json: boolean;
+  readonly help: boolean;
+  /** Samples to take; absent = what each group thinks right. */
+  readonly n?: number;
+}
+
+/**
+ * `[GROUP…] [--json] [--n N] [--help]`; no group means all of them.
+ * @throws Error that names what is wrong and what would be right.
+ */
+export function parseBenchCommand(argv: readonly string[]): BenchCommand {
+  const { positionals, values } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+      n: { type: 'string' },
+    },
+  });
+  const unknown = positionals.find((word) => !Object.hasOwn(GROUPS, word));
+  if (unknown !== undefined) {
+    throw new Error(`unknown group ${JSON.stringify(unknown)}: there are ${Object.keys(GROUPS).join(', ')}`);
+  }
+  return {
+    groups: positionals.length > 0 ? positionals : Object.keys(GROUPS),
+    json: values.json,
+    help: values.help,
+    ...(values.n === undefined ? {} : { n: countOf(values.n) }),
+  };
+}
+
+function countOf(word: string): number {
+  if (!/^[1-9]\d{0,3}$/.test(word)) {
+    throw new Error(`--n needs a number of samples from 1 to 9999, not ${JSON.stringify(word)}`);
+  }
+  return Number(word);
+}

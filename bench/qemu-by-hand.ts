@@ -1,0 +1,81 @@
+/** The rival of a boot: QEMU as somebody would start it at a prompt, with the arguments that Kiln gives it, and nothing else. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdir, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { connectAgent } from '../vmm/agent/connect-agent.ts';
+import { writeEventFiles } from '../vmm/qemu/event-files.ts';
+
+export interface DriveFile {
+  readonly path: string;
+  readonly format: 'raw' | 'qcow2';
+}
+
+/** @returns the arguments that a running process was started with. */
+export async function argumentsOf(pid: number): Promise<string[]> {
+  return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((word) => word !== '');
+}
+
+/**
+ * @returns the same command line for another VM: sockets and logs in `directory`, and `drives` in place of its drives.
+ * @throws Error where the number of drives differs.
+ */
+export function commandLineByHand(argv: readonly string[], directory: string, drives: readonly DriveFile[]): string[] {
+  const rest = [...drives];
+  const rewritten = argv.map((word, at) => {
+    if (argv[at - 1] === '-chardev') {
+      return word.replace(/(^|,)path=([^,]*)/, (_, comma, path) => `${comma}path=${join(directory, basename(path))}`);
+    }
+    if (argv[at - 1] !== '-drive') return word;
+    const drive = rest.shift();
+    if (drive === undefined) throw new Error(`there are more than ${drives.length} drives in the command line`);
+    return word
+      .replace(/(^|,)file=[^,]*/, (_, comma) => `${comma}file=${drive.path}`)
+      .replace(/(^|,)format=[^,]*/, (_, comma) => `${comma}format=${drive.format}`);
+  });
+  if (rest.length > 0) throw new Error(`${rest.length} drives are not in the command line`);
+  return rewritten;
+}
+
+export interface BootByHand {
+  readonly argv: readonly string[];
+  readonly directory: string;
+  readonly drives: readonly DriveFile[];
+  /** Resolves once the agent behind the socket has said hello. */
+  readonly hello: (socketPath: string) => Promise<void>;
+}
+
+/** Starts QEMU, waits for the agent's hello, kills it. @returns the time from the start to the hello in ms. */
+export async function bootByHand({ argv, directory, drives, hello }: BootByHand): Promise<number> {
+  await mkdir(directory, { recursive: true });
+  await writeEventFiles(directory);
+  const words = commandLineByHand(argv, directory, drives);
+  const begun = performance.now();
+  // The kernel ends it with this process, however that ends.
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...words], { stdio: 'ignore' });
+  const exited = exitOf(child);
+  try {
+    const early = exited.then((how) => {
+      throw new Error(`QEMU ended before the guest said hello: ${how}`);
+    });
+    await Promise.race([hello(join(directory, 'agent.sock')), early]);
+    return performance.now() - begun;
+  } finally {
+    child.kill('SIGKILL');
+    await exited;
+  }
+}
+
+/** @returns what waits for an agent's hello behind a socket, and then lets go of it. */
+export function helloWithin(deadlineMs: number, signal: AbortSignal): BootByHand['hello'] {
+  return async (socketPath) => {
+    const agent = await connectAgent({ connect: socketPath, deadlineMs, signal });
+    await agent.detach();
+  };
+}
+
+function exitOf(child: ChildProcess): Promise<string> {
+  return new Promise((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(signal ?? `code ${code}`));
+  });
+}
