@@ -12,7 +12,11 @@ export function agentKey(projectRoot) {
   const folder = join(projectRoot, 'guest', 'agent');
   const files = readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && (entry.name.endsWith('.go') || ['go.mod', 'go.sum'].includes(entry.name)))
-    .map((entry) => relative(folder, join(entry.parentPath ?? entry.path, entry.name)).split(sep).join('/'))
+    .map((entry) =>
+      relative(folder, join(entry.parentPath ?? entry.path, entry.name))
+        .split(sep)
+        .join('/'),
+    )
     .sort();
   const hash = createHash('sha256');
   for (const file of files) {

@@ -9,6 +9,21 @@ export class SetupError extends Error {
   }
 }
 
+/** Children that run now; those with a terminal share this process's group, the others lead one of their own. */
+const running = new Map();
+
+/** An interrupted set-up takes its children, and theirs, along. What they left half made is swept the next time. */
+function stopChildren(signal) {
+  for (const [child, ownGroup] of running) {
+    try {
+      process.kill(ownGroup ? -child.pid : child.pid, 'SIGTERM');
+    } catch {
+      // It has just ended.
+    }
+  }
+  process.exit(128 + (signal === 'SIGINT' ? 2 : 15));
+}
+
 /**
  * Runs a program without a shell.
  * @param options `onLine` is told of each line of its error output; `interactive` gives it the terminal (for sudo)
@@ -20,7 +35,14 @@ export function run(argv, { cwd, env, onLine, interactive = false } = {}) {
       cwd,
       env: { ...process.env, ...env },
       stdio: [interactive ? 'inherit' : 'ignore', 'pipe', 'pipe'],
+      detached: !interactive,
     });
+    if (running.size === 0) for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stopChildren);
+    running.set(child, !interactive);
+    const forget = () => {
+      running.delete(child);
+      if (running.size === 0) for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, stopChildren);
+    };
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text) => {
@@ -31,10 +53,14 @@ export function run(argv, { cwd, env, onLine, interactive = false } = {}) {
       for (const line of text.split('\n')) if (line.trim() !== '') onLine?.(line.trim());
     });
     child.on('error', (error) => {
+      forget();
       if (error.code === 'ENOENT') resolve({ code: 127, stdout, stderr: `${argv[0]}: not found` });
       else reject(error);
     });
-    child.on('close', (code) => resolve({ code: code ?? 1, stdout, stderr }));
+    child.on('close', (code) => {
+      forget();
+      resolve({ code: code ?? 1, stdout, stderr });
+    });
   });
 }
 
