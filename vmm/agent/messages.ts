@@ -28,6 +28,13 @@ export const execExit = z.object({
   timedOut: z.boolean(),
 });
 
+/** Far above what an agent remembers. */
+const MAX_EXECS = 10_000;
+
+export const execList = z
+  .array(z.object({ execId: z.string().min(1).max(256), pid: safeCount, exit: execExit.exactOptional() }))
+  .max(MAX_EXECS);
+
 export const tarReceived = z.object({ bytes: safeCount });
 
 export const usageMessage = z.object({ memUsedBytes: safeCount, memTotalBytes: safeCount, cpuMs: safeCount });

@@ -119,23 +119,32 @@ export class MuxStream {
     const { payload } = frame;
     switch (frame.type) {
       case FRAME.data:
-        return this.#counted(payload, this.#handler.data);
+        this.#counted(payload, this.#handler.data);
+        break;
       case FRAME.output:
-        return this.#counted(payload, this.#handler.output);
+        this.#counted(payload, this.#handler.output);
+        break;
       case FRAME.gap:
-        return this.#counted(payload, this.#handler.gap);
+        this.#counted(payload, this.#handler.gap);
+        break;
       case FRAME.credit:
-        return this.#addCredit(payload);
+        this.#addCredit(payload);
+        break;
       case FRAME.opened:
-        return this.#required(this.#handler.opened).call(this.#handler, payload);
+        this.#required(this.#handler.opened).call(this.#handler, payload);
+        break;
       case FRAME.end:
-        return this.#ended();
+        this.#ended();
+        break;
       case FRAME.reset:
-        return this.lose(parseRefusal(payload));
+        this.lose(parseRefusal(payload));
+        break;
       case FRAME.done:
-        return this.#last(payload, this.#handler.done);
+        this.#last(payload, this.#handler.done);
+        break;
       case FRAME.exit:
-        return this.#last(payload, this.#handler.exit);
+        this.#last(payload, this.#handler.exit);
+        break;
       default:
         throw unexpected();
     }

@@ -23,14 +23,14 @@ export class Mux implements StreamCarrier {
   readonly #reader: FrameReader;
   readonly #onGuestOpen: GuestOpener;
   readonly #streams = new Map<number, MuxStream>();
-  readonly #pings = new Map<string, () => void>();
+  readonly #pings = new Map<string, { resolve: () => void; reject: (reason: KilnError) => void }>();
+  #drainWaiters: (() => void)[] = [];
   #resolveClosed: (reason: KilnError) => void = () => {};
   #reason: KilnError | undefined;
   #nextId = 1;
   #lastGuestId = 0;
   #guestStreams = 0;
   #pingCount = 0;
-  #drained: Promise<void> | undefined;
 
   constructor(socket: Duplex, reader: FrameReader, onGuestOpen: GuestOpener) {
     this.#socket = socket;
@@ -46,6 +46,7 @@ export class Mux implements StreamCarrier {
     this.#socket.on('data', (chunk: Buffer) => this.#take(() => this.#reader.push(chunk)));
     this.#socket.on('error', (cause: Error) => this.fail(lost(`The connection failed: ${cause.message}`, cause)));
     this.#socket.on('end', () => this.fail(lost('The guest side ended the connection.')));
+    this.#socket.on('drain', () => this.#wakeWriters());
     this.#socket.on('close', () => this.fail(lost('The connection was closed.')));
     this.#take(() => first);
     this.#socket.resume();
@@ -69,20 +70,24 @@ export class Mux implements StreamCarrier {
     if (this.#reason !== undefined) return;
     switch (frame.type) {
       case FRAME.pong:
-        this.#pings.get(frame.payload.toString('latin1'))?.();
-        return;
+        this.#pings.get(frame.payload.toString('latin1'))?.resolve();
+        break;
       case FRAME.goodbye:
         throw new KilnError('AGENT_PROTOCOL', `The guest agent hung up: ${parseRefusal(frame.payload).message}`);
       case FRAME.open:
-        return this.#accept(frame);
+        this.#accept(frame);
+        break;
       default:
-        return this.#deliver(frame);
+        this.#deliver(frame);
     }
   }
 
   #deliver(frame: Frame): void {
     const stream = this.#streams.get(frame.stream);
-    if (stream !== undefined) return stream.deliver(frame);
+    if (stream !== undefined) {
+      stream.deliver(frame);
+      return;
+    }
     // A frame may cross the end of its stream on the wire, but a stream that never was cannot have one.
     const everOpened = frame.stream % 2 === 1 ? frame.stream < this.#nextId : frame.stream <= this.#lastGuestId;
     if (!everOpened || frame.stream === 0) {
@@ -113,9 +118,9 @@ export class Mux implements StreamCarrier {
   open(request: Readonly<Record<string, unknown>>, handler: StreamHandler): MuxStream {
     if (this.#reason !== undefined) throw this.#reason;
     const stream = new MuxStream(this.#nextId, this, handler);
+    this.write(encodeFrame(FRAME.open, stream.id, Buffer.from(JSON.stringify(request))));
     this.#nextId += 2;
     this.#streams.set(stream.id, stream);
-    stream.sendFrame(FRAME.open, Buffer.from(JSON.stringify(request)));
     return stream;
   }
 
@@ -126,7 +131,7 @@ export class Mux implements StreamCarrier {
   call<T>(request: Readonly<Record<string, unknown>>, answer: z.ZodType<T>, timeoutMs: number): Promise<T> {
     return withTimeout(timeoutMs, String(request['kind']), (resolve, reject) => {
       const stream = this.open(request, {
-        done: (payload) => resolve(parseMessage(answer, payload, 'reply')),
+        done: (payload) => parseReply(answer, payload, resolve, reject),
         failed: reject,
       });
       return () => stream.reset('TIMED_OUT', 'no answer in time');
@@ -139,8 +144,7 @@ export class Mux implements StreamCarrier {
     this.#pingCount += 1;
     const token = `ping-${this.#pingCount}`;
     return withTimeout<void>(timeoutMs, 'ping', (resolve, reject) => {
-      this.#pings.set(token, resolve);
-      void this.closed.then(reject);
+      this.#pings.set(token, { resolve, reject });
       this.write(encodeFrame(FRAME.ping, 0, Buffer.from(token, 'latin1')));
       return () => {};
     }).finally(() => this.#pings.delete(token));
@@ -152,15 +156,13 @@ export class Mux implements StreamCarrier {
 
   writable(): Promise<void> {
     if (this.#reason !== undefined || !this.#socket.writableNeedDrain) return Promise.resolve();
-    this.#drained ??= new Promise<void>((resolve) => {
-      const settle = () => {
-        this.#drained = undefined;
-        resolve();
-      };
-      this.#socket.once('drain', settle);
-      void this.closed.then(settle);
-    });
-    return this.#drained;
+    return new Promise((resolve) => this.#drainWaiters.push(resolve));
+  }
+
+  #wakeWriters(): void {
+    const waiters = this.#drainWaiters;
+    this.#drainWaiters = [];
+    for (const wake of waiters) wake();
   }
 
   forget(id: number): void {
@@ -172,6 +174,8 @@ export class Mux implements StreamCarrier {
     if (this.#reason !== undefined) return;
     this.#reason = reason;
     for (const stream of [...this.#streams.values()]) stream.lose(reason);
+    for (const ping of this.#pings.values()) ping.reject(reason);
+    this.#wakeWriters();
     this.#socket.destroy();
     this.#resolveClosed(reason);
   }
@@ -187,12 +191,30 @@ export class Mux implements StreamCarrier {
   }
 }
 
+/**
+ * Settles a request with what the guest answered.
+ * @throws AGENT_PROTOCOL where the answer is none, so that the channel ends as well.
+ */
+export function parseReply<T>(
+  schema: z.ZodType<T>,
+  payload: Buffer,
+  resolve: (value: T) => void,
+  reject: (error: KilnError) => void,
+): void {
+  try {
+    resolve(parseMessage(schema, payload, 'reply'));
+  } catch (error) {
+    if (isKilnError(error)) reject(error);
+    throw error;
+  }
+}
+
 function lost(message: string, cause?: unknown): KilnError {
   return new KilnError('AGENT_LOST', message, {}, cause);
 }
 
 /** Runs `begin`, whose result undoes it, and gives up after `timeoutMs`. */
-function withTimeout<T>(
+export function withTimeout<T>(
   timeoutMs: number,
   what: string,
   begin: (resolve: (value: T) => void, reject: (error: Error) => void) => () => void,

@@ -2,6 +2,7 @@
 package mux
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"io"
 	"sync"
@@ -19,9 +20,13 @@ const (
 // Opener handles streams that the host opens. Called in a goroutine of its own for each.
 type Opener func(st *Stream, request []byte)
 
+// Acknowledger takes the acknowledged output offset of a process. It must not block.
+type Acknowledger func(execID string, offset uint64)
+
 // Session is one attach of a host: it ends with the connection, the processes that it started do not.
 type Session struct {
 	open Opener
+	ack  Acknowledger
 
 	mu      sync.Mutex
 	streams map[uint32]*Stream
@@ -37,12 +42,12 @@ type Session struct {
 }
 
 // NewSession makes a session whose first bytes are the hello record for nonce and the hello frame.
-func NewSession(nonce [wire.NonceBytes]byte, hello any, open Opener) (*Session, error) {
+func NewSession(nonce [wire.NonceBytes]byte, hello any, open Opener, ack Acknowledger) (*Session, error) {
 	payload, err := json.Marshal(hello)
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{open: open, streams: map[uint32]*Stream{}, nextID: 2, done: make(chan struct{})}
+	s := &Session{open: open, ack: ack, streams: map[uint32]*Stream{}, nextID: 2, done: make(chan struct{})}
 	s.outCond.L = &s.outMu
 	s.urgent = [][]byte{append(wire.HelloRecord(nonce), wire.Encode(wire.Hello, 0, payload)...)}
 	return s, nil
@@ -109,6 +114,12 @@ func (s *Session) Handle(frame wire.Frame) bool {
 		return true
 	case wire.Open:
 		return s.accept(frame)
+	case wire.Ack:
+		if len(frame.Payload) < 8 {
+			return false
+		}
+		s.ack(string(frame.Payload[8:]), binary.BigEndian.Uint64(frame.Payload))
+		return true
 	}
 	s.mu.Lock()
 	st := s.streams[frame.Stream]

@@ -40,7 +40,6 @@ type Stream struct {
 	credit   int
 	opened   bool
 	err      error
-	onAck    func(uint64)
 	gone     chan struct{}
 }
 
@@ -52,13 +51,6 @@ func newStream(id uint32, session *Session) *Stream {
 
 // Gone is closed once the stream was released, reset, answered for good, or lost its session.
 func (st *Stream) Gone() <-chan struct{} { return st.gone }
-
-// OnAck sets what happens with acknowledged offsets. Called from the reader: it must not block.
-func (st *Stream) OnAck(handle func(uint64)) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.onAck = handle
-}
 
 // Read gives bytes of the host's data frames, io.EOF after its end, a *Failure after its reset.
 func (st *Stream) Read(p []byte) (int, error) {
@@ -230,8 +222,6 @@ func (st *Stream) deliver(frame wire.Frame) bool {
 		return st.enqueue(frame.Payload)
 	case wire.Credit:
 		return st.addCredit(frame.Payload)
-	case wire.Ack:
-		return st.acknowledge(frame.Payload)
 	case wire.End:
 		st.mu.Lock()
 		st.inEnded = true
@@ -282,17 +272,4 @@ func (st *Stream) addCredit(payload []byte) bool {
 	st.credit += int(binary.BigEndian.Uint32(payload))
 	st.changed.Broadcast()
 	return st.credit <= wire.Window
-}
-
-func (st *Stream) acknowledge(payload []byte) bool {
-	if len(payload) != 8 {
-		return false
-	}
-	st.mu.Lock()
-	handle := st.onAck
-	st.mu.Unlock()
-	if handle != nil {
-		handle(binary.BigEndian.Uint64(payload))
-	}
-	return true
 }

@@ -2,6 +2,9 @@ package process
 
 import (
 	"fmt"
+	"iter"
+	"maps"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -11,15 +14,18 @@ import (
 const (
 	maxLive     = 1024
 	maxFinished = 1024
+	maxID       = 256
 )
 
 // Registry knows every process that a host started, also the ended ones, by the id that the host chose.
 type Registry struct {
 	reaper *Reaper
 	env    []string
-	mu     sync.Mutex
-	byID   map[string]*Exec
-	order  []string
+	// starting is held while a process is made, mu only for a look at the table.
+	starting sync.Mutex
+	mu       sync.Mutex
+	byID     map[string]*Exec
+	order    []string
 }
 
 // NewRegistry makes an empty registry; env is the default environment of processes.
@@ -34,23 +40,47 @@ func (g *Registry) Find(id string) *Exec {
 	return g.byID[id]
 }
 
-// Start runs a command once: a known id gives the process that has it.
-func (g *Registry) Start(id string, spec Spec, stdin []byte) (*Exec, bool, error) {
-	if id == "" || len(id) > 256 {
-		return nil, false, mux.Fail("SPEC_INVALID", "an exec id has 1 to 256 bytes")
-	}
+// All gives every process in the order of their starts.
+func (g *Registry) All() iter.Seq2[string, *Exec] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if known := g.byID[id]; known != nil {
+	ids := slices.Clone(g.order)
+	known := maps.Clone(g.byID)
+	return func(yield func(string, *Exec) bool) {
+		for _, id := range ids {
+			if !yield(id, known[id]) {
+				return
+			}
+		}
+	}
+}
+
+// Acknowledge forgets output of a process below an offset. An unknown id is nothing to forget.
+func (g *Registry) Acknowledge(id string, offset uint64) {
+	if exec := g.Find(id); exec != nil {
+		exec.Output.Acknowledge(offset)
+	}
+}
+
+// Start runs a command once: a known id gives the process that has it.
+func (g *Registry) Start(id string, spec Spec, stdin []byte) (exec *Exec, existed bool, err error) {
+	if id == "" || len(id) > maxID {
+		return nil, false, mux.Fail("SPEC_INVALID", fmt.Sprintf("an exec id has 1 to %d bytes", maxID))
+	}
+	g.starting.Lock()
+	defer g.starting.Unlock()
+	if known := g.Find(id); known != nil {
 		return known, true, nil
 	}
 	if err := g.makeRoom(); err != nil {
 		return nil, false, err
 	}
-	exec, err := start(g.reaper, g.env, spec, stdin)
+	exec, err = start(g.reaper, g.env, spec, stdin)
 	if err != nil {
 		return nil, false, err
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.byID[id] = exec
 	g.order = append(g.order, id)
 	return exec, false, nil
@@ -58,6 +88,8 @@ func (g *Registry) Start(id string, spec Spec, stdin []byte) (*Exec, bool, error
 
 // makeRoom forgets the oldest ended processes where too many are kept, those first whose output the host has.
 func (g *Registry) makeRoom() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	var ended, heard []string
 	for _, id := range g.order {
 		if exec := g.byID[id]; exec.hasEnded() {
@@ -79,12 +111,7 @@ func (g *Registry) makeRoom() error {
 	}
 	g.byID[victim].Output.Drop()
 	delete(g.byID, victim)
-	for i, id := range g.order {
-		if id == victim {
-			g.order = append(g.order[:i], g.order[i+1:]...)
-			break
-		}
-	}
+	g.order = slices.DeleteFunc(g.order, func(id string) bool { return id == victim })
 	return nil
 }
 

@@ -109,7 +109,7 @@ func (a *Agent) session() *mux.Session {
 }
 
 func (a *Agent) attach(nonce [wire.NonceBytes]byte, out io.Writer, writing *sync.Mutex) error {
-	session, err := mux.NewSession(nonce, a.hello, a.open)
+	session, err := mux.NewSession(nonce, a.hello, a.open, a.registry.Acknowledge)
 	if err != nil {
 		return err
 	}

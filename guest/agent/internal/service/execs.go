@@ -2,6 +2,7 @@ package service
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -46,13 +47,11 @@ func (a *Agent) attachExec(st *mux.Stream, request request) error {
 	return follow(st, exec, true, request.From)
 }
 
-// follow offers the output from an offset on, then the exit, and takes acknowledgements until the host resets the
-// stream or is gone.
+// follow offers the output from an offset on, then the exit, which is the last word on the stream.
 func follow(st *mux.Stream, exec *process.Exec, existed bool, from uint64) error {
 	if _, end := exec.Output.Range(); from > end {
 		return mux.Fail("CONFLICT", fmt.Sprintf("output ends at %d, before the wanted offset %d", end, from))
 	}
-	st.OnAck(exec.Output.Acknowledge)
 	var stopped atomic.Bool
 	go func() {
 		<-st.Gone()
@@ -77,11 +76,38 @@ func follow(st *mux.Stream, exec *process.Exec, existed bool, from uint64) error
 		return nil
 	}
 	<-exec.Ended()
-	if err := st.SendJSON(wire.Exit, exec.Exit()); err != nil {
+	err := st.SendJSON(wire.Exit, exec.Exit())
+	st.Release()
+	return err
+}
+
+type summary struct {
+	ExecID string        `json:"execId"`
+	Pid    int           `json:"pid"`
+	Exit   *process.Exit `json:"exit,omitempty"`
+}
+
+// list tells every exec that is known, as JSON in data frames since it may be long.
+func (a *Agent) list(st *mux.Stream, _ request) error {
+	all := []summary{}
+	for id, exec := range a.registry.All() {
+		entry := summary{ExecID: id, Pid: exec.Pid}
+		select {
+		case <-exec.Ended():
+			exit := exec.Exit()
+			entry.Exit = &exit
+		default:
+		}
+		all = append(all, entry)
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
 		return err
 	}
-	<-st.Gone()
-	return nil
+	if _, err := st.Write(text); err != nil {
+		return err
+	}
+	return st.Done(none{})
 }
 
 func offer(st *mux.Stream, piece process.Piece) error {

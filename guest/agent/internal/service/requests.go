@@ -36,6 +36,7 @@ func init() {
 		"configure": (*Agent).configure,
 		"exec":      (*Agent).exec,
 		"attach":    (*Agent).attachExec,
+		"list":      (*Agent).list,
 		"signal":    (*Agent).signal,
 		"tar-in":    (*Agent).tarIn,
 		"tar-out":   (*Agent).tarOut,

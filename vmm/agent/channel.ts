@@ -1,0 +1,97 @@
+import type { Duplex, Readable } from 'node:stream';
+import type {
+  AgentChannel,
+  AgentHello,
+  AttachOptions,
+  EgressHandler,
+  ExecHandle,
+  ExecRequest,
+  ExecSummary,
+  GuestIdentity,
+  GuestUsage,
+} from '../../activities/ports.ts';
+import { attachExec, listExecs, startExec } from './exec-handle.ts';
+import type { Frame, FrameReader } from './frames.ts';
+import { nothing, usageMessage } from './messages.ts';
+import { Mux } from './mux.ts';
+import { getTar, putTar } from './tar-transfer.ts';
+import { connectTcp, egressOpener } from './tcp.ts';
+
+export interface ChannelParts {
+  readonly socket: Duplex;
+  readonly reader: FrameReader;
+  readonly hello: AgentHello;
+  /** Frames that came together with the hello. */
+  readonly first: readonly Frame[];
+  /** How long the agent may take to answer a request, ms. */
+  readonly requestMs: number;
+}
+
+/** The host's end of the protocol of docs/agent-protocol.md, over a connection whose agent has said hello. */
+export class Channel implements AgentChannel {
+  readonly hello: AgentHello;
+  readonly closed: Promise<Error>;
+  readonly #mux: Mux;
+  readonly #requestMs: number;
+  #egress: EgressHandler | undefined;
+
+  constructor(parts: ChannelParts) {
+    this.hello = parts.hello;
+    this.#requestMs = parts.requestMs;
+    this.#mux = new Mux(
+      parts.socket,
+      parts.reader,
+      egressOpener(() => this.#egress),
+    );
+    this.closed = this.#mux.closed;
+    this.#mux.start(parts.first);
+  }
+
+  ping(): Promise<void> {
+    return this.#mux.ping(this.#requestMs);
+  }
+
+  async configure(identity: GuestIdentity): Promise<void> {
+    await this.#mux.call({ kind: 'configure', ...identity }, nothing, this.#requestMs);
+  }
+
+  exec(request: ExecRequest, options: AttachOptions = {}): Promise<ExecHandle> {
+    return startExec(this.#mux, request, options, this.#requestMs);
+  }
+
+  attachExec(execId: string, options: AttachOptions = {}): Promise<ExecHandle> {
+    return attachExec(this.#mux, execId, options, this.#requestMs);
+  }
+
+  listExecs(): Promise<readonly ExecSummary[]> {
+    return listExecs(this.#mux, this.#requestMs);
+  }
+
+  putTar(path: string, tar: Readable): Promise<{ bytes: number }> {
+    return putTar(this.#mux, path, tar);
+  }
+
+  getTar(root: string, paths: readonly string[], exclude: readonly string[] = []): Readable {
+    return getTar(this.#mux, root, paths, exclude);
+  }
+
+  connectTcp(port: number): Promise<Duplex> {
+    return connectTcp(this.#mux, port, this.#requestMs);
+  }
+
+  serveEgress(handler: EgressHandler): void {
+    this.#egress = handler;
+  }
+
+  usage(): Promise<GuestUsage> {
+    return this.#mux.call({ kind: 'usage' }, usageMessage, this.#requestMs);
+  }
+
+  async shutdown(): Promise<void> {
+    await this.#mux.call({ kind: 'shutdown' }, nothing, this.#requestMs);
+  }
+
+  detach(): Promise<void> {
+    return this.#mux.detach();
+  }
+}

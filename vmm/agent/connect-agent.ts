@@ -1,0 +1,155 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect as connectSocket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { AgentChannel } from '../../activities/ports.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { Channel } from './channel.ts';
+import type { Frame } from './frames.ts';
+import { encodeAttach, FRAME, FrameReader, NONCE_BYTES, PROTOCOL_VERSION } from './frames.ts';
+import { helloMessage, parseMessage } from './messages.ts';
+
+/** Path of a unix socket, or what opens a connection. Used again where a connection ends before the hello. */
+export type AgentEndpoint = { readonly socketPath: string } | { readonly connect: () => Promise<Duplex> };
+
+export type ConnectAgentOptions = AgentEndpoint & {
+  /** Time until the hello, over all tries. */
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal;
+  /** How long the agent may take to answer one request later; default `deadlineMs`. */
+  readonly requestMs?: number;
+  /** Pause before the next try to connect; default 20. */
+  readonly retryMs?: number;
+  /** A hello that is not there after this is asked for again, each time after twice the time; default 1000. */
+  readonly helloRetryMs?: number;
+};
+
+/**
+ * Attaches to an agent, in whatever state the wire is. An older attach of anybody ends; what the guest runs goes on.
+ * @throws AGENT_TIMEOUT without a hello in time, AGENT_PROTOCOL on a hello of another protocol, CANCELLED by the signal.
+ */
+export async function connectAgent(options: ConnectAgentOptions): Promise<AgentChannel> {
+  const deadline = AbortSignal.timeout(options.deadlineMs);
+  const signal = options.signal === undefined ? deadline : AbortSignal.any([options.signal, deadline]);
+  let last: unknown;
+  for (;;) {
+    if (signal.aborted) throw gaveUp(options, last);
+    try {
+      return await attach(await openSocket(options, signal), options, signal);
+    } catch (error) {
+      if (isKilnError(error, 'AGENT_PROTOCOL')) throw error;
+      last = error;
+      await delay(options.retryMs ?? 20, undefined, { signal }).catch(() => {});
+    }
+  }
+}
+
+function gaveUp(options: ConnectAgentOptions, last: unknown): KilnError {
+  if (options.signal?.aborted === true) {
+    return new KilnError('CANCELLED', 'Attaching to the guest agent was cancelled.', {}, options.signal.reason);
+  }
+  return new KilnError(
+    'AGENT_TIMEOUT',
+    `The guest agent did not say hello within ${options.deadlineMs} ms; the guest's console log may say why.`,
+    { lastError: last instanceof Error ? last.message : 'none' },
+    last,
+  );
+}
+
+async function openSocket(endpoint: AgentEndpoint, signal: AbortSignal): Promise<Duplex> {
+  if ('connect' in endpoint) return endpoint.connect();
+  const socket = connectSocket({ path: endpoint.socketPath, allowHalfOpen: false });
+  try {
+    await once(socket, 'connect', { signal });
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+async function attach(socket: Duplex, options: ConnectAgentOptions, signal: AbortSignal): Promise<AgentChannel> {
+  const wait = new HelloWait(socket, options.helloRetryMs ?? 1000);
+  try {
+    const { reader, frames } = await wait.frames(signal);
+    const [first, ...rest] = frames;
+    if (first?.type !== FRAME.hello)
+      throw new KilnError('AGENT_PROTOCOL', 'The guest agent did not begin with a hello.');
+    const hello = parseMessage(helloMessage, first.payload, 'hello');
+    if (hello.protocol !== PROTOCOL_VERSION) {
+      throw new KilnError(
+        'AGENT_PROTOCOL',
+        `The guest agent speaks protocol ${hello.protocol}, this host ${PROTOCOL_VERSION}: rebuild the guest image.`,
+      );
+    }
+    wait.stop();
+    return new Channel({ socket, reader, hello, first: rest, requestMs: options.requestMs ?? options.deadlineMs });
+  } catch (error) {
+    wait.stop();
+    socket.on('error', () => {});
+    socket.destroy();
+    throw error;
+  }
+}
+
+interface HelloFrames {
+  readonly reader: FrameReader;
+  readonly frames: readonly Frame[];
+}
+
+/**
+ * Asks for the hello and waits for it. Each time it asks with a fresh nonce, so that only the answer to the latest one
+ * counts and a session that an earlier one began is known to be over.
+ */
+class HelloWait {
+  readonly #socket: Duplex;
+  #retryMs: number;
+  #reader = new FrameReader();
+  #timer: NodeJS.Timeout | undefined;
+  #stop = () => {};
+
+  constructor(socket: Duplex, retryMs: number) {
+    this.#socket = socket;
+    this.#retryMs = retryMs;
+  }
+
+  frames(signal: AbortSignal): Promise<HelloFrames> {
+    return new Promise((resolve, reject) => {
+      const onData = (chunk: Buffer) => {
+        try {
+          const frames = this.#reader.push(chunk);
+          if (frames.length > 0) {
+            this.#socket.pause();
+            this.stop();
+            resolve({ reader: this.#reader, frames });
+          }
+        } catch (error) {
+          reject(error);
+        }
+      };
+      const onEnd = () => reject(new Error('the connection ended before the hello'));
+      const onAbort = () => reject(new Error('gave up waiting for the hello'));
+      this.#socket.on('data', onData).on('error', reject).on('end', onEnd).on('close', onEnd);
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#stop = () => {
+        this.#socket.off('data', onData).off('error', reject).off('end', onEnd).off('close', onEnd);
+        signal.removeEventListener('abort', onAbort);
+      };
+      this.#ask();
+    });
+  }
+
+  #ask(): void {
+    const nonce = randomBytes(NONCE_BYTES);
+    this.#reader = new FrameReader(nonce);
+    this.#socket.write(encodeAttach(nonce));
+    this.#timer = setTimeout(() => this.#ask(), this.#retryMs);
+    this.#retryMs *= 2;
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#stop();
+  }
+}

@@ -1,0 +1,82 @@
+import { Duplex } from 'node:stream';
+import type { KilnError } from '../../domain/failures.ts';
+import { GuestRefusal } from './messages.ts';
+import type { MuxStream, StreamHandler } from './mux-stream.ts';
+
+/**
+ * A TCP connection of the guest as a Node stream. Both directions end on their own; a reset from the guest is an error
+ * with code ECONNRESET here, and `destroy` here is a reset there.
+ */
+export class StreamDuplex extends Duplex {
+  #stream: MuxStream | undefined;
+  readonly #queue: Buffer[] = [];
+  #remoteEnded = false;
+  #wanted = false;
+
+  constructor() {
+    super({ allowHalfOpen: true });
+  }
+
+  /** What the channel tells: `opened` is the caller's own business. */
+  handler(opened?: StreamHandler['opened'], failedBefore?: (error: KilnError) => boolean): StreamHandler {
+    return {
+      ...(opened === undefined ? {} : { opened }),
+      data: (payload) => {
+        this.#queue.push(payload);
+        this.#flow();
+      },
+      end: () => {
+        this.#remoteEnded = true;
+        this.#flow();
+      },
+      failed: (error) => {
+        if (failedBefore?.(error) !== true) this.destroy(connectionError(error));
+      },
+    };
+  }
+
+  carry(stream: MuxStream): void {
+    this.#stream = stream;
+  }
+
+  #flow(): void {
+    while (this.#wanted) {
+      const next = this.#queue.shift();
+      if (next === undefined) break;
+      this.#wanted = this.push(next);
+      this.#stream?.grant(next.length);
+    }
+    if (this.#remoteEnded && this.#queue.length === 0) {
+      this.#remoteEnded = false;
+      this.push(null);
+    }
+  }
+
+  override _read(): void {
+    this.#wanted = true;
+    this.#flow();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+    const sent = this.#stream?.send(chunk) ?? Promise.reject(new Error('not connected'));
+    sent.then(
+      () => callback(),
+      (error: Error) => callback(error),
+    );
+  }
+
+  override _final(callback: (error?: Error | null) => void): void {
+    this.#stream?.end();
+    callback();
+  }
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#stream?.reset('ECONNRESET', 'closed by the other side');
+    callback(error);
+  }
+}
+
+function connectionError(error: KilnError): Error {
+  if (!(error instanceof GuestRefusal)) return error;
+  return Object.assign(new Error('The guest reset the connection.', { cause: error }), { code: 'ECONNRESET' });
+}

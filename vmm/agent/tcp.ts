@@ -1,0 +1,91 @@
+import type { Duplex } from 'node:stream';
+import type { EgressHandler } from '../../activities/ports.ts';
+import { FRAME } from './frames.ts';
+import { egressRequest, parseMessage } from './messages.ts';
+import type { GuestOpener, Mux } from './mux.ts';
+import { withTimeout } from './mux.ts';
+import type { MuxStream } from './mux-stream.ts';
+import { StreamDuplex } from './stream-duplex.ts';
+
+/**
+ * Opens a connection to a port of the guest's loopback.
+ * @throws NOT_FOUND where nobody listens, AGENT_TIMEOUT, AGENT_LOST
+ */
+export async function connectTcp(mux: Mux, port: number, timeoutMs: number): Promise<Duplex> {
+  const duplex = new StreamDuplex();
+  await withTimeout<void>(timeoutMs, 'tcp', (resolve, reject) => {
+    let connected = false;
+    const handler = duplex.handler(
+      () => {
+        connected = true;
+        resolve();
+      },
+      (error) => {
+        if (!connected) reject(error);
+        return !connected;
+      },
+    );
+    const stream = mux.open({ kind: 'tcp', port }, handler);
+    duplex.carry(stream);
+    return () => duplex.destroy();
+  });
+  return duplex;
+}
+
+/** @returns what answers the guest's wishes for connections with the handler that is set at that moment. */
+export function egressOpener(currentHandler: () => EgressHandler | undefined): GuestOpener {
+  return (_id, payload, make) => {
+    const { name, port } = parseMessage(egressRequest, payload, 'request for a connection');
+    const duplex = new StreamDuplex();
+    // A guest program that gives up is no error of the host.
+    duplex.on('error', () => {});
+    const stream = make(duplex.handler());
+    duplex.carry(stream);
+    void decide(currentHandler(), { name, port }, stream, duplex);
+  };
+}
+
+async function decide(
+  handler: EgressHandler | undefined,
+  request: { name: string; port: number },
+  stream: MuxStream,
+  duplex: StreamDuplex,
+): Promise<void> {
+  try {
+    const verdict = handler === undefined ? NOBODY_DECIDES : await handler(request);
+    if (!verdict.allow) {
+      stream.reset('EGRESS_DENIED', verdict.reason);
+      duplex.destroy();
+      return;
+    }
+    join(duplex, verdict.socket);
+    stream.sendFrame(FRAME.opened, Buffer.from('{}'));
+  } catch (error) {
+    stream.reset('EGRESS_FAILED', error instanceof Error ? error.message : 'failed');
+    duplex.destroy();
+  }
+}
+
+const NOBODY_DECIDES = { allow: false, reason: 'no egress is allowed' } as const;
+
+/** Moves bytes between both until both directions have ended; a failure of one side is a reset of the other. */
+function join(guest: Duplex, outside: Duplex): void {
+  const fail = (other: Duplex) => (error?: Error) => {
+    if (!other.destroyed) other.destroy(error);
+  };
+  guest.on('error', fail(outside));
+  outside.on('error', fail(guest));
+  guest.on('close', () => closeWith(guest, outside));
+  outside.on('close', () => closeWith(outside, guest));
+  if (guest.destroyed) {
+    outside.destroy();
+    return;
+  }
+  guest.pipe(outside);
+  outside.pipe(guest);
+}
+
+/** A side that closed without having ended takes the other with it. */
+function closeWith(closed: Duplex, other: Duplex): void {
+  if (!closed.readableEnded && !other.destroyed) other.destroy();
+}
