@@ -1,0 +1,134 @@
+/** Create: the spec document first, the workflow second; every step may be repeated, by anybody, at any time. */
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
+import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/common';
+import { canonicalHash } from '../../contracts/canonical-json.ts';
+import { workloadIdSchema } from '../../contracts/identifiers.ts';
+import type { SpecDocument } from '../../contracts/workload-documents.ts';
+import { workloadRequestSchema } from '../../contracts/workload-request.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { type SearchAttribute, workloadWorkflowId } from '../../domain/names.ts';
+import { INITIAL_STAGE } from '../../domain/stages.ts';
+import {
+  DEFAULT_GUEST_PORT,
+  DEFAULT_IMAGE,
+  DEFAULT_SERVICE_RESOURCES,
+  type WorkloadRequest,
+} from '../../domain/workload.ts';
+import type { WorkloadInput } from '../../domain/workload-input.ts';
+import { WORKLOAD_WORKFLOW } from '../../workflows/messages.ts';
+import { readWorkload } from './read-workload.ts';
+import { withDeadline } from './temporal-calls.ts';
+import type { ClientContext, WorkloadSnapshot } from './workload-client.ts';
+
+/** @throws SPEC_INVALID, CONFLICT, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
+export async function createWorkload(
+  context: ClientContext,
+  request: WorkloadRequest,
+  id: string = mintWorkloadId(),
+): Promise<{ snapshot: WorkloadSnapshot; created: boolean }> {
+  const document = await specDocument(request, id);
+  const standing = await context.archive.createSpec(document);
+  if (standing.hash !== document.hash) {
+    throw new KilnError(
+      'CONFLICT',
+      `The id ${id} belongs to a workload with another request; choose another id, or repeat the first request.`,
+      { id },
+    );
+  }
+  const created = standing.requestedAt === document.requestedAt;
+  await startFromSpec(context, standing);
+  return { snapshot: await readWorkload(context, id), created };
+}
+
+/**
+ * Starts the workflow of a spec unless it was started ever before: a workload that is over, or that Temporal has
+ * forgotten, never gets a second VM.
+ */
+export async function startFromSpec(context: ClientContext, spec: SpecDocument): Promise<void> {
+  const { archive, client, timings } = context;
+  if (await archive.wasStarted(spec.workloadId)) return;
+  if ((await archive.result(spec.workloadId)) !== undefined) return;
+  try {
+    await withDeadline(client, timings.callMs, () =>
+      client.workflow.start(WORKLOAD_WORKFLOW, startOptions(context, spec)),
+    );
+  } catch (error) {
+    // Closed already, and still remembered.
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+  }
+  await archive.markStarted(spec.workloadId, new Date().toISOString());
+}
+
+function startOptions(context: ClientContext, spec: SpecDocument) {
+  const input = workloadInput(context, spec);
+  return {
+    args: [input],
+    taskQueue: context.taskQueue,
+    workflowId: workloadWorkflowId(spec.workloadId),
+    workflowIdConflictPolicy: 'USE_EXISTING',
+    workflowIdReusePolicy: 'REJECT_DUPLICATE',
+    staticSummary: `${input.servicePath.slice(-200)} → ${input.image}`,
+    // What lists and a GET without a worker show; no environment.
+    memo: { servicePath: input.servicePath, image: input.image, requestedAt: spec.requestedAt },
+    typedSearchAttributes: attributes({
+      KilnStage: INITIAL_STAGE,
+      KilnDeployment: input.deploymentId,
+      KilnProject: input.projectId,
+    }),
+  } as const;
+}
+
+function attributes(values: Partial<Record<SearchAttribute, string | undefined>>): SearchAttributePair[] {
+  return Object.entries(values).flatMap(([name, value]) =>
+    value === undefined ? [] : [{ key: defineSearchAttributeKey(name, 'KEYWORD'), value }],
+  );
+}
+
+function workloadInput(
+  context: ClientContext,
+  { workloadId, hash, request, requestedAt }: SpecDocument,
+): WorkloadInput {
+  return {
+    schemaVersion: 1,
+    workloadId,
+    specHash: hash,
+    servicePath: request.servicePath,
+    ...(request.deploymentId === undefined ? {} : { deploymentId: request.deploymentId }),
+    ...(request.projectId === undefined ? {} : { projectId: request.projectId }),
+    image: request.image ?? DEFAULT_IMAGE,
+    resources: { ...DEFAULT_SERVICE_RESOURCES, ...request.resources },
+    port: request.port ?? DEFAULT_GUEST_PORT,
+    ...(request.hostPort === undefined ? {} : { hostPort: request.hostPort }),
+    requestedAt,
+    ...(context.policies === undefined ? {} : { policies: context.policies }),
+    ...(context.logsUrl === undefined ? {} : { logsUrl: context.logsUrl(workloadId) }),
+  };
+}
+
+async function specDocument(request: WorkloadRequest, id: string): Promise<SpecDocument> {
+  if (!workloadIdSchema.safeParse(id).success) {
+    throw new KilnError('SPEC_INVALID', 'The id of a workload must be 1 to 40 characters of a-z, 0-9 and -.');
+  }
+  const parsed = workloadRequestSchema.safeParse(request);
+  if (!parsed.success) {
+    const wrong = parsed.error.issues
+      .slice(0, 10)
+      .map((issue) => `${issue.path.join('.') || 'request'}: ${issue.message}`);
+    throw new KilnError('SPEC_INVALID', `The request is not valid: ${wrong.join('; ')}`);
+  }
+  return {
+    schemaVersion: 1,
+    workloadId: id,
+    hash: await canonicalHash(parsed.data),
+    request: parsed.data,
+    requestedAt: new Date().toISOString(),
+  };
+}
+
+/** @returns a new id: `w-` and 60 random bits. */
+export function mintWorkloadId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return `w-${Array.from(bytes, (byte) => ALPHABET[byte % 32]).join('')}`;
+}
+
+const ALPHABET = '0123456789abcdefghijklmnopqrstuv';

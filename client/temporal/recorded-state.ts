@@ -1,0 +1,105 @@
+/** What is known of a workload when its workflow does not tell: from Temporal's record or from the request. Pure. */
+import type { WorkflowExecutionDescription } from '@temporalio/client';
+import { defineSearchAttributeKey } from '@temporalio/common';
+import { z } from 'zod';
+import type { SpecDocument } from '../../contracts/workload-documents.ts';
+import { type SearchAttribute, workloadIdOf } from '../../domain/names.ts';
+import { INITIAL_STAGE, isFinal, isStage, type Stage } from '../../domain/stages.ts';
+import type { StageMove, WorkloadState } from '../../domain/workload.ts';
+
+const memoSchema = z.object({
+  servicePath: z.string().exactOptional(),
+  image: z.string().exactOptional(),
+  requestedAt: z.iso.datetime().exactOptional(),
+});
+
+/** @returns what `create` noted beside the workflow. */
+export function memoOf({ memo }: Pick<WorkflowExecutionDescription, 'memo'>): z.infer<typeof memoSchema> {
+  const parsed = memoSchema.safeParse(memo ?? {});
+  return parsed.success ? parsed.data : {};
+}
+
+/** @returns the value of a Keyword attribute, where it is set. */
+export function attributeOf(
+  info: Pick<WorkflowExecutionDescription, 'typedSearchAttributes'>,
+  name: SearchAttribute,
+): string | undefined {
+  return info.typedSearchAttributes.get(defineSearchAttributeKey(name, 'KEYWORD'));
+}
+
+/** @returns the stage by Temporal's record: a workflow that was ended from outside is failed, whatever it said last. */
+export function recordedStage(status: string, attribute: string | undefined): Stage {
+  if (status === 'TERMINATED' || status === 'TIMED_OUT' || status === 'FAILED') return 'failed';
+  if (status === 'COMPLETED' || status === 'CANCELLED') return 'stopped';
+  return isStage(attribute) ? attribute : INITIAL_STAGE;
+}
+
+/** @returns stage, names and times, as far as Temporal knows them without a worker. */
+export function stateFromDescription(info: WorkflowExecutionDescription): WorkloadState {
+  const memo = memoOf(info);
+  const deploymentId = attributeOf(info, 'KilnDeployment');
+  const projectId = attributeOf(info, 'KilnProject');
+  const stage = attributeOf(info, 'KilnStage');
+  const startedAt = info.startTime.toISOString();
+  return {
+    workloadId: workloadIdOf(info.workflowId) ?? info.workflowId,
+    ...(deploymentId === undefined ? {} : { deploymentId }),
+    ...(projectId === undefined ? {} : { projectId }),
+    servicePath: memo.servicePath ?? '.',
+    stage: isStage(stage) ? stage : INITIAL_STAGE,
+    notes: [],
+    unreleased: [],
+    moves: [],
+    createdAt: memo.requestedAt ?? startedAt,
+    updatedAt: (info.closeTime ?? info.startTime).toISOString(),
+  };
+}
+
+/** @returns the state of a workload that was accepted and whose workflow was not started. */
+export function unstartedState({ workloadId, request, requestedAt }: SpecDocument): WorkloadState {
+  return {
+    workloadId,
+    ...(request.deploymentId === undefined ? {} : { deploymentId: request.deploymentId }),
+    ...(request.projectId === undefined ? {} : { projectId: request.projectId }),
+    servicePath: request.servicePath,
+    stage: INITIAL_STAGE,
+    waiting: {
+      reason: 'It was accepted, but Temporal could not be reached to start it: repeat the same create.',
+      since: requestedAt,
+    },
+    notes: [],
+    unreleased: [],
+    moves: [],
+    createdAt: requestedAt,
+    updatedAt: requestedAt,
+  };
+}
+
+/** @returns a last known state as `failed TERMINATED`: its workflow was ended from outside, without its clean-up. */
+export function terminatedState(last: WorkloadState, closedAt: string, status: string): WorkloadState {
+  if (isFinal(last.stage)) return last;
+  const { leaving: _leaving, waiting: _waiting, ...rest } = last;
+  const move: StageMove = {
+    seq: last.moves.length + 1,
+    at: closedAt,
+    from: last.stage,
+    to: 'failed',
+    cause: 'TERMINATED',
+  };
+  const before = last.failure === undefined ? [] : [`before that: ${last.failure.code} ${last.failure.message}`];
+  return {
+    ...rest,
+    stage: 'failed',
+    failure: { code: 'TERMINATED', message: ENDED[status] ?? ENDED.TERMINATED, stage: last.stage },
+    notes: [...last.notes, ...before],
+    moves: [...last.moves, move],
+    updatedAt: closedAt,
+  };
+}
+
+const ENDED: Readonly<Record<string, string>> & { readonly TERMINATED: string } = {
+  TERMINATED: 'Its workflow was terminated in Temporal, without clean-up; the sweep of its host frees what it held.',
+  TIMED_OUT: 'Its workflow ran into a time limit of Temporal; the sweep of its host frees what it held.',
+  FORGOTTEN:
+    'Temporal has forgotten its workflow, and no result was kept; what it held is freed by the sweep of its host.',
+};
