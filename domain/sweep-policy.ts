@@ -14,23 +14,16 @@ export interface SweptVm {
   readonly attached: boolean;
 }
 
-/** A folder or socket folder that no record accounts for. */
+/** Disks or sockets that lie under the name of a VM without a record. */
 export interface Orphan {
   readonly name: string;
   /** An operation of this very process is at work on that name. */
   readonly busy: boolean;
 }
 
-export interface SweptReservation {
-  readonly id: string;
-  readonly expired: boolean;
-  readonly hasVm: boolean;
-}
-
 export interface SweepFacts {
   readonly vms: readonly SweptVm[];
   readonly orphans: readonly Orphan[];
-  readonly reservations: readonly SweptReservation[];
 }
 
 export interface SweepLimits {
@@ -44,8 +37,7 @@ export type SweepAction =
   | { readonly kind: 'destroy-vm'; readonly vmId: string }
   | { readonly kind: 'leave-vm'; readonly vmId: string; readonly reason: string }
   | { readonly kind: 'attach-vm'; readonly vmId: string }
-  | { readonly kind: 'remove-orphan'; readonly name: string }
-  | { readonly kind: 'release-reservation'; readonly id: string };
+  | { readonly kind: 'remove-orphan'; readonly name: string };
 
 /**
  * Decides what a sweep does. Nothing is destroyed but on proof that its owner is over; what cannot be read is left.
@@ -61,9 +53,6 @@ export function decideSweep(facts: SweepFacts, limits: SweepLimits): SweepAction
     actions.push(action);
   }
   for (const { name, busy } of facts.orphans) if (!busy) actions.push({ kind: 'remove-orphan', name });
-  for (const { id, expired, hasVm } of facts.reservations) {
-    if (expired && !hasVm) actions.push({ kind: 'release-reservation', id });
-  }
   return actions;
 }
 

@@ -1,0 +1,89 @@
+/** JSON files written by people: read with bounds, and wrong ones explained by place and key. */
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import jsonc from 'jsonc-parser';
+import type { z } from 'zod';
+import { KilnError } from '../domain/failures.ts';
+import { hasCode } from '../vmm/process-identity.ts';
+
+export interface ConfigFile<T> {
+  readonly value: T;
+  readonly text: string;
+}
+
+/**
+ * @param folder where the file lies; its name stands in every message
+ * @returns undefined where there is no such file
+ * @throws CONFIG_INVALID with line and column where it is no JSON, with the key where it is not of the schema
+ */
+export async function readConfigFile<T>(
+  folder: string,
+  name: string,
+  schema: z.ZodType<T>,
+  maxBytes: number,
+): Promise<ConfigFile<T> | undefined> {
+  const text = await readBounded(join(folder, name), name, maxBytes);
+  if (text === undefined) return undefined;
+  const parsed = schema.safeParse(parseJson(text, name));
+  if (parsed.success) return { value: parsed.data, text };
+  throw new KilnError('CONFIG_INVALID', `${name}: ${parsed.error.issues.slice(0, 5).map(explain).join('; ')}`, {
+    file: name,
+  });
+}
+
+async function readBounded(path: string, name: string, maxBytes: number): Promise<string | undefined> {
+  let handle: Awaited<ReturnType<typeof open>>;
+  try {
+    handle = await open(path, 'r');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    if (hasCode(error, 'ELOOP') || hasCode(error, 'EACCES')) {
+      throw new KilnError('CONFIG_INVALID', `${name} cannot be read; check its permissions.`, { file: name });
+    }
+    throw error;
+  }
+  try {
+    const found = await handle.stat();
+    if (!found.isFile()) throw new KilnError('CONFIG_INVALID', `${name} is not a file.`, { file: name });
+    if (found.size > maxBytes) {
+      throw new KilnError('CONFIG_INVALID', `${name} has ${found.size} bytes; at most ${maxBytes} are read.`);
+    }
+    return (await handle.readFile('utf8')).replace(/^\ufeff/, '');
+  } finally {
+    await handle.close();
+  }
+}
+
+function parseJson(text: string, name: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    const place = placeOfError(text);
+    throw new KilnError('CONFIG_INVALID', `${name} is no valid JSON: ${place.what} at ${place.at}`, {
+      file: name,
+      line: place.line,
+      column: place.column,
+    });
+  }
+}
+
+/** Line and column from 1 of the first thing that is not JSON. */
+function placeOfError(text: string): { what: string; at: string; line: number; column: number } {
+  const errors: jsonc.ParseError[] = [];
+  jsonc.parse(text, errors, { disallowComments: true, allowTrailingComma: false, allowEmptyContent: false });
+  const first = errors[0];
+  const before = text.slice(0, first?.offset ?? text.length);
+  const line = before.split('\n').length;
+  const column = before.length - before.lastIndexOf('\n');
+  const what = first === undefined ? 'something' : jsonc.printParseErrorCode(first.error);
+  return { what, at: `line ${line}, column ${column}`, line, column };
+}
+
+function explain(issue: z.core.$ZodIssue): string {
+  const path = issue.path.join('.');
+  if (issue.code === 'unrecognized_keys') {
+    const keys = issue.keys.map((key) => `"${path === '' ? key : `${path}.${key}`}"`);
+    return `unknown key ${keys.join(', ')}; remove it or correct its spelling`;
+  }
+  return path === '' ? issue.message : `"${path}" ${issue.message}`;
+}

@@ -1,0 +1,285 @@
+/** One machine of the fleet: everything it owns, put together. Knows nothing of Temporal. */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type {
+  BuildStore,
+  DriverCapabilities,
+  ImageCache,
+  RegistrySettings,
+  RootfsProvisioner,
+  ServiceSources,
+  VmDriver,
+} from '../activities/ports.ts';
+import type { HostCapacity } from '../domain/host-entry.ts';
+import { storeKeys, workloadIdOf } from '../domain/names.ts';
+import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import { createInstanceStore, type InstanceStore } from '../vmm/instance-record.ts';
+import { createBuildStore } from './build-store.ts';
+import { createCapacityLedger, type HostCapacityLedger, type Reservation } from './capacity-ledger.ts';
+import { createDataPlane, type DataPlane } from './data-plane.ts';
+import { createEgressDialer, type EgressProxy } from './egress-dialer.ts';
+import { createGuestServices, type HostServices } from './guest-services.ts';
+import type { HostLogger } from './host-logger.ts';
+import { createHostMetrics, type HostMetrics } from './host-metrics.ts';
+import { type HostSettingOverrides, type HostSettings, resolveHostSettings } from './host-settings.ts';
+import { createRegistration, type Registration } from './registration.ts';
+import { createServiceSources } from './service-sources.ts';
+import { createSweep, type OwnerLookup, type SweepReport } from './sweep.ts';
+import { type Adoption, createVmHost, type HostVms } from './vm-host.ts';
+import { createWorkloadLogs, type HostLogs } from './workload-logs.ts';
+
+export interface HostOptions {
+  readonly hostId: string;
+  /** `<home>/host`, absolute. */
+  readonly stateDir: string;
+  /** The driver's directory of sockets. */
+  readonly runtimeDir: string;
+  readonly projectRoot: string;
+  readonly driver: VmDriver;
+  readonly provisioner: RootfsProvisioner;
+  readonly images: ImageCache;
+  /** Digests of the images on this host; asked before each registration. */
+  readonly cachedImages: () => Promise<readonly string[]>;
+  readonly store: ObjectStore;
+  readonly registries: RegistrySettings;
+  readonly owners: OwnerLookup;
+  /** All that guests and their VMMs may use. */
+  readonly capacity: HostCapacity;
+  readonly token: string;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly egressProxy?: EgressProxy;
+  readonly logger: HostLogger;
+  readonly settings?: HostSettingOverrides;
+}
+
+export interface HostNode {
+  readonly hostId: string;
+  readonly vms: HostVms;
+  readonly services: HostServices;
+  readonly ledger: HostCapacityLedger;
+  readonly logs: HostLogs;
+  readonly sources: ServiceSources;
+  readonly registries: RegistrySettings;
+  readonly builds: BuildStore;
+  readonly metrics: HostMetrics;
+  readonly dataPlane: DataPlane;
+  readonly registration: Registration;
+  /** For tars on their way; emptied at start. */
+  readonly scratchDir: string;
+  sweep(): Promise<SweepReport>;
+  /**
+   * Adopts every VM first, then opens the data plane, registers and begins to sweep and ship.
+   * @returns base URL of the data plane and what became of each recorded VM
+   */
+  start(): Promise<{ url: string; adoptions: readonly Adoption[] }>;
+  /** Lets go of everything without disturbing a VM. The object is of no use afterwards. */
+  detach(): Promise<void>;
+}
+
+/** @returns a host; nothing happens until `start`. One a state directory. */
+export function createHost(options: HostOptions): HostNode {
+  return new Node(options, resolveHostSettings(options.settings));
+}
+
+class Node implements HostNode {
+  readonly hostId: string;
+  readonly vms: HostVms;
+  readonly services: HostServices;
+  readonly ledger: HostCapacityLedger;
+  readonly logs: HostLogs;
+  readonly sources: ServiceSources;
+  readonly registries: RegistrySettings;
+  readonly builds: BuildStore;
+  readonly metrics: HostMetrics;
+  readonly dataPlane: DataPlane;
+  readonly registration: Registration;
+  readonly scratchDir: string;
+  private readonly options: HostOptions;
+  private readonly settings: HostSettings;
+  private readonly records: InstanceStore;
+  private readonly sweeper: { run(): Promise<SweepReport> };
+  private sweepTimer: NodeJS.Timeout | undefined;
+  private sweeping: Promise<void> = Promise.resolve();
+  private url = '';
+  private capabilities: DriverCapabilities | undefined;
+  private detached = false;
+
+  constructor(options: HostOptions, settings: HostSettings) {
+    const { hostId, stateDir, driver, store, logger } = options;
+    this.hostId = hostId;
+    this.options = options;
+    this.settings = settings;
+    this.records = createInstanceStore(stateDir);
+    this.registries = options.registries;
+    this.scratchDir = join(stateDir, 'tmp');
+    this.logs = createWorkloadLogs({ ...settings.logs, stateDir, hostId, store, logger });
+    this.vms = this.makeVms();
+    this.services = createGuestServices({
+      ...settings.logs,
+      vms: this.vms,
+      logs: this.logs,
+      vmDirectory: (vmId) => this.records.directory(vmId),
+      logger,
+    });
+    this.ledger = createCapacityLedger({
+      ...settings.capacity,
+      stateDir,
+      capacity: options.capacity,
+      hasVm: (reservation) => this.hasVm(reservation),
+    });
+    this.sources = createServiceSources({
+      ...settings.sources,
+      projectRoot: options.projectRoot,
+      scratchDir: this.scratchDir,
+    });
+    this.builds = createBuildStore({ ...settings.builds, stateDir, store, logger });
+    this.metrics = createHostMetrics({ driver, ledger: this.ledger, vms: this.vms, logs: this.logs });
+    this.dataPlane = createDataPlane(
+      { ...settings.dataPlane, hostId, token: options.token, logger },
+      { logs: this.logs, metrics: this.metrics.registry },
+    );
+    this.registration = this.makeRegistration();
+    this.sweeper = createSweep({
+      ...settings.sweep,
+      stateDir,
+      runtimeDir: options.runtimeDir,
+      driver,
+      vms: this.vms,
+      ledger: this.ledger,
+      owners: options.owners,
+      onAdopted: (vmId) => this.services.resume(vmId),
+      logger,
+    });
+  }
+
+  async sweep(): Promise<SweepReport> {
+    const report = await this.sweeper.run();
+    this.metrics.noteSweep(report);
+    const inUse = new Set<string>();
+    for (const vmId of await this.options.driver.list()) {
+      const found = await this.options.driver.inspect(vmId).catch(() => undefined);
+      // Whose VM a damaged record is cannot be told: then no log is safe to remove.
+      if (found === undefined) return report;
+      inUse.add(workloadIdOf(found.owner.workflowId) ?? '');
+    }
+    await this.logs.prune(this.settings.logs.pruneAfterMs, (workloadId) => inUse.has(workloadId));
+    return report;
+  }
+
+  async start(): Promise<{ url: string; adoptions: readonly Adoption[] }> {
+    const { stateDir, driver } = this.options;
+    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    const adoptions = await this.adopt();
+    // Nobody else writes there, and what an earlier process left is of no use.
+    await rm(this.scratchDir, { recursive: true, force: true });
+    await mkdir(this.scratchDir, { recursive: true, mode: 0o700 });
+    this.capabilities = await driver.probe();
+    this.metrics.noteDriver(driver.kind, this.capabilities);
+    this.url = await this.dataPlane.listen();
+    this.logs.start();
+    await this.registration.start();
+    this.sweepSoon(0);
+    return { url: this.url, adoptions };
+  }
+
+  /** One guest that does not answer must not keep the others, or new work, waiting. */
+  private async adopt(): Promise<Adoption[]> {
+    const vmIds = await this.options.driver.list();
+    const late = sleep(this.settings.reattach.startWaitMs, undefined, { ref: false });
+    return Promise.all(
+      vmIds.map((vmId) =>
+        Promise.race([
+          this.adoptWithService(vmId),
+          late.then(() => ({ vmId, adopted: false, reason: 'it has not answered yet; the host goes on trying' })),
+        ]),
+      ),
+    );
+  }
+
+  private async adoptWithService(vmId: string): Promise<Adoption> {
+    const adoption = await this.vms.adopt(vmId);
+    if (!adoption.adopted) return adoption;
+    try {
+      await this.services.resume(vmId);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.options.logger.warn({ vmId, reason }, 'the output of a service is not read until somebody asks for it');
+    }
+    return adoption;
+  }
+
+  async detach(): Promise<void> {
+    this.detached = true;
+    clearTimeout(this.sweepTimer);
+    await this.sweeping;
+    await this.registration.stop();
+    await this.vms.detachAll();
+    for (const vmId of await this.options.driver.list()) await this.services.settled(vmId);
+    await this.logs.stop();
+    await this.dataPlane.close();
+  }
+
+  private makeVms(): HostVms {
+    const { settings, options } = this;
+    return createVmHost({
+      hostId: options.hostId,
+      driver: options.driver,
+      provisioner: options.provisioner,
+      workspaces: createSparseCopyProvisioner(),
+      images: options.images,
+      records: this.records,
+      dialEgress: createEgressDialer({
+        ...settings.egress,
+        ...(options.egressProxy === undefined ? {} : { proxy: options.egressProxy }),
+      }),
+      ingress: settings.ingress,
+      reattach: settings.reattach,
+      logger: options.logger,
+      onEgress: (vmId, request, verdict) => {
+        this.metrics.noteEgress(verdict);
+        if (verdict.allow) return;
+        options.logger.info({ vmId, ...request, reason: verdict.reason }, 'a connection of a guest was refused');
+      },
+    });
+  }
+
+  private makeRegistration(): Registration {
+    const { hostId, driver, store, logger } = this.options;
+    return createRegistration({
+      ...this.settings.registration,
+      logger,
+      publish: async (entry) => void (await store.writeDocument(storeKeys.host(hostId), entry)),
+      facts: async () => ({
+        hostId,
+        url: this.url,
+        ...(await this.ledger.totals()),
+        images: await this.options.cachedImages(),
+        driver: this.capabilities === undefined ? driver.kind : `${driver.kind}/${this.capabilities.accel}`,
+        versions: { ...this.options.versions, [driver.kind]: this.capabilities?.version ?? 'unknown' },
+      }),
+    });
+  }
+
+  /** A reservation is named by the placement, or by the builder VM itself. */
+  private async hasVm(reservation: Reservation): Promise<boolean> {
+    const vmIds = await this.options.driver.list();
+    return vmIds.some((vmId) => vmId === reservation.id || vmId.startsWith(`${reservation.id}-`));
+  }
+
+  private sweepSoon(afterMs: number): void {
+    if (this.detached) return;
+    this.sweepTimer = setTimeout(() => {
+      this.sweeping = this.sweep()
+        .then(
+          () => undefined,
+          (error: unknown) => {
+            const reason = error instanceof Error ? error.message : String(error);
+            this.options.logger.warn({ reason }, 'a sweep failed; nothing was freed');
+          },
+        )
+        .finally(() => this.sweepSoon(this.settings.sweep.everyMs));
+    }, afterMs);
+  }
+}

@@ -1,0 +1,98 @@
+/** Every number of a host that may be set, in one place. */
+import type { ReattachOptions } from './vm-channels.ts';
+
+export interface HostSettings {
+  readonly capacity: {
+    /** Cost of a VM beyond its guest's memory, MiB: the translation buffer (256) and the VMM itself (60). */
+    readonly vmOverheadMib: number;
+  };
+  readonly reattach: ReattachOptions & {
+    /** How long a start waits for guests to answer; it goes on without those that have not, ms. */
+    readonly startWaitMs: number;
+  };
+  readonly ingress: {
+    readonly bindAddress: string;
+    readonly urlHost: string;
+    /** Below the range that Linux takes outgoing ports from (32768 and up). */
+    readonly ports: { readonly from: number; readonly to: number };
+    readonly maxConnections: number;
+    readonly rebindMs: number;
+  };
+  readonly egress: { readonly resolveMs: number; readonly connectMs: number; readonly maxAddresses: number };
+  readonly logs: {
+    readonly partBytes: number;
+    readonly maxUnshippedBytes: number;
+    readonly keepShippedBytes: number;
+    readonly flushMs: number;
+    readonly shipEveryMs: number;
+    readonly partialLineMs: number;
+    readonly tailLines: number;
+    readonly reattachPauseMs: number;
+    /** Spools of workloads without a VM here go after this, ms. */
+    readonly pruneAfterMs: number;
+  };
+  readonly sources: { readonly maxBytes: number; readonly maxEntries: number };
+  readonly builds: { readonly maxCacheBytes: number };
+  readonly registration: { readonly everyMs: number };
+  readonly sweep: { readonly everyMs: number; readonly graceMs: number; readonly maxDestroys: number };
+  readonly dataPlane: { readonly bindAddress: string; readonly urlHost: string; readonly port: number };
+}
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const MIB = 1024 * 1024;
+
+export const DEFAULT_HOST_SETTINGS: HostSettings = {
+  capacity: { vmOverheadMib: 316 },
+  reattach: {
+    attemptMs: 5 * SECOND,
+    backoffMs: 50,
+    maxBackoffMs: SECOND,
+    deadlineMs: 15 * SECOND,
+    startWaitMs: 2 * SECOND,
+  },
+  ingress: {
+    bindAddress: '127.0.0.1',
+    urlHost: '127.0.0.1',
+    ports: { from: 20_000, to: 29_999 },
+    maxConnections: 1024,
+    rebindMs: 200,
+  },
+  egress: { resolveMs: 5 * SECOND, connectMs: 10 * SECOND, maxAddresses: 3 },
+  logs: {
+    partBytes: 256 * 1024,
+    maxUnshippedBytes: 64 * MIB,
+    keepShippedBytes: 4 * MIB,
+    flushMs: 100,
+    shipEveryMs: 5 * SECOND,
+    partialLineMs: SECOND,
+    tailLines: 40,
+    reattachPauseMs: 100,
+    pruneAfterMs: 24 * 60 * MINUTE,
+  },
+  sources: { maxBytes: 256 * MIB, maxEntries: 100_000 },
+  builds: { maxCacheBytes: 2048 * MIB },
+  registration: { everyMs: 2 * SECOND },
+  sweep: { everyMs: 30 * SECOND, graceMs: MINUTE, maxDestroys: 5 },
+  dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
+};
+
+/** Any subset of the settings, group by group. */
+export type HostSettingOverrides = { readonly [Group in keyof HostSettings]?: Partial<HostSettings[Group]> };
+
+/** @returns the defaults with the overrides laid over them. */
+export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostSettings {
+  const d = DEFAULT_HOST_SETTINGS;
+  return {
+    capacity: { ...d.capacity, ...overrides.capacity },
+    reattach: { ...d.reattach, ...overrides.reattach },
+    ingress: { ...d.ingress, ...overrides.ingress },
+    egress: { ...d.egress, ...overrides.egress },
+    logs: { ...d.logs, ...overrides.logs },
+    sources: { ...d.sources, ...overrides.sources },
+    builds: { ...d.builds, ...overrides.builds },
+    registration: { ...d.registration, ...overrides.registration },
+    sweep: { ...d.sweep, ...overrides.sweep },
+    dataPlane: { ...d.dataPlane, ...overrides.dataPlane },
+  };
+}

@@ -1,0 +1,113 @@
+/**
+ * The files of one log spool. A part is appended to while it is open, then sealed by a rename, and never changes again:
+ * what is shipped under a name has the same bytes however often it is shipped.
+ */
+import { open, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import { numberedLogEntrySchema } from '../contracts/workload-documents.ts';
+import type { NumberedLogEntry } from '../domain/log-entry.ts';
+import { syncDirectory } from './record-file.ts';
+
+export interface LogPart {
+  /** Number of its first entry. */
+  readonly first: number;
+  /** One more than the number of its last entry that is safe on disk. */
+  readonly next: number;
+  /** Bytes that are safe on disk. */
+  readonly bytes: number;
+  readonly sealed: boolean;
+}
+
+const PART_NAME = /^(\d{10})\.(open|sealed)\.jsonl$/;
+
+export function partPath(directory: string, part: Pick<LogPart, 'first' | 'sealed'>): string {
+  return join(directory, `${String(part.first).padStart(10, '0')}.${part.sealed ? 'sealed' : 'open'}.jsonl`);
+}
+
+/**
+ * Finds the parts of a spool in the order of their numbers. A last line that a crash has torn is cut off: nobody was
+ * told that it is safe.
+ */
+export async function findParts(directory: string): Promise<LogPart[]> {
+  const names = (await readdir(directory)).filter((name) => PART_NAME.test(name)).sort();
+  const parts: LogPart[] = [];
+  for (const name of names) {
+    const [, first = '', kind] = PART_NAME.exec(name) ?? [];
+    const part = await measure(join(directory, name), Number(first), kind === 'sealed');
+    if (part === undefined) await rm(join(directory, name), { force: true });
+    else parts.push(part);
+  }
+  return parts;
+}
+
+/** @returns undefined for a part without a single whole line */
+async function measure(path: string, first: number, sealed: boolean): Promise<LogPart | undefined> {
+  const data = await readFile(path);
+  let bytes = 0;
+  let next = first;
+  for (;;) {
+    const newline = data.indexOf(0x0a, bytes);
+    if (newline < 0 || parseEntry(data.toString('utf8', bytes, newline))?.n !== next) break;
+    bytes = newline + 1;
+    next++;
+  }
+  if (bytes < data.length) await truncate(path, bytes);
+  return next === first ? undefined : { first, next, bytes, sealed };
+}
+
+/** @returns undefined where the line is no entry */
+export function parseEntry(line: string): NumberedLogEntry | undefined {
+  try {
+    const parsed = numberedLogEntrySchema.safeParse(JSON.parse(line));
+    return parsed.success ? parsed.data : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Appends whole lines and makes them safe. Whatever an earlier failed append has left behind is cut off first. */
+export async function appendLines(directory: string, part: LogPart, lines: readonly string[]): Promise<LogPart> {
+  const data = Buffer.from(lines.map((line) => `${line}\n`).join(''));
+  const path = partPath(directory, part);
+  const handle = await open(path, part.bytes === 0 ? 'w' : 'r+', 0o600);
+  try {
+    if ((await handle.stat()).size !== part.bytes) await handle.truncate(part.bytes);
+    await writeAll(handle, data, part.bytes);
+    await handle.datasync();
+  } finally {
+    await handle.close();
+  }
+  if (part.bytes === 0) await syncDirectory(directory);
+  return { ...part, next: part.next + lines.length, bytes: part.bytes + data.length };
+}
+
+async function writeAll(handle: Awaited<ReturnType<typeof open>>, data: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < data.length; ) {
+    const { bytesWritten } = await handle.write(data, done, data.length - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+/** From now on the part never changes. */
+export async function sealPart(directory: string, part: LogPart): Promise<LogPart> {
+  const sealed = { ...part, sealed: true };
+  const path = partPath(directory, part);
+  // An append that failed half-way and was never repeated must not get into the sealed part.
+  if ((await stat(path)).size !== part.bytes) await truncate(path, part.bytes);
+  await rename(path, partPath(directory, sealed));
+  await syncDirectory(directory);
+  return sealed;
+}
+
+/** @returns entries of a part from number `from` on, at most `limit`, only what is safe on disk */
+export async function readPart(
+  directory: string,
+  part: LogPart,
+  from: number,
+  limit: number,
+): Promise<NumberedLogEntry[]> {
+  const data = (await readFile(partPath(directory, part))).subarray(0, part.bytes);
+  const lines = data.toString('utf8').split('\n');
+  const start = Math.max(0, from - part.first);
+  return lines.slice(start, Math.min(start + limit, part.next - part.first)).flatMap((line) => parseEntry(line) ?? []);
+}

@@ -1,0 +1,49 @@
+/** Folders of services below the project root: found without ever leaving it. */
+import { realpath, stat } from 'node:fs/promises';
+import { isAbsolute, join, relative, sep } from 'node:path';
+import { KilnError } from '../domain/failures.ts';
+import { hasCode } from '../vmm/process-identity.ts';
+
+/**
+ * @param servicePath relative to the project root
+ * @returns the real absolute path of the folder
+ * @throws SPEC_INVALID where the path is absolute or leads out of the root, SERVICE_NOT_FOUND where no folder is there
+ */
+export async function findServiceFolder(projectRoot: string, servicePath: string): Promise<string> {
+  const parts = servicePath.split(/[/\\]/);
+  if (servicePath === '' || servicePath.includes('\0') || isAbsolute(servicePath) || parts.includes('..')) {
+    throw new KilnError(
+      'SPEC_INVALID',
+      `The service path "${printable(servicePath)}" must be relative to the project root and must not contain "..".`,
+    );
+  }
+  const root = await realpath(projectRoot);
+  const path = join(root, servicePath);
+  const real = await realpath(path).catch((error: unknown) => {
+    if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP'].some((code) => hasCode(error, code))) return undefined;
+    throw error;
+  });
+  if (real === undefined || !(await stat(real)).isDirectory()) {
+    throw new KilnError('SERVICE_NOT_FOUND', `Service directory not found: ${printable(servicePath)}`, {
+      projectRoot: root,
+    });
+  }
+  if (!isInside(root, real)) {
+    throw new KilnError(
+      'SPEC_INVALID',
+      `The service path ${printable(servicePath)} is a link that leads out of the project root; put the folder itself there.`,
+    );
+  }
+  return real;
+}
+
+/** @returns whether `path` is `root` or below it; both real and absolute */
+export function isInside(root: string, path: string): boolean {
+  const way = relative(root, path);
+  return way === '' || (way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way));
+}
+
+/** A path as it may stand in a message. */
+export function printable(path: string): string {
+  return path.slice(0, 512).replace(/[\0-\x1f\x7f]/g, '?');
+}

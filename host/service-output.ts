@@ -1,0 +1,168 @@
+/** From the output of a guest's service to lines of its log: safe on disk first, acknowledged to the guest after. */
+import type { ExecHandle, ExecOutput, OutputStream, WorkloadLogs, WorkloadLogWriter } from '../activities/ports.ts';
+import { type LogLevel, MAX_LOG_MESSAGE } from '../domain/log-entry.ts';
+import type { Stage } from '../domain/stages.ts';
+import { ByteLines } from './log-text.ts';
+
+export interface ServiceOutputOptions {
+  /** A line without an end is shown after this long, ms. */
+  readonly partialLineMs: number;
+  /** Lines kept in memory for whoever wants to know what the service said last. */
+  readonly tailLines: number;
+}
+
+export interface ServiceOutputTarget {
+  readonly workloadId: string;
+  readonly epoch: number;
+  readonly logs: WorkloadLogs;
+  readonly writer: WorkloadLogWriter;
+  /** Stage that a line written now carries. */
+  readonly stage: () => Stage;
+}
+
+const LEVELS: Readonly<Record<OutputStream, LogLevel>> = { stdout: 'info', stderr: 'warn' };
+
+/**
+ * Pumps one attached exec until its output ends.
+ * @param handle attached with `manualAck` from the saved offset
+ * @param tail the last lines; appended to, bounded by `tailLines`
+ * @throws AGENT_LOST where the channel is lost: attach again from the saved offset and go on
+ */
+export async function pumpServiceOutput(
+  handle: Pick<ExecHandle, 'output' | 'acknowledge'>,
+  target: ServiceOutputTarget,
+  tail: string[],
+  options: ServiceOutputOptions,
+): Promise<void> {
+  const pump = new OutputPump(handle, target, tail, options);
+  try {
+    for await (const piece of handle.output) pump.take(piece);
+  } catch (error) {
+    pump.takeInterleaved();
+    await pump.settle();
+    throw error;
+  }
+  pump.takePartials();
+  await pump.settle();
+}
+
+class OutputPump {
+  private readonly handle: Pick<ExecHandle, 'acknowledge'>;
+  private readonly target: ServiceOutputTarget;
+  private readonly tail: string[];
+  private readonly options: ServiceOutputOptions;
+  private readonly lines = { stdout: new ByteLines(MAX_LOG_MESSAGE), stderr: new ByteLines(MAX_LOG_MESSAGE) };
+  /** Where the unfinished line of a stream begins. */
+  private readonly partialFrom: Partial<Record<OutputStream, number>> = {};
+  private end = 0;
+  private savedTo = 0;
+  private settling: Promise<void> | undefined;
+  private failure: unknown;
+  private partialTimer: NodeJS.Timeout | undefined;
+
+  constructor(
+    handle: Pick<ExecHandle, 'acknowledge'>,
+    target: ServiceOutputTarget,
+    tail: string[],
+    options: ServiceOutputOptions,
+  ) {
+    this.handle = handle;
+    this.target = target;
+    this.tail = tail;
+    this.options = options;
+  }
+
+  take(piece: ExecOutput): void {
+    if (this.failure !== undefined) throw this.failure;
+    if (piece.kind === 'gap') {
+      this.takePartials();
+      this.end = piece.offset + piece.bytes;
+      this.write('warn', `${piece.bytes} bytes of output dropped: the log could not keep up with the service`);
+    } else {
+      const { stream, data, offset } = piece;
+      const lines = this.lines[stream].push(data);
+      this.end = offset + data.length;
+      for (const line of lines) this.write(LEVELS[stream], line);
+      this.notePartial(stream, lines.length > 0);
+    }
+    this.armPartialTimer();
+    this.settleSoon();
+  }
+
+  /** Writes unfinished lines as they are. */
+  takePartials(): void {
+    clearTimeout(this.partialTimer);
+    this.partialTimer = undefined;
+    for (const stream of ['stdout', 'stderr'] as const) {
+      const line = this.lines[stream].end();
+      delete this.partialFrom[stream];
+      if (line !== undefined) this.write(LEVELS[stream], line);
+    }
+  }
+
+  /** After a loss the bytes from the safe end on come again: lines beyond an unfinished one would be written twice. */
+  takeInterleaved(): void {
+    const held = this.lines.stdout.held + this.lines.stderr.held;
+    if (this.end - this.safeEnd() !== held) this.takePartials();
+  }
+
+  /** Makes what was taken so far safe, then tells the guest. */
+  async settle(): Promise<void> {
+    clearTimeout(this.partialTimer);
+    await this.settling;
+    await this.settleOnce();
+    if (this.failure !== undefined) throw this.failure;
+  }
+
+  private notePartial(stream: OutputStream, hadLines: boolean): void {
+    const held = this.lines[stream].held;
+    if (held === 0) delete this.partialFrom[stream];
+    // Bytes of the other stream may lie in between: then this is earlier than need be, which is safe.
+    else if (hadLines || this.partialFrom[stream] === undefined) this.partialFrom[stream] = this.end - held;
+  }
+
+  private armPartialTimer(): void {
+    if (this.lines.stdout.held + this.lines.stderr.held === 0) {
+      clearTimeout(this.partialTimer);
+      this.partialTimer = undefined;
+      return;
+    }
+    // Counted from the first unfinished byte: a chatty stream must not hold up the other one's line for ever.
+    this.partialTimer ??= setTimeout(() => {
+      this.takePartials();
+      this.settleSoon();
+    }, this.options.partialLineMs);
+  }
+
+  private settleSoon(): void {
+    this.settling ??= this.settleOnce()
+      .catch((error: unknown) => {
+        this.failure = error;
+      })
+      .finally(() => {
+        this.settling = undefined;
+        if (this.failure === undefined && this.safeEnd() > this.savedTo) this.settleSoon();
+      });
+  }
+
+  private async settleOnce(): Promise<void> {
+    const safe = this.safeEnd();
+    if (safe <= this.savedTo) return;
+    const { logs, writer, workloadId, epoch } = this.target;
+    await writer.flush();
+    await logs.saveServiceOffset(workloadId, epoch, safe);
+    this.savedTo = safe;
+    this.handle.acknowledge(safe);
+  }
+
+  /** Up to here every byte stands in a line of the log. */
+  private safeEnd(): number {
+    return Math.min(this.end, this.partialFrom.stdout ?? this.end, this.partialFrom.stderr ?? this.end);
+  }
+
+  private write(level: LogLevel, line: string): void {
+    this.target.writer.write(this.target.stage(), level, line);
+    this.tail.push(line);
+    if (this.tail.length > this.options.tailLines) this.tail.shift();
+  }
+}

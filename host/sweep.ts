@@ -1,0 +1,175 @@
+/** Compares what lies on this host with who owns it, and frees what nobody owns any more. */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { VmDriver } from '../activities/ports.ts';
+import { VM_ID_PATTERN } from '../contracts/instance-record.ts';
+import {
+  decideSweep,
+  type OwnerVerdict,
+  type SweepAction,
+  type SweepLimits,
+  type SweptVm,
+} from '../domain/sweep-policy.ts';
+import type { VmOwner } from '../domain/vm.ts';
+import { hasCode } from '../vmm/process-identity.ts';
+import type { HostCapacityLedger } from './capacity-ledger.ts';
+import type { HostLogger } from './host-logger.ts';
+import type { HostVms } from './vm-host.ts';
+
+/** Asks the source of truth by a strong read. `over` only on its explicit answer. */
+export interface OwnerLookup {
+  lookup(owner: VmOwner): Promise<OwnerVerdict>;
+}
+
+export interface SweepOptions extends SweepLimits {
+  readonly stateDir: string;
+  readonly runtimeDir: string;
+  readonly driver: VmDriver;
+  readonly vms: HostVms;
+  readonly ledger: HostCapacityLedger;
+  readonly owners: OwnerLookup;
+  /** Goes on with whatever else belongs to a VM that was adopted. */
+  readonly onAdopted: (vmId: string) => Promise<void>;
+  readonly logger: HostLogger;
+  readonly now?: () => number;
+}
+
+export interface SweepReport {
+  /** VMs attached by this sweep. */
+  readonly adopted: readonly string[];
+  readonly destroyed: readonly string[];
+  readonly left: readonly { readonly vmId: string; readonly reason: string }[];
+  /** Names of VMs without a record of which something lay about. */
+  readonly removed: readonly string[];
+  /** Reservations that had expired without a VM. */
+  readonly released: readonly string[];
+  readonly errors: readonly { readonly name: string; readonly message: string }[];
+}
+
+type MutableReport = { -readonly [Key in keyof SweepReport]: SweepReport[Key][number][] };
+
+/** @returns a sweep; one at a time, callers at the same time share it. */
+export function createSweep(options: SweepOptions): { run(): Promise<SweepReport> } {
+  const sweeper = new Sweeper(options);
+  let running: Promise<SweepReport> | undefined;
+  return {
+    run() {
+      running ??= sweeper.run().finally(() => {
+        running = undefined;
+      });
+      return running;
+    },
+  };
+}
+
+class Sweeper {
+  private readonly options: SweepOptions;
+  /** When an owner was first known to be over. After a restart the grace begins anew. */
+  private readonly overSince = new Map<string, number>();
+
+  constructor(options: SweepOptions) {
+    this.options = options;
+  }
+
+  async run(): Promise<SweepReport> {
+    const report: MutableReport = { adopted: [], destroyed: [], left: [], removed: [], released: [], errors: [] };
+    // Records that cannot be listed prove nothing about anything else here: then this throws, and nothing is done.
+    const vmIds = await this.options.driver.list();
+    const vms = await this.readVms(vmIds, report);
+    const orphans = await this.findOrphans(vmIds);
+    // The ledger judges its own expiry, in one step with the removal.
+    report.released.push(...(await this.options.ledger.prune()));
+    for (const action of decideSweep({ vms, orphans }, this.options)) {
+      await this.act(action, report).catch((error: unknown) => {
+        const name = 'vmId' in action ? action.vmId : action.name;
+        report.errors.push({ name, message: error instanceof Error ? error.message : String(error) });
+      });
+    }
+    const { destroyed, removed, released, errors } = report;
+    if (destroyed.length + removed.length + released.length + errors.length > 0) {
+      this.options.logger.info({ destroyed, removed, released, errors }, 'sweep');
+    }
+    return report;
+  }
+
+  private async readVms(vmIds: readonly string[], report: MutableReport): Promise<SweptVm[]> {
+    const vms: SweptVm[] = [];
+    for (const vmId of vmIds) {
+      try {
+        const found = await this.options.driver.inspect(vmId);
+        if (found === undefined) continue;
+        const owner = await this.options.owners.lookup(found.owner).catch((): OwnerVerdict => 'unreadable');
+        const attached = this.options.vms.isAttached(vmId) || !(await this.isRunning(vmId));
+        vms.push({ vmId, role: found.owner.role, owner, overForMs: this.overFor(vmId, owner), attached });
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        report.left.push({ vmId, reason: `its record cannot be read: ${message}` });
+      }
+    }
+    for (const vmId of this.overSince.keys()) if (!vmIds.includes(vmId)) this.overSince.delete(vmId);
+    return vms;
+  }
+
+  private async isRunning(vmId: string): Promise<boolean> {
+    const { state } = await this.options.driver.status(vmId);
+    return state === 'running' || state === 'paused';
+  }
+
+  private overFor(vmId: string, owner: OwnerVerdict): number {
+    const now = (this.options.now ?? Date.now)();
+    if (owner !== 'over') {
+      this.overSince.delete(vmId);
+      return 0;
+    }
+    const since = this.overSince.get(vmId) ?? now;
+    this.overSince.set(vmId, since);
+    return now - since;
+  }
+
+  private async findOrphans(vmIds: readonly string[]): Promise<{ name: string; busy: boolean }[]> {
+    const { stateDir, runtimeDir, vms } = this.options;
+    const names = [...(await entriesOf(join(stateDir, 'vms'))), ...(await entriesOf(runtimeDir))];
+    const orphans: { name: string; busy: boolean }[] = [];
+    for (const name of new Set(names.filter((id) => VM_ID_PATTERN.test(id) && !vmIds.includes(id)))) {
+      // Records that were written since the list was read make no orphans.
+      if (await exists(join(stateDir, 'vms', name, 'instance.json'))) continue;
+      orphans.push({ name, busy: vms.isBusy(name) });
+    }
+    return orphans;
+  }
+
+  private async act(action: SweepAction, report: MutableReport): Promise<void> {
+    if (action.kind === 'destroy-vm') {
+      await this.options.vms.release(action.vmId, { graceMs: 0 });
+      report.destroyed.push(action.vmId);
+    } else if (action.kind === 'leave-vm') report.left.push({ vmId: action.vmId, reason: action.reason });
+    else if (action.kind === 'attach-vm') {
+      const { adopted, reason } = await this.options.vms.adopt(action.vmId);
+      if (!adopted) report.left.push({ vmId: action.vmId, reason: reason ?? 'it could not be attached' });
+      else {
+        report.adopted.push(action.vmId);
+        await this.options.onAdopted(action.vmId);
+      }
+    } else if (action.kind === 'remove-orphan') {
+      // Ends a process of that name, too, should there be one.
+      await this.options.vms.release(action.name, { graceMs: 0 });
+      report.removed.push(action.name);
+    }
+  }
+}
+
+async function entriesOf(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    (error: unknown) => !hasCode(error, 'ENOENT'),
+  );
+}

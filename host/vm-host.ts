@@ -1,0 +1,252 @@
+/** The VMs of one host with their disks, channels, ports and egress. Holds nothing that is not on disk as well. */
+import { randomBytes } from 'node:crypto';
+import type { AgentChannel, EgressPolicy, EgressVerdict, VmDriver, VmHost } from '../activities/ports.ts';
+import { isKilnError, KilnError } from '../domain/failures.ts';
+import type { GuestIdentity, VmExit, VmStatus } from '../domain/vm.ts';
+import type { InstanceStore } from '../vmm/instance-record.ts';
+import { createKeyedLock } from '../vmm/keyed-lock.ts';
+import type { EgressDialer } from './egress-dialer.ts';
+import { createEgressPolicies, type EgressPolicies } from './egress-policy.ts';
+import type { HostLogger } from './host-logger.ts';
+import type { IngressOptions } from './ingress.ts';
+import { createVmChannels, type ReattachOptions, type VmChannels } from './vm-channels.ts';
+import { createVmIngress, type VmIngress } from './vm-ingress.ts';
+import { type ProvisioningPorts, type ProvisionRequest, provisionVm } from './vm-provisioning.ts';
+
+export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'vmDirectory'> {
+  readonly hostId: string;
+  readonly driver: VmDriver;
+  readonly records: InstanceStore;
+  readonly dialEgress: EgressDialer;
+  readonly ingress: IngressOptions & {
+    /** Pause before a recorded port that somebody holds is tried again, ms. */
+    readonly rebindMs: number;
+    /** Host name in the URLs of services. */
+    readonly urlHost: string;
+  };
+  readonly reattach: ReattachOptions;
+  readonly logger: HostLogger;
+  /** Told of every connection that a guest asked for. */
+  readonly onEgress?: (vmId: string, request: { name: string; port: number }, verdict: EgressVerdict) => void;
+}
+
+/** What became of a recorded VM when the host started. */
+export interface Adoption {
+  readonly vmId: string;
+  readonly adopted: boolean;
+  /** Why not; such a VM stays recorded and is tried again whenever somebody asks for it. */
+  readonly reason?: string;
+}
+
+export interface HostVms extends VmHost {
+  /**
+   * Finds a recorded running VM again: its ports listen before its channel is there, connections wait for it.
+   * A VM that cannot be attached is never killed.
+   */
+  adopt(vmId: string): Promise<Adoption>;
+  /** Closes ports and lets go of every guest; the VMs live on. This object is of no use afterwards. */
+  detachAll(): Promise<void>;
+  /** Whether an operation of this process is at work on the VM. */
+  isBusy(vmId: string): boolean;
+  isAttached(vmId: string): boolean;
+  readonly connections: number;
+}
+
+/** @returns the VMs of a host; call `adopt` for each recorded VM before anything else uses it. */
+export function createVmHost(options: VmHostOptions): HostVms {
+  return new DriverVmHost(options);
+}
+
+class DriverVmHost implements HostVms {
+  readonly hostId: string;
+  private readonly options: VmHostOptions;
+  private readonly channels: VmChannels;
+  private readonly egress: EgressPolicies;
+  private readonly ingress: VmIngress;
+  private readonly lock = createKeyedLock();
+  /** Operations that a release ends. */
+  private readonly running = new Map<string, Set<AbortController>>();
+
+  constructor(options: VmHostOptions) {
+    this.options = options;
+    this.hostId = options.hostId;
+    this.egress = createEgressPolicies((vmId) => options.records.directory(vmId));
+    this.channels = createVmChannels({
+      driver: options.driver,
+      reattach: options.reattach,
+      logger: options.logger,
+      onAttached: (vmId, channel) => channel.serveEgress((request) => this.decideEgress(vmId, request)),
+    });
+    this.ingress = createVmIngress({
+      ...options.ingress,
+      records: options.records,
+      logger: options.logger,
+      connect: async (vmId, guestPort) => (await this.channels.get(vmId)).connectTcp(guestPort),
+    });
+  }
+
+  get connections(): number {
+    return this.ingress.connections;
+  }
+
+  provision(request: ProvisionRequest): Promise<{ provisioner: string; provisionMs: number }> {
+    return this.operation(request.vmId, request.signal, (signal) => {
+      const vmDirectory = (vmId: string) => this.options.records.directory(vmId);
+      return provisionVm({ ...this.options, vmDirectory }, { ...request, signal });
+    });
+  }
+
+  boot(request: {
+    vmId: string;
+    hostname: string;
+    deadlineMs: number;
+    signal?: AbortSignal;
+  }): Promise<{ pid: number; bootMs: number }> {
+    const { vmId, hostname, deadlineMs } = request;
+    const begun = performance.now();
+    return this.operation(vmId, request.signal, async (signal) => {
+      const found = await this.foundRunning(vmId);
+      if (found !== undefined) return { pid: found, bootMs: performance.now() - begun };
+      const identity = freshIdentity(hostname);
+      const started = await this.options.driver.start(vmId, { identity, deadlineMs, signal });
+      this.channels.adopt(vmId, started.agent);
+      return { pid: started.pid, bootMs: performance.now() - begun };
+    });
+  }
+
+  agent(vmId: string): Promise<AgentChannel> {
+    return this.channels.get(vmId);
+  }
+
+  setEgress(vmId: string, policy: EgressPolicy): Promise<void> {
+    return this.operation(vmId, undefined, async () => {
+      if ((await this.options.records.read(vmId)) === undefined) throw noSuchVm(vmId);
+      await this.egress.set(vmId, policy);
+    });
+  }
+
+  openIngress(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }> {
+    return this.operation(request.vmId, undefined, async () => {
+      const port = await this.ingress.open(request.vmId, request.guestPort, request.hostPort);
+      return { port, url: `http://${this.options.ingress.urlHost}:${port}` };
+    });
+  }
+
+  status(vmId: string): Promise<VmStatus> {
+    return this.options.driver.status(vmId);
+  }
+
+  waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit> {
+    return this.options.driver.waitExit(vmId, signal);
+  }
+
+  async release(vmId: string, options: { graceMs: number }): Promise<void> {
+    const { driver, provisioner, workspaces, records } = this.options;
+    const reason = new KilnError('CANCELLED', `The VM ${vmId} is being released.`);
+    for (const operation of this.running.get(vmId) ?? []) operation.abort(reason);
+    await this.lock.run(vmId, async () => {
+      await this.ingress.close(vmId);
+      this.egress.forget(vmId);
+      this.channels.forget(vmId);
+      const stopped = await this.stopProven(vmId, options.graceMs);
+      const disks = { directory: records.directory(vmId), vmId };
+      const releaseDisks = async () => {
+        await provisioner.release(disks);
+        await workspaces.release(disks);
+      };
+      if (stopped) await releaseDisks();
+      // Proves by itself that no process is left before it removes the record.
+      await driver.destroy(vmId);
+      if (!stopped) await releaseDisks();
+      const left = await driver.status(vmId);
+      if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
+    });
+  }
+
+  async adopt(vmId: string): Promise<Adoption> {
+    try {
+      const { state } = await this.options.driver.status(vmId);
+      if (state !== 'running' && state !== 'paused') return { vmId, adopted: false, reason: `it is ${state}` };
+      // Policy first: the guest may open connections as soon as its channel stands.
+      await this.egress.restore(vmId);
+      await this.ingress.restore(vmId);
+      await this.channels.get(vmId);
+      return { vmId, adopted: true };
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.options.logger.warn({ vmId, reason }, 'a VM could not be adopted; it is left as it is');
+      return { vmId, adopted: false, reason };
+    }
+  }
+
+  async detachAll(): Promise<void> {
+    await this.ingress.closeAll();
+    await this.channels.detachAll();
+  }
+
+  isBusy(vmId: string): boolean {
+    return this.running.has(vmId);
+  }
+
+  isAttached(vmId: string): boolean {
+    return this.channels.live(vmId) !== undefined;
+  }
+
+  private async foundRunning(vmId: string): Promise<number | undefined> {
+    if (this.channels.live(vmId) === undefined) return undefined;
+    const status = await this.options.driver.status(vmId);
+    return status.state === 'running' || status.state === 'paused' ? status.pid : undefined;
+  }
+
+  /** @returns false where the record is damaged: then only a destroy can end it */
+  private async stopProven(vmId: string, graceMs: number): Promise<boolean> {
+    try {
+      await this.options.driver.stop(vmId, { graceMs });
+      return true;
+    } catch (error) {
+      if (!isKilnError(error, 'INTERNAL')) throw error;
+      this.options.logger.warn({ vmId, reason: error.message }, 'a VM could not be stopped in order; destroying it');
+      return false;
+    }
+  }
+
+  private async decideEgress(vmId: string, request: { name: string; port: number }): Promise<EgressVerdict> {
+    const verdict = await this.options.dialEgress(this.egress.of(vmId), request);
+    this.options.onEgress?.(vmId, request, verdict);
+    return verdict;
+  }
+
+  /** One at a time a VM; ended when the caller or a release says so. */
+  private operation<T>(
+    vmId: string,
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const own = new AbortController();
+    const all = this.running.get(vmId) ?? new Set();
+    this.running.set(vmId, all.add(own));
+    return this.lock
+      .run(vmId, async () => {
+        const either = signal === undefined ? own.signal : AbortSignal.any([own.signal, signal]);
+        either.throwIfAborted();
+        return await work(either);
+      })
+      .finally(() => {
+        all.delete(own);
+        if (all.size === 0) this.running.delete(vmId);
+      });
+  }
+}
+
+function freshIdentity(hostname: string): GuestIdentity {
+  return {
+    hostname,
+    seedHex: randomBytes(32).toString('hex'),
+    machineId: randomBytes(16).toString('hex'),
+    wallClockMs: Date.now(),
+  };
+}
+
+function noSuchVm(vmId: string): KilnError {
+  return new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
+}
