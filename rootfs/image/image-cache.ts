@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { constants as fsConstants } from 'node:fs';
 import { copyFile, link, open, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -54,7 +55,6 @@ async function ensureImage(options: ImageCacheOptions, digest: string): Promise<
       const target = join(directory, file.name);
       if (local === undefined || options.localBuildsDir === undefined) {
         await download(options.store, digest, file, target);
-        await checkFile(target, file);
       } else {
         await takeLocal(imageDirectory(options.localBuildsDir, digest), file, target);
       }
@@ -96,10 +96,10 @@ const ZEROS = Buffer.alloc(HOLE_BLOCK);
 /** Writes a stored file as it was, leaving blocks of zeros out as holes. Never more than the manifest says. */
 async function download(store: ImageStore, digest: string, file: ImageFile, target: string): Promise<void> {
   const stream = await openStored(store, digest, file);
-  const unpacked = stream.pipe(createZstdDecompress());
+  const unpacked = stream.pipe(createZstdDecompress({ chunkSize: 1 << 20 }));
   stream.on('error', (error) => unpacked.destroy(error));
   try {
-    await writeSparse(unpacked, file.bytes, target);
+    check(await writeSparse(unpacked, file.bytes, target), file);
   } catch (error) {
     if (error instanceof KilnError) throw error;
     if (isErrno(error, 'ENOSPC')) {
@@ -131,12 +131,15 @@ async function openStored(store: ImageStore, digest: string, file: ImageFile): P
   }
 }
 
-async function writeSparse(source: Readable, bytes: number, target: string): Promise<void> {
+/** @returns size and SHA-256 of what was written, taken on the way: reading it once more would double the time. */
+async function writeSparse(source: Readable, bytes: number, target: string): Promise<FileContent> {
+  const hash = createHash('sha256');
   const file = await open(target, 'wx', 0o444);
   try {
     let position = 0;
     for await (const chunk of source) {
       const data: Buffer = chunk;
+      hash.update(data);
       if (position + data.length > bytes)
         throw new KilnError('IMAGE_CORRUPT', `${target} is longer than its manifest says`);
       for (let at = 0; at < data.length; at += HOLE_BLOCK) {
@@ -147,22 +150,24 @@ async function writeSparse(source: Readable, bytes: number, target: string): Pro
     }
     await file.truncate(position);
     await file.sync();
+    return { bytes: position, sha256: hash.digest('hex') };
   } finally {
     await file.close();
   }
 }
 
+type FileContent = Pick<ImageFile, 'bytes' | 'sha256'>;
+
 async function checkFile(path: string, expected: ImageFile): Promise<void> {
-  const found = await hashFile(path);
-  if (found.bytes === expected.bytes && found.sha256 === expected.sha256) return;
-  throw new KilnError(
-    'IMAGE_CORRUPT',
-    `${expected.name} is not what the image's manifest says: build and publish it again`,
-    {
-      expected: expected.sha256,
-      found: found.sha256,
-    },
-  );
+  check(await hashFile(path), expected);
+}
+
+function check(found: FileContent, { name, bytes, sha256 }: ImageFile): void {
+  if (found.bytes === bytes && found.sha256 === sha256) return;
+  throw new KilnError('IMAGE_CORRUPT', `${name} is not what the image's manifest says: build and publish it again`, {
+    expected: sha256,
+    found: found.sha256,
+  });
 }
 
 /** Content is checked when an image arrives; later only that nothing was cut or lost. */

@@ -51,7 +51,8 @@ async function packedFile(imagesDir: string, digest: string, file: ImageFile): P
   await stageDirectory(directory, async (temporary) => {
     const packed = createWriteStream(join(temporary, PACKED_FILE), { flush: true });
     const source = createReadStream(join(imageDirectory(imagesDir, digest), file.name), { highWaterMark: 1 << 20 });
-    await pipeline(source, createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 1 } }), packed);
+    const compress = createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 1 }, chunkSize: 1 << 20 });
+    await pipeline(source, compress, packed);
   });
   return join(directory, PACKED_FILE);
 }
