@@ -39,6 +39,7 @@ const schema = z.object({
   SSL_CERT_FILE: z.string().exactOptional(),
   HTTPS_PROXY: z.string().exactOptional(),
   https_proxy: z.string().exactOptional(),
+  NO_PROXY: z.string().default(''),
 });
 
 export type KilnEnvironment = z.infer<typeof schema>;

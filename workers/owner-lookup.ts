@@ -1,7 +1,5 @@
 import { type Client, WorkflowNotFoundError } from '@temporalio/client';
-import type { VmOwner } from '../domain/vm.ts';
-
-export type OwnerState = 'open' | 'over' | 'unreadable';
+import type { OwnerLookup } from '../host/sweep.ts';
 
 /** Asks Temporal whether a VM's owner still has a claim to it: describe reads the server's own state, not an index. */
 export function createOwnerLookup(options: { client: Client; namespaceId: string; hostId: string }): {

@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
@@ -23,6 +23,15 @@ export type LocalTag = z.infer<typeof localTagSchema>;
 export function imageDirectory(imagesDir: string, digest: string): string {
   if (!DIGEST_PATTERN.test(digest)) throw new KilnError('CONFIG_INVALID', `not an image digest: ${digest}`, { digest });
   return join(imagesDir, digest.replace(':', '-'));
+}
+
+/** @returns digests of the images below a folder of images; a folder that is not there holds none. */
+export async function listLocalImages(imagesDir: string): Promise<string[]> {
+  const names = await readdir(imagesDir).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT')) return [];
+    throw error;
+  });
+  return names.map((name) => name.replace('-', ':')).filter((digest) => DIGEST_PATTERN.test(digest));
 }
 
 /** @returns the tag's target, or undefined where nothing was built under that name, or the record is unreadable. */

@@ -1,0 +1,44 @@
+import { createHash } from 'node:crypto';
+import type { Logger } from 'pino';
+import type { VmDriver } from '../activities/ports.ts';
+import type { KilnEnvironment, StackPaths } from '../config/environment.ts';
+import type { SetupRecord } from '../config/setup-record.ts';
+import { KilnError } from '../domain/failures.ts';
+import { connectAgent } from '../vmm/agent/connect-agent.ts';
+import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
+import { createQemuDriver } from '../vmm/qemu/qemu-driver.ts';
+import { createTscRate } from '../vmm/qemu/tsc-rate.ts';
+
+const TSC_MEASUREMENT_MS = 30_000;
+
+/** @returns the VM driver of this host. @throws UNSUPPORTED, HYPERVISOR_UNAVAILABLE where KVM is required and not there */
+export async function driverFromEnvironment(
+  env: KilnEnvironment,
+  paths: StackPaths,
+  setup: SetupRecord,
+  log: Logger,
+): Promise<VmDriver> {
+  const places = { stateDir: paths.hostDir, runtimeDir: paths.runtimeDir, connectAgent, log };
+  if (env.KILN_DRIVER === 'fake') {
+    return createFakeDriver({
+      ...places,
+      allowFake: env.KILN_ALLOW_FAKE_DRIVER === '1',
+      agentBinary: setup.agent.path,
+      asRoot: process.getuid?.() === 0,
+    });
+  }
+  const probePath = setup.tscProbePath;
+  const tscKhz = createTscRate({ ...(probePath === undefined ? {} : { probePath }), deadlineMs: TSC_MEASUREMENT_MS });
+  const driver = createQemuDriver({ ...places, tscKhz });
+  const found = await driver.probe();
+  log.info({ driver: driver.kind, ...found }, `guests run under ${found.accel}`);
+  if (env.KILN_REQUIRE_KVM === '1' && found.accel !== 'kvm') {
+    throw new KilnError('HYPERVISOR_UNAVAILABLE', `KVM is required and not usable here: ${found.reason ?? 'unknown'}`);
+  }
+  return driver;
+}
+
+/** @returns a stable id for a machine that was given none. */
+export function defaultHostId(hostname: string): string {
+  return `host-${createHash('sha256').update(hostname).digest('hex').slice(0, 8)}`;
+}
