@@ -13,16 +13,19 @@ import (
 	"kiln/guest-agent/internal/system"
 )
 
+// version is set by the build to the key of the sources.
+var version = "dev"
+
 func main() {
 	listen := flag.String("listen", "", "unix:PATH of the socket to serve on; without it the agent is the init of a VM")
 	root := flag.String("root", "", "folder for the writable layer and /workspace of a process-mode guest")
 	pathPrefix := flag.String("path-prefix", "", "folders put before the default PATH")
-	version := flag.Bool("version", false, "print the version")
+	tellVersion := flag.Bool("version", false, "print the version")
 	flag.Parse()
 	system.KeepFilesPrivate()
 	switch {
-	case *version:
-		fmt.Println(service.Version)
+	case *tellVersion:
+		fmt.Println(version)
 	case *listen != "":
 		if err := serveProcess(*listen, *root, *pathPrefix); err != nil {
 			fmt.Fprintln(os.Stderr, "kiln-agent:", err)
@@ -77,7 +80,7 @@ func newAgent(machine service.Machine, pathPrefix string) (*service.Agent, error
 	if err != nil {
 		return nil, err
 	}
-	agent := service.New(machine, registry, ports)
+	agent := service.New(version, machine, registry, ports)
 	names := egress.NewNames()
 	if err := egress.ServeDNS("127.0.0.1:53", names); err != nil {
 		return nil, fmt.Errorf("resolver: %w", err)

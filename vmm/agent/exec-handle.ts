@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers';
 import type {
   AttachOptions,
   ExecExit,
@@ -9,7 +8,6 @@ import type {
 } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { OutputQueue, parseGap, parseOutput } from './exec-output.ts';
-import { encodeFrame, FRAME } from './frames.ts';
 import { execExit, execList, execOpened, nothing } from './messages.ts';
 import type { Mux } from './mux.ts';
 import { parseReply, withTimeout } from './mux.ts';
@@ -88,7 +86,6 @@ class AttachedExec implements ExecHandle {
   readonly #output: OutputQueue;
   #stream: MuxStream | undefined;
   #pid = 0;
-  #ackPending: number | undefined;
   #resolveExit: (exit: ExecExit) => void = () => {};
   #rejectExit: (error: KilnError) => void = () => {};
 
@@ -155,17 +152,7 @@ class AttachedExec implements ExecHandle {
   }
 
   acknowledge(offset: number): void {
-    if (this.#ackPending === undefined) setImmediate(() => this.#sendAck());
-    this.#ackPending = Math.max(this.#ackPending ?? 0, offset);
-  }
-
-  /** One frame for all that was acknowledged in one turn of the event loop. */
-  #sendAck(): void {
-    const offset = this.#ackPending ?? 0;
-    this.#ackPending = undefined;
-    const payload = Buffer.alloc(8);
-    payload.writeBigUInt64BE(BigInt(offset));
-    this.#mux.write(encodeFrame(FRAME.ack, 0, Buffer.concat([payload, Buffer.from(this.execId)])));
+    this.#mux.acknowledge(this.execId, offset);
   }
 
   async signal(name: 'SIGTERM' | 'SIGKILL' | 'SIGINT' | 'SIGHUP'): Promise<void> {

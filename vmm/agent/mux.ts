@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { setImmediate } from 'node:timers';
 import type { z } from 'zod';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { Frame, FrameReader } from './frames.ts';
@@ -24,6 +25,7 @@ export class Mux implements StreamCarrier {
   readonly #onGuestOpen: GuestOpener;
   readonly #streams = new Map<number, MuxStream>();
   readonly #pings = new Map<string, { resolve: () => void; reject: (reason: KilnError) => void }>();
+  readonly #acks = new Map<string, number>();
   #drainWaiters: (() => void)[] = [];
   #resolveClosed: (reason: KilnError) => void = () => {};
   #reason: KilnError | undefined;
@@ -150,6 +152,21 @@ export class Mux implements StreamCarrier {
     }).finally(() => this.#pings.delete(token));
   }
 
+  /** Tells the guest, at the latest with the end of this turn of the event loop, what of a process's output it may forget. */
+  acknowledge(execId: string, offset: number): void {
+    if (this.#acks.size === 0) setImmediate(() => this.#sendAcks());
+    this.#acks.set(execId, Math.max(this.#acks.get(execId) ?? 0, offset));
+  }
+
+  #sendAcks(): void {
+    for (const [execId, offset] of this.#acks) {
+      const payload = Buffer.alloc(8);
+      payload.writeBigUInt64BE(BigInt(offset));
+      this.write(encodeFrame(FRAME.ack, 0, Buffer.concat([payload, Buffer.from(execId)])));
+    }
+    this.#acks.clear();
+  }
+
   write(frame: Buffer): void {
     if (this.#reason === undefined) this.#socket.write(frame);
   }
@@ -183,6 +200,7 @@ export class Mux implements StreamCarrier {
   /** Lets go of the guest after what was written has gone out. */
   async detach(): Promise<void> {
     if (this.#reason !== undefined) return;
+    this.#sendAcks();
     await new Promise<void>((resolve) => {
       void this.closed.then(() => resolve());
       this.#socket.end(() => resolve());

@@ -14,9 +14,6 @@ import (
 	"kiln/guest-agent/internal/wire"
 )
 
-// Version is the agent's own version, told in the hello.
-const Version = "0.1.0"
-
 // Machine is what differs between a VM and a plain process.
 type Machine interface {
 	// Configure takes the identity that the host gives to this guest.
@@ -53,12 +50,12 @@ type Agent struct {
 	current *mux.Session
 }
 
-// New makes an agent. egressPorts are the ports on which the agent itself listens.
-func New(machine Machine, registry *process.Registry, egressPorts []int) *Agent {
+// New makes an agent of a version that is told in the hello. egressPorts are the ports on which the agent itself listens.
+func New(version string, machine Machine, registry *process.Registry, egressPorts []int) *Agent {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
 	return &Agent{machine: machine, registry: registry, egress: egressPorts, hello: hello{
-		AgentVersion: Version,
+		AgentVersion: version,
 		Protocol:     wire.Version,
 		BootID:       hex.EncodeToString(id),
 		Features:     []string{"exec", "tar", "tcp", "egress", "usage"},
