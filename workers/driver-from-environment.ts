@@ -4,7 +4,6 @@ import type { VmDriver } from '../activities/ports.ts';
 import type { KilnEnvironment, StackPaths } from '../config/environment.ts';
 import type { SetupRecord } from '../config/setup-record.ts';
 import { KilnError } from '../domain/failures.ts';
-import { connectAgent } from '../vmm/agent/connect-agent.ts';
 import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
 import { createQemuDriver } from '../vmm/qemu/qemu-driver.ts';
 import { createTscRate } from '../vmm/qemu/tsc-rate.ts';
@@ -18,7 +17,7 @@ export async function driverFromEnvironment(
   setup: SetupRecord,
   log: Logger,
 ): Promise<VmDriver> {
-  const places = { stateDir: paths.hostDir, runtimeDir: paths.runtimeDir, connectAgent, log };
+  const places = { stateDir: paths.hostDir, runtimeDir: paths.runtimeDir, log };
   if (env.KILN_DRIVER === 'fake') {
     return createFakeDriver({
       ...places,

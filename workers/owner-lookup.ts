@@ -2,9 +2,7 @@ import { type Client, WorkflowNotFoundError } from '@temporalio/client';
 import type { OwnerLookup } from '../host/sweep.ts';
 
 /** Asks Temporal whether a VM's owner still has a claim to it: describe reads the server's own state, not an index. */
-export function createOwnerLookup(options: { client: Client; namespaceId: string; hostId: string }): {
-  lookup(owner: VmOwner): Promise<OwnerState>;
-} {
+export function createOwnerLookup(options: { client: Client; namespaceId: string; hostId: string }): OwnerLookup {
   return {
     async lookup(owner) {
       // Another namespace, or a server whose data was replaced, knows nothing of this VM: that is no proof.
