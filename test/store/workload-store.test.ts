@@ -4,7 +4,6 @@ import type { SpecDocument } from '../../contracts/workload-documents.ts';
 import type { NumberedLogEntry } from '../../domain/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { WorkloadState } from '../../domain/workload.ts';
-import { findBuild, recordBuild } from '../../store/build-index.ts';
 import { createControlLog } from '../../store/control-log.ts';
 import { createDeployments } from '../../store/deployments.ts';
 import { createHostDirectory, writeHostEntry } from '../../store/host-directory.ts';
@@ -158,14 +157,6 @@ describe('records', () => {
     expect(await directory.list()).toEqual([entry]);
     expect(await directory.read('host-1')).toEqual(entry);
     expect(await directory.read('host-2')).toBeUndefined();
-  });
-
-  test('the first build of a key counts', async () => {
-    const first = { sha256: 'a'.repeat(64), bytes: 10 };
-    expect(await findBuild(store, 'key')).toBeUndefined();
-    expect(await recordBuild(store, 'key', first)).toEqual(first);
-    expect(await recordBuild(store, 'key', { sha256: 'b'.repeat(64), bytes: 20 })).toEqual(first);
-    expect(await findBuild(store, 'key')).toEqual(first);
   });
 
   test('deployments are found or created, and paged', async () => {
