@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { AgentChannel, DriverCapabilities, VmDriver } from '../activities/ports.ts';
+import type { DriverCapabilities, VmDriver } from '../activities/ports.ts';
 import type { InstanceRecord } from '../contracts/instance-record.ts';
 import type { VmExit, VmSpec } from '../domain/vm.ts';
 import type { AgentLinks } from './agent-links.ts';
@@ -16,13 +16,6 @@ export interface DriverLog {
   warn(fields: object, message: string): void;
 }
 
-/** Opens the channel to the agent that listens behind a unix socket; waits for the guest until the deadline. */
-export type ConnectAgent = (request: {
-  socketPath: string;
-  deadlineMs: number;
-  signal?: AbortSignal;
-}) => Promise<AgentChannel>;
-
 export interface DriverTimings {
   /** Between two looks at a process. */
   readonly pollMs: number;
@@ -30,6 +23,8 @@ export interface DriverTimings {
   readonly killMs: number;
   /** How long a VMM may take to obey `quit`, and to answer a question. */
   readonly quitMs: number;
+  /** How long an agent may take to answer one request. */
+  readonly requestMs: number;
   /** Between two looks at the size of the VMs' log files. */
   readonly logCheckMs: number;
   /** How long a program may take to say its version. */
@@ -40,6 +35,7 @@ export const DEFAULT_TIMINGS: DriverTimings = {
   pollMs: 50,
   killMs: 10_000,
   quitMs: 2_000,
+  requestMs: 30_000,
   logCheckMs: 5_000,
   versionMs: 10_000,
 };
@@ -50,7 +46,6 @@ export interface ProcessDriverOptions {
   readonly stateDir: string;
   /** Short absolute directory for sockets. */
   readonly runtimeDir: string;
-  readonly connectAgent: ConnectAgent;
   readonly log: DriverLog;
   readonly timings?: Partial<DriverTimings>;
   /** A log file of a VM that takes more disk than this is emptied. Default 16 MiB. */
@@ -87,7 +82,7 @@ export interface DriverContext {
   /** Starts under way, so that a stop or destroy can end them. */
   readonly starts: Map<string, AbortController>;
   /** Ends of the processes that this worker started itself, by pid and start time. */
-  readonly ends: Map<string, Promise<ProcessEnd>>;
+  readonly ends: Map<string, () => Promise<ProcessEnd>>;
 }
 
 /** @returns paths of a VM as they were when it was made: the configured directories may have changed since */

@@ -65,7 +65,7 @@ export async function settleExit(
 
 async function explain(context: DriverContext, record: InstanceRecord, known?: VmExitReason): Promise<VmExit> {
   const paths = recordedPaths(vmPaths(context.options, record.vmId), record);
-  const end = record.process && (await context.ends.get(processKey(record.process)));
+  const end = record.process && (await context.ends.get(processKey(record.process))?.());
   const found = record.process === undefined ? NOT_STARTED : await context.backend.explain(paths, end);
   const detail = found.detail?.slice(-8192);
   return {
@@ -86,8 +86,8 @@ export function processKey(identity: VmProcess): string {
 }
 
 /** Remembers how to learn the exit status of a process of our own. */
-export function rememberEnd(context: DriverContext, identity: VmProcess, ended: Promise<ProcessEnd>): void {
-  context.ends.set(processKey(identity), ended);
+export function rememberEnd(context: DriverContext, identity: VmProcess, end: () => Promise<ProcessEnd>): void {
+  context.ends.set(processKey(identity), end);
 }
 
 /** The failure that stands for a VM whose process is gone. */

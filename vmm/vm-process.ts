@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { open, readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmProcess } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
-import { hasCode, identify, killProven, readProcess } from './process-identity.ts';
+import { hasCode, hostBootId, identify, killProven, parseProcStat, readProcess } from './process-identity.ts';
 
 /** How a process ended, where this worker is its parent; both null where nobody could see it. */
 export interface ProcessEnd {
@@ -13,8 +14,8 @@ export interface ProcessEnd {
 
 export interface SpawnedVm {
   readonly process: VmProcess;
-  /** Resolves (never rejects) when the kernel has reported the end. */
-  readonly ended: Promise<ProcessEnd>;
+  /** Waits for the end as the kernel reports it; never rejects. Nobody waiting, the process keeps this one from nothing. */
+  readonly end: () => Promise<ProcessEnd>;
 }
 
 /** Found by PATH of this list only: the VMM gets no environment of the worker, which may hold secrets. */
@@ -23,7 +24,7 @@ const VMM_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /**
  * Starts a process that outlives this one: a session and process group of its own, no inherited descriptors but stdout
  * and stderr, which are appended to `logPath`.
- * @throws HYPERVISOR_UNAVAILABLE where the program cannot be run; VMM_EXITED where it is gone before it can be identified
+ * @throws HYPERVISOR_UNAVAILABLE where the program cannot be run
  */
 export async function spawnDetached(argv: readonly string[], logPath: string): Promise<SpawnedVm> {
   const [file, ...args] = argv;
@@ -32,14 +33,13 @@ export async function spawnDetached(argv: readonly string[], logPath: string): P
   try {
     const child = spawn(file, args, { cwd: '/', env: VMM_ENV, detached: true, stdio: ['ignore', log.fd, log.fd] });
     const ended = endOf(child);
-    const pid = await pidOf(child, file);
+    if (child.pid === undefined) throw await cannotRun(child, file);
+    // At once, before the event loop turns: until then even a process that has ended is still there to be identified.
+    const stat = parseProcStat(readFileSync(`/proc/${child.pid}/stat`, 'latin1'));
+    if (stat === undefined) throw new KilnError('INTERNAL', `/proc/${child.pid}/stat is no stat line`);
     child.unref();
-    const identity = await identify(pid);
-    if (identity === undefined) {
-      const end = await ended;
-      throw new KilnError('VMM_EXITED', `${file} ended at once (code ${end.code}, signal ${end.signal})`, { ...end });
-    }
-    return { process: identity, ended };
+    const identity = { pid: stat.pid, startTicks: stat.startTicks, hostBootId: await hostBootId() };
+    return { process: identity, end: () => heldUntil(child, ended) };
   } finally {
     await log.close();
   }
@@ -52,18 +52,20 @@ function endOf(child: ChildProcess): Promise<ProcessEnd> {
   });
 }
 
-function pidOf(child: ChildProcess, file: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    child.once('spawn', () => {
-      if (child.pid !== undefined) resolve(child.pid);
-    });
-    child.once('error', (error) =>
-      reject(
-        new KilnError('HYPERVISOR_UNAVAILABLE', `${file} cannot be started: ${error.message}`, {
-          fix: `install ${file} or set its path in the configuration`,
-        }),
-      ),
-    );
+/** A child that is let go of does not keep the event loop alive, not even for somebody who waits for its end. */
+async function heldUntil(child: ChildProcess, ended: Promise<ProcessEnd>): Promise<ProcessEnd> {
+  child.ref();
+  try {
+    return await ended;
+  } finally {
+    child.unref();
+  }
+}
+
+async function cannotRun(child: ChildProcess, file: string): Promise<KilnError> {
+  const error = await new Promise<Error>((resolve) => child.once('error', resolve));
+  return new KilnError('HYPERVISOR_UNAVAILABLE', `${file} cannot be started: ${error.message}`, {
+    fix: `install ${file} or set its path in the configuration`,
   });
 }
 

@@ -3,6 +3,7 @@ import type { AgentChannel, StartedVm } from '../activities/ports.ts';
 import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
 import { isFailureCode, isKilnError, KilnError } from '../domain/failures.ts';
 import type { GuestIdentity } from '../domain/vm.ts';
+import { connectAgent } from './agent/connect-agent.ts';
 import { type DriverContext, readTail, recordedPaths } from './driver-context.ts';
 import { isAlive, waitGone } from './process-identity.ts';
 import { adoptUnrecorded, exitFailure, plainExit, recordProcess, rememberEnd, settleExit } from './vm-exit.ts';
@@ -35,7 +36,7 @@ async function boot(
   request: StartRequest & { signal: AbortSignal },
 ): Promise<StartedVm> {
   const deadline = performance.now() + request.deadlineMs;
-  const left = () => Math.max(1, deadline - performance.now());
+  const left = () => Math.max(1, Math.ceil(deadline - performance.now()));
   const record = await startable(context, vmId);
   try {
     if (request.signal.aborted) throw cancelled(vmId);
@@ -78,7 +79,7 @@ async function launch(context: DriverContext, record: InstanceRecord, signal: Ab
   await mkdir(paths.runtimeDirectory, { recursive: true, mode: 0o700 });
   for (const socket of [paths.agentSocket, paths.qmpSocket]) await rm(socket, { force: true });
   const spawned = await spawnDetached(argv, paths.vmmLog);
-  rememberEnd(context, spawned.process, spawned.ended);
+  rememberEnd(context, spawned.process, spawned.end);
   const recorded = await recordProcess(context, vmId, spawned.process);
   if (recorded === undefined)
     throw new KilnError('NOT_FOUND', `VM ${vmId} was destroyed while it was started`, { vmId });
@@ -102,7 +103,12 @@ export async function linkAgent(
   const signal = options.signal === undefined ? over.signal : AbortSignal.any([over.signal, options.signal]);
   const watch = { pollMs: context.timings.pollMs, timeoutMs: Number.POSITIVE_INFINITY, signal };
   const gone = waitGone(process, watch).then(() => undefined);
-  const connected = context.options.connectAgent({ socketPath: record.sockets.agent, ...options, signal });
+  const connected = connectAgent({
+    connect: record.sockets.agent,
+    deadlineMs: options.deadlineMs,
+    requestMs: context.timings.requestMs,
+    signal,
+  });
   try {
     const channel = await Promise.race([connected, gone]);
     if (channel === undefined) throw exitFailure(vmId, await settleExit(context, vmId));

@@ -120,7 +120,9 @@ describe('choice of the accelerator', () => {
     const later = createAccelerator({ ...options, stateDir: directory, mode: 'auto' });
     expect(await later.choose('sha256:a', failing)).toBe('tcg');
     expect(trials).toBe(1);
+    expect(await later.expected()).toEqual({ accel: 'tcg', usable: true, reason: 'kvm: trial guest did not boot' });
     expect(await later.choose('sha256:b', async () => true)).toBe('kvm');
+    expect(await later.expected()).toMatchObject({ accel: 'kvm', usable: true });
     const required = createAccelerator({ ...options, stateDir: directory, mode: 'kvm' });
     await expect(required.choose('sha256:a', never)).rejects.toMatchObject({ code: 'HYPERVISOR_UNAVAILABLE' });
     expect(said.join()).toContain('software emulation');

@@ -34,6 +34,7 @@ export interface Accelerator {
 
 const verdictSchema = z.record(z.string().max(512), z.boolean());
 const VERDICT_FILE = 'kvm-trials.json';
+const TRIAL_FAILED = 'trial guest did not boot';
 
 export function createAccelerator(options: AcceleratorOptions): Accelerator {
   let said = false;
@@ -54,14 +55,21 @@ export function createAccelerator(options: AcceleratorOptions): Accelerator {
       const verdicts = await readVerdicts(options.stateDir);
       const usable = verdicts[key] ?? (await trial());
       if (verdicts[key] === undefined) await writeVerdict(options.stateDir, key, usable);
-      return usable ? 'kvm' : fallBack('trial guest did not boot');
+      return usable ? 'kvm' : fallBack(TRIAL_FAILED);
     },
     async expected() {
-      const reason = await objection();
+      const reason = (await objection()) ?? (await failedTrials(options.stateDir));
       if (reason === undefined) return { accel: 'kvm', usable: true, reason: 'kvm: every image is tried once first' };
       return { accel: 'tcg', usable: options.mode !== 'kvm', reason: `kvm: ${reason}` };
     },
   };
+}
+
+/** @returns why KVM is out where every trial on this boot of the host has failed */
+async function failedTrials(stateDir: string): Promise<string | undefined> {
+  const boot = `${await hostBootId()}|`;
+  const trials = Object.entries(await readVerdicts(stateDir)).filter(([key]) => key.startsWith(boot));
+  return trials.length > 0 && trials.every(([, usable]) => !usable) ? TRIAL_FAILED : undefined;
 }
 
 /** Trials of this boot of the host; a file that cannot be read costs another trial and nothing else. */

@@ -4,7 +4,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import { KilnError } from '../../domain/failures.ts';
-import type { ConnectAgent } from '../driver-context.ts';
+import { connectAgent } from '../agent/connect-agent.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { qemuCommandLine } from './command-line.ts';
 import { writeEventFiles } from './event-files.ts';
@@ -13,7 +13,6 @@ export interface TrialOptions {
   readonly qemuBinary: string;
   /** How long a guest under KVM may take to its agent's hello; three times what it takes when all is well. */
   readonly deadlineMs: number;
-  readonly connectAgent: ConnectAgent;
   readonly signal: AbortSignal;
 }
 
@@ -34,7 +33,7 @@ export async function trialBoot(record: InstanceRecord, paths: VmPaths, options:
   const ended = once(child, 'exit').then(() => undefined);
   try {
     const signal = AbortSignal.any([options.signal, over.signal]);
-    const connected = options.connectAgent({ socketPath: trial.agentSocket, deadlineMs: options.deadlineMs, signal });
+    const connected = connectAgent({ connect: trial.agentSocket, deadlineMs: options.deadlineMs, signal });
     const channel = await Promise.race([connected, ended]);
     if (channel === undefined) throw new KilnError('VMM_EXITED', 'The trial guest ended before its agent answered');
     await channel.detach();

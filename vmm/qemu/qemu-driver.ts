@@ -78,7 +78,7 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
     check,
     async commandLine(record, paths, signal) {
       const { deadlineMs = 3000, tries = 2 } = options.kvmTrial ?? {};
-      const trial = { qemuBinary: binary, deadlineMs, connectAgent: options.connectAgent, signal };
+      const trial = { qemuBinary: binary, deadlineMs, signal };
       const accel = await accelerator.choose(record.imageDigest, () =>
         tryBoots(tries, () => trialBoot(record, paths, trial)),
       );

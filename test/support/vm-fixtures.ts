@@ -1,0 +1,60 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { readSetupRecord } from '../../config/setup-record.ts';
+import type { DriveSpec, VmSpec } from '../../domain/vm.ts';
+import { createTscRate } from '../../vmm/qemu/tsc-rate.ts';
+
+const run = promisify(execFile);
+
+export const silentLog = { info: () => undefined, warn: () => undefined };
+
+/** The TSC rate of this machine, measured once in a test process. */
+export const testTscRate = createTscRate({ ...probe(), deadlineMs: 30_000 });
+
+function probe(): { probePath?: string } {
+  const { tscProbePath } = readSetupRecord();
+  return tscProbePath === undefined ? {} : { probePath: tscProbePath };
+}
+
+/** A VM of the image that set-up built, its disks as fresh overlays in `directory`. */
+export async function imageVmSpec(vmId: string, directory: string): Promise<VmSpec> {
+  const { image } = readSetupRecord();
+  const file = (name: string) => join(image.directory, name);
+  return {
+    ...plainVmSpec(vmId),
+    kernelPath: file('vmlinux'),
+    initrdPath: file('initrd'),
+    imageDigest: image.digest,
+    drives: [
+      await overlay('kiln-root', file('rootfs.ext4'), join(directory, 'root.qcow2')),
+      await overlay('kiln-workspace', file('workspace.ext4'), join(directory, 'workspace.qcow2')),
+    ],
+  };
+}
+
+/** A VM without disks, for the fake driver. */
+export function plainVmSpec(vmId: string): VmSpec {
+  return {
+    vmId,
+    owner: {
+      workflowId: `workload/${vmId}`,
+      firstExecutionId: 'first',
+      namespaceId: 'default',
+      epoch: 1,
+      boot: 1,
+      role: 'service',
+    },
+    vcpus: 1,
+    memMib: 512,
+    kernelPath: '/none/vmlinux',
+    initrdPath: '/none/initrd',
+    imageDigest: `sha256:${'0'.repeat(64)}`,
+    drives: [],
+  };
+}
+
+async function overlay(serial: string, base: string, path: string): Promise<DriveSpec> {
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', path]);
+  return { serial, path, format: 'qcow2', readOnly: false };
+}
