@@ -1,7 +1,7 @@
 /** One Temporal dev server and one S3 server for a whole test run, whatever the number of vitest projects in it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -71,10 +71,30 @@ function sharedState(): SharedServers {
   return globalThis.kilnTestServers;
 }
 
+const DIRECTORY = 'kiln-servers-';
+
+/** A killed run takes its servers along, but not their files. */
+async function sweepAbandoned(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = /^kiln-servers-(\d+)-/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(tmpdir(), name), { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return !(error instanceof Error && 'code' in error && error.code === 'ESRCH');
+  }
+}
+
 async function startServers(): Promise<Servers> {
   const env = readEnvironment();
   const record = readSetupRecord();
-  const directory = await mkdtemp(join(tmpdir(), 'kiln-servers-'));
+  await sweepAbandoned();
+  const directory = await mkdtemp(join(tmpdir(), `${DIRECTORY}${process.pid}-`));
   const children: ServerProcess[] = [];
   const stop = async (): Promise<void> => {
     await Promise.all(children.map((child) => child.stop()));
