@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ExecHandle, ExecOutput } from '../../activities/ports.ts';
+import type { AgentChannel, ExecHandle, ExecOutput } from '../../activities/ports.ts';
 import { type Bench, freshId, runIn } from './agent-channel-suite.ts';
 
 /** Lines 0 … count-1, so that a missing or doubled byte shows. */
@@ -87,7 +87,7 @@ export function describeExecs(bench: Bench): void {
     });
 
     it('signals reach the whole group', async () => {
-      const script = 'sleep 1000 & echo $!; trap "exit 3" TERM; wait';
+      const script = 'trap "exit 3" TERM; sleep 1000 & echo $!; wait';
       const handle = await bench.agent().exec({ execId: freshId(), argv: ['sh', '-c', script], output: 'wait' });
       const child = (await until(handle, '\n')).trim();
       await handle.signal('SIGTERM');
@@ -239,9 +239,9 @@ for (let n = 0; n < 300000; n += 1) {
 fs.writeSync(1, text);
 `;
 
-async function waitForEnd(agent: ReturnType<Bench['agent']>, execId: string): Promise<void> {
-  for (;;) {
-    const found = (await agent.listExecs()).find((exec) => exec.execId === execId);
-    if (found?.exit !== undefined) return;
-  }
+/** Waits for the exit without taking any output away from later readers. */
+async function waitForEnd(agent: AgentChannel, execId: string): Promise<void> {
+  const watcher = await agent.attachExec(execId, { manualAck: true });
+  for await (const _ of watcher.output) break;
+  await watcher.exit;
 }

@@ -20,7 +20,7 @@ async function startProcessGuest(): Promise<GuestUnderTest> {
   });
   const exit = once(child, 'exit');
   return {
-    attach: () => connectAgent({ socketPath, deadlineMs: DEADLINE_MS }),
+    attach: () => connectAgent({ connect: socketPath, deadlineMs: DEADLINE_MS }),
     async openWire() {
       const socket = connect(socketPath);
       await once(socket, 'connect');

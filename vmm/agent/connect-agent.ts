@@ -10,10 +10,9 @@ import type { Frame } from './frames.ts';
 import { encodeAttach, FRAME, FrameReader, NONCE_BYTES, PROTOCOL_VERSION } from './frames.ts';
 import { helloMessage, parseMessage } from './messages.ts';
 
-/** Path of a unix socket, or what opens a connection. Used again where a connection ends before the hello. */
-export type AgentEndpoint = { readonly socketPath: string } | { readonly connect: () => Promise<Duplex> };
-
-export type ConnectAgentOptions = AgentEndpoint & {
+export interface ConnectAgentOptions {
+  /** Path of a unix socket, or what opens a connection. Used again where a connection ends before the hello. */
+  readonly connect: string | (() => Promise<Duplex>);
   /** Time until the hello, over all tries. */
   readonly deadlineMs: number;
   readonly signal?: AbortSignal;
@@ -23,7 +22,7 @@ export type ConnectAgentOptions = AgentEndpoint & {
   readonly retryMs?: number;
   /** A hello that is not there after this is asked for again, each time after twice the time; default 1000. */
   readonly helloRetryMs?: number;
-};
+}
 
 /**
  * Attaches to an agent, in whatever state the wire is. An older attach of anybody ends; what the guest runs goes on.
@@ -36,7 +35,7 @@ export async function connectAgent(options: ConnectAgentOptions): Promise<AgentC
   for (;;) {
     if (signal.aborted) throw gaveUp(options, last);
     try {
-      return await attach(await openSocket(options, signal), options, signal);
+      return await attach(await openSocket(options.connect, signal), options, signal);
     } catch (error) {
       if (isKilnError(error, 'AGENT_PROTOCOL')) throw error;
       last = error;
@@ -57,9 +56,9 @@ function gaveUp(options: ConnectAgentOptions, last: unknown): KilnError {
   );
 }
 
-async function openSocket(endpoint: AgentEndpoint, signal: AbortSignal): Promise<Duplex> {
-  if ('connect' in endpoint) return endpoint.connect();
-  const socket = connectSocket({ path: endpoint.socketPath, allowHalfOpen: false });
+async function openSocket(connect: ConnectAgentOptions['connect'], signal: AbortSignal): Promise<Duplex> {
+  if (typeof connect !== 'string') return connect();
+  const socket = connectSocket({ path: connect, allowHalfOpen: false });
   try {
     await once(socket, 'connect', { signal });
     return socket;
