@@ -16,9 +16,9 @@ import {
 } from '../../domain/workload.ts';
 import type { WorkloadInput } from '../../domain/workload-input.ts';
 import { WORKLOAD_WORKFLOW } from '../../workflows/messages.ts';
+import type { ClientContext, WorkloadSnapshot } from './client-context.ts';
 import { readWorkload } from './read-workload.ts';
 import { withDeadline } from './temporal-calls.ts';
-import type { ClientContext, WorkloadSnapshot } from './workload-client.ts';
 
 /** @throws SPEC_INVALID, CONFLICT, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function createWorkload(

@@ -6,9 +6,9 @@ import type { WorkloadPage, WorkloadSummary } from '../../contracts/workload-vie
 import { workloadIdOf } from '../../domain/names.ts';
 import type { Stage } from '../../domain/stages.ts';
 import { WORKLOAD_WORKFLOW } from '../../workflows/messages.ts';
+import type { ClientContext, ListWorkloads } from './client-context.ts';
 import { recordedStage } from './recorded-state.ts';
 import { withDeadline } from './temporal-calls.ts';
-import type { ClientContext, ListWorkloads } from './workload-client.ts';
 
 const pageCursor = z.object({ token: z.base64().max(6000) });
 

@@ -7,10 +7,10 @@ import { KilnError } from '../../domain/failures.ts';
 import { workloadWorkflowId } from '../../domain/names.ts';
 import { DEFAULT_IMAGE, type WorkloadState } from '../../domain/workload.ts';
 import { workloadQuery } from '../../workflows/messages.ts';
+import type { ClientContext, WorkloadSnapshot } from './client-context.ts';
 import { attributeOf, memoOf, stateFromDescription, terminatedState, unstartedState } from './recorded-state.ts';
 import { whyNoAnswer } from './task-queue-pollers.ts';
 import { isNoWorkflow, isUnavailable, withDeadline } from './temporal-calls.ts';
-import type { ClientContext, WorkloadSnapshot } from './workload-client.ts';
 
 /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function readWorkload(context: ClientContext, id: string): Promise<WorkloadSnapshot> {

@@ -3,10 +3,10 @@
 import { workloadWorkflowId } from '../../domain/names.ts';
 import { isFinal } from '../../domain/stages.ts';
 import { stopSignal } from '../../workflows/messages.ts';
+import type { ClientContext, StopOptions, WorkloadSnapshot } from './client-context.ts';
 import { startFromSpec } from './create-workload.ts';
 import { describe, readWorkload } from './read-workload.ts';
 import { isNoWorkflow, withDeadline } from './temporal-calls.ts';
-import type { ClientContext, StopOptions, WorkloadSnapshot } from './workload-client.ts';
 
 /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function stopWorkload(

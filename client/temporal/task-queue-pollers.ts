@@ -1,6 +1,8 @@
 /** Who takes the tasks of a queue: the answer to why nothing happens. */
+import type { Client } from '@temporalio/client';
+import type { ClientContext } from './client-context.ts';
+import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from './client-timings.ts';
 import { withDeadline } from './temporal-calls.ts';
-import type { ClientContext } from './workload-client.ts';
 
 /** @returns in words why a workflow did not answer a query. */
 export async function whyNoAnswer(context: ClientContext): Promise<string> {
@@ -35,3 +37,12 @@ export async function isPolled(
 /** `temporal.api.enums.v1.TaskQueueType`. */
 const WORKFLOW_TASKS = 1;
 const ACTIVITY_TASKS = 2;
+
+/** @returns a check of whether a worker has polled a queue lately. */
+export function createTaskQueueProbe(options: {
+  readonly client: Client;
+  readonly timings?: Partial<ClientTimings>;
+}): (taskQueue: string, kind: 'workflow' | 'activity') => Promise<boolean> {
+  const context = { client: options.client, timings: { ...DEFAULT_CLIENT_TIMINGS, ...options.timings } };
+  return (taskQueue, kind) => isPolled(context, taskQueue, kind);
+}

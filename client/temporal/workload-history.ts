@@ -3,10 +3,10 @@ import type { WorkloadHistoryView } from '../../contracts/workload-view.ts';
 import { workloadWorkflowId } from '../../domain/names.ts';
 import { project } from '../../domain/projector.ts';
 import { stagesOf } from '../../domain/reducer.ts';
+import type { ClientContext } from './client-context.ts';
 import { describe, readWorkload } from './read-workload.ts';
 import { type FetchedHistory, recordedEvents } from './recorded-events.ts';
 import { withDeadline } from './temporal-calls.ts';
-import type { ClientContext } from './workload-client.ts';
 
 /** @throws NOT_FOUND, TEMPORAL_UNAVAILABLE, INVALID_TRANSITION where the events are no lawful history */
 export async function workloadHistory(context: ClientContext, id: string): Promise<WorkloadHistoryView> {

@@ -1,0 +1,47 @@
+/** Types that the parts of the client share. */
+import type { Client } from '@temporalio/client';
+import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
+import type { Stage } from '../../domain/stages.ts';
+import type { WorkloadState } from '../../domain/workload.ts';
+import type { StopRequest } from '../../domain/workload-input.ts';
+import type { ClientTimings } from './client-timings.ts';
+import type { WorkloadArchive } from './workload-archive.ts';
+
+/** A workload as it is known now. */
+export interface WorkloadSnapshot {
+  readonly state: WorkloadState;
+  /** Image reference as asked for. */
+  readonly requestedImage?: string;
+  /** Host that it is or was placed on last. */
+  readonly hostId?: string;
+  /** Execution that it runs or ran in, while Temporal knows it. */
+  readonly execution?: { readonly workflowId: string; readonly executionId: string };
+  /**
+   * Who said so: the workflow itself, the archive of its result, Temporal's record of it where no worker answered
+   * (stage and times only), or the request alone, which was accepted and not yet started.
+   */
+  readonly origin: 'workflow' | 'archive' | 'temporal' | 'request';
+}
+
+export interface ListWorkloads {
+  readonly stage?: Stage;
+  readonly deploymentId?: string;
+  readonly projectId?: string;
+  readonly cursor?: string;
+  readonly limit: number;
+}
+
+export interface StopOptions extends StopRequest {
+  /** How long to wait for the final state; 0: not at all. */
+  readonly waitMs: number;
+}
+
+/** What the parts of the client share. */
+export interface ClientContext {
+  readonly client: Client;
+  readonly archive: WorkloadArchive;
+  readonly timings: ClientTimings;
+  readonly policies?: WorkloadPolicyOverrides;
+  readonly logsUrl?: (workloadId: string) => string;
+  readonly taskQueue: string;
+}

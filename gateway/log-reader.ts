@@ -1,0 +1,180 @@
+/** One log of many writers: chunks in the store, and what the host has not shipped yet. */
+import type { HostLogsReply } from '../contracts/host-data-plane.ts';
+import { advance, type LogPositions, writerKey } from '../contracts/log-page.ts';
+import { isKilnError } from '../domain/failures.ts';
+import type { HostEntry } from '../domain/host-entry.ts';
+import { compareLogEntries, type NumberedLogEntry } from '../domain/log-entry.ts';
+import type { LogWriterRef } from '../store/log-chunks.ts';
+import type { FetchHostLogs, HostLogsQuery } from './host-logs.ts';
+
+export interface LogSources {
+  /** Chunks in the store. */
+  readonly chunks: {
+    writers(workloadId: string): Promise<LogWriterRef[]>;
+    read(ref: LogWriterRef, options: { after: number; limit: number }): Promise<NumberedLogEntry[]>;
+    tail(ref: LogWriterRef, limit: number): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }>;
+  };
+  readonly host: (hostId: string) => Promise<HostEntry | undefined>;
+  readonly fetchHostLogs: FetchHostLogs;
+  /** A host that was not heard of for so long is not asked. */
+  readonly hostFreshMs: number;
+  readonly now: () => number;
+}
+
+/** Where a workload's newest lines are. */
+export interface LogPlace {
+  readonly workloadId: string;
+  /** Absent: not placed yet. */
+  readonly hostId?: string;
+  /** Epoch of the placement, where it is known. */
+  readonly epoch?: number;
+}
+
+export interface ReadLogPage {
+  readonly entries: readonly NumberedLogEntry[];
+  readonly positions: LogPositions;
+  readonly more: boolean;
+  readonly incomplete?: string;
+}
+
+export interface LogReader {
+  /** Entries after the positions, oldest first, each once. @throws STORE_UNAVAILABLE */
+  page(place: LogPlace, options: { positions: LogPositions; limit: number }): Promise<ReadLogPage>;
+  /** The last entries. @throws STORE_UNAVAILABLE */
+  tail(place: LogPlace, limit: number): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }>;
+}
+
+/** Answers of a host that are read for one tail. */
+const MAX_TAIL_PAGES = 20;
+const HOST_PAGE = 1000;
+
+export function createLogReader(sources: LogSources): LogReader {
+  return {
+    page: (place, options) => readPage(sources, place, options),
+    tail: (place, limit) => readTail(sources, place, limit),
+  };
+}
+
+async function readPage(
+  sources: LogSources,
+  place: LogPlace,
+  { positions, limit }: { positions: LogPositions; limit: number },
+): Promise<ReadLogPage> {
+  const wanted = limit + 1;
+  // The host first: what it ships and forgets in between is then found in the store.
+  const live = await askHost(sources, place, positions, wanted);
+  const queues = new Map<string, NumberedLogEntry[]>();
+  const add = (key: string, entries: readonly NumberedLogEntry[]) => {
+    const merged = new Map([...(queues.get(key) ?? []), ...entries].map((entry) => [entry.n, entry]));
+    queues.set(key, [...merged.values()].sort((a, b) => a.n - b.n).slice(0, wanted));
+  };
+  if (live.reply !== undefined) add(writerKey(live.reply), live.reply.entries);
+  for (const ref of await sources.chunks.writers(place.workloadId)) {
+    const key = writerKey(ref);
+    add(key, await sources.chunks.read(ref, { after: positions[key] ?? -1, limit: wanted }));
+  }
+  const merged = mergeQueues([...queues.values()], limit);
+  return {
+    entries: merged.entries,
+    positions: merged.entries.reduce(advance, positions),
+    more: merged.left,
+    ...(live.incomplete === undefined ? {} : { incomplete: live.incomplete }),
+  };
+}
+
+/**
+ * Takes the entry with the earliest time of all queues' heads, again and again. Within one writer the order is that of
+ * its numbers, whatever its clock did: a cursor then never passes over a line.
+ */
+export function mergeQueues(
+  queues: readonly (readonly NumberedLogEntry[])[],
+  limit: number,
+): { entries: NumberedLogEntry[]; left: boolean } {
+  const heads = queues.map((queue) => ({ queue, next: 0 }));
+  const entries: NumberedLogEntry[] = [];
+  for (;;) {
+    let best: { head: (typeof heads)[number]; entry: NumberedLogEntry } | undefined;
+    for (const head of heads) {
+      const entry = head.queue[head.next];
+      if (entry !== undefined && (best === undefined || compareLogEntries(entry, best.entry) < 0))
+        best = { head, entry };
+    }
+    if (best === undefined) return { entries, left: false };
+    if (entries.length >= limit) return { entries, left: true };
+    entries.push(best.entry);
+    best.head.next += 1;
+  }
+}
+
+async function readTail(
+  sources: LogSources,
+  place: LogPlace,
+  limit: number,
+): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }> {
+  const found = new Map<string, NumberedLogEntry>();
+  const last: Record<string, number> = {};
+  let truncated = false;
+  const add = (entry: NumberedLogEntry) => {
+    const key = writerKey(entry);
+    found.set(`${key}-${entry.n}`, entry);
+    last[key] = Math.max(last[key] ?? -1, entry.n);
+  };
+  for (const ref of await sources.chunks.writers(place.workloadId)) {
+    const part = await sources.chunks.tail(ref, limit);
+    part.entries.forEach(add);
+    truncated ||= part.truncated;
+  }
+  for (let page = 0; page < MAX_TAIL_PAGES; page++) {
+    const { reply } = await askHost(sources, place, last, HOST_PAGE);
+    reply?.entries.forEach(add);
+    if (reply === undefined || reply.entries.length < HOST_PAGE) break;
+  }
+  const sorted = [...found.values()].sort(compareLogEntries);
+  return { entries: sorted.slice(-limit), truncated: truncated || sorted.length > limit };
+}
+
+async function askHost(
+  sources: LogSources,
+  place: LogPlace,
+  positions: LogPositions,
+  limit: number,
+): Promise<{ reply?: HostLogsReply; incomplete?: string }> {
+  if (place.hostId === undefined) return {};
+  const host = await sources.host(place.hostId);
+  if (host === undefined || sources.now() - Date.parse(host.at) > sources.hostFreshMs) {
+    return { incomplete: `Host ${place.hostId} was not heard of lately; lines that it has not shipped are missing.` };
+  }
+  try {
+    const reply = await askEpoch(sources, host, place, positions, Math.min(limit, HOST_PAGE));
+    // A host speaks for itself only.
+    return reply === undefined || reply.writer !== host.hostId ? {} : { reply: ownEntries(reply) };
+  } catch (error) {
+    if (!isKilnError(error, 'HOST_LOST')) throw error;
+    return { incomplete: error.message };
+  }
+}
+
+async function askEpoch(
+  { fetchHostLogs }: LogSources,
+  host: HostEntry,
+  { workloadId, epoch }: LogPlace,
+  positions: LogPositions,
+  limit: number,
+): Promise<HostLogsReply | undefined> {
+  const query = (of: number): HostLogsQuery => {
+    const after = positions[writerKey({ epoch: of, writer: host.hostId })];
+    return { epoch: of, limit, ...(after === undefined ? {} : { after }) };
+  };
+  if (epoch !== undefined) return fetchHostLogs(host, workloadId, query(epoch));
+  // Before there is a VM only the host knows the epoch.
+  const newest = await fetchHostLogs(host, workloadId, { limit });
+  if (newest === undefined || query(newest.epoch).after === undefined) return newest;
+  return fetchHostLogs(host, workloadId, query(newest.epoch));
+}
+
+function ownEntries(reply: HostLogsReply): HostLogsReply {
+  return {
+    ...reply,
+    entries: reply.entries.filter(({ epoch, writer }) => epoch === reply.epoch && writer === reply.writer),
+  };
+}

@@ -1,0 +1,72 @@
+/** Server-sent events of one workload's log. */
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
+import { advance, encodeLogCursor, type LogPositions } from '../contracts/log-page.ts';
+import { isFinal, type Stage } from '../domain/stages.ts';
+import type { LogPlace, LogReader } from './log-reader.ts';
+
+export interface LogStreamLimits {
+  /** Pause between two looks where nothing was new. */
+  readonly pollMs: number;
+  /** A comment is sent after so long without a line, so that nothing in between closes the connection. */
+  readonly keepAliveMs: number;
+  /** A reader whose buffers stay full for so long is cut off. */
+  readonly slowReaderMs: number;
+  /** Lines of one look. */
+  readonly pageSize: number;
+}
+
+export interface LogStreamOptions {
+  readonly reader: LogReader;
+  /** Asked before every look: where the workload is now. */
+  readonly locate: () => Promise<{ place: LogPlace; stage: Stage }>;
+  readonly positions: LogPositions;
+  readonly limits: LogStreamLimits;
+  /** Aborted when the reader has gone or the gateway ends. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Writes the log until the workload is over and every line was sent, or the signal is aborted.
+ * @throws what `locate` and the reader throw; the caller closes the connection, and the reader goes on by its last id
+ */
+export async function streamLog(response: ServerResponse, options: LogStreamOptions): Promise<void> {
+  const { reader, limits, signal } = options;
+  let { positions } = options;
+  let quietMs = 0;
+  while (!signal.aborted) {
+    const { place, stage } = await options.locate();
+    const page = await reader.page(place, { positions, limit: limits.pageSize });
+    for (const entry of page.entries) {
+      positions = advance(positions, entry);
+      const { timestamp, message, level } = entry;
+      const data = JSON.stringify({ timestamp, stage: entry.stage, message, level });
+      await send(response, `id: ${encodeLogCursor(positions)}\nevent: log\ndata: ${data}\n\n`, options);
+    }
+    if (page.entries.length > 0) {
+      quietMs = 0;
+      if (page.more) continue;
+    } else if (isFinal(stage)) {
+      await send(response, `event: end\ndata: ${JSON.stringify({ stage })}\n\n`, options);
+      return;
+    }
+    await delay(limits.pollMs, undefined, { signal }).catch(() => undefined);
+    quietMs += limits.pollMs;
+    if (quietMs >= limits.keepAliveMs) {
+      quietMs = 0;
+      await send(response, ': still here\n\n', options);
+    }
+  }
+}
+
+/** Writes one event; waits for a reader that is slow, for so long as it is allowed to be. */
+async function send(response: ServerResponse, text: string, { limits, signal }: LogStreamOptions): Promise<void> {
+  if (signal.aborted || response.write(text)) return;
+  const patience = AbortSignal.any([signal, AbortSignal.timeout(limits.slowReaderMs)]);
+  try {
+    await once(response, 'drain', { signal: patience });
+  } catch {
+    response.destroy();
+  }
+}

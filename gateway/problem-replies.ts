@@ -1,0 +1,62 @@
+/** Errors of the gateway as problem documents. */
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { PROBLEM_TYPE, type Problem, problem, problemOf } from '../contracts/problem.ts';
+import { isKilnError, KilnError } from '../domain/failures.ts';
+
+/** A request that its route's schemas refuse. */
+export class InvalidRequest extends KilnError {
+  readonly errors: NonNullable<Problem['errors']>;
+
+  constructor(errors: NonNullable<Problem['errors']>) {
+    super(
+      'SPEC_INVALID',
+      `The request is not valid: ${errors.map(({ path, message, ...at }) => `${at.in}${path === '' ? '' : ` ${path}`} ${message}`).join('; ')}`,
+    );
+    this.errors = errors;
+  }
+}
+
+/** What the gateway needs of a logger; pino has it. */
+export interface GatewayLogger {
+  info(facts: object, message: string): void;
+  warn(facts: object, message: string): void;
+  error(facts: object, message: string): void;
+}
+
+/** @returns the problem that an error is for the caller; an unknown one tells nothing of its inside. */
+export function problemOfError(error: unknown): Problem {
+  if (error instanceof InvalidRequest) return { ...problemOf(error), errors: error.errors };
+  if (isKilnError(error)) return problemOf(error);
+  const status = frameworkStatus(error);
+  if (status === undefined) return problem('INTERNAL', 'The gateway failed; its log says why.');
+  if (status === 413) return problem('PAYLOAD_TOO_LARGE', 'The body is larger than this API takes.');
+  if (status === 415) return problem('UNSUPPORTED', 'Send the body as application/json.', 415);
+  return problem('SPEC_INVALID', error instanceof Error ? error.message : 'The request is not valid.', status);
+}
+
+/** Answers with a problem document. */
+export function sendProblem(reply: FastifyReply, found: Problem): FastifyReply {
+  if (found.status === 401) void reply.header('www-authenticate', 'Bearer');
+  if (found.status === 503) void reply.header('retry-after', '1');
+  return reply.code(found.status).type(PROBLEM_TYPE).send(JSON.stringify(found));
+}
+
+/** @returns the handler of everything that a route throws. */
+export function errorHandler(log: GatewayLogger) {
+  return (error: FastifyError | Error, request: FastifyRequest, reply: FastifyReply): void => {
+    const found = problemOfError(error);
+    if (found.status >= 500) {
+      const facts = { code: found.code, method: request.method, url: request.url, err: error };
+      if (found.status === 503) log.warn(facts, 'a part of Kiln does not answer');
+      else log.error(facts, 'a request failed');
+    }
+    void sendProblem(reply, found);
+  };
+}
+
+/** The framework's own refusals (bad URL, bad media type, body too large) carry the status of a client's fault. */
+function frameworkStatus(error: unknown): number | undefined {
+  if (typeof error !== 'object' || error === null || !('statusCode' in error)) return undefined;
+  const { statusCode } = error;
+  return typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500 ? statusCode : undefined;
+}

@@ -1,0 +1,44 @@
+/** Whether a workload created now would run. */
+import type { Readiness } from '../contracts/readiness.ts';
+import type { HostEntry } from '../domain/host-entry.ts';
+import { CONTROL_QUEUE, hostQueue } from '../domain/names.ts';
+
+export interface ReadinessSources {
+  readonly hosts: () => Promise<readonly HostEntry[]>;
+  /** Whether a worker has polled a task queue lately. */
+  readonly isPolled: (taskQueue: string, kind: 'workflow' | 'activity') => Promise<boolean>;
+  readonly hostFreshMs: number;
+  readonly now: () => number;
+}
+
+type Check = Readiness['checks'][number];
+
+/** Never throws: what cannot be asked is not ready. */
+export async function readiness(sources: ReadinessSources): Promise<Readiness> {
+  const checks = await Promise.all([
+    check('control worker', async () =>
+      (await sources.isPolled(CONTROL_QUEUE, 'workflow'))
+        ? undefined
+        : `Nobody polls ${CONTROL_QUEUE}: start \`kiln worker control\`.`,
+    ),
+    check('host', () => hostProblem(sources)),
+  ]);
+  return { ready: checks.every(({ ok }) => ok), checks };
+}
+
+async function hostProblem({ hosts, isPolled, hostFreshMs, now }: ReadinessSources): Promise<string | undefined> {
+  const fresh = (await hosts()).filter(({ at, draining }) => !draining && now() - Date.parse(at) <= hostFreshMs);
+  for (const { hostId } of fresh) if (await isPolled(hostQueue(hostId), 'activity')) return undefined;
+  return fresh.length === 0
+    ? 'No host has registered lately: start `kiln worker host`.'
+    : `${fresh.length} host(s) have registered, none polls its queue yet.`;
+}
+
+async function check(name: string, problem: () => Promise<string | undefined>): Promise<Check> {
+  try {
+    const detail = await problem();
+    return detail === undefined ? { name, ok: true } : { name, ok: false, detail };
+  } catch (error) {
+    return { name, ok: false, detail: error instanceof Error ? error.message : String(error) };
+  }
+}

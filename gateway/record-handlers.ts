@@ -1,0 +1,56 @@
+/** Routes of deployments, hosts and images: records of the store. */
+import { z } from 'zod';
+import { decodeCursor, encodeCursor } from '../contracts/cursor.ts';
+import { deploymentIdSchema } from '../contracts/identifiers.ts';
+import { imageViewSchema } from '../contracts/image.ts';
+import { KilnError } from '../domain/failures.ts';
+import { storeKeys } from '../domain/names.ts';
+import { createDeployments } from '../store/deployments.ts';
+import { createHostDirectory } from '../store/host-directory.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import type { RouteHandlers } from './route-binding.ts';
+
+type RecordRoutes = 'createDeployment' | 'listDeployments' | 'getDeployment' | 'listHosts' | 'listImages';
+
+const pageCursor = z.object({ after: deploymentIdSchema });
+
+/** @param mintId makes ids of deployments that come without one */
+export function recordHandlers(store: ObjectStore, mintId: () => string): Pick<RouteHandlers, RecordRoutes> {
+  const deployments = createDeployments(store);
+  const hosts = createHostDirectory(store);
+  return {
+    createDeployment: async ({ body: { id = mintId(), ...fields } }) => {
+      const wanted = { id, ...fields, status: 'active' as const, createdAt: new Date().toISOString() };
+      const standing = await deployments.create(wanted);
+      return { status: standing === wanted ? 201 : 200, body: standing };
+    },
+    listDeployments: async ({ query: { cursor, limit } }) => {
+      const after = cursor === undefined ? {} : decodeCursor(pageCursor, cursor);
+      const { items, next } = await deployments.list({ ...after, limit });
+      return { status: 200, body: { items, ...(next === undefined ? {} : { next: encodeCursor({ after: next }) }) } };
+    },
+    getDeployment: async ({ params: { id } }) => {
+      const found = await deployments.get(id);
+      if (found === undefined) throw new KilnError('NOT_FOUND', `There is no deployment ${id}.`, { id });
+      return { status: 200, body: found };
+    },
+    listHosts: async () => {
+      const items = (await hosts.list()).map((host) => ({
+        ...host,
+        images: [...host.images],
+        versions: { ...host.versions },
+      }));
+      return { status: 200, body: { items } };
+    },
+    listImages: async () => ({ status: 200, body: { items: await imagesOf(store) } }),
+  };
+}
+
+async function imagesOf(store: ObjectStore): Promise<z.infer<typeof imageViewSchema>[]> {
+  const items: z.infer<typeof imageViewSchema>[] = [];
+  for await (const { key } of store.listAll(storeKeys.images)) {
+    const found = await store.readDocument(key, imageViewSchema);
+    if (found !== undefined) items.push(found.value);
+  }
+  return items;
+}

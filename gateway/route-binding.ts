@@ -1,0 +1,120 @@
+/** Makes the server's routes of the route table: each part of a request is parsed before its handler sees it. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { z } from 'zod';
+import { problem } from '../contracts/problem.ts';
+import {
+  type JsonRouteName,
+  ROUTES,
+  type Route,
+  type RouteInput,
+  type RouteName,
+  type RouteReply,
+} from '../contracts/routes.ts';
+import { KilnError } from '../domain/failures.ts';
+import { InvalidRequest, sendProblem } from './problem-replies.ts';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Route of the table; absent where none matched. */
+    route?: Route;
+  }
+}
+
+type RawRouteName = Exclude<RouteName, JsonRouteName>;
+
+/** A handler for every route: the compiler misses the one that is not there. */
+export type RouteHandlers = {
+  readonly [Name in JsonRouteName]: (input: RouteInput<Name>) => Promise<RouteReply<Name>>;
+} & {
+  readonly [Name in RawRouteName]: (
+    input: RouteInput<Name>,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ) => Promise<unknown>;
+};
+
+type AnyHandler = (input: never, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
+
+/** Adds every route of the table, the check of the token, and answers for what is not in the table. */
+export function bindRoutes(
+  server: FastifyInstance,
+  handlers: RouteHandlers,
+  isAllowed: (header: string | undefined) => boolean,
+): void {
+  server.addHook('onRequest', async (request) => {
+    const { route } = request.routeOptions.config;
+    if (route === undefined || route.open === true || isAllowed(request.headers.authorization)) return;
+    throw new KilnError(
+      'UNAUTHORIZED',
+      'Give the token of this stack as `Authorization: Bearer <token>`; `dev.json` in the home of `kiln dev` holds it.',
+    );
+  });
+  for (const [name, handler] of Object.entries(handlers))
+    bindRoute(server, ROUTES[name as RouteName], handler as AnyHandler);
+  server.setNotFoundHandler((request, reply) => sendUnknown(request, reply));
+}
+
+function bindRoute(server: FastifyInstance, route: Route, handler: AnyHandler): void {
+  server.route({
+    method: route.method,
+    url: route.path,
+    config: { route },
+    exposeHeadRoute: route.responses !== undefined && route.method === 'GET',
+    handler: async (request, reply) => {
+      const answer = await handler(parseRequest(route, request) as never, request, reply);
+      if (route.responses === undefined) return answer;
+      const { status, body } = answer as { status: number; body: unknown };
+      return reply.code(status).send(body);
+    },
+  });
+}
+
+function parseRequest(route: Route, request: FastifyRequest): Record<string, unknown> {
+  const errors: InvalidRequest['errors'] = [];
+  const parsed: Record<string, unknown> = {};
+  const parts = {
+    params: ['path', request.params],
+    query: ['query', request.query],
+    body: ['body', request.body],
+  } as const;
+  for (const part of ['params', 'query', 'body'] as const) {
+    const schema: z.ZodType | undefined = route[part];
+    if (schema === undefined) continue;
+    const [where, given] = parts[part];
+    const result = schema.safeParse(given ?? undefined);
+    if (result.success) parsed[part] = result.data;
+    else errors.push(...issues(where, result.error));
+  }
+  if (errors.length > 0) throw new InvalidRequest(errors);
+  return parsed;
+}
+
+const MAX_ISSUES = 20;
+
+function issues(where: string, error: z.ZodError): InvalidRequest['errors'] {
+  return error.issues.slice(0, MAX_ISSUES).map((issue) => ({
+    in: where,
+    path: issue.path.map(String).join('.').slice(0, 200),
+    message: issue.message.slice(0, 500),
+  }));
+}
+
+function sendUnknown(request: FastifyRequest, reply: FastifyReply): void {
+  const path = request.url.split('?')[0] ?? '';
+  const methods = Object.values(ROUTES)
+    .filter((route) => matches(route.path, path))
+    .map(({ method }) => method);
+  if (methods.length === 0) {
+    void sendProblem(reply, problem('NOT_FOUND', 'There is no such path; /docs lists them.'));
+    return;
+  }
+  const allowed = [...new Set<string>(methods.includes('GET') ? [...methods, 'HEAD'] : methods)].sort().join(', ');
+  void sendProblem(reply.header('allow', allowed), problem('UNSUPPORTED', `This path answers ${allowed} only.`, 405));
+}
+
+/** @returns whether a path is one of a route's, whatever the method. */
+function matches(pattern: string, path: string): boolean {
+  const wanted = pattern.split('/');
+  const given = path.split('/');
+  return wanted.length === given.length && wanted.every((part, index) => part.startsWith(':') || part === given[index]);
+}

@@ -1,0 +1,35 @@
+/** Routes about the gateway itself. */
+import type { Registry } from 'prom-client';
+import type { Readiness } from '../contracts/readiness.ts';
+import { docsPage } from './docs-page.ts';
+import { openApiDocument } from './openapi.ts';
+import type { RouteHandlers } from './route-binding.ts';
+
+type ServiceRoutes = 'healthz' | 'readyz' | 'metrics' | 'openapi' | 'docs';
+
+export function serviceHandlers(options: {
+  readonly version: string;
+  readonly metrics: Registry;
+  readonly readiness: () => Promise<Readiness>;
+}): Pick<RouteHandlers, ServiceRoutes> {
+  const document = openApiDocument(options.version);
+  const text = JSON.stringify(document);
+  const page = docsPage(document);
+  return {
+    healthz: async () => ({ status: 200, body: { status: 'ok' } }),
+    readyz: async () => {
+      const body = await options.readiness();
+      return { status: body.ready ? 200 : 503, body };
+    },
+    metrics: async (_input, _request, reply) => {
+      void reply.type(options.metrics.contentType);
+      return options.metrics.metrics();
+    },
+    openapi: async (_input, _request, reply) => reply.type('application/json').send(text),
+    docs: async (_input, _request, reply) =>
+      reply
+        .type('text/html; charset=utf-8')
+        .header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'")
+        .send(page),
+  };
+}

@@ -1,0 +1,148 @@
+/** Routes of workloads. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { WorkloadClient, WorkloadSnapshot } from '../client/temporal/workload-client.ts';
+import { decodeLogCursor, encodeLogCursor, type LogPositions } from '../contracts/log-page.ts';
+import { type WorkloadView, workloadView } from '../contracts/workload-view.ts';
+import { KilnError } from '../domain/failures.ts';
+import type { NumberedLogEntry } from '../domain/log-entry.ts';
+import type { LogPlace, LogReader } from './log-reader.ts';
+import { type LogStreamLimits, streamLog } from './log-stream.ts';
+import { type GatewayLogger, problemOfError } from './problem-replies.ts';
+import type { RouteHandlers } from './route-binding.ts';
+
+export interface WorkloadHandlerOptions {
+  readonly workloads: WorkloadClient;
+  readonly logs: LogReader;
+  readonly log: GatewayLogger;
+  /** Lines shown with a single workload. */
+  readonly tailLines: number;
+  readonly streams: LogStreamLimits & { readonly max: number };
+  /** @returns page of an execution in the Temporal Web UI, where there is one. */
+  readonly temporalUrl?: (execution: { workflowId: string; executionId: string }) => string;
+  /** Aborted when the gateway ends. */
+  readonly ending: AbortSignal;
+}
+
+type WorkloadRoutes =
+  | 'createWorkload'
+  | 'listWorkloads'
+  | 'getWorkload'
+  | 'stopWorkload'
+  | 'workloadHistory'
+  | 'workloadLogs'
+  | 'streamWorkloadLogs';
+
+export function workloadHandlers(options: WorkloadHandlerOptions): Pick<RouteHandlers, WorkloadRoutes> {
+  const { workloads, logs } = options;
+  return {
+    createWorkload: async ({ body: { id, ...request } }) => {
+      const { snapshot, created } = await workloads.create(request, id);
+      return { status: created ? 201 : 200, body: await view(options, snapshot) };
+    },
+    listWorkloads: async ({ query }) => ({ status: 200, body: await workloads.list(query) }),
+    getWorkload: async ({ params }) => ({ status: 200, body: await view(options, await workloads.get(params.id)) }),
+    stopWorkload: async ({ params, body }) => {
+      const { snapshot, settled } = await workloads.stop(params.id, { ...body, by: 'api' });
+      return { status: settled ? 200 : 202, body: await view(options, snapshot) };
+    },
+    workloadHistory: async ({ params }) => ({ status: 200, body: await workloads.history(params.id) }),
+    workloadLogs: async ({ params, query }) => {
+      const positions = query.after === undefined ? {} : decodeLogCursor(query.after);
+      const place = placeOf(await workloads.get(params.id));
+      const page = await logs.page(place, { positions, limit: query.limit });
+      const { more, incomplete } = page;
+      const cursor = encodeLogCursor(page.positions);
+      const body = { entries: page.entries.map(shown), cursor, more };
+      return { status: 200, body: incomplete === undefined ? body : { ...body, incomplete } };
+    },
+    streamWorkloadLogs: streamHandler(options),
+  };
+}
+
+function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWorkloadLogs'] {
+  let open = 0;
+  return async ({ params, query }, request, reply) => {
+    if (open >= options.streams.max) {
+      throw new KilnError(
+        'QUEUE_FULL',
+        `This gateway streams ${options.streams.max} logs already; read pages of the log instead.`,
+      );
+    }
+    const positions = startOf(request, query.after);
+    // Whatever is wrong with the request is answered as a problem, before the stream begins.
+    await options.workloads.get(params.id);
+    open += 1;
+    try {
+      await runStream(options, params.id, positions, reply);
+    } finally {
+      open -= 1;
+    }
+  };
+}
+
+/** A reader that comes back says by `Last-Event-ID` where it was, whatever its first request asked for. */
+function startOf(request: FastifyRequest, after: string | undefined): LogPositions {
+  const last = request.headers['last-event-id'];
+  const cursor = typeof last === 'string' && last !== '' ? last : after;
+  return cursor === undefined ? {} : decodeLogCursor(cursor);
+}
+
+async function runStream(
+  options: WorkloadHandlerOptions,
+  id: string,
+  positions: LogPositions,
+  reply: FastifyReply,
+): Promise<void> {
+  reply.hijack();
+  const response = reply.raw;
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
+  // A broken connection ends in `close` as well.
+  response.on('error', () => undefined);
+  response.writeHead(200, {
+    'content-type': 'text/event-stream',
+    'cache-control': 'no-store',
+    'x-accel-buffering': 'no',
+  });
+  response.write(`retry: ${options.streams.pollMs}\n\n`);
+  try {
+    await streamLog(response, {
+      reader: options.logs,
+      locate: async () => {
+        const snapshot = await options.workloads.get(id);
+        return { place: placeOf(snapshot), stage: snapshot.state.stage };
+      },
+      positions,
+      limits: options.streams,
+      signal: AbortSignal.any([gone.signal, options.ending]),
+    });
+  } catch (error) {
+    const found = problemOfError(error);
+    options.log.warn({ code: found.code, id }, 'a log stream broke off');
+    if (!response.destroyed) response.write(`event: problem\ndata: ${JSON.stringify(found)}\n\n`);
+  } finally {
+    response.end();
+  }
+}
+
+async function view(options: WorkloadHandlerOptions, snapshot: WorkloadSnapshot): Promise<WorkloadView> {
+  const tail = await options.logs.tail(placeOf(snapshot), options.tailLines);
+  const { execution, requestedImage } = snapshot;
+  return workloadView(snapshot.state, {
+    logs: { entries: tail.entries.map(shown), truncated: tail.truncated },
+    ...(requestedImage === undefined ? {} : { requestedImage }),
+    ...(execution === undefined || options.temporalUrl === undefined
+      ? {}
+      : { temporalUrl: options.temporalUrl(execution) }),
+  });
+}
+
+function placeOf({ state, hostId }: WorkloadSnapshot): LogPlace {
+  const { workloadId, vm } = state;
+  if (vm !== undefined) return { workloadId, hostId: vm.hostId, epoch: vm.epoch };
+  return hostId === undefined ? { workloadId } : { workloadId, hostId };
+}
+
+function shown({ timestamp, stage, message, level }: NumberedLogEntry) {
+  return { timestamp, stage, message, level };
+}
