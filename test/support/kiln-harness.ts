@@ -1,0 +1,330 @@
+/**
+ * A whole Kiln in one test process: control worker and host worker on the real Temporal and S3 servers of the run, with
+ * the fake VM driver and timings of milliseconds. Each harness has a namespace and a bucket of its own.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Client, Connection } from '@temporalio/client';
+import { msToTs } from '@temporalio/common/lib/time.js';
+import { DefaultLogger, NativeConnection, Runtime, type Worker } from '@temporalio/worker';
+import { inject } from 'vitest';
+import type { ControlPorts } from '../../activities/control-activities.ts';
+import type { HostActivityPorts } from '../../activities/host-activities.ts';
+import type { ImageCache, RegistrySettings, VmDriver } from '../../activities/ports.ts';
+import { createWorkloadClient, type WorkloadClient } from '../../client/temporal/workload-client.ts';
+import { readEnvironment } from '../../config/environment.ts';
+import { readSetupRecord } from '../../config/setup-record.ts';
+import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
+import type { Stage } from '../../domain/stages.ts';
+import type { WorkloadState } from '../../domain/workload.ts';
+import { createHost, type HostNode } from '../../host/host-node.ts';
+import { readRegistrySettings } from '../../host/registry-settings.ts';
+import { createImageCache } from '../../rootfs/image/image-cache.ts';
+import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
+import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
+import { createControlLog } from '../../store/control-log.ts';
+import { createHostDirectory } from '../../store/host-directory.ts';
+import type { ObjectStore } from '../../store/object-store.ts';
+import { createWorkloadDocuments } from '../../store/workload-documents.ts';
+import { ensureSearchAttributes, namespaceId } from '../../temporal/namespace.ts';
+import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
+import { createFakeDriver, type FakeFault } from '../../vmm/fake/fake-driver.ts';
+import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
+import { createControlWorker } from '../../workers/control-worker.ts';
+import { createHostWorker } from '../../workers/host-worker.ts';
+import { createOwnerLookup } from '../../workers/owner-lookup.ts';
+import { whatIsLeft } from './nothing-left.ts';
+import { freshObjectStore } from './object-store.ts';
+import { silentLog, testTscRate } from './vm-fixtures.ts';
+
+export const SERVICES = fileURLToPath(new URL('../fixtures/services', import.meta.url));
+
+/** Timings under which a whole workload takes a second or two. */
+export const FAST: WorkloadPolicyOverrides = {
+  placement: { deadlineMs: 5_000, backoffMs: 20, maxBackoffMs: 100 },
+  host: { scheduleToStartMs: 1_500, lostAfterMs: 2_500, recheckMs: 100 },
+  supervise: { backoffMs: 20, maxBackoffMs: 200, heartbeatMs: 1_500, settleMs: 2_000 },
+  leave: { graceMs: 1_000, startToCloseMs: 10_000, heartbeatMs: 3_000, scheduleToCloseMs: 15_000 },
+};
+
+export interface HarnessOptions {
+  readonly policies?: WorkloadPolicyOverrides;
+  readonly faultOf?: (vmId: string) => FakeFault | undefined;
+  /** Lays something over the ports of the host's activities: gates, faults. */
+  readonly hostPorts?: (ports: HostActivityPorts) => HostActivityPorts;
+  readonly controlPorts?: (ports: ControlPorts) => ControlPorts;
+  readonly maxCachedWorkflows?: number;
+  readonly capacity?: { vcpus: number; memMib: number };
+  readonly projectRoot?: string;
+  /** Whether a host worker is started; default true. */
+  readonly withHost?: boolean;
+  /** `qemu`: real guests of the image that set-up built, and this machine's own registries. Default `fake`. */
+  readonly guests?: 'fake' | 'qemu';
+}
+
+export interface Harness {
+  readonly temporal: Client;
+  readonly workloads: WorkloadClient;
+  readonly store: ObjectStore;
+  readonly host: HostNode;
+  readonly stateDir: string;
+  readonly runtimeDir: string;
+  readonly namespace: string;
+  /** Waits until a workload is in one of the stages. */
+  untilStage(id: string, ...stages: Stage[]): Promise<WorkloadState>;
+  /** Ends and starts the host worker in this process, as a restart would; VMs live on. */
+  restartHost(): Promise<void>;
+  stopHost(): Promise<void>;
+  startHost(): Promise<void>;
+  /** @returns what the host still holds, one line each */
+  left(ports?: readonly number[]): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+let runtimeInstalled = false;
+
+function quietRuntime(): void {
+  if (runtimeInstalled) return;
+  runtimeInstalled = true;
+  Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
+}
+
+/** Starts a Kiln. Close it in `afterAll`. */
+export async function startHarness(options: HarnessOptions = {}): Promise<Harness> {
+  quietRuntime();
+  const address = inject('temporalAddress');
+  const connection = await Connection.connect({ address });
+  const namespace = await makeNamespace(connection);
+  const native = await NativeConnection.connect({ address });
+  const temporal = new Client({ connection, namespace });
+  const store = await freshObjectStore();
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-harness-'));
+  const documents = createWorkloadDocuments(store);
+  const controlPorts: ControlPorts = {
+    hosts: createHostDirectory(store),
+    images: {
+      resolve: async (reference) => ({ name: reference.split('@')[0] ?? 'node', digest: imageDigest(options) }),
+    },
+    documents,
+    controlLog: createControlLog(store),
+    now: Date.now,
+  };
+  const control = await createControlWorker({
+    connection: native,
+    namespace,
+    bundle: await bundleWorkflows(),
+    ports: options.controlPorts?.(controlPorts) ?? controlPorts,
+    maxCachedWorkflows: options.maxCachedWorkflows ?? 100,
+    shutdownGraceMs: 100,
+  });
+  const controlRun = control.run();
+  const id = await namespaceId(connection, namespace);
+  const hostRunner = new HostRunner({ options, store, temporal, native, namespace, namespaceId: id, directory });
+  if (options.withHost !== false) await hostRunner.start();
+  const workloads = createWorkloadClient({
+    client: temporal,
+    archive: documents,
+    policies: { ...FAST, ...options.policies },
+  });
+  return {
+    temporal,
+    workloads,
+    store,
+    get host() {
+      return hostRunner.current();
+    },
+    stateDir: hostRunner.stateDir,
+    runtimeDir: hostRunner.runtimeDir,
+    namespace,
+    untilStage: (workloadId, ...stages) => untilStage(workloads, workloadId, stages),
+    restartHost: async () => {
+      await hostRunner.stop();
+      await hostRunner.start();
+    },
+    stopHost: () => hostRunner.stop(),
+    startHost: () => hostRunner.start(),
+    left: (ports) =>
+      whatIsLeft({ stateDir: hostRunner.stateDir, runtimeDir: hostRunner.runtimeDir, ...(ports ? { ports } : {}) }),
+    async close() {
+      await hostRunner.stop();
+      control.shutdown();
+      await controlRun;
+      await native.close();
+      await connection.close();
+      store.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+function imageDigest({ guests }: HarnessOptions): string {
+  return guests === 'qemu' ? readSetupRecord().image.digest : FAKE_DIGEST;
+}
+
+const FAKE_DIGEST = `sha256:${'f'.repeat(64)}`;
+
+async function makeNamespace(connection: Connection): Promise<string> {
+  const namespace = `test-${randomUUID()}`;
+  await connection.workflowService.registerNamespace({
+    namespace,
+    workflowExecutionRetentionPeriod: msToTs('1 day'),
+  });
+  // A new namespace reaches the server's caches a moment later.
+  for (;;) {
+    try {
+      await ensureSearchAttributes(connection, namespace, { deadlineMs: 20_000, retryMs: 50 });
+      return namespace;
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 5)) throw error;
+      await new Promise((done) => setTimeout(done, 50));
+    }
+  }
+}
+
+async function untilStage(workloads: WorkloadClient, id: string, stages: readonly Stage[]): Promise<WorkloadState> {
+  for (;;) {
+    const { state } = await workloads.get(id);
+    if (stages.includes(state.stage)) return state;
+    if (state.stage === 'stopped' || state.stage === 'failed') {
+      throw new Error(
+        `${id} is ${state.stage}, not ${stages.join(' or ')}: ${JSON.stringify(state.failure ?? state.leaving)}`,
+      );
+    }
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
+
+interface HostSurroundings {
+  readonly options: HarnessOptions;
+  readonly store: ObjectStore;
+  readonly temporal: Client;
+  readonly native: NativeConnection;
+  readonly namespace: string;
+  readonly namespaceId: string;
+  readonly directory: string;
+}
+
+/** The host worker of a harness, which can be ended and started again on the same state. */
+class HostRunner {
+  readonly stateDir: string;
+  readonly runtimeDir: string;
+  private readonly around: HostSurroundings;
+  private running: { host: HostNode; worker: Worker; ended: Promise<void> } | undefined;
+
+  constructor(around: HostSurroundings) {
+    this.around = around;
+    this.stateDir = join(around.directory, 'host');
+    this.runtimeDir = join(around.directory, 'run');
+  }
+
+  current(): HostNode {
+    if (!this.running) throw new Error('the host is not running');
+    return this.running.host;
+  }
+
+  async start(): Promise<void> {
+    const { store, native, namespace, options } = this.around;
+    const host = await this.makeHost();
+    await host.start();
+    const { vms, services, ledger, logs, sources, registries, builds, scratchDir } = host;
+    const ports: HostActivityPorts = {
+      ...{ vms, services, ledger, logs, sources, registries, builds, scratchDir },
+      documents: createWorkloadDocuments(store),
+      namespaceId: this.around.namespaceId,
+      capacityPollMs: 50,
+      readyPollMs: 20,
+    };
+    const worker = await createHostWorker({
+      connection: native,
+      namespace,
+      hostId: 'h1',
+      ports: options.hostPorts?.(ports) ?? ports,
+      shutdownGraceMs: 100,
+      heartbeatThrottleMs: 100,
+    });
+    this.running = { host, worker, ended: worker.run() };
+  }
+
+  async stop(): Promise<void> {
+    if (!this.running) return;
+    const { host, worker, ended } = this.running;
+    this.running = undefined;
+    worker.shutdown();
+    await ended;
+    await host.detach();
+  }
+
+  private async makeHost(): Promise<HostNode> {
+    const { options, store, temporal, directory } = this.around;
+    await mkdir(this.runtimeDir, { recursive: true });
+    const places = { stateDir: this.stateDir, runtimeDir: this.runtimeDir };
+    const real = options.guests === 'qemu';
+    return createHost({
+      hostId: 'h1',
+      ...places,
+      projectRoot: options.projectRoot ?? SERVICES,
+      driver: real ? qemuDriver(places) : fakeDriver(places, options),
+      provisioner: real ? createQcow2OverlayProvisioner() : createSparseCopyProvisioner(),
+      images: real ? realImages(this.stateDir, store) : { ensure: async () => fakeImage(directory) },
+      cachedImages: async () => [imageDigest(options)],
+      store,
+      registries: real ? await realRegistries() : { endpoints: [], npmrc: '' },
+      owners: createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' }),
+      capacity: options.capacity ?? { vcpus: 64, memMib: 65_536 },
+      token: 'a-token-for-tests',
+      versions: {},
+      logger: { info: () => undefined, warn: () => undefined, error: () => undefined },
+      settings: { registration: { everyMs: 200 }, sweep: { graceMs: 500, everyMs: 1_000 } },
+    });
+  }
+}
+
+function fakeDriver(places: { stateDir: string; runtimeDir: string }, options: HarnessOptions): VmDriver {
+  return createFakeDriver({
+    ...places,
+    log: silentLog,
+    allowFake: true,
+    agentBinary: readSetupRecord().agent.path,
+    asRoot: process.getuid?.() === 0,
+    ...(options.faultOf ? { faultOf: options.faultOf } : {}),
+  });
+}
+
+function qemuDriver(places: { stateDir: string; runtimeDir: string }): VmDriver {
+  return createQemuDriver({ ...places, log: silentLog, tscKhz: testTscRate });
+}
+
+function realImages(stateDir: string, store: ObjectStore): ImageCache {
+  const localBuildsDir = join(readSetupRecord().cacheDir, 'images');
+  return createImageCache({ imagesDir: join(stateDir, 'images'), localBuildsDir, store });
+}
+
+/** The registries of this machine's own npm, as the host worker reads them. */
+function realRegistries(): Promise<RegistrySettings> {
+  const env = readEnvironment();
+  return readRegistrySettings({
+    npmCommand: ['npm'],
+    directory: SERVICES,
+    timeoutMs: 30_000,
+    caFiles: [env.NODE_EXTRA_CA_CERTS, env.SSL_CERT_FILE].filter((file) => file !== undefined),
+    extraEndpoints: [],
+  });
+}
+
+/** Disks for VMs that have none: the fake driver's guests see the host's own files. */
+async function fakeImage(directory: string) {
+  const path = join(directory, 'empty.img');
+  await writeFile(path, 'empty', { flag: 'a' });
+  return {
+    name: 'node',
+    digest: FAKE_DIGEST,
+    kernelPath: path,
+    initrdPath: path,
+    rootfsPath: path,
+    rootfsBytes: 5,
+    workspacePath: path,
+  };
+}
