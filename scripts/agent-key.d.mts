@@ -1,1 +1,1 @@
-export function agentKey(projectRoot?: string): string;
+export function agentKey(projectRoot: string): string;
