@@ -95,7 +95,8 @@ function dialDirect(address: string, port: number, connectMs: number): Promise<S
     });
     socket.once('connect', () => {
       clearTimeout(timer);
-      socket.removeAllListeners('error');
+      // Until its new owner listens, a reset must not end the host.
+      socket.removeAllListeners('error').on('error', () => undefined);
       resolve(socket);
     });
   });
@@ -130,6 +131,7 @@ function dialThroughProxy(proxy: EgressProxy, address: string, port: number, con
         return;
       }
       if (head.length > 0) socket.unshift(head);
+      socket.on('error', () => undefined);
       resolve(socket);
     });
     call.once('response', (response) => {

@@ -28,7 +28,8 @@ export interface RegistrySettingsOptions {
 
 /** What is read of `npm config list --json`: all else, credentials above all, is left where it is. */
 const configSchema = z.looseObject({
-  registry: z.string(),
+  /** Absent where the URL holds a password: npm does not show it then. */
+  registry: z.string().optional(),
   cafile: z.string().nullish(),
   ca: z.union([z.string(), z.array(z.string())]).nullish(),
   'strict-ssl': z.boolean().optional(),
@@ -41,6 +42,12 @@ const SCOPE_KEY = /^(@[a-z0-9._~-]+):registry$/i;
 /** @throws UNSUPPORTED where npm cannot be run, CONFIG_INVALID where a registry's URL or a CA file cannot be read */
 export async function readRegistrySettings(options: RegistrySettingsOptions): Promise<RegistrySettings> {
   const config = await npmConfig(options);
+  if (config.registry === undefined) {
+    throw new KilnError(
+      'CONFIG_INVALID',
+      "npm does not show its registry, because the URL holds a password. Builds get no passwords: give npm the URL without it, and the password as the registry's _auth or _authToken.",
+    );
+  }
   const registries = [{ key: 'registry', url: registryUrl(config.registry, 'registry') }];
   for (const [key, value] of Object.entries(config).sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (SCOPE_KEY.test(key) && typeof value === 'string') registries.push({ key, url: registryUrl(value, key) });
@@ -76,7 +83,7 @@ async function npmConfig(options: RegistrySettingsOptions): Promise<z.infer<type
   }
   const parsed = configSchema.safeParse(parseJson(stdout));
   if (parsed.success) return parsed.data;
-  throw new KilnError('CONFIG_INVALID', '`npm config list -l --json` does not name a registry; look at its answer.');
+  throw new KilnError('CONFIG_INVALID', '`npm config list -l --json` is not understood; look at its answer.');
 }
 
 function parseJson(text: string): unknown {

@@ -40,6 +40,8 @@ export async function packFolder(
   limits: SourceLimits,
 ): Promise<{ sha256: string; bytes: number }> {
   const tar = pack();
+  // The pipeline tells what failed; a listener here only keeps the error from ending the process.
+  tar.on('error', () => undefined);
   const hash = createHash('sha256');
   let bytes = 0;
   const measure = new Transform({
@@ -55,8 +57,9 @@ export async function packFolder(
     () => tar.finalize(),
     (error: unknown) => tar.destroy(error instanceof Error ? error : new Error(String(error))),
   );
-  await written;
-  await filled;
+  // The packing must be over, too, before the caller removes anything.
+  const [outcome] = await Promise.allSettled([written, filled]);
+  if (outcome.status === 'rejected') throw outcome.reason;
   return { sha256: hash.digest('hex'), bytes };
 }
 
@@ -115,6 +118,7 @@ async function packFile(tar: Pack, path: string, name: string, header: Omit<Head
     const sink = tar.entry({ ...header, name, type: 'file', size }, (error) =>
       error ? finished.reject(error) : finished.resolve(),
     );
+    sink.on('error', () => undefined);
     const read =
       size === 0 ? 0 : await copyInto(sink, handle.createReadStream({ autoClose: false, end: size - 1 }), tar);
     if (read !== size) throw new KilnError('SPEC_INVALID', `${name} changed while it was packed; try again.`);

@@ -1,5 +1,5 @@
 /** All log spools of this host: opened once each, found again after a restart, read by the data plane. */
-import { readdir, rm, stat } from 'node:fs/promises';
+import { readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
@@ -112,6 +112,8 @@ class FileLogs implements HostLogs {
       this.opened.delete(key);
       this.spools.delete(key);
       await rm(this.directory(workloadId, epoch), { recursive: true, force: true });
+      // Stays as long as another epoch is in it.
+      await rmdir(join(this.root, workloadId)).catch(() => undefined);
       removed++;
     }
     return removed;

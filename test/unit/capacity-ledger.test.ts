@@ -1,0 +1,111 @@
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createCapacityLedger, type HostCapacityLedger } from '../../host/capacity-ledger.ts';
+
+let stateDir: string;
+let now: number;
+let withVm: Set<string>;
+let ledger: HostCapacityLedger;
+
+const open = () =>
+  createCapacityLedger({
+    stateDir,
+    capacity: { vcpus: 4, memMib: 2000 },
+    vmOverheadMib: 100,
+    hasVm: async ({ id }) => withVm.has(id),
+    now: () => now,
+  });
+const ask = (id: string, memMib: number, more: { vcpus?: number; owner?: string; ttlMs?: number } = {}) =>
+  ledger.reserve({
+    id,
+    ownerWorkflowId: more.owner ?? `workload/${id}`,
+    resources: { vcpus: more.vcpus ?? 1, memMib },
+    ttlMs: more.ttlMs ?? 1000,
+  });
+
+beforeEach(async () => {
+  stateDir = await mkdtemp(join(tmpdir(), 'kl-'));
+  now = Date.parse('2026-01-01T00:00:00Z');
+  withVm = new Set();
+  ledger = open();
+});
+afterEach(() => rm(stateDir, { recursive: true, force: true }));
+
+describe('capacity ledger', () => {
+  it('counts the guest and the cost of its VMM', async () => {
+    expect(await ask('a', 900)).toBe(true);
+    expect(await ask('b', 901)).toBe(false);
+    expect(await ask('b', 900)).toBe(true);
+    expect(await ledger.totals()).toEqual({
+      capacity: { vcpus: 4, memMib: 1900 },
+      free: { vcpus: 2, memMib: 0 },
+    });
+  });
+
+  it('what it says to be free is what it then gives', async () => {
+    await ask('a', 512);
+    const { free } = await ledger.totals();
+    expect(await ask('b', free.memMib + 1)).toBe(false);
+    expect(await ask('b', free.memMib)).toBe(true);
+  });
+
+  it('counts vCPUs', async () => {
+    expect(await ask('a', 100, { vcpus: 4 })).toBe(true);
+    expect(await ask('b', 100)).toBe(false);
+  });
+
+  it('finds a known id again, renewed, also when the host is full', async () => {
+    expect(await ask('a', 1900)).toBe(true);
+    now += 900;
+    expect(await ask('a', 1900)).toBe(true);
+    now += 900;
+    expect(await ask('b', 100)).toBe(false);
+    expect((await ledger.list()).map(({ id }) => id)).toEqual(['a']);
+  });
+
+  it('refuses an id of another owner', async () => {
+    await ask('a', 100);
+    await expect(ask('a', 100, { owner: 'workload/other' })).rejects.toMatchObject({ code: 'CONFLICT' });
+  });
+
+  it('of many at once only as many as fit get a place', async () => {
+    const granted = await Promise.all(Array.from({ length: 10 }, (_, index) => ask(`r${index}`, 400)));
+    expect(granted.filter(Boolean)).toHaveLength(4);
+    expect(await readdir(join(stateDir, 'reservations'))).toHaveLength(4);
+  });
+
+  it('outlives the process', async () => {
+    await ask('a', 1900);
+    ledger = open();
+    expect(await ask('b', 100)).toBe(false);
+    await ledger.release('a');
+    ledger = open();
+    expect(await ask('b', 100)).toBe(true);
+  });
+
+  it('an expired reservation makes room, unless a VM lives on it', async () => {
+    await ask('a', 900);
+    await ask('b', 900);
+    withVm.add('a');
+    now += 1001;
+    expect(await ledger.prune()).toEqual(['b']);
+    expect(await ask('c', 900)).toBe(true);
+    expect(await ask('d', 900)).toBe(false);
+  });
+
+  it('release is idempotent, and an odd id never becomes a path', async () => {
+    await ledger.release('unknown');
+    await expect(Promise.resolve().then(() => ask('../x', 1))).rejects.toMatchObject({ code: 'SPEC_INVALID' });
+  });
+
+  it('a damaged record is named, not overlooked: what it holds is not free', async () => {
+    await mkdir(join(stateDir, 'reservations'), { recursive: true });
+    await writeFile(join(stateDir, 'reservations', 'x.json'), '{"id":');
+    await expect(ledger.totals()).rejects.toMatchObject({
+      code: 'INTERNAL',
+      message: expect.stringContaining('x.json'),
+    });
+  });
+});

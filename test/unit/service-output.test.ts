@@ -1,0 +1,188 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ExecOutput, OutputStream } from '../../activities/ports.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { pumpServiceOutput } from '../../host/service-output.ts';
+import { createWorkloadLogs, type HostLogs } from '../../host/workload-logs.ts';
+import { silentLogger } from '../support/silent-logger.ts';
+
+const OPTIONS = { partialLineMs: 60_000, tailLines: 3 };
+let stateDir: string;
+let logs: HostLogs;
+
+beforeEach(async () => {
+  stateDir = await mkdtemp(join(tmpdir(), 'kl-'));
+  logs = createWorkloadLogs({
+    stateDir,
+    hostId: 'h1',
+    store: { putBlob: () => Promise.reject(new KilnError('STORE_UNAVAILABLE', 'away')) },
+    shipEveryMs: 60_000,
+    partBytes: 100_000,
+    maxUnshippedBytes: 1_000_000,
+    keepShippedBytes: 0,
+    flushMs: 60_000,
+    logger: silentLogger,
+  });
+});
+afterEach(() => rm(stateDir, { recursive: true, force: true }));
+
+/** A guest's output from an offset on, cut into pieces as told. */
+function outputOf(pieces: readonly [OutputStream, string][], from = 0): ExecOutput[] {
+  let offset = 0;
+  return pieces.flatMap(([stream, text]) => {
+    const data = Buffer.from(text);
+    const piece: ExecOutput = { kind: 'data', stream, offset, data };
+    offset += data.length;
+    if (offset <= from) return [];
+    if (piece.offset >= from) return [piece];
+    return [{ ...piece, offset: from, data: data.subarray(from - piece.offset) }];
+  });
+}
+
+async function* play(pieces: readonly ExecOutput[], end?: Error): AsyncGenerator<ExecOutput> {
+  yield* pieces;
+  if (end !== undefined) throw end;
+}
+
+async function pump(
+  output: AsyncIterable<ExecOutput>,
+  acknowledged: number[] = [],
+  tail: string[] = [],
+): Promise<void> {
+  const writer = await logs.open('w', 0);
+  const acknowledge = (offset: number) => void acknowledged.push(offset);
+  const target = { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' as const };
+  await pumpServiceOutput({ output, acknowledge }, target, tail, OPTIONS);
+}
+const lines = async () => (await logs.read('w', 0, -1, 1000)).map(({ level, message }) => `${level} ${message}`);
+
+describe('service output', () => {
+  it('stdout is info, stderr is warn, lines of both keep apart', async () => {
+    const tail: string[] = [];
+    await pump(
+      play(
+        outputOf([
+          ['stdout', 'one\ntw'],
+          ['stderr', 'bad\n'],
+          ['stdout', 'o\nlast'],
+        ]),
+      ),
+      [],
+      tail,
+    );
+    expect(await lines()).toEqual(['info one', 'warn bad', 'info two', 'info last']);
+    expect(tail).toEqual(['bad', 'two', 'last']);
+  });
+
+  it('is on disk, with its offset, before it is acknowledged', async () => {
+    const seen: string[][] = [];
+    const acknowledge = async (): Promise<void> => void seen.push(await lines());
+    const writer = await logs.open('w', 0);
+    const offsets: Promise<number>[] = [];
+    await pumpServiceOutput(
+      {
+        output: play(
+          outputOf([
+            ['stdout', 'one\n'],
+            ['stdout', 'two\n'],
+          ]),
+        ),
+        acknowledge: (offset) => {
+          offsets.push(logs.serviceOffset('w', 0));
+          void acknowledge();
+          expect(offset).toBeGreaterThan(0);
+        },
+      },
+      { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' },
+      [],
+      OPTIONS,
+    );
+    expect(await Promise.all(offsets)).toContain(8);
+    expect(await logs.serviceOffset('w', 0)).toBe(8);
+    expect(await lines()).toEqual(['info one', 'info two']);
+  });
+
+  it('shows a gap as a line', async () => {
+    await pump(
+      play([
+        { kind: 'gap', offset: 0, bytes: 4096 },
+        ...outputOf(
+          [
+            ['stdout', 'x'.repeat(4096)],
+            ['stdout', 'on\n'],
+          ],
+          4096,
+        ),
+      ]),
+    );
+    expect(await lines()).toEqual([
+      'warn 4096 bytes of output dropped: the log could not keep up with the service',
+      'info on',
+    ]);
+  });
+
+  it('after a lost channel every line is there once', async () => {
+    const pieces: [OutputStream, string][] = [
+      ['stdout', 'one\ntw'],
+      ['stdout', 'o\nthree\n'],
+    ];
+    const lost = new KilnError('AGENT_LOST', 'lost');
+    await expect(pump(play(outputOf(pieces).slice(0, 1), lost))).rejects.toBe(lost);
+    const from = await logs.serviceOffset('w', 0);
+    expect(from).toBe(4);
+    await pump(play(outputOf(pieces, from)));
+    expect(await lines()).toEqual(['info one', 'info two', 'info three']);
+  });
+
+  it("with an unfinished line behind another stream's lines, none is written twice", async () => {
+    const pieces: [OutputStream, string][] = [
+      ['stdout', 'half'],
+      ['stderr', 'bad\n'],
+      ['stdout', ' rest\n'],
+    ];
+    const lost = new KilnError('AGENT_LOST', 'lost');
+    await expect(pump(play(outputOf(pieces).slice(0, 2), lost))).rejects.toBe(lost);
+    await pump(play(outputOf(pieces, await logs.serviceOffset('w', 0))));
+    expect((await lines()).sort()).toEqual(['info  rest', 'info half', 'warn bad']);
+  });
+
+  it('an endless line neither grows nor stays unseen', async () => {
+    const acknowledged: number[] = [];
+    const chunk = 'y'.repeat(5000);
+    await pump(
+      play(
+        outputOf([
+          ['stdout', chunk],
+          ['stdout', chunk],
+          ['stdout', chunk],
+          ['stdout', chunk],
+        ]),
+      ),
+      acknowledged,
+    );
+    expect((await lines()).map((line) => line.length - 'info '.length)).toEqual([8192, 8192, 20_000 - 2 * 8192]);
+    expect(acknowledged.at(-1)).toBe(20_000);
+  });
+
+  it('an unfinished line is shown after its time, while the output goes on', async () => {
+    const writer = await logs.open('w', 0);
+    const acknowledged = Promise.withResolvers<number>();
+    const gate = Promise.withResolvers<void>();
+    async function* output(): AsyncGenerator<ExecOutput> {
+      yield* outputOf([['stdout', 'prompt> ']]);
+      await gate.promise;
+    }
+    const pumping = pumpServiceOutput(
+      { output: output(), acknowledge: acknowledged.resolve },
+      { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' },
+      [],
+      { ...OPTIONS, partialLineMs: 1 },
+    );
+    expect(await acknowledged.promise).toBe(8);
+    expect(await lines()).toEqual(['info prompt> ']);
+    gate.resolve();
+    await pumping;
+  });
+});
