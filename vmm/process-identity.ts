@@ -8,8 +8,9 @@ import { KilnError } from '../domain/failures.ts';
 export interface ProcessStat {
   readonly pid: number;
   readonly parentPid: number;
-  /** One letter of proc(5); `Z` and `X` are dead, only not collected yet. */
+  /** One letter of proc(5). */
   readonly state: string;
+  readonly threads: number;
   readonly startTicks: string;
 }
 
@@ -27,10 +28,12 @@ export function parseProcStat(text: string): ProcessStat | undefined {
     .trim()
     .split(/\s+/);
   const [state, parentPid] = fields;
+  const threads = fields[17];
   const startTicks = fields[19];
-  if (state === undefined || parentPid === undefined || startTicks === undefined) return undefined;
-  if (!/^\d+$/.test(parentPid) || !/^\d+$/.test(startTicks)) return undefined;
-  return { pid: Number(pid), parentPid: Number(parentPid), state, startTicks };
+  if (state === undefined || parentPid === undefined || threads === undefined || startTicks === undefined)
+    return undefined;
+  if (![parentPid, threads, startTicks].every((field) => /^\d+$/.test(field))) return undefined;
+  return { pid: Number(pid), parentPid: Number(parentPid), state, threads: Number(threads), startTicks };
 }
 
 /** @returns what the kernel says of a pid now; undefined where there is no such process */
@@ -101,8 +104,9 @@ export async function killProven(identity: VmProcess, options: { pollMs: number;
   });
 }
 
+/** A first thread that has ended is a zombie too: while others are left, the process holds its memory, files and sockets. */
 function isDead(stat: ProcessStat): boolean {
-  return stat.state === 'Z' || stat.state === 'X';
+  return (stat.state === 'Z' || stat.state === 'X') && stat.threads <= 1;
 }
 
 function isGoneError(error: unknown): boolean {

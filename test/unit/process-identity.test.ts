@@ -2,7 +2,15 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { hostBootId, identify, isAlive, killProven, parseProcStat, waitGone } from '../../vmm/process-identity.ts';
+import {
+  hostBootId,
+  identify,
+  isAlive,
+  killProven,
+  parseProcStat,
+  readProcess,
+  waitGone,
+} from '../../vmm/process-identity.ts';
 
 const children: ChildProcess[] = [];
 afterEach(() => {
@@ -17,7 +25,7 @@ async function sleeper(): Promise<{ pid: number; child: ChildProcess }> {
 }
 
 const line = (name: string, state = 'S', start = '4711') =>
-  `17 (${name}) ${state} 5 ${Array.from({ length: 17 }, (_, n) => n).join(' ')} ${start} 1 2 3\n`;
+  `17 (${name}) ${state} 5 ${Array.from({ length: 15 }, (_, n) => n).join(' ')} 3 0 ${start} 1 2 3\n`;
 
 describe('stat line of a process', () => {
   it('is read whatever the name of the process is', () => {
@@ -27,6 +35,7 @@ describe('stat line of a process', () => {
           pid: 17,
           parentPid: 5,
           state: 'R',
+          threads: 3,
           startTicks: `${start}`,
         });
       }),
@@ -74,6 +83,19 @@ describe('identity of a process', () => {
     await killProven(identity, { pollMs: 1, timeoutMs: 10_000 });
     expect(await isAlive(identity)).toBe(false);
     await killProven(identity, { pollMs: 1, timeoutMs: 10_000 });
+  });
+
+  it('a process of which the first thread has ended lives while another one does', async () => {
+    const script = 'use threads; threads->create(sub { sleep 1000 }); $| = 1; print "up"; syscall(60, 0)';
+    const child = spawn('perl', ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    children.push(child);
+    await once(child.stdout, 'data');
+    await expect.poll(async () => (await readProcess(child.pid ?? 0))?.state).toBe('Z');
+    const identity = await identify(child.pid ?? 0);
+    if (identity === undefined) throw new Error('a thread is left, so the process lives');
+    expect(await isAlive(identity)).toBe(true);
+    await killProven(identity, { pollMs: 1, timeoutMs: 10_000 });
+    expect(await isAlive(identity)).toBe(false);
   });
 
   it('a wait ends with the time, with the signal and with the process', async () => {
