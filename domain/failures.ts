@@ -68,6 +68,7 @@ export const FAILURES = {
   UNAUTHORIZED: user(401),
   PAYLOAD_TOO_LARGE: user(413),
   TEMPORAL_UNAVAILABLE: system(true, [], 503),
+  API_UNAVAILABLE: system(true, [], 503),
   INTERNAL: system(false, ANY),
 } as const satisfies Record<string, FailureKind>;
 

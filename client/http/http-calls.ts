@@ -1,0 +1,133 @@
+/** One request of the REST API: URL, token, bounds, problem documents. */
+import { PROBLEM_TYPE, problemSchema } from '../../contracts/problem.ts';
+import type { Route } from '../../contracts/routes.ts';
+import { KilnError } from '../../domain/failures.ts';
+
+export interface HttpClientOptions {
+  /** Base URL of the gateway. */
+  readonly apiUrl: string;
+  readonly token: string;
+  /** For a whole answer. Longer than the longest wait of a stop. */
+  readonly timeoutMs: number;
+  /** Longest answer that is read. */
+  readonly maxBytes: number;
+  readonly fetch: typeof fetch;
+}
+
+export interface RequestParts {
+  readonly params?: Readonly<Record<string, unknown>>;
+  readonly query?: Readonly<Record<string, unknown>>;
+  readonly body?: unknown;
+}
+
+/**
+ * @param headers besides the token's
+ * @returns the answer, whatever its status
+ * @throws API_UNAVAILABLE where none came; the signal's reason where it was aborted
+ */
+export async function send(
+  options: HttpClientOptions,
+  route: Route,
+  parts: RequestParts,
+  { signal, headers = {} }: { signal: AbortSignal | undefined; headers?: Readonly<Record<string, string>> },
+): Promise<Response> {
+  try {
+    return await options.fetch(urlOf(options.apiUrl, route, parts), {
+      method: route.method,
+      headers: {
+        authorization: `Bearer ${options.token}`,
+        ...(parts.body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      ...(parts.body === undefined ? {} : { body: JSON.stringify(parts.body) }),
+      ...(signal === undefined ? {} : { signal }),
+      redirect: 'error',
+    });
+  } catch (error) {
+    throw unavailable(options, error);
+  }
+}
+
+/**
+ * Makes one call whose answer is JSON.
+ * @throws KilnError with the code of the problem document; API_UNAVAILABLE; the signal's reason where it was aborted
+ */
+export async function call(
+  options: HttpClientOptions,
+  route: Route,
+  parts: RequestParts,
+  signal: AbortSignal | undefined,
+): Promise<unknown> {
+  const timeout = AbortSignal.timeout(options.timeoutMs);
+  const both = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
+  try {
+    const reply = await send(options, route, parts, { signal: both });
+    const schema = route.responses?.[reply.status];
+    if (schema === undefined) throw await problemOf(options, reply);
+    const parsed = schema.safeParse(JSON.parse(await boundedText(reply, options.maxBytes)));
+    if (parsed.success) return parsed.data;
+    throw new KilnError('INTERNAL', `The API at ${options.apiUrl} answers in a form of another version of Kiln.`, {
+      issues: parsed.error.issues.slice(0, 5).map(({ path, message }) => `${path.join('.')}: ${message}`),
+    });
+  } catch (error) {
+    if (signal?.aborted === true) throw signal.reason;
+    throw error instanceof KilnError ? error : unavailable(options, error);
+  }
+}
+
+/** @returns the error that an answer other than the good ones stands for. */
+export async function problemOf(options: HttpClientOptions, reply: Response): Promise<KilnError> {
+  const text = await boundedText(reply, options.maxBytes);
+  const isProblem = reply.headers.get('content-type')?.startsWith(PROBLEM_TYPE) === true;
+  const parsed = problemSchema.safeParse(isProblem ? jsonOf(text) : undefined);
+  if (!parsed.success) {
+    return new KilnError(
+      'INTERNAL',
+      `${options.apiUrl} answered ${reply.status} without a problem document; is it Kiln's API?`,
+      { status: reply.status },
+    );
+  }
+  const { code, detail, status, errors } = parsed.data;
+  return new KilnError(code, detail, { status, ...(errors === undefined ? {} : { errors }) });
+}
+
+function urlOf(apiUrl: string, route: Route, { params = {}, query = {} }: RequestParts): URL {
+  const path = route.path.replaceAll(/:(\w+)/g, (_match, name: string) =>
+    encodeURIComponent(String(params[name] ?? '')),
+  );
+  const url = new URL(`${apiUrl.replace(/\/+$/, '')}${path}`);
+  for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, String(value));
+  return url;
+}
+
+/** @returns the error of a request that got no answer, or not the whole of it. */
+export function unavailable({ apiUrl }: HttpClientOptions, error: unknown): KilnError {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new KilnError(
+    'API_UNAVAILABLE',
+    `The API at ${apiUrl} did not answer: ${reason}. Check that its gateway runs.`,
+    { apiUrl },
+    error,
+  );
+}
+
+async function boundedText(reply: Response, maxBytes: number): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = '';
+  let bytes = 0;
+  for await (const chunk of reply.body ?? []) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) throw new KilnError('PAYLOAD_TOO_LARGE', `The answer is longer than ${maxBytes} bytes.`);
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
