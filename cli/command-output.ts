@@ -1,0 +1,31 @@
+import { plainText } from './terminal-text.ts';
+
+/** Where a command puts its answer: documents on stdout with `--json`, lines for people otherwise; never both. */
+export interface CommandOutput {
+  readonly json: boolean;
+  readonly color: boolean;
+  /** Writes one JSON document on one line with `--json`, else the lines that stand for it. */
+  answer(document: unknown, lines: () => readonly string[]): void;
+  /** Says something beside the answer, on stderr. */
+  note(text: string): void;
+}
+
+export interface OutputStreams {
+  readonly stdout: { write(text: string): unknown; readonly isTTY?: boolean | undefined; hasColors?(): boolean };
+  readonly stderr: { write(text: string): unknown };
+}
+
+/** @returns the output of one command. */
+export function commandOutput({ stdout, stderr }: OutputStreams, json: boolean): CommandOutput {
+  return {
+    json,
+    color: !json && stdout.isTTY === true && (stdout.hasColors?.() ?? false),
+    answer: (document, lines) => {
+      const text = json ? [JSON.stringify(document)] : lines();
+      if (text.length > 0) stdout.write(`${text.join('\n')}\n`);
+    },
+    note: (text) => {
+      stderr.write(`${plainText(text)}\n`);
+    },
+  };
+}

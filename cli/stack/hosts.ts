@@ -1,0 +1,29 @@
+import type { HostEntry } from '../../domain/host-entry.ts';
+import { type CliContext, EXIT } from '../cli-context.ts';
+import type { CommandOutput } from '../command-output.ts';
+import { durationText } from '../terminal-text.ts';
+import { textColumns } from '../text-columns.ts';
+
+/** `kiln host list`: with --json one document a host. @returns exit code */
+export async function listHosts(context: CliContext, output: CommandOutput): Promise<number> {
+  const { items: hosts } = await (await context.connect()).listHosts();
+  if (output.json) for (const host of hosts) output.answer(host, () => []);
+  else output.answer(hosts, () => table(hosts, context.now()));
+  return EXIT.ok;
+}
+
+function table(hosts: readonly HostEntry[], now: number): string[] {
+  return textColumns(
+    ['ID', 'DRIVER', 'VCPUS FREE', 'MIB FREE', 'LOAD', 'IMAGES', 'SEEN', 'STATE'],
+    hosts.map(({ hostId, driver, free, capacity, load, images, at, draining }) => [
+      hostId,
+      driver,
+      `${free.vcpus} of ${capacity.vcpus}`,
+      `${free.memMib} of ${capacity.memMib}`,
+      load.toFixed(2),
+      String(images.length),
+      `${durationText(now - Date.parse(at))} ago`,
+      draining ? 'takes no new work' : 'open',
+    ]),
+  );
+}

@@ -1,0 +1,119 @@
+import { readFile } from 'node:fs/promises';
+import { parseEnv } from 'node:util';
+import { type CreateWorkloadBody, createWorkloadBodySchema } from '../../contracts/workload-request.ts';
+import type { WorkloadView } from '../../contracts/workload-view.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
+import type { CommandOutput } from '../command-output.ts';
+import { checkedBody } from '../request-body.ts';
+import { servicePath } from '../service-path.ts';
+import { LiveStageTable } from '../stage-table.ts';
+import { mintId } from './mint-id.ts';
+import { workloadTable } from './show.ts';
+import { waitUntilUp } from './wait.ts';
+
+export interface CreateOptions {
+  readonly service: string;
+  readonly id?: string;
+  readonly deployment?: string;
+  readonly project?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly envFile?: string;
+  readonly port?: number;
+  readonly hostPort?: number;
+  readonly image?: string;
+  readonly vcpus?: number;
+  readonly memMib?: number;
+  readonly wait?: boolean;
+}
+
+/** `kiln workload create`. @returns exit code; with `wait` 0 only where it came to run */
+export async function createWorkload(
+  context: CliContext,
+  output: CommandOutput,
+  options: CreateOptions,
+): Promise<number> {
+  const id = options.id ?? mintId(servicePath(options.service));
+  const body = workloadBody({ ...options, id }, await environmentOf(options));
+  const api = await context.connect();
+  const created = await api.createWorkload({ body }).catch((error: unknown) => {
+    if (isKilnError(error) && error.retryable) output.note(`It may have begun: repeat the command with --id ${id}.`);
+    throw error;
+  });
+  if (options.wait === true) return await showUntilUp(context, output, created);
+  output.answer(created, () => workloadTable(context, output, created));
+  output.note(`Follow it with: kiln workload logs -f ${created.id}`);
+  return EXIT.ok;
+}
+
+/**
+ * @returns the request that the options stand for
+ * @throws UsageError that names every option that is wrong
+ */
+export function workloadBody(options: CreateOptions, env: Readonly<Record<string, string>>): CreateWorkloadBody {
+  const { id, deployment, project, port, hostPort, image, vcpus, memMib } = options;
+  return checkedBody(
+    createWorkloadBodySchema,
+    {
+      ...given({ id, deploymentId: deployment, projectId: project, port, hostPort, image }),
+      servicePath: servicePath(options.service),
+      ...(Object.keys(env).length === 0 ? {} : { env }),
+      ...(vcpus === undefined && memMib === undefined ? {} : { resources: given({ vcpus, memMib }) }),
+    },
+    OPTION_OF,
+  );
+}
+
+const OPTION_OF: Readonly<Record<string, string>> = {
+  id: '--id',
+  servicePath: '--service',
+  deploymentId: '--deployment',
+  projectId: '--project',
+  env: '--env',
+  port: '--port',
+  hostPort: '--host-port',
+  image: '--image',
+  'resources.vcpus': '--vcpus',
+  'resources.memMib': '--mem-mib',
+};
+
+function given(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
+async function environmentOf({ env, envFile }: CreateOptions): Promise<Record<string, string>> {
+  if (envFile === undefined) return { ...env };
+  const text = await readFile(envFile, 'utf8').catch((error: unknown) => {
+    throw new UsageError(`--env-file ${envFile} cannot be read: ${error instanceof Error ? error.message : error}`);
+  });
+  const read = Object.entries(parseEnv(text)).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]));
+  return { ...Object.fromEntries(read), ...env };
+}
+
+async function showUntilUp(context: CliContext, output: CommandOutput, created: WorkloadView): Promise<number> {
+  const table = new LiveStageTable(context.stdout, { now: context.now });
+  const onView = (view: WorkloadView): void => {
+    if (!output.json) table.show(view);
+  };
+  const interrupt = context.interruptible();
+  try {
+    const view = await waitUntilUp(context, created, { signal: interrupt.signal, onView });
+    output.answer(view, () => []);
+    return verdict(view);
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+    output.note(`No longer waiting; the workload goes on. Stop it with: kiln workload stop ${created.id}`);
+    return EXIT.interrupted;
+  } finally {
+    table.end();
+    interrupt.release();
+  }
+}
+
+/** @throws KilnError, the workload's own failure */
+function verdict(view: WorkloadView): number {
+  if (view.stage === 'running' && view.leaving === undefined) return EXIT.ok;
+  const logs = `See \`kiln workload logs ${view.id}\`.`;
+  if (view.stage === 'failed') throw new KilnError(view.code ?? 'INTERNAL', `${view.error ?? 'It failed.'} ${logs}`);
+  throw new KilnError('CONFLICT', `${view.id} was stopped before it came to run. ${logs}`);
+}

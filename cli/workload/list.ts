@@ -1,0 +1,49 @@
+import type { WorkloadSummary } from '../../contracts/workload-view.ts';
+import type { Stage } from '../../domain/stages.ts';
+import { type CliContext, EXIT } from '../cli-context.ts';
+import type { CommandOutput } from '../command-output.ts';
+import { pagedItems } from '../paged-items.ts';
+import { durationText } from '../terminal-text.ts';
+import { textColumns } from '../text-columns.ts';
+
+export interface ListOptions {
+  readonly stage?: Stage;
+  readonly deployment?: string;
+  readonly project?: string;
+  readonly limit: number;
+}
+
+/** `kiln workload list`: with --json one document a workload. @returns exit code */
+export async function listWorkloads(context: CliContext, output: CommandOutput, options: ListOptions): Promise<number> {
+  const { stage, deployment, project } = options;
+  const api = await context.connect();
+  const filter = {
+    ...(stage === undefined ? {} : { stage }),
+    ...(deployment === undefined ? {} : { deploymentId: deployment }),
+    ...(project === undefined ? {} : { projectId: project }),
+  };
+  const { items, more } = await pagedItems(
+    (page) => api.listWorkloads({ query: { ...filter, ...page } }),
+    options.limit,
+  );
+  if (output.json) for (const item of items) output.answer(item, () => []);
+  else output.answer(items, () => table(items, context.now()));
+  if (more) output.note(`There are more: give a --limit above ${options.limit}.`);
+  return EXIT.ok;
+}
+
+function table(items: readonly WorkloadSummary[], now: number): string[] {
+  const age = (at: string): string => durationText(now - Date.parse(at));
+  return textColumns(
+    ['ID', 'STAGE', 'AGE', 'HOST', 'DEPLOYMENT', 'SERVICE', 'ATTENTION'],
+    items.map((item) => [
+      item.id,
+      item.stage,
+      age(item.createdAt),
+      item.hostId ?? '-',
+      item.deploymentId ?? '-',
+      item.servicePath ?? '-',
+      item.attention ?? '',
+    ]),
+  );
+}

@@ -1,0 +1,83 @@
+import type { WorkloadHistoryView, WorkloadView } from '../../contracts/workload-view.ts';
+import { type CliContext, EXIT } from '../cli-context.ts';
+import type { CommandOutput } from '../command-output.ts';
+import { renderStageTable } from '../stage-table.ts';
+import { durationText, plainText } from '../terminal-text.ts';
+import { fieldLines, textColumns } from '../text-columns.ts';
+import { logLine } from './log-line.ts';
+
+/** `kiln workload get`. @returns exit code */
+export async function getWorkload(context: CliContext, output: CommandOutput, id: string): Promise<number> {
+  const view = await (await context.connect()).getWorkload({ params: { id } });
+  output.answer(view, () => workloadTable(context, output, view));
+  return EXIT.ok;
+}
+
+/** `kiln workload inspect`. @returns exit code */
+export async function inspectWorkload(context: CliContext, output: CommandOutput, id: string): Promise<number> {
+  const view = await (await context.connect()).getWorkload({ params: { id } });
+  output.answer(view, () => [
+    ...workloadTable(context, output, view),
+    '',
+    ...fieldLines(fieldsOf(view)),
+    ...section('error', plainLines(view.error)),
+    ...section('stack', plainLines(view.stack)),
+    ...section(
+      view.logsTruncated ? 'last log lines' : 'log',
+      view.logs.map((entry) => logLine(entry, output.color)),
+    ),
+  ]);
+  return EXIT.ok;
+}
+
+/** `kiln workload history`. @returns exit code */
+export async function showHistory(context: CliContext, output: CommandOutput, id: string): Promise<number> {
+  const history = await (await context.connect()).workloadHistory({ params: { id } });
+  output.answer(history, () => historyLines(history));
+  return EXIT.ok;
+}
+
+/** @returns the stage table of a view, as wide as the terminal. */
+export function workloadTable(context: CliContext, { color }: CommandOutput, view: WorkloadView): string[] {
+  return renderStageTable(view, { now: context.now(), width: context.stdout.columns ?? 120, color });
+}
+
+function historyLines({ moves, events, source }: WorkloadHistoryView): string[] {
+  const told = source === 'archive' ? 'from the archive; the events are no longer kept' : 'from the recorded events';
+  return [
+    ...textColumns(
+      ['AT', 'FROM', 'TO', 'CAUSE'],
+      moves.map(({ at, from, to, cause }) => [at, from, to, cause]),
+    ),
+    events === undefined ? told : `${events} events; ${told}`,
+  ];
+}
+
+function fieldsOf(view: WorkloadView): Record<string, string | undefined> {
+  const { exit } = view;
+  return {
+    stage: view.stage,
+    image: view.image,
+    deployment: view.deploymentId,
+    project: view.projectId,
+    host: view.hostId,
+    vm: view.containerId,
+    pid: view.pid?.toString(),
+    url: view.url,
+    exit: exit === undefined ? undefined : `${exit.reason} (code ${exit.code ?? '-'}, signal ${exit.signal ?? '-'})`,
+    code: view.code,
+    failedStage: view.failedStage,
+    vmReady: view.vmReadyMs === undefined ? undefined : durationText(view.vmReadyMs),
+    created: view.createdAt,
+    updated: view.updatedAt,
+    temporal: view.links.temporal,
+  };
+}
+
+function section(title: string, lines: readonly string[]): string[] {
+  return lines.some((line) => line !== '') ? ['', `${title}:`, ...lines.map((line) => `  ${line}`)] : [];
+}
+
+function plainLines(text = ''): string[] {
+  return text.split('\n').map(plainText);
+}
