@@ -1,6 +1,6 @@
 /** The REST gateway: stateless, any number may run. */
 import Fastify, { type FastifyInstance } from 'fastify';
-import { mintWorkloadId } from '../client/temporal/create-workload.ts';
+import { mintId } from '../client/temporal/create-workload.ts';
 import type { WorkloadClient } from '../client/temporal/workload-client.ts';
 import type { Readiness } from '../contracts/readiness.ts';
 import { KilnError } from '../domain/failures.ts';
@@ -94,7 +94,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         ...(options.temporalUrl === undefined ? {} : { temporalUrl: options.temporalUrl }),
         ending: ending.signal,
       }),
-      ...recordHandlers(options.store, mintWorkloadId),
+      ...recordHandlers(options.store, () => mintId('d')),
       ...serviceHandlers({ version: options.version, metrics, readiness: () => ready(options, limits) }),
     },
     bearerCheck(options.token),

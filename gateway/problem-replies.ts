@@ -38,7 +38,10 @@ export function problemOfError(error: unknown): Problem {
 export function sendProblem(reply: FastifyReply, found: Problem): FastifyReply {
   if (found.status === 401) void reply.header('www-authenticate', 'Bearer');
   if (found.status === 503) void reply.header('retry-after', '1');
-  return reply.code(found.status).type(PROBLEM_TYPE).send(JSON.stringify(found));
+  return reply
+    .code(found.status)
+    .type(PROBLEM_TYPE)
+    .send(Buffer.from(JSON.stringify(found)));
 }
 
 /** @returns the handler of everything that a route throws. */

@@ -64,11 +64,15 @@ export async function call(
     const reply = await send(options, route, parts, { signal: both });
     const schema = route.responses?.[reply.status];
     if (schema === undefined) throw await problemOf(options, reply);
-    const parsed = schema.safeParse(JSON.parse(await boundedText(reply, options.maxBytes)));
+    const parsed = schema.safeParse(jsonOf(await boundedText(reply, options.maxBytes)));
     if (parsed.success) return parsed.data;
-    throw new KilnError('INTERNAL', `The API at ${options.apiUrl} answers in a form of another version of Kiln.`, {
-      issues: parsed.error.issues.slice(0, 5).map(({ path, message }) => `${path.join('.')}: ${message}`),
-    });
+    throw new KilnError(
+      'INTERNAL',
+      `The API at ${options.apiUrl} answers in an unknown form; is it Kiln, and of this version?`,
+      {
+        issues: parsed.error.issues.slice(0, 5).map(({ path, message }) => `${path.join('.')}: ${message}`),
+      },
+    );
   } catch (error) {
     if (signal?.aborted === true) throw signal.reason;
     throw error instanceof KilnError ? error : unavailable(options, error);

@@ -24,7 +24,7 @@ import { withDeadline } from './temporal-calls.ts';
 export async function createWorkload(
   context: ClientContext,
   request: WorkloadRequest,
-  id: string = mintWorkloadId(),
+  id: string = mintId('w'),
 ): Promise<{ snapshot: WorkloadSnapshot; created: boolean }> {
   const document = await specDocument(request, id);
   const standing = await context.archive.createSpec(document);
@@ -125,10 +125,10 @@ async function specDocument(request: WorkloadRequest, id: string): Promise<SpecD
   };
 }
 
-/** @returns a new id: `w-` and 60 random bits. */
-export function mintWorkloadId(): string {
+/** @returns a new id: the prefix and 60 random bits. */
+export function mintId(prefix: string): string {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return `w-${Array.from(bytes, (byte) => ALPHABET[byte % 32]).join('')}`;
+  return `${prefix}-${Array.from(bytes, (byte) => ALPHABET[byte % 32]).join('')}`;
 }
 
 const ALPHABET = '0123456789abcdefghijklmnopqrstuv';
