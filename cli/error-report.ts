@@ -8,6 +8,8 @@ export interface ErrorReport {
   readonly message: string;
   /** What to do about it, where the message alone does not say. */
   readonly fix?: string;
+  /** Where a defect was met; absent for failures that Kiln knows. */
+  readonly stack?: string;
 }
 
 const FIXES: Partial<Record<FailureCode, string>> = {
@@ -28,14 +30,28 @@ export function reportOf(error: unknown): ErrorReport {
   if (error instanceof UsageError) {
     return { exitCode: EXIT.usage, code: 'USAGE', message: error.message, fix: 'See the command with --help.' };
   }
-  const code = error instanceof KilnError ? error.code : 'INTERNAL';
-  const message = error instanceof Error ? error.message : String(error);
+  if (!(error instanceof KilnError)) return defect(error);
+  const { code, message } = error;
   const fix = FIXES[code];
   return { exitCode: EXIT.failed, code, message, ...(fix === undefined ? {} : { fix }) };
 }
 
-/** @returns the report for stderr: one JSON document with `--json`, else two lines. */
-export function reportText({ code, message, fix }: ErrorReport, json: boolean): string {
-  if (json) return `${JSON.stringify({ error: { code, message, ...(fix === undefined ? {} : { fix }) } })}\n`;
-  return `kiln: ${code}: ${plainText(message)}\n${fix === undefined ? '' : `  ${fix}\n`}`;
+function defect(error: unknown): ErrorReport {
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  return {
+    exitCode: EXIT.failed,
+    code: 'INTERNAL',
+    message,
+    fix: 'This is a defect in Kiln, or in the machine under it.',
+    ...(stack === undefined ? {} : { stack }),
+  };
+}
+
+/** @returns the report for stderr: one JSON document with `--json`, else the message, what to do, and where it was met. */
+export function reportText({ exitCode: _, ...report }: ErrorReport, json: boolean): string {
+  if (json) return `${JSON.stringify({ error: report })}\n`;
+  const { code, message, fix, stack = '' } = report;
+  const frames = stack.split('\n').filter((line) => line.startsWith('    at '));
+  const lines = [`kiln: ${code}: ${plainText(message)}`, ...(fix === undefined ? [] : [`  ${fix}`]), ...frames];
+  return `${lines.map(plainText).join('\n')}\n`;
 }
