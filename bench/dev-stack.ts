@@ -4,10 +4,11 @@ import { createWriteStream } from 'node:fs';
 import { cp, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createKilnClient } from '../client/http/index.ts';
 import { CHECKOUT, CLI_ENTRY } from '../config/checkout.ts';
 import { DEV_STACK_FILE, type DevStack, devStackSchema } from '../contracts/dev-stack.ts';
 import type { CreateWorkloadBody } from '../contracts/workload-request.ts';
-import { type WorkloadView, workloadViewSchema } from '../contracts/workload-view.ts';
+import type { WorkloadView } from '../contracts/workload-view.ts';
 import { isFinal, type Stage } from '../domain/stages.ts';
 
 const READY_DEADLINE_MS = 120_000;
@@ -31,11 +32,15 @@ export async function startBenchStack(directory: string, signal: AbortSignal): P
   await mkdir(project, { recursive: true });
   await cp(join(CHECKOUT, 'examples'), project, { recursive: true, filter: (path) => !path.includes('node_modules') });
   const log = join(directory, 'dev.log');
-  const child = spawn('env', [`KILN_HOME=${home}`, process.execPath, CLI_ENTRY, 'dev'], {
-    cwd: project,
-    detached: true,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const child = spawn(
+    'env',
+    [`KILN_HOME=${home}`, `KILN_PROJECT_ROOT=${project}`, process.execPath, CLI_ENTRY, 'dev'],
+    {
+      cwd: project,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
   const output = createWriteStream(log);
   child.stdout.pipe(output, { end: false });
   child.stderr.pipe(output, { end: false });
@@ -65,25 +70,17 @@ async function untilReady(path: string, child: ChildProcess, log: string, signal
   }
 }
 
-function workloadCalls(info: DevStack, signal: AbortSignal): Pick<BenchStack, 'create' | 'until' | 'stop'> {
-  const call = async (method: 'GET' | 'POST', path: string, body?: object): Promise<unknown> => {
-    const answer = await fetch(new URL(path, info.apiUrl), {
-      method,
-      headers: { authorization: `Bearer ${info.token}`, 'content-type': 'application/json' },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal,
-    });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${text.slice(0, 500)}`);
-    return JSON.parse(text);
-  };
-  const get = async (id: string) => workloadViewSchema.parse(await call('GET', `/api/workloads/${id}`));
+function workloadCalls(
+  { apiUrl, token }: DevStack,
+  signal: AbortSignal,
+): Pick<BenchStack, 'create' | 'until' | 'stop'> {
+  const client = createKilnClient({ apiUrl, token });
   return {
-    create: async (body) => workloadViewSchema.parse(await call('POST', '/api/workloads', body)),
+    create: (body) => client.createWorkload({ body }, { signal }),
     until: async (id, stage) => {
       const deadline = Date.now() + STAGE_DEADLINE_MS;
       for (;;) {
-        const view = await get(id);
+        const view = await client.getWorkload({ params: { id } }, { signal });
         if (view.stage === stage) return view;
         if (isFinal(view.stage)) throw new Error(`${id} ended ${view.stage}: ${view.code ?? ''} ${view.error ?? ''}`);
         if (Date.now() > deadline) throw new Error(`${id} is still ${view.stage}`);
@@ -91,7 +88,7 @@ function workloadCalls(info: DevStack, signal: AbortSignal): Pick<BenchStack, 'c
       }
     },
     stop: async (id) => {
-      await call('POST', `/api/workloads/${id}/stop`, {});
+      await client.stopWorkload({ params: { id } }, { signal });
     },
   };
 }
