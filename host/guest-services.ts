@@ -5,17 +5,18 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import type { ExecExit, ExecHandle, ExecRequest, GuestServices, VmHost, WorkloadLogs } from '../activities/ports.ts';
+import type { ExecExit, ExecHandle, ExecRequest, GuestServices, VmHost } from '../activities/ports.ts';
 import { isKilnError, KilnError } from '../domain/failures.ts';
 import { SERVICE_EXEC_ID } from '../domain/names.ts';
 import { STAGES, type Stage } from '../domain/stages.ts';
 import type { HostLogger } from './host-logger.ts';
 import { readRecord, writeRecord } from './record-file.ts';
 import { pumpServiceOutput, type ServiceOutputOptions } from './service-output.ts';
+import type { HostLogs } from './workload-logs.ts';
 
 export interface GuestServicesOptions extends ServiceOutputOptions {
   readonly vms: Pick<VmHost, 'agent'>;
-  readonly logs: WorkloadLogs;
+  readonly logs: Pick<HostLogs, 'open' | 'serviceOffset' | 'saveServiceOffset'>;
   readonly vmDirectory: (vmId: string) => string;
   /** Pause after a lost channel before the service is looked for again, ms. */
   readonly reattachPauseMs: number;

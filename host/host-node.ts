@@ -50,6 +50,8 @@ export interface HostOptions {
   readonly token: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly egressProxy?: EgressProxy;
+  /** Addresses of a name that a guest asks for; default: the resolver of this machine. */
+  readonly resolveName?: (name: string) => Promise<readonly string[]>;
   readonly logger: HostLogger;
   readonly settings?: HostSettingOverrides;
 }
@@ -233,6 +235,7 @@ class Node implements HostNode {
       dialEgress: createEgressDialer({
         ...settings.egress,
         ...(options.egressProxy === undefined ? {} : { proxy: options.egressProxy }),
+        ...(options.resolveName === undefined ? {} : { resolve: options.resolveName }),
       }),
       ingress: settings.ingress,
       reattach: settings.reattach,

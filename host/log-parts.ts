@@ -4,6 +4,7 @@
  */
 import { open, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { numberedLogEntrySchema } from '../contracts/workload-documents.ts';
 import type { NumberedLogEntry } from '../domain/log-entry.ts';
 import { syncDirectory } from './record-file.ts';
@@ -16,7 +17,13 @@ export interface LogPart {
   /** Bytes that are safe on disk. */
   readonly bytes: number;
   readonly sealed: boolean;
+  /** Highest source offset among its entries; 0 where none has one. */
+  readonly sourceOffset: number;
 }
+
+/** What stands in a spool's file beside the entry: up to where the output it came from is in the log with it. */
+const spooledSchema = numberedLogEntrySchema.extend({ sourceOffset: z.int().min(0).exactOptional() });
+export type SpooledEntry = z.infer<typeof spooledSchema>;
 
 const PART_NAME = /^(\d{10})\.(open|sealed)\.jsonl$/;
 
@@ -45,20 +52,27 @@ async function measure(path: string, first: number, sealed: boolean): Promise<Lo
   const data = await readFile(path);
   let bytes = 0;
   let next = first;
+  let sourceOffset = 0;
   for (;;) {
     const newline = data.indexOf(0x0a, bytes);
-    if (newline < 0 || parseEntry(data.toString('utf8', bytes, newline))?.n !== next) break;
+    const entry = newline < 0 ? undefined : parseWith(spooledSchema, data.toString('utf8', bytes, newline));
+    if (entry?.n !== next) break;
+    sourceOffset = Math.max(sourceOffset, entry.sourceOffset ?? 0);
     bytes = newline + 1;
     next++;
   }
   if (bytes < data.length) await truncate(path, bytes);
-  return next === first ? undefined : { first, next, bytes, sealed };
+  return next === first ? undefined : { first, next, bytes, sealed, sourceOffset };
 }
 
 /** @returns undefined where the line is no entry */
 export function parseEntry(line: string): NumberedLogEntry | undefined {
+  return parseWith(numberedLogEntrySchema, line);
+}
+
+function parseWith<T>(schema: z.ZodType<T>, line: string): T | undefined {
   try {
-    const parsed = numberedLogEntrySchema.safeParse(JSON.parse(line));
+    const parsed = schema.safeParse(JSON.parse(line));
     return parsed.success ? parsed.data : undefined;
   } catch {
     return undefined;

@@ -7,7 +7,7 @@ import { KilnError } from '../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../domain/log-entry.ts';
 import type { Stage } from '../domain/stages.ts';
 import { hasCode } from '../vmm/process-identity.ts';
-import { appendLines, findParts, type LogPart, partPath, readPart, sealPart } from './log-parts.ts';
+import { appendLines, findParts, type LogPart, partPath, readPart, type SpooledEntry, sealPart } from './log-parts.ts';
 import { logLines } from './log-text.ts';
 import { readRecord, writeRecord } from './record-file.ts';
 
@@ -32,21 +32,29 @@ export interface LogSpoolOptions extends LogSpoolLimits {
 /** Puts one sealed part where it belongs. @throws STORE_UNAVAILABLE */
 export type PartShipper = (part: { first: number; path: string }) => Promise<void>;
 
-const shippedSchema = z.strictObject({ next: z.int().min(0) });
+const shippedSchema = z.strictObject({ next: z.int().min(0), sourceOffset: z.int().min(0) });
+type Shipped = z.infer<typeof shippedSchema>;
+
+/** A log that also remembers how far the output of a process is in it: in the very lines, so that neither lags behind. */
+export interface SourceLogWriter extends WorkloadLogWriter {
+  /** @param sourceOffset every byte of the output below it is in the log up to this message */
+  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number): void;
+}
 
 /** Opens a spool, made if absent; numbering goes on where it stopped. One opener a directory. */
 export async function openLogSpool(options: LogSpoolOptions): Promise<LogSpool> {
   await mkdir(options.directory, { recursive: true, mode: 0o700 });
   const parts = await findParts(options.directory);
   const shipped = await readRecord(join(options.directory, 'shipped.json'), shippedSchema);
-  return new LogSpool(options, parts, shipped?.next ?? 0);
+  return new LogSpool(options, parts, shipped ?? { next: 0, sourceOffset: 0 });
 }
 
-export class LogSpool implements WorkloadLogWriter {
+export class LogSpool implements SourceLogWriter {
   private readonly options: LogSpoolOptions;
   private parts: LogPart[];
   private shippedNext: number;
   private nextN: number;
+  private sourceEnd: number;
   private pending: string[] = [];
   private pendingBytes = 0;
   private dropped: { readonly stage: Stage; readonly lines: number } | undefined;
@@ -55,11 +63,12 @@ export class LogSpool implements WorkloadLogWriter {
   private flushTimer: NodeJS.Timeout | undefined;
   private lastWriteAt: number;
 
-  constructor(options: LogSpoolOptions, parts: LogPart[], shippedNext: number) {
+  constructor(options: LogSpoolOptions, parts: LogPart[], shipped: Shipped) {
     this.options = options;
     this.parts = parts;
-    this.shippedNext = shippedNext;
-    this.nextN = Math.max(shippedNext, parts.at(-1)?.next ?? 0);
+    this.shippedNext = shipped.next;
+    this.nextN = Math.max(shipped.next, parts.at(-1)?.next ?? 0);
+    this.sourceEnd = Math.max(shipped.sourceOffset, ...parts.map((part) => part.sourceOffset));
     this.lastWriteAt = options.now();
   }
 
@@ -69,13 +78,22 @@ export class LogSpool implements WorkloadLogWriter {
     return parts.reduce((sum, part) => sum + part.bytes, this.pendingBytes);
   }
 
+  /** Up to here the output of the process behind this log is in it. */
+  get sourceOffset(): number {
+    return this.sourceEnd;
+  }
+
   get idleSince(): number {
     return this.lastWriteAt;
   }
 
-  write(stage: Stage, level: LogLevel, message: string): void {
+  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number): void {
     this.lastWriteAt = this.options.now();
-    for (const line of logLines(message)) this.push(stage, level, line);
+    const lines = logLines(message);
+    for (const [index, line] of lines.entries()) {
+      this.push(stage, level, line, index === lines.length - 1 ? sourceOffset : undefined);
+    }
+    this.sourceEnd = Math.max(this.sourceEnd, sourceOffset ?? 0);
     this.flushTimer ??= setTimeout(() => {
       // What cannot be written now stays pending; whoever needs it safe calls flush and gets the error.
       this.flush().catch(() => undefined);
@@ -115,15 +133,15 @@ export class LogSpool implements WorkloadLogWriter {
     for (const part of waiting) {
       // Not under the lock: a slow store must hold up neither writers nor readers. A sealed part does not change.
       await shipper({ first: part.first, path: partPath(this.options.directory, part) });
-      await this.serialised(() => this.markShipped(part.next));
+      await this.serialised(() => this.markShipped(part));
     }
   }
 
-  private push(stage: Stage, level: LogLevel, message: string): void {
+  private push(stage: Stage, level: LogLevel, message: string, sourceOffset: number | undefined): void {
     this.noteDropped();
     if (this.dropped !== undefined || this.isFull()) {
       this.dropped = { stage, lines: (this.dropped?.lines ?? 0) + 1 };
-    } else this.enqueue(stage, level, message);
+    } else this.enqueue(stage, level, message, sourceOffset);
   }
 
   private noteDropped(): void {
@@ -137,10 +155,10 @@ export class LogSpool implements WorkloadLogWriter {
     return this.unshippedBytes >= this.options.maxUnshippedBytes;
   }
 
-  private enqueue(stage: Stage, level: LogLevel, message: string): void {
+  private enqueue(stage: Stage, level: LogLevel, message: string, sourceOffset?: number): void {
     // Numbers and times must agree, also where the clock was set back.
     this.lastTime = Math.max(this.lastTime, this.options.now());
-    const entry: NumberedLogEntry = {
+    const entry: SpooledEntry = {
       timestamp: new Date(this.lastTime).toISOString(),
       stage,
       message,
@@ -148,6 +166,7 @@ export class LogSpool implements WorkloadLogWriter {
       epoch: this.options.epoch,
       writer: this.options.writer,
       n: this.nextN++,
+      ...(sourceOffset === undefined ? {} : { sourceOffset }),
     };
     const line = JSON.stringify(entry);
     this.pending.push(line);
@@ -156,15 +175,17 @@ export class LogSpool implements WorkloadLogWriter {
 
   private async flushNow(): Promise<void> {
     while (this.pending.length > 0) {
+      // Both as they are now: more may be written while these are.
       const lines = [...this.pending];
+      const sourceOffset = this.sourceEnd;
       const bytes = this.pendingBytes;
       const first = this.nextN - lines.length;
       const open = this.parts.at(-1);
       const reuse = open !== undefined && !open.sealed;
-      const part = reuse ? open : { first, next: first, bytes: 0, sealed: false };
+      const part = reuse ? open : { first, next: first, bytes: 0, sealed: false, sourceOffset: 0 };
       let written: LogPart;
       try {
-        written = await appendLines(this.options.directory, part, lines);
+        written = { ...(await appendLines(this.options.directory, part, lines)), sourceOffset };
       } catch (error) {
         throw asDiskError(error, this.options.directory);
       }
@@ -182,9 +203,10 @@ export class LogSpool implements WorkloadLogWriter {
     this.parts = [...this.parts.slice(0, -1), sealed];
   }
 
-  private async markShipped(next: number): Promise<void> {
+  private async markShipped({ next, sourceOffset }: LogPart): Promise<void> {
     if (next > this.shippedNext) {
-      await writeRecord(join(this.options.directory, 'shipped.json'), { next });
+      const shipped: Shipped = { next, sourceOffset };
+      await writeRecord(join(this.options.directory, 'shipped.json'), shipped);
       this.shippedNext = next;
     }
     let kept = 0;

@@ -1,7 +1,8 @@
 /** From the output of a guest's service to lines of its log: safe on disk first, acknowledged to the guest after. */
-import type { ExecHandle, ExecOutput, OutputStream, WorkloadLogs, WorkloadLogWriter } from '../activities/ports.ts';
+import type { ExecHandle, ExecOutput, OutputStream, WorkloadLogs } from '../activities/ports.ts';
 import { type LogLevel, MAX_LOG_MESSAGE } from '../domain/log-entry.ts';
 import type { Stage } from '../domain/stages.ts';
+import type { SourceLogWriter } from './log-spool.ts';
 import { ByteLines } from './log-text.ts';
 
 export interface ServiceOutputOptions {
@@ -14,8 +15,8 @@ export interface ServiceOutputOptions {
 export interface ServiceOutputTarget {
   readonly workloadId: string;
   readonly epoch: number;
-  readonly logs: WorkloadLogs;
-  readonly writer: WorkloadLogWriter;
+  readonly logs: Pick<WorkloadLogs, 'saveServiceOffset'>;
+  readonly writer: SourceLogWriter;
   /** Stage that a line written now carries. */
   readonly stage: () => Stage;
 }
@@ -77,13 +78,13 @@ class OutputPump {
     if (piece.kind === 'gap') {
       this.takePartials();
       this.end = piece.offset + piece.bytes;
-      this.write('warn', `${piece.bytes} bytes of output dropped: the log could not keep up with the service`);
+      this.write('warn', [`${piece.bytes} bytes of output dropped: the log could not keep up with the service`]);
     } else {
       const { stream, data, offset } = piece;
       const lines = this.lines[stream].push(data);
       this.end = offset + data.length;
-      for (const line of lines) this.write(LEVELS[stream], line);
       this.notePartial(stream, lines.length > 0);
+      this.write(LEVELS[stream], lines);
     }
     this.armPartialTimer();
     this.settleSoon();
@@ -96,7 +97,7 @@ class OutputPump {
     for (const stream of ['stdout', 'stderr'] as const) {
       const line = this.lines[stream].end();
       delete this.partialFrom[stream];
-      if (line !== undefined) this.write(LEVELS[stream], line);
+      if (line !== undefined) this.write(LEVELS[stream], [line]);
     }
   }
 
@@ -160,9 +161,12 @@ class OutputPump {
     return Math.min(this.end, this.partialFrom.stdout ?? this.end, this.partialFrom.stderr ?? this.end);
   }
 
-  private write(level: LogLevel, line: string): void {
-    this.target.writer.write(this.target.stage(), level, line);
-    this.tail.push(line);
-    if (this.tail.length > this.options.tailLines) this.tail.shift();
+  private write(level: LogLevel, lines: readonly string[]): void {
+    for (const [index, line] of lines.entries()) {
+      const last = index === lines.length - 1;
+      this.target.writer.write(this.target.stage(), level, line, last ? this.safeEnd() : undefined);
+      this.tail.push(line);
+      if (this.tail.length > this.options.tailLines) this.tail.shift();
+    }
   }
 }

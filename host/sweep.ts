@@ -48,16 +48,23 @@ export interface SweepReport {
 
 type MutableReport = { -readonly [Key in keyof SweepReport]: SweepReport[Key][number][] };
 
-/** @returns a sweep; one at a time, callers at the same time share it. */
+/** @returns a sweep; one at a time. A sweep under way has begun before the caller's wish, so another one follows it. */
 export function createSweep(options: SweepOptions): { run(): Promise<SweepReport> } {
   const sweeper = new Sweeper(options);
   let running: Promise<SweepReport> | undefined;
+  let next: Promise<SweepReport> | undefined;
+  const begin = (): Promise<SweepReport> => {
+    next = undefined;
+    running = sweeper.run().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
   return {
     run() {
-      running ??= sweeper.run().finally(() => {
-        running = undefined;
-      });
-      return running;
+      if (running === undefined) return next ?? begin();
+      next ??= running.then(begin, begin);
+      return next;
     },
   };
 }

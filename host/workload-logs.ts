@@ -3,14 +3,14 @@ import { readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
-import type { WorkloadLogs, WorkloadLogWriter } from '../activities/ports.ts';
+import type { WorkloadLogs } from '../activities/ports.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { NumberedLogEntry } from '../domain/log-entry.ts';
 import { WORKLOAD_ID_PATTERN } from '../domain/names.ts';
 import { hasCode } from '../vmm/process-identity.ts';
 import type { HostLogger } from './host-logger.ts';
 import { createLogShipper, type LogShipper, type LogShipperOptions, type SpoolToShip } from './log-shipper.ts';
-import { type LogSpool, type LogSpoolLimits, openLogSpool } from './log-spool.ts';
+import { type LogSpool, type LogSpoolLimits, openLogSpool, type SourceLogWriter } from './log-spool.ts';
 import { readRecord } from './record-file.ts';
 
 export interface WorkloadLogsOptions extends LogSpoolLimits {
@@ -25,6 +25,7 @@ export interface WorkloadLogsOptions extends LogSpoolLimits {
 }
 
 export interface HostLogs extends WorkloadLogs {
+  open(workloadId: string, epoch: number): Promise<SourceLogWriter>;
   /** Safe entries of one spool after number `after`; none where this host has no such spool. */
   read(workloadId: string, epoch: number, after: number, limit: number): Promise<readonly NumberedLogEntry[]>;
   /** Epochs of a workload that this host has a spool of, ascending. */
@@ -65,17 +66,21 @@ class FileLogs implements HostLogs {
     });
   }
 
-  open(workloadId: string, epoch: number): Promise<WorkloadLogWriter> {
+  open(workloadId: string, epoch: number): Promise<SourceLogWriter> {
     return this.spool(workloadId, epoch);
   }
 
   async serviceOffset(workloadId: string, epoch: number): Promise<number> {
+    if (!(await exists(this.directory(workloadId, epoch)))) return 0;
     const record = await readRecord(join(this.directory(workloadId, epoch), 'service-offset.json'), offsetSchema);
-    return record?.offset ?? 0;
+    return Math.max(record?.offset ?? 0, (await this.spool(workloadId, epoch)).sourceOffset);
   }
 
   async saveServiceOffset(workloadId: string, epoch: number, offset: number): Promise<void> {
-    await this.spool(workloadId, epoch);
+    const spool = await this.spool(workloadId, epoch);
+    await spool.flush();
+    // The lines know it already, and are the better witnesses: no crash comes between a line and its own offset.
+    if (offset <= spool.sourceOffset) return;
     // Not flushed to the platter: a guest does not outlive its machine, so the offset need not either.
     const path = join(this.directory(workloadId, epoch), 'service-offset.json');
     await writeFileAtomic(path, JSON.stringify({ offset }), { encoding: 'utf8', mode: 0o600, fsync: false });

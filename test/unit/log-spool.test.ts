@@ -170,6 +170,24 @@ describe('log spool', () => {
     ]);
   });
 
+  it('knows how far a source is in it by the lines themselves, also when they are shipped and dropped', async () => {
+    const first = await open();
+    first.write('running', 'info', 'a', 10);
+    first.write('running', 'info', 'b\nc', 20);
+    first.write('running', 'info', 'not of the source');
+    await first.flush();
+    first.write('running', 'info', 'never safe', 30);
+    const second = await open({ keepShippedBytes: 0 });
+    expect(second.sourceOffset).toBe(20);
+    await second.ship(storeOf().ship);
+    const third = await open();
+    expect(third.sourceOffset).toBe(20);
+    expect(await third.read(-1, 10)).toEqual([]);
+    third.write('running', 'info', 'd', 40);
+    await third.flush();
+    expect((await third.read(-1, 10))[0]).not.toHaveProperty('sourceOffset');
+  });
+
   it('times never go back, even where the clock does', async () => {
     const spool = await open();
     await write(spool, 'a');

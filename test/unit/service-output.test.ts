@@ -104,6 +104,20 @@ describe('service output', () => {
     expect(await lines()).toEqual(['info one', 'info two']);
   });
 
+  it('a crash between a line and its offset cannot be: the line has it', async () => {
+    const writer = await logs.open('w', 0);
+    const target = {
+      ...{ workloadId: 'w', epoch: 0, writer, stage: () => 'running' as const },
+      logs: { saveServiceOffset: () => Promise.reject(new Error('killed before the offset was saved')) },
+    };
+    const output = play(outputOf([['stdout', 'one\ntwo\nthr']]));
+    await expect(pumpServiceOutput({ output, acknowledge: () => undefined }, target, [], OPTIONS)).rejects.toThrow(
+      'killed',
+    );
+    expect(await logs.serviceOffset('w', 0)).toBe(11);
+    expect(await lines()).toEqual(['info one', 'info two', 'info thr']);
+  });
+
   it('shows a gap as a line', async () => {
     await pump(
       play([

@@ -240,7 +240,7 @@ describe('packing', () => {
     reader.end(await readFile(tarPath));
     for await (const entry of reader) {
       const chunks: Buffer[] = [];
-      for await (const chunk of entry) chunks.push(Buffer.from(chunk));
+      for await (const chunk of entry) if (Buffer.isBuffer(chunk)) chunks.push(chunk);
       const { name, type, linkname, mode, uid, mtime } = entry.header;
       expect([uid, mtime.getTime()]).toEqual([0, 0]);
       found[name] = type === 'symlink' ? `-> ${linkname}` : `${mode.toString(8)} ${Buffer.concat(chunks)}`;
