@@ -6,7 +6,7 @@ export interface CommandOutput {
   readonly color: boolean;
   /** Writes one JSON document on one line with `--json`, else the lines that stand for it. */
   answer(document: unknown, lines: () => readonly string[]): void;
-  /** Says something beside the answer, on stderr. */
+  /** Says something beside the answer, on stderr; with `--json` as `{"note"}`. */
   note(text: string): void;
 }
 
@@ -25,7 +25,7 @@ export function commandOutput({ stdout, stderr }: OutputStreams, json: boolean):
       if (text.length > 0) stdout.write(`${text.join('\n')}\n`);
     },
     note: (text) => {
-      stderr.write(`${plainText(text)}\n`);
+      stderr.write(`${json ? JSON.stringify({ note: text }) : plainText(text)}\n`);
     },
   };
 }

@@ -99,7 +99,7 @@ async function showUntilUp(context: CliContext, output: CommandOutput, created: 
   try {
     const view = await waitUntilUp(context, created, { signal: interrupt.signal, onView });
     output.answer(view, () => []);
-    return verdict(view);
+    return verdict(output, view);
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
     output.note(`No longer waiting; the workload goes on. Stop it with: kiln workload stop ${created.id}`);
@@ -111,9 +111,10 @@ async function showUntilUp(context: CliContext, output: CommandOutput, created: 
 }
 
 /** @throws KilnError, the workload's own failure */
-function verdict(view: WorkloadView): number {
+function verdict(output: CommandOutput, view: WorkloadView): number {
   if (view.stage === 'running' && view.leaving === undefined) return EXIT.ok;
-  const logs = `See \`kiln workload logs ${view.id}\`.`;
-  if (view.stage === 'failed') throw new KilnError(view.code ?? 'INTERNAL', `${view.error ?? 'It failed.'} ${logs}`);
-  throw new KilnError('CONFLICT', `${view.id} was stopped before it came to run. ${logs}`);
+  output.note(`Its log says more: kiln workload logs ${view.id}`);
+  if (view.stage === 'failed')
+    throw new KilnError(view.code ?? 'INTERNAL', view.error ?? 'It failed without a message.');
+  throw new KilnError('CONFLICT', `${view.id} was stopped before it came to run.`);
 }

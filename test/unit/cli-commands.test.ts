@@ -191,9 +191,10 @@ describe('kiln workload create --wait', () => {
   it('ends with 1 and the failure of the workload', async () => {
     const { stdout, stderr, exitCode } = await kiln([...create, '--json'], { api: answering(FAILED) });
     expect(json(stdout)).toEqual([FAILED]);
-    expect(stderr).toContain('MANIFEST_MISSING');
-    expect(stderr).toContain('services/hello has no kiln.json.');
-    expect(stderr).toContain('kiln workload logs hello-1');
+    expect(json(stderr)).toEqual([
+      { note: expect.stringContaining('kiln workload logs hello-1') },
+      { error: { code: 'MANIFEST_MISSING', message: 'services/hello has no kiln.json.' } },
+    ]);
     expect(exitCode).toBe(1);
   });
 
