@@ -54,10 +54,18 @@ async function isStarted(agent: AgentChannel): Promise<boolean> {
   return (await agent.listExecs()).some((exec) => exec.execId === SERVICE_EXEC_ID);
 }
 
+/** A command without any shell syntax, not beginning with an assignment. */
+const PLAIN_COMMAND = /^[\w./@-]+(?: +[\w./@:=+,-]+)*$/;
+
+/** A plain command takes the shell's place, so that its own death by a signal is not told as the shell's exit code. */
+function shellLine(start: string): string {
+  return PLAIN_COMMAND.test(start) ? `exec ${start}` : start;
+}
+
 function serviceExec(start: string, env: Readonly<Record<string, string>>): ExecRequest {
   return {
     execId: SERVICE_EXEC_ID,
-    argv: ['/bin/sh', '-c', start],
+    argv: ['/bin/sh', '-c', shellLine(start)],
     cwd: SERVICE_FOLDER,
     env: {
       NODE_ENV: 'production',

@@ -38,6 +38,7 @@ import { createHostWorker } from '../../workers/host-worker.ts';
 import { createOwnerLookup } from '../../workers/owner-lookup.ts';
 import { whatIsLeft } from './nothing-left.ts';
 import { freshObjectStore } from './object-store.ts';
+import { type JudgedHistory, judgeHistories } from './recorded-histories.ts';
 import { silentLog, testTscRate } from './vm-fixtures.ts';
 
 export const SERVICES = fileURLToPath(new URL('../fixtures/services', import.meta.url));
@@ -79,6 +80,8 @@ export interface Harness {
   restartHost(): Promise<void>;
   stopHost(): Promise<void>;
   startHost(): Promise<void>;
+  /** Folds and replays every history of the namespace. */
+  judge(): Promise<JudgedHistory[]>;
   /** @returns what the host still holds, one line each */
   left(ports?: readonly number[]): Promise<string[]>;
   close(): Promise<void>;
@@ -148,6 +151,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     startHost: () => hostRunner.start(),
     left: (ports) =>
       whatIsLeft({ stateDir: hostRunner.stateDir, runtimeDir: hostRunner.runtimeDir, ...(ports ? { ports } : {}) }),
+    judge: () => judgeHistories(temporal),
     async close() {
       await hostRunner.stop();
       control.shutdown();
