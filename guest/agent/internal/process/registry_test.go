@@ -1,0 +1,104 @@
+package process
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// testReaper is the only one: a second would take away the first one's processes.
+var testReaper = NewReaper()
+
+var testEnv = []string{"PATH=/usr/bin:/bin", "HOME=/", "KEEP=old"}
+
+func run(t *testing.T, registry *Registry, id string, spec Spec, stdin []byte) (string, Exit) {
+	t.Helper()
+	spec.Output, spec.Cwd = "wait", "/"
+	exec, _, err := registry.Start(id, spec, stdin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := drain(exec.Output, 0)
+	<-exec.Ended()
+	return string(out), exec.Exit()
+}
+
+func TestExitsAndOutput(t *testing.T) {
+	registry := NewRegistry(testReaper, testEnv)
+	out, exit := run(t, registry, "a", Spec{Argv: []string{"sh", "-c", "echo $KEEP $HOME; cat; exit 3"}, Env: map[string]string{"KEEP": "new"}}, []byte("in"))
+	if out != "new /\nin" || exit.Code == nil || *exit.Code != 3 {
+		t.Fatalf("got %q %+v", out, exit)
+	}
+	_, exit = run(t, registry, "b", Spec{Argv: []string{"sh", "-c", "kill -9 $$"}}, nil)
+	if exit.Signal == nil || *exit.Signal != "SIGKILL" || exit.TimedOut {
+		t.Fatalf("got %+v", exit)
+	}
+	_, exit = run(t, registry, "c", Spec{Argv: []string{"sleep", "1000"}, TimeoutMs: 50}, nil)
+	if exit.Signal == nil || !exit.TimedOut {
+		t.Fatalf("got %+v", exit)
+	}
+	out, exit = run(t, registry, "d", Spec{Argv: []string{"no-such-program"}}, nil)
+	if exit.Code == nil || *exit.Code != 127 || out == "" {
+		t.Fatalf("got %q %+v", out, exit)
+	}
+}
+
+func TestAnIdRunsOnce(t *testing.T) {
+	registry := NewRegistry(testReaper, testEnv)
+	mark := filepath.Join(t.TempDir(), "mark")
+	for range 5 {
+		run(t, registry, "same", Spec{Argv: []string{"sh", "-c", "echo x >> " + mark}}, nil)
+	}
+	if text, err := os.ReadFile(mark); err != nil || string(text) != "x\n" {
+		t.Fatalf("%q %v", text, err)
+	}
+}
+
+func TestEndedProcessesAreForgottenAtLast(t *testing.T) {
+	registry := NewRegistry(testReaper, testEnv)
+	ended := make(chan struct{})
+	close(ended)
+	for i := range maxFinished {
+		id := string(rune('a'+i%26)) + string(rune(0x100+i))
+		registry.byID[id] = &Exec{Output: NewOutput(0, false), ended: ended}
+		registry.order = append(registry.order, id)
+	}
+	first := registry.order[0]
+	registry.byID[first].Output.Append(Stdout, []byte("unheard"))
+	second := registry.order[1]
+	run(t, registry, "new", Spec{Argv: []string{"true"}}, nil)
+	if registry.Find(first) == nil || registry.Find(second) != nil || registry.Find("new") == nil {
+		t.Fatal("the wrong process was forgotten")
+	}
+}
+
+func TestSignalsReachTheGroup(t *testing.T) {
+	registry := NewRegistry(testReaper, testEnv)
+	spec := Spec{Argv: []string{"sh", "-c", "sleep 1000 & wait"}, Output: "wait", Cwd: "/"}
+	exec, _, err := registry.Start("group", spec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := registry.Signal("group", syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	// The output ends only when the child, which holds the pipe, is gone too.
+	drain(exec.Output, 0)
+	<-exec.Ended()
+	if err := registry.Signal("unknown", syscall.SIGKILL); err == nil {
+		t.Fatal("an unknown id was signalled")
+	}
+}
+
+func TestBadSpecsAreRefused(t *testing.T) {
+	registry := NewRegistry(testReaper, testEnv)
+	for name, spec := range map[string]Spec{"no argv": {Output: "wait"}, "no mode": {Argv: []string{"true"}}} {
+		if _, _, err := registry.Start("x", spec, nil); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+	if _, _, err := registry.Start("", Spec{Argv: []string{"true"}, Output: "wait"}, nil); err == nil {
+		t.Error("an empty id was accepted")
+	}
+}

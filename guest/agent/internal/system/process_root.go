@@ -1,0 +1,148 @@
+package system
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownFolders exist in the writable layer from the start, so that they belong to whoever runs this, also where the
+// machine's own do not.
+var ownFolders = []string{"etc", "root", "tmp", "run", "var/log", "workspace", "proc", "sys", "dev"}
+
+// buildRoot lays a writable layer over the machine's root and makes it the root of this process.
+func buildRoot(dir string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("private mounts: %w", err)
+	}
+	merged := filepath.Join(dir, "merged")
+	for _, folder := range []string{"work", "merged", "workspace"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, folder := range ownFolders {
+		if err := os.MkdirAll(filepath.Join(dir, "upper", folder), 0o755); err != nil {
+			return err
+		}
+	}
+	cover := overlayRoot
+	if inUserNamespace() {
+		cover = overlayFolders
+	}
+	if err := cover(dir, merged); err != nil {
+		return err
+	}
+	mounts := []mount{
+		{filepath.Join(dir, "workspace"), filepath.Join(merged, "workspace"), "", unix.MS_BIND, ""},
+		{"proc", filepath.Join(merged, "proc"), "proc", hidden | unix.MS_NOEXEC, ""},
+		{"tmpfs", filepath.Join(merged, "dev"), "tmpfs", unix.MS_NOSUID, "mode=0755"},
+	}
+	if err := mountAll(mounts); err != nil {
+		return err
+	}
+	// Some machines forbid a sysfs of one's own; nothing of the agent needs it here.
+	_ = mount{"sysfs", filepath.Join(merged, "sys"), "sysfs", hidden | unix.MS_NOEXEC | unix.MS_RDONLY, ""}.do()
+	if err := bindDevices(merged); err != nil {
+		return err
+	}
+	if err := mountAll(guestMounts(merged)); err != nil {
+		return err
+	}
+	return pivot(merged)
+}
+
+func overlayRoot(dir, merged string) error {
+	return mount{"overlay", merged, "overlay", 0, layers("/", filepath.Join(dir, "upper"), filepath.Join(dir, "work"))}.do()
+}
+
+func layers(lower, upper, work string) string {
+	return fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, work)
+}
+
+// overlayFolders is the way without privileges: a user namespace may not lay anything over a root that has mounts of
+// others below it, but over each folder of the root that has none. A folder that has some is shown as it is.
+func overlayFolders(dir, merged string) error {
+	upper := filepath.Join(dir, "upper")
+	if err := unix.Mount(upper, merged, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir("/")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		target := filepath.Join(merged, name)
+		switch {
+		case slices.Contains([]string{"proc", "sys", "dev", "run", "root", "tmp", "workspace"}, name):
+		case entry.Type()&os.ModeSymlink != 0:
+			link, err := os.Readlink("/" + name)
+			if err != nil {
+				return err
+			}
+			if err := os.Symlink(link, target); err != nil && !os.IsExist(err) {
+				return err
+			}
+		case entry.IsDir():
+			if err := overlayFolder("/"+name, target, filepath.Join(upper, name), filepath.Join(dir, "work", name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func overlayFolder(lower, target, upper, work string) error {
+	for _, folder := range []string{upper, work} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return err
+		}
+	}
+	if (mount{"overlay", target, "overlay", 0, layers(lower, upper, work) + ",userxattr"}).do() == nil {
+		return nil
+	}
+	return mount{lower, target, "", unix.MS_BIND | unix.MS_REC, ""}.do()
+}
+
+func inUserNamespace() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	fields := strings.Fields(string(text))
+	return err == nil && len(fields) == 3 && fields[2] != "4294967295"
+}
+
+func bindDevices(merged string) error {
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		target := filepath.Join(merged, "dev", name)
+		if err := os.WriteFile(target, nil, 0o666); err != nil {
+			return err
+		}
+		if err := unix.Mount("/dev/"+name, target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("device %s: %w", name, err)
+		}
+	}
+	links := map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(merged, "dev", name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pivot(root string) error {
+	if err := os.Chdir(root); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return err
+	}
+	return os.Chdir("/")
+}
