@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { open, readdir, readFile } from 'node:fs/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmProcess } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { hasCode, hostBootId, identify, killProven, parseProcStat, readProcess } from './process-identity.ts';
@@ -100,18 +99,18 @@ export async function killVmProcesses(
   recorded: VmProcess | undefined,
   options: { pollMs: number; timeoutMs: number },
 ): Promise<void> {
+  // Seen before anything is killed: a process that is about to be gone has lost its command line, but not yet its sockets.
+  let left = await findVmProcesses(agentSocket);
   if (recorded !== undefined) await killProven(recorded, options);
   const deadline = performance.now() + options.timeoutMs;
-  for (;;) {
-    const left = await findVmProcesses(agentSocket);
-    if (left.length === 0) return;
+  while (left.length > 0) {
     for (const one of left) await killProven(one, options);
-    if (performance.now() >= deadline) {
+    left = await findVmProcesses(agentSocket);
+    if (left.length > 0 && performance.now() >= deadline) {
       throw new KilnError('INTERNAL', `processes of ${agentSocket} keep coming back`, {
         pids: left.map(({ pid }) => pid),
       });
     }
-    await sleep(options.pollMs);
   }
 }
 

@@ -1,20 +1,23 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { readSetupRecord } from '../../config/setup-record.ts';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { createFakeDriver, type FakeDriverOptions } from '../../vmm/fake/fake-driver.ts';
 import { readProcess } from '../../vmm/process-identity.ts';
 import { findVmProcesses } from '../../vmm/vm-process.ts';
+import { agentBinary } from '../support/agent-binary.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
 import { plainVmSpec, silentLog } from '../support/vm-fixtures.ts';
-import { describeVmDriver, identity } from './vm-driver-suite.ts';
+import { identity } from './vm-driver-identity.ts';
+import { describeVmDriver } from './vm-driver-suite.ts';
+
+const agent = await agentBinary();
 
 const optionsAt = (places: Places): FakeDriverOptions => ({
   stateDir: places.stateDir,
   runtimeDir: places.runtimeDir,
   allowFake: true,
-  agentBinary: readSetupRecord().agent.path,
+  agentBinary: agent,
   asRoot: process.getuid?.() === 0,
   log: silentLog,
   timings: { pollMs: 10 },
@@ -27,13 +30,13 @@ describeVmDriver({
   spec: async (vmId) => plainVmSpec(vmId),
   async crashGuest(vm) {
     // The agent is the child of the process that made its namespaces. SIGQUIT ends a Go program with a trace and code 2.
-    for (const { pid } of await findVmProcessesOf(vm.pid)) process.kill(pid, 'SIGQUIT');
+    for (const { pid } of await childrenOf(vm.pid)) process.kill(pid, 'SIGQUIT');
   },
   lateMs: 200,
   explainsUnseenExits: false,
 });
 
-async function findVmProcessesOf(parent: number): Promise<{ pid: number }[]> {
+async function childrenOf(parent: number): Promise<{ pid: number }[]> {
   const words = (await readFile(`/proc/${parent}/cmdline`, 'utf8')).split('\0');
   const socket = words.find((word) => word.startsWith('unix:'))?.slice('unix:'.length) ?? '';
   const found = await findVmProcesses(socket);
@@ -50,6 +53,7 @@ describe('fake driver', () => {
 
   it('a guest that dies during its boot is told from one that is late', async () => {
     const root = await mkdtemp(join(tmpdir(), 'kd-'));
+    onTestFinished(() => rm(root, { recursive: true, force: true }));
     const places = { stateDir: join(root, 'state'), runtimeDir: join(root, 'run') };
     const driver = createFakeDriver({ ...optionsAt(places), faultOf: () => ({ kind: 'dies', afterMs: 1, code: 7 }) });
     await driver.prepare(plainVmSpec('a-1-1'));
@@ -61,6 +65,5 @@ describe('fake driver', () => {
     expect(await driver.status('a-1-1')).toMatchObject({ state: 'exited', exit: { reason: 'guest-panic', code: 7 } });
     await driver.destroy('a-1-1');
     expect(await whatIsLeft(places)).toEqual([]);
-    await rm(root, { recursive: true, force: true });
   });
 });

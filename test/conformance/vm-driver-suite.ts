@@ -3,10 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { StartedVm, VmDriver } from '../../activities/ports.ts';
-import type { GuestIdentity, VmSpec } from '../../domain/vm.ts';
+import type { VmSpec } from '../../domain/vm.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { findStrayVms } from '../../vmm/stray-vms.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
+import { identity } from './vm-driver-identity.ts';
+
+export { identity };
 
 /** A driver, as the suite needs it. */
 export interface DriverUnderTest {
@@ -25,13 +28,6 @@ export interface DriverUnderTest {
 
 const DEADLINE_MS = 60_000;
 const GRACE_MS = 20_000;
-
-export const identity = (hostname: string): GuestIdentity => ({
-  hostname,
-  seedHex: 'ab'.repeat(32),
-  machineId: 'cd'.repeat(16),
-  wallClockMs: Date.now(),
-});
 
 /** The rules of a VM's life, against any driver. */
 export function describeVmDriver(under: DriverUnderTest): void {

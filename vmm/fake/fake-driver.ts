@@ -23,6 +23,8 @@ export interface FakeDriverOptions extends ProcessDriverOptions {
   readonly agentBinary: string;
   /** Whether this worker is root; otherwise a user namespace stands in. */
   readonly asRoot: boolean;
+  /** Folder put before the guest's default PATH, e.g. the one of a Node that this machine has elsewhere. */
+  readonly pathPrefix?: string;
   readonly faultOf?: (vmId: string) => FakeFault | undefined;
 }
 
@@ -58,6 +60,7 @@ function commandLine(options: FakeDriverOptions, paths: VmPaths, fault: FakeFaul
   const namespaces = ['--mount', '--net', '--pid', '--fork', '--kill-child'];
   if (!options.asRoot) namespaces.push('--user', '--map-root-user');
   const words = ['--listen', `unix:${paths.agentSocket}`, '--root', join(paths.directory, 'fake')];
+  if (options.pathPrefix !== undefined) words.push('--path-prefix', options.pathPrefix);
   return ['unshare', ...namespaces, ...program(options.agentBinary, fault), ...words];
 }
 
