@@ -90,12 +90,17 @@ export function createGateway(options: GatewayOptions): Gateway {
           keepAliveMs: limits.streamKeepAliveMs,
           slowReaderMs: limits.slowReaderMs,
           pageSize: STREAM_PAGE,
+          onCount: metrics.openStreams,
         },
         ...(options.temporalUrl === undefined ? {} : { temporalUrl: options.temporalUrl }),
         ending: ending.signal,
       }),
       ...recordHandlers(options.store, () => mintId('d')),
-      ...serviceHandlers({ version: options.version, metrics, readiness: () => ready(options, limits) }),
+      ...serviceHandlers({
+        version: options.version,
+        metrics: metrics.registry,
+        readiness: () => ready(options, limits),
+      }),
     },
     bearerCheck(options.token),
   );

@@ -30,38 +30,47 @@ export interface HostFetchOptions {
 /** @returns a reader of hosts' data planes over HTTP. */
 export function hostLogsFetcher(options: HostFetchOptions): FetchHostLogs {
   return async (host, workloadId, query) => {
-    const url = new URL(hostLogsPath(workloadId), host.url);
-    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value));
     try {
-      const reply = await fetch(url, {
-        headers: { authorization: `Bearer ${options.token}` },
-        redirect: 'error',
-        signal: AbortSignal.timeout(options.timeoutMs),
-      });
-      if (reply.status === 404) {
-        await reply.body?.cancel();
-        return undefined;
+      for (let { limit } = query; ; limit = Math.ceil(limit / 4)) {
+        const reply = await fetchOnce(options, host, workloadId, { ...query, limit });
+        // Few but long lines: fewer of them fit.
+        if (reply !== 'too long' || limit === 1) return reply === 'too long' ? undefined : reply;
       }
-      if (!reply.ok) throw new Error(`status ${reply.status}`);
-      return hostLogsReplySchema.parse(JSON.parse(await boundedText(reply, options.maxBytes)));
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new KilnError(
-        'HOST_LOST',
-        `Host ${host.hostId} did not answer for the log: ${reason}`,
-        { hostId: host.hostId },
-        error,
-      );
+      const message = `Host ${host.hostId} did not answer for the log: ${reason}`;
+      throw new KilnError('HOST_LOST', message, { hostId: host.hostId }, error);
     }
   };
 }
 
-async function boundedText(reply: Response, maxBytes: number): Promise<string> {
+async function fetchOnce(
+  options: HostFetchOptions,
+  host: HostEntry,
+  workloadId: string,
+  query: HostLogsQuery,
+): Promise<HostLogsReply | 'too long' | undefined> {
+  const url = new URL(hostLogsPath(workloadId), host.url);
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value));
+  const reply = await fetch(url, {
+    headers: { authorization: `Bearer ${options.token}` },
+    redirect: 'error',
+    signal: AbortSignal.timeout(options.timeoutMs),
+  });
+  if (reply.status !== 200) await reply.body?.cancel();
+  if (reply.status === 404) return undefined;
+  if (reply.status !== 200) throw new Error(`status ${reply.status}`);
+  const text = await boundedText(reply, options.maxBytes);
+  return text === undefined ? 'too long' : hostLogsReplySchema.parse(JSON.parse(text));
+}
+
+/** @returns undefined where there is more than `maxBytes`. */
+async function boundedText(reply: Response, maxBytes: number): Promise<string | undefined> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of reply.body ?? []) {
     bytes += chunk.length;
-    if (bytes > maxBytes) throw new Error(`more than ${maxBytes} bytes`);
+    if (bytes > maxBytes) return undefined;
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');

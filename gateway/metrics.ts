@@ -1,11 +1,17 @@
 /** Metrics of the gateway, in a registry of its own. */
 import type { FastifyInstance } from 'fastify';
-import { collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 const SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
+export interface GatewayMetrics {
+  readonly registry: Registry;
+  /** Told how many log streams are open now. */
+  readonly openStreams: (count: number) => void;
+}
+
 /** Counts and times every request by route, never by path: ids would make endless series. */
-export function gatewayMetrics(server: FastifyInstance): Registry {
+export function gatewayMetrics(server: FastifyInstance): GatewayMetrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'kiln_gateway_' });
   const requests = new Histogram({
@@ -19,5 +25,10 @@ export function gatewayMetrics(server: FastifyInstance): Registry {
     const route = request.routeOptions.config.route?.path ?? 'none';
     requests.observe({ method: request.method, route, status: reply.statusCode }, reply.elapsedTime / 1000);
   });
-  return registry;
+  const streams = new Gauge({
+    name: 'kiln_log_streams_open',
+    help: 'Log streams that are open',
+    registers: [registry],
+  });
+  return { registry, openStreams: (count) => streams.set(count) };
 }

@@ -16,7 +16,7 @@ export interface WorkloadHandlerOptions {
   readonly log: GatewayLogger;
   /** Lines shown with a single workload. */
   readonly tailLines: number;
-  readonly streams: LogStreamLimits & { readonly max: number };
+  readonly streams: LogStreamLimits & { readonly max: number; readonly onCount: (open: number) => void };
   /** @returns page of an execution in the Temporal Web UI, where there is one. */
   readonly temporalUrl?: (execution: { workflowId: string; executionId: string }) => string;
   /** Aborted when the gateway ends. */
@@ -61,6 +61,10 @@ export function workloadHandlers(options: WorkloadHandlerOptions): Pick<RouteHan
 
 function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWorkloadLogs'] {
   let open = 0;
+  const count = (change: 1 | -1) => {
+    open += change;
+    options.streams.onCount(open);
+  };
   return async ({ params, query }, request, reply) => {
     if (open >= options.streams.max) {
       throw new KilnError(
@@ -71,11 +75,11 @@ function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWo
     const positions = startOf(request, query.after);
     // Whatever is wrong with the request is answered as a problem, before the stream begins.
     await options.workloads.get(params.id);
-    open += 1;
+    count(1);
     try {
       await runStream(options, params.id, positions, reply);
     } finally {
-      open -= 1;
+      count(-1);
     }
   };
 }

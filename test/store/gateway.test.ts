@@ -1,6 +1,8 @@
 /** The gateway as a server, on the real store and with a host's data plane; workloads themselves are a stand-in. */
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
+import { connect } from 'node:net';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
@@ -65,7 +67,7 @@ beforeAll(async () => {
     log: silent,
     version: '0.0.0-test',
     temporalUrl: ({ executionId }) => `http://temporal.test/${executionId}`,
-    limits: { streamPollMs: 20, maxLogStreams: 2 },
+    limits: { streamPollMs: 20, maxLogStreams: 2, slowReaderMs: 100 },
   });
   base = await gateway.listen({ host: '127.0.0.1', port: 0 });
   api = createKilnClient({ apiUrl: base, token: TOKEN });
@@ -261,6 +263,48 @@ describe('logs', () => {
     const rest: LogEvent[] = [];
     for await (const event of api.streamWorkloadLogs(id, { after })) rest.push(event);
     expect(messagesOf(rest)).toEqual(MERGED.slice(3));
+  });
+
+  test('long lines of a host come in as many answers as it takes', async () => {
+    const id = newId();
+    await workloads.create({ servicePath: 'services/a' }, id);
+    workloads.patch(id, { vm: { hostId: HOST_ID, epoch: 1, boot: 1, vmId: 'vm-1' } });
+    spools.set(
+      id,
+      Array.from({ length: 300 }, (_, n) => line(n, 'x'.repeat(8_000))),
+    );
+    let seen = 0;
+    let after: string | undefined;
+    for (let more = true; more; ) {
+      const page = await api.workloadLogs({ params: { id }, query: after === undefined ? {} : { after } });
+      expect(page.incomplete).toBeUndefined();
+      seen += page.entries.length;
+      after = page.cursor;
+      more = page.entries.length > 0;
+    }
+    expect(seen).toBe(300);
+  });
+
+  test('a reader that takes nothing is cut off', async () => {
+    const id = newId();
+    await workloads.create({ servicePath: 'services/a' }, id);
+    workloads.patch(id, { vm: { hostId: HOST_ID, epoch: 1, boot: 1, vmId: 'vm-1' } });
+    // Far more than the buffers of both ends hold.
+    spools.set(
+      id,
+      Array.from({ length: 4_000 }, (_, n) => line(n, 'x'.repeat(4_000))),
+    );
+    const { port } = new URL(base);
+    const socket = connect(Number(port), '127.0.0.1');
+    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    socket.on('error', () => undefined);
+    socket.write(`GET /api/workloads/${id}/logs/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\n\r\n`);
+    await once(socket, 'readable');
+    await openStreams(0);
+    // What was on its way is there; then the connection is over.
+    socket.resume();
+    await closed;
+    expect(socket.bytesRead).toBeLessThan(16_000_000);
   });
 
   test('a stream ends when its reader leaves, which makes room for another', async () => {
@@ -499,6 +543,12 @@ describe('the client', () => {
 
 function messagesOf(events: readonly LogEvent[]): string[] {
   return events.flatMap((event) => (event.kind === 'log' ? [event.entry.message] : []));
+}
+
+/** Waits until so many log streams are open. */
+async function openStreams(count: number): Promise<void> {
+  const metrics = () => fetch(`${base}/metrics`, { headers: authorized }).then((reply) => reply.text());
+  await expect.poll(metrics, { timeout: 20_000 }).toMatch(new RegExp(`^kiln_log_streams_open ${count}$`, 'm'));
 }
 
 /** Passes requests on to the gateway and breaks every answer after two events. */
