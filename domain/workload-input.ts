@@ -42,6 +42,8 @@ export interface CarriedWorkload {
 export interface CarriedLogLine {
   readonly epoch: number;
   readonly n: number;
+  /** ISO 8601, when it happened. */
+  readonly timestamp: string;
   readonly stage: Stage;
   readonly level: LogLevel;
   readonly message: string;

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection } from '@temporalio/client';
-import { temporal } from '@temporalio/proto';
+import proto from '@temporalio/proto';
 import { KilnError } from '../domain/failures.ts';
 import { SEARCH_ATTRIBUTES } from '../domain/names.ts';
 
@@ -38,7 +38,8 @@ async function missingAttributes(connection: Connection, namespace: string): Pro
 }
 
 async function addAttributes(connection: Connection, namespace: string, names: readonly string[]): Promise<void> {
-  const keyword = temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
+  // The package is CommonJS, whose names plain Node does not see one by one.
+  const keyword = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
   const searchAttributes = Object.fromEntries(names.map((name) => [name, keyword]));
   try {
     await connection.operatorService.addSearchAttributes({ namespace, searchAttributes });

@@ -10,7 +10,7 @@ import { setAttributes } from '../search-attributes.ts';
 import { type Undo, UndoLedger } from '../undo-ledger.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';
 import { controlActivities, hostActivities } from './workload-activities.ts';
-import { type EndCause, WorkloadRecord } from './workload-record.ts';
+import { type EndCause, now, WorkloadRecord } from './workload-record.ts';
 
 /** Thrown out of a stage once the outcome is fixed; carries nothing, the record knows why. */
 export class Leaving extends Error {
@@ -126,7 +126,7 @@ export class WorkloadContext {
 
   log(level: LogLevel, message: string): void {
     const { stage } = this.record;
-    this.logLines.push({ epoch: this.epoch, n: this.logCount, stage, level, message });
+    this.logLines.push({ epoch: this.epoch, n: this.logCount, timestamp: now(), stage, level, message });
     this.logCount += 1;
   }
 

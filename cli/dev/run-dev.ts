@@ -1,0 +1,73 @@
+import { createKilnClient } from '../../client/http/kiln-client.ts';
+import type { DevStack } from './dev-stack.ts';
+import { launchStack, ownInterrupts, untilAborted } from './stack-launch.ts';
+import { stopAllWorkloads } from './stop-workloads.ts';
+
+/** How long workloads may take to end when the stack stops; what is left then is ended by force. */
+const STOP_PATIENCE = { deadlineMs: 60_000, pollMs: 100 };
+
+export interface DevOptions {
+  readonly keepVms: boolean;
+  readonly json: boolean;
+}
+
+/** Progress goes to standard error: standard output belongs to the result. */
+export function say(text: string): void {
+  process.stderr.write(`kiln: ${text}\n`);
+}
+
+/** Runs a stack until Ctrl-C. @returns exit code */
+export async function runDev(options: DevOptions): Promise<number> {
+  const ending = ownInterrupts(say);
+  const stack = await launchUnlessInterrupted(ending);
+  if (!stack) return 130;
+  tell(stack, options.json);
+  await untilAborted(ending);
+  await endStack(stack, options.keepVms);
+  return 0;
+}
+
+/** @returns the stack, or undefined where Ctrl-C came first and everything was taken down again. */
+export async function launchUnlessInterrupted(ending: AbortSignal): Promise<DevStack | undefined> {
+  try {
+    return await launchStack(ending, say);
+  } catch (error) {
+    if (ending.aborted) return undefined;
+    throw error;
+  }
+}
+
+/** Ends workloads first, while there is somebody to end them, then the processes, then what is left by force. */
+export async function endStack(stack: DevStack, keepVms: boolean): Promise<void> {
+  if (!keepVms) {
+    const client = createKilnClient({ apiUrl: stack.info.apiUrl, token: stack.info.token });
+    const left = await stopAllWorkloads(client, { ...STOP_PATIENCE, reason: 'the stack was stopped', say }).catch(
+      (error: unknown) => [`all of them (${error instanceof Error ? error.message : String(error)})`],
+    );
+    if (left.length > 0) say(`not ended in time: ${left.join(', ')}`);
+  }
+  await stack.stop();
+  if (!keepVms) {
+    const { destroyRecordedVms } = await import('../../workers/destroy-recorded-vms.ts');
+    for (const vmId of await destroyRecordedVms()) say(`VM ${vmId} was destroyed by force`);
+  }
+  say(keepVms ? 'stopped; running workloads were left alone' : 'stopped');
+}
+
+function tell(stack: DevStack, json: boolean): void {
+  const { info } = stack;
+  if (json) {
+    process.stdout.write(`${JSON.stringify(info)}\n`);
+    return;
+  }
+  process.stdout.write(
+    [
+      `API          ${info.apiUrl}/docs`,
+      `Temporal UI  ${info.temporal.uiUrl}`,
+      `Token        in dev.json; the kiln command finds it by itself`,
+      'Try          kiln workload create --service examples/hello-service --wait',
+      'Ctrl-C stops everything',
+      '',
+    ].join('\n'),
+  );
+}
