@@ -24,6 +24,8 @@ export interface EgressDialerOptions {
   readonly connectMs: number;
   /** Addresses of a name that are tried. */
   readonly maxAddresses: number;
+  /** Names that are looked up at a time. */
+  readonly maxLookups: number;
   /** The host's own way out, where it has no direct one. */
   readonly proxy?: EgressProxy;
   /** Default: the resolver of this machine. */
@@ -35,7 +37,7 @@ export type EgressDialer = (policy: EgressPolicy, request: { name: string; port:
 
 /** @returns a dialer; it keeps no state. */
 export function createEgressDialer(options: EgressDialerOptions): EgressDialer {
-  const resolve = options.resolve ?? systemResolve;
+  const resolve = shared(options.resolve ?? systemResolve, options.maxLookups);
   return async (policy, request) => {
     const decision = decideName(policy, request);
     if (!decision.allow) return refused(decision.reason);
@@ -83,6 +85,31 @@ function refused(reason: string): EgressVerdict {
 async function systemResolve(name: string): Promise<readonly string[]> {
   const found = await lookup(name, { all: true });
   return found.map(({ address }) => address);
+}
+
+/** Callers that ask for one name at the same time share the answer; different names take turns. */
+function shared(resolve: (name: string) => Promise<readonly string[]>, maxAtOnce: number): typeof resolve {
+  const flights = new Map<string, Promise<readonly string[]>>();
+  const waiting: (() => void)[] = [];
+  let running = 0;
+  const inTurn = async (name: string): Promise<readonly string[]> => {
+    if (running >= maxAtOnce) await new Promise<void>((go) => waiting.push(go));
+    else running++;
+    try {
+      return await resolve(name);
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) running--;
+      else next();
+    }
+  };
+  return (name) => {
+    const found = flights.get(name);
+    if (found !== undefined) return found;
+    const flight = inTurn(name).finally(() => flights.delete(name));
+    flights.set(name, flight);
+    return flight;
+  };
 }
 
 function dialDirect(address: string, port: number, connectMs: number): Promise<Socket> {

@@ -24,6 +24,7 @@ import { createGuestServices, type HostServices } from './guest-services.ts';
 import type { HostLogger } from './host-logger.ts';
 import { createHostMetrics, type HostMetrics } from './host-metrics.ts';
 import { type HostSettingOverrides, type HostSettings, resolveHostSettings } from './host-settings.ts';
+import { createRefusalNotes } from './refusal-notes.ts';
 import { createRegistration, type Registration } from './registration.ts';
 import { createServiceSources } from './service-sources.ts';
 import { createSweep, type OwnerLookup, type SweepReport } from './sweep.ts';
@@ -225,6 +226,11 @@ class Node implements HostNode {
 
   private makeVms(): HostVms {
     const { settings, options } = this;
+    const refusals = createRefusalNotes({
+      inspect: (vmId) => options.driver.inspect(vmId),
+      logs: this.logs,
+      perVm: settings.egress.toldRefusals,
+    });
     return createVmHost({
       hostId: options.hostId,
       driver: options.driver,
@@ -242,9 +248,9 @@ class Node implements HostNode {
       logger: options.logger,
       onEgress: (vmId, request, verdict) => {
         this.metrics.noteEgress(verdict);
-        if (verdict.allow) return;
-        options.logger.info({ vmId, ...request, reason: verdict.reason }, 'a connection of a guest was refused');
+        if (!verdict.allow) void refusals.note(vmId, request, verdict.reason);
       },
+      onReleased: (vmId) => refusals.forget(vmId),
     });
   }
 

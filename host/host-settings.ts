@@ -18,7 +18,15 @@ export interface HostSettings {
     readonly maxConnections: number;
     readonly rebindMs: number;
   };
-  readonly egress: { readonly resolveMs: number; readonly connectMs: number; readonly maxAddresses: number };
+  readonly egress: {
+    readonly resolveMs: number;
+    readonly connectMs: number;
+    readonly maxAddresses: number;
+    /** Names looked up at a time: look-ups block a thread each, and files need the others. */
+    readonly maxLookups: number;
+    /** Different refused connections of one VM that its log tells of. */
+    readonly toldRefusals: number;
+  };
   readonly logs: {
     readonly partBytes: number;
     readonly maxUnshippedBytes: number;
@@ -58,7 +66,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     maxConnections: 1024,
     rebindMs: 200,
   },
-  egress: { resolveMs: 5 * SECOND, connectMs: 10 * SECOND, maxAddresses: 3 },
+  egress: { resolveMs: 5 * SECOND, connectMs: 10 * SECOND, maxAddresses: 3, maxLookups: 2, toldRefusals: 50 },
   logs: {
     partBytes: 256 * 1024,
     maxUnshippedBytes: 64 * MIB,

@@ -33,6 +33,11 @@ const configSchema = z.looseObject({
   cafile: z.string().nullish(),
   ca: z.union([z.string(), z.array(z.string())]).nullish(),
   'strict-ssl': z.boolean().optional(),
+  /** Whose URLs in a lock file stand for the registry. */
+  'replace-registry-host': z
+    .string()
+    .regex(/^[a-z0-9.-]{1,253}$/i)
+    .optional(),
 });
 
 const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
@@ -54,6 +59,8 @@ export async function readRegistrySettings(options: RegistrySettingsOptions): Pr
   }
   const lines = registries.map(({ key, url }) => `${key}=${url.href}`);
   if (config['strict-ssl'] === false) lines.push('strict-ssl=false');
+  const replaced = config['replace-registry-host'];
+  if (replaced !== undefined) lines.push(`replace-registry-host=${replaced}`);
   const caFiles = [config.cafile, ...options.caFiles].filter((file) => file !== null && file !== undefined);
   const caBundlePem = await extraCertificates([...new Set(caFiles)], [config.ca ?? []].flat());
   const endpoints = new Set([...registries.map(({ url }) => endpointOf(url)), ...options.extraEndpoints]);

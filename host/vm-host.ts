@@ -28,6 +28,7 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'vmDir
   readonly logger: HostLogger;
   /** Told of every connection that a guest asked for. */
   readonly onEgress?: (vmId: string, request: { name: string; port: number }, verdict: EgressVerdict) => void;
+  readonly onReleased?: (vmId: string) => void;
 }
 
 /** What became of a recorded VM when the host started. */
@@ -160,6 +161,7 @@ class DriverVmHost implements HostVms {
       if (!stopped) await releaseDisks();
       const left = await driver.status(vmId);
       if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
+      this.options.onReleased?.(vmId);
     });
   }
 

@@ -171,6 +171,9 @@ describe('a VM on its host', () => {
     expect(await fetchIn(after, 'http://svc.example/')).toBe('from outside');
     await after.vms.setEgress(VM, { allow: [], privateAllowed: [] });
     expect(await fetchIn(after, 'http://svc.example/')).toBe('refused');
+    expect((await logOf(after)).filter((line) => line.includes('in.example'))).toEqual([
+      'warn connection to in.example:80 refused: in.example leads to a private address',
+    ]);
     expect(way.asked).toEqual(['203.0.113.9:80', '203.0.113.9:80']);
     way.close();
   });

@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEgressDialer, type EgressDialerOptions } from '../../host/egress-dialer.ts';
 
-const LIMITS = { resolveMs: 5000, connectMs: 5000, maxAddresses: 2 };
+const LIMITS = { resolveMs: 5000, connectMs: 5000, maxAddresses: 2, maxLookups: 2 };
 let target: Server;
 let port: number;
 const open: { close(): unknown }[] = [];
@@ -93,6 +93,29 @@ describe('egress dialer', () => {
     const silent = dialerTo([], { resolveMs: 1, resolve: () => new Promise(() => undefined) });
     expect(await silent(policy(), { name: 'svc.example', port })).toMatchObject({ allow: false });
     expect(await dialerTo([])(policy(), { name: 'svc.example', port })).toMatchObject({ allow: false });
+  });
+
+  it('looks each name up once for all who ask at the same time, and few names at once', async () => {
+    const gates = new Map<string, () => void>();
+    const looked: string[] = [];
+    const resolve = (name: string) => {
+      looked.push(name);
+      return new Promise<string[]>((done) => gates.set(name, () => done([])));
+    };
+    const dial = createEgressDialer({ ...LIMITS, resolve });
+    const ask = (name: string) => dial({ allow: ['*.example:443'], privateAllowed: [] }, { name, port: 443 });
+    const asked = ['a.example', 'a.example', 'b.example', 'c.example'].map(ask);
+    expect(looked).toEqual(['a.example', 'b.example']);
+    gates.get('b.example')?.();
+    expect(await asked[2]).toMatchObject({ allow: false });
+    expect(looked).toEqual(['a.example', 'b.example', 'c.example']);
+    gates.get('a.example')?.();
+    gates.get('c.example')?.();
+    await Promise.all(asked);
+    const again = ask('a.example');
+    expect(looked.filter((name) => name === 'a.example')).toHaveLength(2);
+    gates.get('a.example')?.();
+    await again;
   });
 
   describe('through a proxy', () => {

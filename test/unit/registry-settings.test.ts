@@ -19,8 +19,10 @@ async function read(npmrc: string, more: { caFiles?: string[]; extraEndpoints?: 
   const none = join(directory, 'none.npmrc');
   await writeFile(user, npmrc);
   await writeFile(none, '');
+  const files = ['--userconfig', user, '--globalconfig', none];
   return readRegistrySettings({
-    npmCommand: ['npm', '--userconfig', user, '--globalconfig', none],
+    // A test run started by npm has npm's whole configuration in its environment.
+    npmCommand: ['sh', '-c', 'exec env -i PATH="$PATH" HOME="$0" npm "$@"', directory, ...files],
     directory,
     timeoutMs: 30_000,
     caFiles: [],
@@ -63,11 +65,13 @@ describe('registry settings', () => {
         '_auth=SECRET-AUTH',
         'email=SECRET@mail.example',
         'strict-ssl=false',
+        'replace-registry-host=always',
       ].join('\n'),
     );
     expect(settings).toEqual({
       endpoints: ['packages.example:8443', 'in.corp:80'],
-      npmrc: 'registry=https://packages.example:8443/npm/\n@corp:registry=http://in.corp/npm/\nstrict-ssl=false\n',
+      npmrc:
+        'registry=https://packages.example:8443/npm/\n@corp:registry=http://in.corp/npm/\nstrict-ssl=false\nreplace-registry-host=always\n',
     });
     expect(JSON.stringify(settings)).not.toMatch(/SECRET/);
   });
@@ -85,7 +89,7 @@ describe('registry settings', () => {
   it('has a default registry, and the endpoints it was given', async () => {
     const { endpoints, npmrc } = await read('', { extraEndpoints: ['files.example:443'] });
     expect(endpoints).toEqual([expect.stringMatching(/^[a-z.]+:443$/), 'files.example:443']);
-    expect(npmrc).toMatch(/^registry=https:\/\/[a-z.]+\/\n$/);
+    expect(npmrc).toMatch(/^registry=https:\/\/[a-z.]+\/\nreplace-registry-host=npmjs\n$/);
   });
 
   it('brings only certificates that Node does not know by itself, each once', async () => {
