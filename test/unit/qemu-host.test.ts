@@ -134,9 +134,9 @@ describe('choice of the accelerator', () => {
       tries++;
       throw new KilnError('AGENT_TIMEOUT', 'late');
     };
-    expect(await tryBoots(2, late)).toBe(false);
+    expect(await tryBoots(2, late, log)).toBe(false);
     expect(tries).toBe(2);
-    await expect(tryBoots(2, () => Promise.reject(new Error('bug')))).rejects.toThrow('bug');
+    await expect(tryBoots(2, () => Promise.reject(new Error('bug')), log)).rejects.toThrow('bug');
   });
 });
 

@@ -1,9 +1,12 @@
-import { mkdir, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { StartedVm } from '../../activities/ports.ts';
+import { createInstanceStore } from '../../vmm/instance-record.ts';
+import { trialBoot } from '../../vmm/qemu/kvm-trial.ts';
 import { createQemuDriver, type QemuDriverOptions } from '../../vmm/qemu/qemu-driver.ts';
+import { vmPaths } from '../../vmm/vm-paths.ts';
 import { identity } from '../conformance/vm-driver-identity.ts';
 import { describeVmDriver } from '../conformance/vm-driver-suite.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
@@ -80,10 +83,35 @@ describe('QEMU guest', () => {
     const maxLogBytes = 64 * 1024;
     const vm = await started({ maxLogBytes, timings: { logCheckMs: 20 } });
     const log = join(places.stateDir, 'vms', 'a-1-1', 'console.log');
-    const flood = printed(vm, 'head -c 2000000 /dev/zero | tr "\\\\0" x > /dev/ttyS0');
+    const flood = printed(vm, 'head -c 150000 /dev/zero | tr "\\\\0" x > /dev/ttyS0');
     await expect.poll(async () => (await stat(log)).size, { timeout: 60_000, interval: 1 }).toBeGreaterThan(0);
     await flood;
     await expect.poll(async () => (await stat(log)).blocks * 512).toBeLessThanOrEqual(maxLogBytes);
+  });
+
+  it('a trial boots the disks of a VM without changing them, and leaves nothing', async () => {
+    const driver = createQemuDriver(optionsAt(places));
+    const directory = join(places.stateDir, 'vms', 'a-1-1');
+    await mkdir(directory, { recursive: true });
+    await driver.prepare(await imageVmSpec('a-1-1', directory));
+    const record = await createInstanceStore(places.stateDir).read('a-1-1');
+    if (record === undefined) throw new Error('the VM was prepared');
+    const disks = () => Promise.all(record.drives.map(async ({ path }) => (await readFile(path)).toString('base64')));
+    const before = await disks();
+    const files = await readdir(directory);
+    const machine = {
+      binary: 'qemu-system-x86_64',
+      accel: 'tcg',
+      tbSizeMib: 256,
+      tscKhz: await testTscRate(),
+    } as const;
+    const { signal } = new AbortController();
+    await trialBoot(record, vmPaths(places, 'a-1-1'), { machine, deadlineMs: DEADLINE_MS, signal });
+    const hopeless = trialBoot(record, vmPaths(places, 'a-1-1'), { machine, deadlineMs: 1, signal });
+    await expect(hopeless).rejects.toMatchObject({ code: 'AGENT_TIMEOUT' });
+    expect(await disks()).toEqual(before);
+    expect(await readdir(directory)).toEqual(files);
+    expect(await driver.status('a-1-1')).toEqual({ state: 'prepared' });
   });
 
   it('under a KVM that boots no guest falls back to software emulation, and says so', async () => {

@@ -89,13 +89,14 @@ async function writeVerdict(stateDir: string, key: string, usable: boolean): Pro
 }
 
 /** @returns whether `boot` succeeds in one of `tries` tries; what speaks against the machine is "no", the rest is thrown */
-export async function tryBoots(tries: number, boot: () => Promise<void>): Promise<boolean> {
+export async function tryBoots(tries: number, boot: () => Promise<void>, log: DriverLog): Promise<boolean> {
   for (let left = tries; left > 0; left--) {
     try {
       await boot();
       return true;
     } catch (error) {
       if (!isKilnError(error, 'AGENT_TIMEOUT') && !isKilnError(error, 'VMM_EXITED')) throw error;
+      log.warn({ code: error.code }, `a trial guest did not boot under KVM: ${error.message}`);
     }
   }
   return false;

@@ -1,48 +1,69 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
-import { KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
+import { readTail } from '../driver-context.ts';
 import type { VmPaths } from '../vm-paths.ts';
-import { qemuCommandLine } from './command-line.ts';
+import { type QemuMachine, qemuCommandLine } from './command-line.ts';
 import { writeEventFiles } from './event-files.ts';
 
 export interface TrialOptions {
-  readonly qemuBinary: string;
-  /** How long a guest under KVM may take to its agent's hello; three times what it takes when all is well. */
+  /** What the guest is tried on; its writes are thrown away whatever is said here. */
+  readonly machine: QemuMachine;
+  /** How long the guest may take to its agent's hello; under KVM three times what it takes when all is well. */
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
 }
 
+const TAIL_BYTES = 1024;
+
 /**
- * Boots the VM's own kernel and disks under KVM with every write thrown away, and ends it again. The process dies with
- * this one (`setpriv --pdeathsig`), so that a crash in the middle leaves nothing.
- * @throws AGENT_TIMEOUT, VMM_EXITED where it does not come up
+ * Boots the VM's own kernel and disks with every write thrown away, and ends it again. The process dies with this one
+ * (`setpriv --pdeathsig`), so that a crash in the middle leaves nothing.
+ * @throws AGENT_TIMEOUT, VMM_EXITED where it does not come up, with what the VMM said
  */
 export async function trialBoot(record: InstanceRecord, paths: VmPaths, options: TrialOptions): Promise<void> {
   const trial = trialPaths(paths);
   await mkdir(trial.runtimeDirectory, { recursive: true, mode: 0o700 });
   await mkdir(trial.directory, { recursive: true, mode: 0o700 });
-  await writeEventFiles(trial.directory);
-  const machine = { binary: options.qemuBinary, accel: 'kvm', tbSizeMib: 0, tscKhz: 0, discardWrites: true } as const;
-  const [file, ...args] = ['setpriv', '--pdeathsig', 'KILL', ...qemuCommandLine(record, trial, machine)];
-  const child = spawn(file ?? '', args, { cwd: '/', stdio: 'ignore' });
+  try {
+    await writeEventFiles(trial.directory);
+    await bootOnce(record, trial, options);
+  } catch (error) {
+    if (!isKilnError(error)) throw error;
+    const said = await readTail(trial.vmmLog, TAIL_BYTES);
+    throw new KilnError(error.code, [error.message, said.trim()].filter(Boolean).join(': '), error.details, error);
+  } finally {
+    await rm(trial.runtimeDirectory, { recursive: true, force: true });
+    await rm(trial.directory, { recursive: true, force: true });
+  }
+}
+
+async function bootOnce(record: InstanceRecord, trial: VmPaths, options: TrialOptions): Promise<void> {
+  const machine = { ...options.machine, discardWrites: true };
+  const args = ['--pdeathsig', 'KILL', ...qemuCommandLine(record, trial, machine)];
+  const log = await open(trial.vmmLog, 'a', 0o600);
+  const child = spawn('setpriv', args, { cwd: '/', stdio: ['ignore', log.fd, log.fd] });
+  const ended = once(child, 'exit').then(
+    () => undefined,
+    () => undefined,
+  );
   const over = new AbortController();
-  const ended = once(child, 'exit').then(() => undefined);
   try {
     const signal = AbortSignal.any([options.signal, over.signal]);
     const connected = connectAgent({ connect: trial.agentSocket, deadlineMs: options.deadlineMs, signal });
+    connected.catch(() => undefined);
     const channel = await Promise.race([connected, ended]);
-    if (channel === undefined) throw new KilnError('VMM_EXITED', 'The trial guest ended before its agent answered');
+    if (channel === undefined) throw new KilnError('VMM_EXITED', 'the trial guest ended before its agent answered');
     await channel.detach();
   } finally {
     over.abort();
     child.kill('SIGKILL');
-    await ended.catch(() => undefined);
-    await rm(trial.runtimeDirectory, { recursive: true, force: true });
-    await rm(trial.directory, { recursive: true, force: true });
+    await ended;
+    await log.close();
   }
 }
 

@@ -78,10 +78,9 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
     check,
     async commandLine(record, paths, signal) {
       const { deadlineMs = 3000, tries = 2 } = options.kvmTrial ?? {};
-      const trial = { qemuBinary: binary, deadlineMs, signal };
-      const accel = await accelerator.choose(record.imageDigest, () =>
-        tryBoots(tries, () => trialBoot(record, paths, trial)),
-      );
+      const kvm = { binary, accel: 'kvm', tbSizeMib: 0, tscKhz: 0 } as const;
+      const trial = () => trialBoot(record, paths, { machine: kvm, deadlineMs, signal });
+      const accel = await accelerator.choose(record.imageDigest, () => tryBoots(tries, trial, log));
       await writeEventFiles(paths.directory);
       const tscKhz = accel === 'tcg' ? await options.tscKhz() : 0;
       return qemuCommandLine(record, paths, { binary, accel, tbSizeMib: options.tbSizeMib ?? 256, tscKhz });
