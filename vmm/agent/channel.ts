@@ -92,6 +92,6 @@ export class Channel implements AgentChannel {
   }
 
   detach(): Promise<void> {
-    return this.#mux.detach();
+    return this.#mux.detach(this.#requestMs);
   }
 }

@@ -38,7 +38,8 @@ export async function connectAgent(options: ConnectAgentOptions): Promise<AgentC
       return await attach(await openSocket(options.connect, signal), options, signal);
     } catch (error) {
       if (isKilnError(error, 'AGENT_PROTOCOL')) throw error;
-      last = error;
+      // What the end of the wait itself broke off explains nothing.
+      if (!signal.aborted) last = error;
       await delay(options.retryMs ?? 20, undefined, { signal }).catch(() => {});
     }
   }

@@ -197,15 +197,15 @@ export class Mux implements StreamCarrier {
     this.#resolveClosed(reason);
   }
 
-  /** Lets go of the guest after what was written has gone out. */
-  async detach(): Promise<void> {
+  /** Lets go of the guest once what was written has gone out, or at the latest after `timeoutMs`. */
+  async detach(timeoutMs: number): Promise<void> {
     if (this.#reason !== undefined) return;
     this.#sendAcks();
-    await new Promise<void>((resolve) => {
-      void this.closed.then(() => resolve());
-      this.#socket.end(() => resolve());
-    });
-    this.fail(lost('This side let go of the guest.'));
+    const done = lost('This side let go of the guest.');
+    const timer = setTimeout(() => this.fail(done), timeoutMs);
+    this.#socket.end(() => this.fail(done));
+    await this.closed;
+    clearTimeout(timer);
   }
 }
 

@@ -15,6 +15,9 @@ export class StreamDuplex extends Duplex {
 
   constructor() {
     super({ allowHalfOpen: true });
+    // A guest may reset a connection in the moment in which it is made, before its new owner can listen: that must not
+    // end the process. Whoever reads or writes learns of it all the same.
+    this.on('error', () => {});
   }
 
   /** What the channel tells: `opened` is the caller's own business. */

@@ -37,8 +37,6 @@ export function egressOpener(currentHandler: () => EgressHandler | undefined): G
   return (_id, payload, make) => {
     const { name, port } = parseMessage(egressRequest, payload, 'request for a connection');
     const duplex = new StreamDuplex();
-    // A guest program that gives up is no error of the host.
-    duplex.on('error', () => {});
     const stream = make(duplex.handler());
     duplex.carry(stream);
     void decide(currentHandler(), { name, port }, stream, duplex);
