@@ -67,6 +67,7 @@ describe('a guest that breaks the protocol', () => {
     ['a gap of the wrong size', ({ send }) => send(FRAME.gap, 1, 'abc')],
     ['an exit of the wrong shape', ({ send }) => send(FRAME.exit, 1, '{"code":"0"}')],
     ['data', ({ send }) => send(FRAME.data, 1, 'x')],
+    ['a second acceptance', ({ send }) => send(FRAME.opened, 1, '{"pid":7,"existed":false}')],
     ['more output than the window', ({ send }) => floodOutput(send)],
   ])('%s on an exec ends output and exit', async (_what, misbehave) => {
     const { guest, agent } = await attached();
@@ -77,6 +78,14 @@ describe('a guest that breaks the protocol', () => {
     misbehave(guest);
     await expect(handle.exit).rejects.toMatchObject({ code: 'AGENT_PROTOCOL' });
     await expect(readAll(handle.output)).rejects.toMatchObject({ code: 'AGENT_PROTOCOL' });
+  });
+
+  it('an exit before the acceptance ends the start', async () => {
+    const { guest, agent } = await attached();
+    const starting = agent.exec({ execId: 'e', argv: ['x'], output: 'wait' });
+    await guest.receive(FRAME.open);
+    guest.send(FRAME.exit, 1, '{"code":0,"signal":null,"timedOut":false}');
+    await expect(starting).rejects.toMatchObject({ code: 'AGENT_PROTOCOL' });
   });
 
   it('whatever frames it sends, the channel ends in order', async () => {

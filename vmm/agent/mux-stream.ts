@@ -32,6 +32,7 @@ export class MuxStream {
   #outCredit = WINDOW;
   #inOutstanding = 0;
   #ungranted = 0;
+  #opened = false;
   #outEnded = false;
   #inEnded = false;
   #failure: KilnError | undefined;
@@ -131,7 +132,7 @@ export class MuxStream {
         this.#addCredit(payload);
         break;
       case FRAME.opened:
-        this.#required(this.#handler.opened).call(this.#handler, payload);
+        this.#open(payload);
         break;
       case FRAME.end:
         this.#ended();
@@ -150,6 +151,18 @@ export class MuxStream {
     }
   }
 
+  #open(payload: Buffer): void {
+    const handle = this.#required(this.#handler.opened);
+    if (this.#opened) throw unexpected();
+    this.#opened = true;
+    handle.call(this.#handler, payload);
+  }
+
+  /** A stream that has to be accepted carries nothing before. */
+  #mustBeOpen(): void {
+    if (this.#handler.opened !== undefined && !this.#opened) throw unexpected();
+  }
+
   #required<T>(handler: T | undefined): T {
     if (handler === undefined) throw unexpected();
     return handler;
@@ -157,6 +170,7 @@ export class MuxStream {
 
   #counted(payload: Buffer, handler: ((payload: Buffer) => void) | undefined): void {
     const handle = this.#required(handler);
+    this.#mustBeOpen();
     this.#inOutstanding += payload.length;
     if (this.#inEnded || this.#inOutstanding > WINDOW) throw unexpected();
     if (payload.length > 0) handle.call(this.#handler, payload);
@@ -171,6 +185,7 @@ export class MuxStream {
 
   #ended(): void {
     const handle = this.#required(this.#handler.end);
+    this.#mustBeOpen();
     if (this.#inEnded) throw unexpected();
     this.#inEnded = true;
     if (this.#outEnded) this.#finish();
@@ -179,6 +194,7 @@ export class MuxStream {
 
   #last(payload: Buffer, handler: ((payload: Buffer) => void) | undefined): void {
     const handle = this.#required(handler);
+    this.#mustBeOpen();
     this.#finish();
     handle.call(this.#handler, payload);
   }
