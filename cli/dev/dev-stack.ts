@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import writeFileAtomic from 'write-file-atomic';
 import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
+import { freePort } from './free-port.ts';
 import { ProcessSupervisor, type SupervisorEvent, type SupervisorOptions } from './process-supervisor.ts';
 import { stackIdentity } from './stack-identity.ts';
 import { lockStack } from './stack-lock.ts';
@@ -61,8 +62,8 @@ export async function startDevStack(options: DevStackOptions, signal: AbortSigna
   };
   try {
     const plan = await planStack(options);
-    await startServers(plan, supervisor, options, signal);
-    const info = stackInfo(plan);
+    const apiPort = await startProcesses(plan, supervisor, options, signal);
+    const info = stackInfo(plan, apiPort);
     await writeFileAtomic(paths.devJson, `${JSON.stringify(info, null, 2)}\n`, { mode: 0o600 });
     return { info, pids: () => supervisor.pids(), stop };
   } catch (error) {
@@ -73,25 +74,23 @@ export async function startDevStack(options: DevStackOptions, signal: AbortSigna
 
 async function planStack(options: DevStackOptions): Promise<StackPlan> {
   const { env, paths, setup, baseEnv, projectRoot } = options;
-  const addresses = await chooseAddresses(
-    {
-      ...(env.TEMPORAL_ADDRESS === undefined ? {} : { temporalAddress: env.TEMPORAL_ADDRESS }),
-      ...(env.KILN_TEMPORAL_UI_URL === undefined ? {} : { temporalUiUrl: env.KILN_TEMPORAL_UI_URL }),
-      namespace: env.TEMPORAL_NAMESPACE,
-      ...(env.KILN_S3_ENDPOINT === undefined ? {} : { s3Endpoint: env.KILN_S3_ENDPOINT }),
-      bucket: env.KILN_S3_BUCKET,
-    },
-    env.KILN_API_PORT,
-  );
+  const addresses = await chooseAddresses({
+    ...(env.TEMPORAL_ADDRESS === undefined ? {} : { temporalAddress: env.TEMPORAL_ADDRESS }),
+    ...(env.KILN_TEMPORAL_UI_URL === undefined ? {} : { temporalUiUrl: env.KILN_TEMPORAL_UI_URL }),
+    namespace: env.TEMPORAL_NAMESPACE,
+    ...(env.KILN_S3_ENDPOINT === undefined ? {} : { s3Endpoint: env.KILN_S3_ENDPOINT }),
+    bucket: env.KILN_S3_BUCKET,
+  });
   return { paths, setup, baseEnv, projectRoot, addresses, identity: await stackIdentity(paths.home) };
 }
 
-async function startServers(
+/** @returns the port of the API, chosen as late as may be: a free port is anybody's until somebody listens on it. */
+async function startProcesses(
   plan: StackPlan,
   supervisor: ProcessSupervisor,
   options: DevStackOptions,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<number> {
   for (const server of [await temporalServer(plan), await s3Server(plan)]) {
     if (!server) continue;
     await supervisor.start(server, signal);
@@ -99,15 +98,17 @@ async function startServers(
   }
   const { prepareStore } = await import('../../workers/prepare-store.ts');
   await prepareStore(kilnEnvironment(plan), options.setup, options.onProgress);
-  for (const process of kilnProcesses(plan)) await supervisor.start(process, signal);
+  const apiPort = await freePort(options.env.KILN_API_PORT);
+  for (const process of kilnProcesses(plan, apiPort)) await supervisor.start(process, signal);
   options.onProgress('workers and gateway answer');
+  return apiPort;
 }
 
-function stackInfo(plan: StackPlan): StackInfo {
+function stackInfo(plan: StackPlan, apiPort: number): StackInfo {
   const { addresses, identity } = plan;
   return {
     pid: process.pid,
-    apiUrl: `http://127.0.0.1:${addresses.apiPort}`,
+    apiUrl: `http://127.0.0.1:${apiPort}`,
     token: identity.apiToken,
     temporal: addresses.temporal,
     s3: addresses.s3,

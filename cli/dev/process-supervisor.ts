@@ -10,8 +10,8 @@ export interface ProcessSpec {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Whether the process answers. Asked again and again until it does. */
-  readonly isReady: () => Promise<boolean>;
+  /** Whether the process of this pid answers. Asked again and again until it does. */
+  readonly isReady: (pid: number) => Promise<boolean>;
 }
 
 export interface SupervisorOptions {
@@ -52,14 +52,18 @@ export class ProcessSupervisor {
     this.options = options;
   }
 
-  /** Starts a process and waits until it answers. @throws TIMED_OUT, naming its log file */
+  /** Starts a process and waits until it answers. @throws TIMED_OUT, INTERNAL (it ended first), naming its log file */
   async start(spec: ProcessSpec, signal: AbortSignal): Promise<void> {
     const supervised: Supervised = { spec, ...this.spawn(spec), stopping: false, restarts: 0 };
     this.processes.push(supervised);
     this.watch(supervised);
+    const { pid } = supervised.child;
     const deadline = Date.now() + this.options.readyDeadlineMs;
-    while (!(await spec.isReady())) {
+    while (pid === undefined || !(await spec.isReady(pid))) {
       signal.throwIfAborted();
+      if (pid === undefined || supervised.child.pid !== pid || supervised.restarts > 0) {
+        throw new KilnError('INTERNAL', `${spec.name} ended before it answered. Read ${this.logPath(spec.name)}.`);
+      }
       if (Date.now() > deadline) {
         throw new KilnError('TIMED_OUT', `${spec.name} did not answer in time. Read ${this.logPath(spec.name)}.`);
       }

@@ -1,11 +1,11 @@
 import { mkdir } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { CLI_ENTRY } from '../../config/checkout.ts';
 import type { StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { freePort } from './free-port.ts';
+import { listensOn } from './listening-process.ts';
 import type { ProcessSpec } from './process-supervisor.ts';
 import type { StackIdentity } from './stack-identity.ts';
 
@@ -13,7 +13,6 @@ import type { StackIdentity } from './stack-identity.ts';
 export const DEFAULT_PORTS = { api: 4800, temporal: 7233, temporalUi: 8233, s3: 7070 };
 
 export interface StackAddresses {
-  readonly apiPort: number;
   readonly temporal: { readonly address: string; readonly uiUrl: string; readonly namespace: string };
   readonly s3: { readonly endpoint: string; readonly bucket: string };
   /** Ports of the servers that the stack starts itself; absent where they were given. */
@@ -29,14 +28,12 @@ export interface GivenServers {
   readonly bucket: string;
 }
 
-/** Chooses the ports of a stack. */
-export async function chooseAddresses(given: GivenServers, wantedApiPort: number): Promise<StackAddresses> {
-  const apiPort = await freePort(wantedApiPort);
+/** Chooses the ports of the servers that a stack starts first. */
+export async function chooseAddresses(given: GivenServers): Promise<StackAddresses> {
   const temporalPort = given.temporalAddress === undefined ? await freePort(DEFAULT_PORTS.temporal) : undefined;
   const uiPort = given.temporalAddress === undefined ? await freePort(DEFAULT_PORTS.temporalUi) : undefined;
   const s3Port = given.s3Endpoint === undefined ? await freePort(DEFAULT_PORTS.s3) : undefined;
   return {
-    apiPort,
     temporal: {
       address: given.temporalAddress ?? `127.0.0.1:${temporalPort}`,
       uiUrl: given.temporalUiUrl ?? `http://127.0.0.1:${uiPort ?? DEFAULT_PORTS.temporalUi}`,
@@ -76,7 +73,7 @@ export async function temporalServer(plan: StackPlan): Promise<ProcessSpec | und
       databasePath: join(plan.paths.temporalDir, 'temporal.db'),
     }),
     env: plan.baseEnv,
-    isReady: () => accepts(temporalPort),
+    isReady: (pid) => listensOn(pid, temporalPort),
   };
 }
 
@@ -94,27 +91,30 @@ export async function s3Server(plan: StackPlan): Promise<ProcessSpec | undefined
       ROOT_ACCESS_KEY: plan.identity.s3AccessKey,
       ROOT_SECRET_KEY: plan.identity.s3SecretKey,
     },
-    isReady: () => accepts(s3Port),
+    isReady: (pid) => listensOn(pid, s3Port),
   };
 }
 
 /** Control worker, host worker and gateway: this program itself, told everything by its environment. */
-export function kilnProcesses(plan: StackPlan): ProcessSpec[] {
-  const env = kilnEnvironment(plan);
-  const make = (name: string, args: readonly string[], isReady: () => Promise<boolean>): ProcessSpec => ({
+export function kilnProcesses(plan: StackPlan, apiPort: number): ProcessSpec[] {
+  const env = { ...kilnEnvironment(plan), KILN_API_PORT: String(apiPort) };
+  const make = (name: string, args: readonly string[], isReady: ProcessSpec['isReady']): ProcessSpec => ({
     name,
     command: plan.setup.nodePath,
     args: [CLI_ENTRY, ...args],
     env,
     isReady,
   });
-  const { apiPort } = plan.addresses;
   const always = async () => true;
   return [
     // Whether the workers work is asked of the gateway: `/readyz` looks for their pollers and their host entry.
     make('control', ['worker', 'control'], always),
     make('host', ['worker', 'host'], always),
-    make('gateway', ['gateway', 'run'], () => isReady(`http://127.0.0.1:${apiPort}/readyz`)),
+    make(
+      'gateway',
+      ['gateway', 'run'],
+      async (pid) => (await listensOn(pid, apiPort)) && answers(`http://127.0.0.1:${apiPort}/readyz`),
+    ),
   ];
 }
 
@@ -130,7 +130,6 @@ export function kilnEnvironment(plan: StackPlan): Record<string, string | undefi
     KILN_HOST_ID: identity.hostId,
     KILN_HOST_TOKEN: identity.hostToken,
     KILN_API_TOKEN: identity.apiToken,
-    KILN_API_PORT: String(addresses.apiPort),
     TEMPORAL_ADDRESS: addresses.temporal.address,
     TEMPORAL_NAMESPACE: addresses.temporal.namespace,
     KILN_TEMPORAL_UI_URL: addresses.temporal.uiUrl,
@@ -148,20 +147,7 @@ function required(path: string | undefined, what: string): string {
   throw new KilnError('CONFIG_INVALID', `Set-up made no ${what} on this machine. Run \`npm run setup\`.`);
 }
 
-/** @returns whether something accepts connections on a port of the loopback. */
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port });
-    const done = (answer: boolean) => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.once('connect', () => done(true));
-    socket.once('error', () => done(false));
-  });
-}
-
-async function isReady(url: string): Promise<boolean> {
+async function answers(url: string): Promise<boolean> {
   try {
     return (await fetch(url)).ok;
   } catch {
