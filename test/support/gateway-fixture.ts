@@ -1,0 +1,114 @@
+/**
+ * A gateway that listens, on the real store and with a host's data plane that answers from memory. Workloads themselves
+ * are a stand-in.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Server } from 'node:http';
+import { Registry } from 'prom-client';
+import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
+import type { NumberedLogEntry } from '../../domain/log-entry.ts';
+import { createGateway } from '../../gateway/gateway.ts';
+import { hostLogsFetcher } from '../../gateway/host-logs.ts';
+import { createDataPlane } from '../../host/data-plane.ts';
+import { writeHostEntry } from '../../store/host-directory.ts';
+import type { ObjectStore } from '../../store/object-store.ts';
+import { createFakeWorkloads, type FakeWorkloads } from './fake-workloads.ts';
+import { freshObjectStore } from './object-store.ts';
+
+export const TOKEN = 'a-token-of-the-api-tests';
+const HOST_TOKEN = 'a-token-of-the-host-tests';
+export const HOST_ID = 'host-1';
+export const silent = { info: () => {}, warn: () => {}, error: () => {} };
+
+export const authorized = { authorization: `Bearer ${TOKEN}` };
+export const json = { ...authorized, 'content-type': 'application/json' };
+export const post = (body: unknown) => ({ method: 'POST', headers: json, body: JSON.stringify(body) });
+export const newId = () => `t-${randomUUID().slice(0, 13)}`;
+
+export interface GatewayFixture {
+  readonly base: string;
+  readonly api: KilnClient;
+  readonly store: ObjectStore;
+  readonly workloads: FakeWorkloads;
+  /** What the host has not shipped, by workload. */
+  readonly spools: Map<string, NumberedLogEntry[]>;
+  readonly hostUrl: string;
+  /** Whether workers poll, as the gateway is told. */
+  polled: boolean;
+  /** Writes the host's registration. */
+  register(url: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function startGateway(): Promise<GatewayFixture> {
+  const store = await freshObjectStore();
+  const spools: GatewayFixture['spools'] = new Map();
+  const dataPlane = memoryDataPlane(spools);
+  const hostUrl = await dataPlane.listen();
+  await register(store, hostUrl);
+  const workloads = createFakeWorkloads();
+  const gateway = createGateway({
+    workloads,
+    store,
+    isPolled: async () => fixture.polled,
+    fetchHostLogs: hostLogsFetcher({ token: HOST_TOKEN, timeoutMs: 2_000, maxBytes: 1_000_000 }),
+    token: TOKEN,
+    log: silent,
+    version: '0.0.0-test',
+    temporalUrl: ({ executionId }) => `http://temporal.test/${executionId}`,
+    limits: { streamPollMs: 20, maxLogStreams: 2, slowReaderMs: 100 },
+  });
+  const base = await gateway.listen({ host: '127.0.0.1', port: 0 });
+  const fixture: GatewayFixture = {
+    base,
+    api: createKilnClient({ apiUrl: base, token: TOKEN }),
+    store,
+    workloads,
+    spools,
+    hostUrl,
+    polled: true,
+    register: (url) => register(store, url),
+    close: async () => {
+      await gateway.close();
+      await dataPlane.close();
+      store.close();
+    },
+  };
+  return fixture;
+}
+
+function memoryDataPlane(spools: GatewayFixture['spools']) {
+  const where = { hostId: HOST_ID, bindAddress: '127.0.0.1', port: 0, urlHost: '127.0.0.1' };
+  return createDataPlane(
+    { ...where, token: HOST_TOKEN, logger: silent },
+    {
+      metrics: new Registry(),
+      logs: {
+        epochs: async (id) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
+        read: async (id, epoch, after, limit) =>
+          (spools.get(id) ?? []).filter((entry) => entry.epoch === epoch && entry.n > after).slice(0, limit),
+      },
+    },
+  );
+}
+
+function register(store: ObjectStore, url: string): Promise<void> {
+  return writeHostEntry(store, {
+    hostId: HOST_ID,
+    url,
+    at: new Date().toISOString(),
+    capacity: { vcpus: 2, memMib: 2048 },
+    free: { vcpus: 2, memMib: 2048 },
+    load: 0,
+    images: [],
+    driver: 'fake',
+    versions: {},
+    draining: false,
+  });
+}
+
+/** @returns the URL of a server on a free port of the loopback. */
+export function urlOf(server: Server): string {
+  const address = server.address();
+  return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+}
