@@ -39,6 +39,12 @@ const listen = async (connector = toGuest, name = 'vm:1') => {
   return listener;
 };
 const dial = (port: number) => connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+/** A client that notices its end: it reads, and ends when the other side has. */
+const reader = (port: number) => {
+  const client = connect({ port, host: '127.0.0.1' });
+  client.on('error', () => undefined).resume();
+  return client;
+};
 
 describe('ingress', () => {
   it('carries both directions, each with an end of its own', async () => {
@@ -86,23 +92,22 @@ describe('ingress', () => {
   });
 
   it('closes at once where nobody listens in the guest', async () => {
-    const client = dial((await listen(() => Promise.reject(new Error('refused')))).port);
-    client.on('error', () => undefined);
+    const client = reader((await listen(() => Promise.reject(new Error('refused')))).port);
     await once(client, 'close');
     expect(client.bytesRead).toBe(0);
   });
 
   it('an error in the guest ends the client, and the other way round', async () => {
     const { port } = await listen();
-    const client = dial(port);
-    client.on('error', () => undefined);
+    const client = reader(port);
     const [inGuest] = (await once(guest, 'connection')) as [Socket];
     inGuest.resetAndDestroy();
     await once(client, 'close');
-    const second = dial(port);
+    const second = reader(port);
     const [again] = (await once(guest, 'connection')) as [Socket];
+    again.resume().once('end', () => again.end());
     const closed = once(again, 'close');
-    second.on('error', () => undefined).resetAndDestroy();
+    second.resetAndDestroy();
     await closed;
   });
 
@@ -110,8 +115,7 @@ describe('ingress', () => {
     const listener = await listen();
     const [a, b] = [dial(listener.port), dial(listener.port)];
     await Promise.all([once(a, 'connect'), once(b, 'connect')]);
-    const third = dial(listener.port);
-    third.on('error', () => undefined);
+    const third = reader(listener.port);
     await once(third, 'close');
     expect(listener.connections).toBe(2);
     a.destroy();
@@ -127,9 +131,8 @@ describe('ingress', () => {
 
   it('close ends open connections', async () => {
     const listener = await listen();
-    const client = dial(listener.port);
-    client.on('error', () => undefined);
-    await once(client, 'connect');
+    const client = reader(listener.port);
+    await once(guest, 'connection');
     await listener.close();
     if (!client.destroyed) await once(client, 'close');
     expect(listener.connections).toBe(0);
