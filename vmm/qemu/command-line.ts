@@ -54,10 +54,12 @@ function accelerator(machine: QemuMachine): string[] {
 
 /**
  * `tsc_early_khz`: this machine has neither HPET nor PM timer, so Linux would measure its TSC against the PIT, which
- * fails at random under TCG and leaves a guest that stops without a word. Under KVM the guest asks kvmclock.
+ * fails at random under TCG and leaves a guest that stops without a word. `tsc=reliable`: else it checks the TSC against
+ * its tick counter, which falls behind on a busy host; it then drops the TSC for that counter, and its clocks run several
+ * percent wrong. Under KVM the guest asks kvmclock.
  */
 function kernelCommandLine(machine: QemuMachine): string {
-  const clock = machine.accel === 'tcg' ? [`tsc_early_khz=${machine.tscKhz}`] : [];
+  const clock = machine.accel === 'tcg' ? [`tsc_early_khz=${machine.tscKhz} tsc=reliable`] : [];
   return [
     'console=ttyS0 quiet loglevel=0',
     'reboot=t panic=-1',
