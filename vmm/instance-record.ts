@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/instance-record.ts';
@@ -131,13 +131,31 @@ async function syncDirectory(path: string): Promise<void> {
 
 async function removeDirectory(path: string): Promise<void> {
   for (const name of await entries(path)) {
-    if (name !== RECORD_FILE) await rm(join(path, name), { recursive: true, force: true });
+    if (name !== RECORD_FILE) await removeTree(join(path, name));
   }
   await rm(join(path, RECORD_FILE), { force: true });
   try {
     await rmdir(path);
   } catch (error) {
     if (!hasCode(error, 'ENOENT')) throw error;
+  }
+}
+
+/** Folders that their own owner may not look into (the work folder of an overlay) are opened first. */
+async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    if (!hasCode(error, 'EACCES')) throw error;
+    await openFolders(path);
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+async function openFolders(path: string): Promise<void> {
+  await chmod(path, 0o700);
+  for (const entry of await readdir(path, { withFileTypes: true })) {
+    if (entry.isDirectory()) await openFolders(join(path, entry.name));
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -82,6 +82,7 @@ describe('instance records', () => {
     const store = createInstanceStore(stateDir);
     await store.create(record('a-1-1'));
     await mkdir(join(store.directory('a-1-1'), 'deep', 'er'), { recursive: true });
+    await chmod(join(store.directory('a-1-1'), 'deep'), 0);
     await store.remove('a-1-1');
     await store.remove('a-1-1');
     expect(await store.list()).toEqual([]);
