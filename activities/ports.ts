@@ -152,13 +152,15 @@ export interface VmDriver {
   prepare(spec: VmSpec): Promise<void>;
   /**
    * Starts the process and returns once the agent has said hello and answered `configure`. A VM that runs already is
-   * attached to. @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, AGENT_PROTOCOL, HYPERVISOR_UNAVAILABLE
+   * attached to; one that is over is never started again and fails as it did before. Whatever fails, and an abort,
+   * kills the VM. @throws BOOT_TIMEOUT, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT, AGENT_PROTOCOL, CANCELLED, NOT_FOUND,
+   * HYPERVISOR_UNAVAILABLE
    */
   start(
     vmId: string,
     options: { identity: GuestIdentity; deadlineMs: number; signal?: AbortSignal },
   ): Promise<StartedVm>;
-  /** After a worker restart: pid, start time and sockets checked. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
+  /** After a worker restart: pid, start time and sockets checked. Never kills. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT */
   attach(vmId: string, options: { deadlineMs: number; signal?: AbortSignal }): Promise<StartedVm>;
   status(vmId: string): Promise<VmStatus>;
   /** Resolves when the process is gone (at once where it is already). */
