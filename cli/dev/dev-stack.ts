@@ -1,8 +1,10 @@
 import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
 import { freePort } from './free-port.ts';
+import { endLeftProcesses, recordProcesses } from './left-processes.ts';
 import { ProcessSupervisor, type SupervisorEvent, type SupervisorOptions } from './process-supervisor.ts';
 import { stackIdentity } from './stack-identity.ts';
 import { lockStack } from './stack-lock.ts';
@@ -54,10 +56,22 @@ export async function startDevStack(options: DevStackOptions, signal: AbortSigna
   const unlock = await lockStack(paths.home);
   await rm(paths.devJson, { force: true });
   await mkdir(paths.logsDir, { recursive: true });
-  const supervisor = new ProcessSupervisor({ ...options.timings, logsDir: paths.logsDir, onEvent: options.onEvent });
+  const record = join(paths.home, 'processes.json');
+  const { stopGraceMs: graceMs, readyPollMs: pollMs } = options.timings;
+  for (const name of await endLeftProcesses(record, { graceMs, pollMs }))
+    options.onProgress(`ended ${name} of an earlier run`);
+  const supervisor: ProcessSupervisor = new ProcessSupervisor({
+    ...options.timings,
+    logsDir: paths.logsDir,
+    onEvent: (event) => {
+      if (event.kind === 'started') void recordProcesses(record, supervisor.pids()).catch(() => undefined);
+      options.onEvent(event);
+    },
+  });
   const stop = async () => {
     await rm(paths.devJson, { force: true });
     await supervisor.stopAll();
+    await rm(record, { force: true });
     await unlock();
   };
   try {

@@ -111,12 +111,13 @@ export class ProcessSupervisor {
       child.once('exit', () => resolve());
       child.once('error', () => resolve());
     });
-    if (child.pid !== undefined) this.options.onEvent({ name: spec.name, kind: 'started', pid: child.pid });
     return { child, ended };
   }
 
   private watch(supervised: Supervised): void {
     const begun = Date.now();
+    const { pid } = supervised.child;
+    if (pid !== undefined) this.options.onEvent({ name: supervised.spec.name, kind: 'started', pid });
     void supervised.ended.then(async () => {
       if (supervised.stopping) return;
       const { exitCode, signalCode } = supervised.child;

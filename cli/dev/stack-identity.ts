@@ -18,7 +18,11 @@ export type StackIdentity = z.infer<typeof schema>;
 /** Finds or makes the identity of a home. The file is readable by its owner only. */
 export async function stackIdentity(home: string): Promise<StackIdentity> {
   const path = join(home, 'identity.json');
-  const text = await readFile(path, 'utf8').catch(() => undefined);
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    // Only where there is none may a new one be made: another identity would not find the data again.
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  });
   if (text !== undefined) return schema.parse(JSON.parse(text));
   const secret = () => randomBytes(24).toString('hex');
   const identity: StackIdentity = {

@@ -1,12 +1,13 @@
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
+import { processStartTime } from './process-start-time.ts';
 
 /** Takes the one lock of a home. A lock whose process is gone is taken over. @returns how to give it back. */
 export async function lockStack(home: string): Promise<() => Promise<void>> {
   await mkdir(home, { recursive: true });
   const path = join(home, 'dev.lock');
-  const mine = `${process.pid} ${await startTime(process.pid)}`;
+  const mine = `${process.pid} ${await processStartTime(process.pid)}`;
   const draft = `${path}.${process.pid}`;
   await writeFile(draft, mine);
   try {
@@ -24,20 +25,23 @@ export async function lockStack(home: string): Promise<() => Promise<void>> {
           `A stack runs on ${home} already (pid ${owner.split(' ')[0]}). Stop it, or set KILN_HOME to another folder.`,
         );
       }
-      await rm(path, { force: true });
+      await takeAway(path, owner);
     }
   } finally {
     await rm(draft, { force: true });
   }
 }
 
-async function isAlive(owner: string): Promise<boolean> {
-  const [pid, started] = owner.split(' ');
-  return pid !== undefined && started !== undefined && (await startTime(Number(pid))) === started;
+/** Removes a dead owner's lock, and only that: between the look and the removal another may have taken it over. */
+async function takeAway(path: string, owner: string): Promise<void> {
+  const aside = `${path}.stale-${process.pid}`;
+  await rename(path, aside).catch(() => undefined);
+  const taken = await readFile(aside, 'utf8').catch(() => owner);
+  if (taken !== owner) await link(aside, path).catch(() => undefined);
+  await rm(aside, { force: true });
 }
 
-/** Start time of a process in clock ticks; a pid alone may have been given to another since. */
-async function startTime(pid: number): Promise<string> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+async function isAlive(owner: string): Promise<boolean> {
+  const [pid, started] = owner.split(' ');
+  return pid !== undefined && started !== undefined && (await processStartTime(Number(pid))) === started;
 }

@@ -1,4 +1,3 @@
-import { CancellationScope } from '@temporalio/workflow';
 import type { BuildResult } from '../../activities/activity-types.ts';
 import { DEFAULT_BUILDER_RESOURCES, type ServiceManifest } from '../../domain/workload.ts';
 import type { Undo } from '../undo-ledger.ts';
@@ -55,9 +54,7 @@ function builderUndo(ctx: WorkloadContext, placed: Placed): BuilderUndo {
     hostId: placed.hostId,
     release: async () => {
       const graceMs = 0;
-      await CancellationScope.nonCancellable(() =>
-        placed.host.releaseVm({ ...ctx.ref(placed), vmIds: [vm.vmId], reservationId: vm.vmId, graceMs }),
-      );
+      await ctx.releaser(placed)({ ...ctx.ref(placed), vmIds: [vm.vmId], reservationId: vm.vmId, graceMs });
     },
   };
   ctx.undo.register(undo);

@@ -54,9 +54,10 @@ async function supervise(
       if (verdict.kind === 'cancelled') throw error;
       if (verdict.kind === 'failure' && !isTransient(verdict.code)) throw error;
       ctx.record.note(`${placed.hostId}: ${verdict.message}`);
-      if (workflowInfo().continueAsNewSuggested || attempt >= policy.continueAfter) return 'continue-as-new';
       await sleep(backoffMs(attempt, policy.backoffMs, policy.maxBackoffMs), { summary: 'before watching again' });
       if (verdict.kind === 'suspicion') await ctx.untilHostAnswers(placed.hostId);
+      // Only now, so that a lost host is found however often the workload continues as new.
+      if (workflowInfo().continueAsNewSuggested || attempt >= policy.continueAfter) return 'continue-as-new';
     }
   }
 }

@@ -27,6 +27,22 @@ export function controlActivities(policies: WorkloadPolicies): ControlActivities
   };
 }
 
+/**
+ * The release on a host that counts as lost: asked once, in case it comes back this moment. The sweep of that host owns
+ * what it holds; nobody waits for it.
+ */
+export function releaseOnLostHost(hostId: string, policies: WorkloadPolicies): HostActivities['releaseVm'] {
+  return proxyActivities<HostActivities>({
+    taskQueue: hostQueue(hostId),
+    scheduleToStartTimeout: policies.host.scheduleToStartMs,
+    startToCloseTimeout: policies.leave.startToCloseMs,
+    heartbeatTimeout: policies.leave.heartbeatMs,
+    cancellationType: WAIT_CANCELLATION_COMPLETED,
+    retry: ONCE,
+    summary: `release on a lost host (${hostId})`,
+  }).releaseVm;
+}
+
 /** Activities of one host. Time-outs of the host itself are judged by the workflow, so most are tried once. */
 export function hostActivities(hostId: string, policies: WorkloadPolicies): HostActivities {
   const { validate, build, deploy, supervise, host, leave, control } = policies;
@@ -51,7 +67,11 @@ export function hostActivities(hostId: string, policies: WorkloadPolicies): Host
     provisionRootfs: on('copy-on-write disks', deploy.provisionMs, beating).provisionRootfs,
     bootVm: on('boot the VM', deploy.bootMs + deploy.heartbeatMs, beating).bootVm,
     startService: on('start the service', deploy.startMs, beating).startService,
-    checkHealth: on('wait until it is healthy', deploy.healthMs + deploy.heartbeatMs, beating).checkHealth,
+    checkHealth: (input) => {
+      // The service's own start period decides, and ends with HEALTH_FAILED; this limit is for a worker that hangs.
+      const limitMs = input.manifest.health.startPeriodMs + deploy.healthMs;
+      return on('wait until it is healthy', limitMs, beating).checkHealth(input);
+    },
     superviseVm: on('running', supervise.startToCloseMs, {
       heartbeatTimeout: supervise.heartbeatMs,
       // A supervisor holds nothing: when it is cancelled, nothing has to be waited for.

@@ -9,7 +9,7 @@ import type { WorkloadInput } from '../../domain/workload-input.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { type Undo, UndoLedger } from '../undo-ledger.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';
-import { controlActivities, hostActivities } from './workload-activities.ts';
+import { controlActivities, hostActivities, releaseOnLostHost } from './workload-activities.ts';
 import { type EndCause, now, WorkloadRecord } from './workload-record.ts';
 
 /** Thrown out of a stage once the outcome is fixed; carries nothing, the record knows why. */
@@ -91,11 +91,16 @@ export class WorkloadContext {
       hostId,
       release: async () => {
         const graceMs = this.policies.leave.graceMs;
-        await host.releaseVm({ ...this.ref(placed), vmIds, reservationId: reservation, graceMs });
+        await this.releaser(placed)({ ...this.ref(placed), vmIds, reservationId: reservation, graceMs });
       },
     };
     this.undo.register(undo);
     return { placed, undo };
+  }
+
+  /** @returns the release activity of a host, or a less patient one where the host is known to be lost. */
+  releaser({ hostId, host }: Placed): HostActivities['releaseVm'] {
+    return this.lostHosts.includes(hostId) ? releaseOnLostHost(hostId, this.policies) : host.releaseVm;
   }
 
   /** A refused placement gives its epoch back: nothing was made under it. */
