@@ -39,6 +39,8 @@ type unpacker struct {
 	bytes   int64
 	folders []*tar.Header
 	buffer  []byte
+	// below is the same folder as root, for the one call that is made for every file.
+	below int
 }
 
 // Unpack writes the entries of a tar below dir, which is made if absent. Entries that name something outside, or reach
@@ -54,7 +56,12 @@ func Unpack(dir string, source io.Reader, limits Limits) (int64, error) {
 	}
 	defer func() { _ = root.Close() }()
 	counted := &counter{source: source}
-	u := &unpacker{root: root, limits: limits, buffer: make([]byte, 64*1024)}
+	below, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, failed(err)
+	}
+	defer func() { _ = unix.Close(below) }()
+	u := &unpacker{root: root, below: below, limits: limits, buffer: make([]byte, 64*1024)}
 	if err := u.all(tar.NewReader(counted)); err != nil {
 		return counted.n, err
 	}
@@ -134,7 +141,7 @@ func (u *unpacker) folder(header *tar.Header) error {
 	return failed(u.root.Chmod(header.Name, fs.FileMode(header.Mode)&fileMode))
 }
 
-// replace makes a new name, also where something has it already.
+// replace makes a new name, also where its folder is missing or something has the name already.
 func (u *unpacker) replace(name string, create func() error) error {
 	err := create()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -152,10 +159,33 @@ func (u *unpacker) replace(name string, create func() error) error {
 	return failed(err)
 }
 
+// create opens a new file. os.Root would go down one folder after the other, which costs a multiple of what the rest of
+// a small file does; openat2 with RESOLVE_BENEATH gives the same promise in one call.
+func (u *unpacker) create(name string, mode fs.FileMode) (*os.File, error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC,
+		Mode:    uint64(mode),
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err := unix.Openat2(u.below, name, &how)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+			continue
+		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
+			return u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		}
+		return nil, &fs.PathError{Op: "create", Path: name, Err: err}
+	}
+}
+
 func (u *unpacker) file(header *tar.Header, content io.Reader) error {
 	var file *os.File
+	mode := fs.FileMode(header.Mode) & fileMode
 	err := u.replace(header.Name, func() (err error) {
-		file, err = u.root.OpenFile(header.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(header.Mode)&fileMode)
+		file, err = u.create(header.Name, mode)
 		return err
 	})
 	if err != nil {
@@ -165,7 +195,7 @@ func (u *unpacker) file(header *tar.Header, content io.Reader) error {
 	if _, err := io.CopyBuffer(plain{file}, content, u.buffer); err != nil {
 		return failed(err)
 	}
-	if err := file.Chmod(fs.FileMode(header.Mode) & fileMode); err != nil {
+	if err := file.Chmod(mode); err != nil {
 		return failed(err)
 	}
 	when := unix.NsecToTimeval(header.ModTime.UnixNano())
@@ -239,7 +269,9 @@ func failed(err error) error {
 		return mux.Fail("NOT_FOUND", err.Error())
 	case errors.Is(err, tar.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF):
 		return malformed(err)
-	case escapes != nil && errors.Is(err, escapes):
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return mux.Fail("SPEC_INVALID", "an archive entry lies below something that is no folder: "+err.Error())
+	case errors.Is(err, unix.EXDEV), escapes != nil && errors.Is(err, escapes):
 		return mux.Fail("SPEC_INVALID", "an archive entry would leave the target: "+err.Error())
 	}
 	return mux.Fail("INTERNAL", err.Error())

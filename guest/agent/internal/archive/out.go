@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"bufio"
 	"fmt"
 	"io"
 	"io/fs"
@@ -17,8 +18,10 @@ import (
 // before 1980.
 var entryTime = time.Unix(499162500, 0)
 
+// chunkBytes is what is handed on at once: headers and small files would else each cost a frame.
+const chunkBytes = 32 * 1024
+
 type packer struct {
-	root    *os.Root
 	out     *tar.Writer
 	exclude []string
 	seen    map[string]bool
@@ -39,20 +42,35 @@ func Pack(dir string, paths, exclude []string, target io.Writer) error {
 			return mux.Fail("SPEC_INVALID", fmt.Sprintf("exclude pattern %q is malformed", pattern))
 		}
 	}
-	p := &packer{root: root, out: tar.NewWriter(target), exclude: exclude, seen: map[string]bool{}, buffer: make([]byte, 64*1024)}
+	chunks := bufio.NewWriterSize(target, chunkBytes)
+	p := &packer{out: tar.NewWriter(chunks), exclude: exclude, seen: map[string]bool{}, buffer: make([]byte, 64*1024)}
 	if len(paths) == 0 {
 		paths = []string{"."}
 	}
 	for _, wanted := range paths {
-		name, err := cleanName(wanted)
-		if err != nil {
-			return err
-		}
-		if err := p.tree(name); err != nil {
+		if err := p.wanted(root, wanted); err != nil {
 			return err
 		}
 	}
-	return failed(p.out.Close())
+	if err := p.out.Close(); err != nil {
+		return failed(err)
+	}
+	return failed(chunks.Flush())
+}
+
+func (p *packer) wanted(root *os.Root, wanted string) error {
+	name, err := cleanName(wanted)
+	if err != nil {
+		return err
+	}
+	if name == "." {
+		return p.children(root, "")
+	}
+	info, err := root.Lstat(name)
+	if err != nil {
+		return failed(err)
+	}
+	return p.tree(root, name, name, info.Mode().Type())
 }
 
 func (p *packer) excluded(name string) bool {
@@ -68,58 +86,64 @@ func (p *packer) excluded(name string) bool {
 	return false
 }
 
-// tree packs a name and, where it is a folder, what is below, in the order of names.
-func (p *packer) tree(name string) error {
-	if name != "." && (p.excluded(name) || p.seen[name]) {
-		return nil
-	}
-	info, err := p.root.Lstat(name)
-	if err != nil {
-		return failed(err)
-	}
-	p.seen[name] = true
-	if name != "." {
-		if err := p.entry(name, info); err != nil {
-			return err
-		}
-	}
-	if !info.IsDir() {
-		return nil
-	}
-	entries, err := fs.ReadDir(p.root.FS(), name)
+// children packs what is in a folder, in the order of names.
+func (p *packer) children(dir *os.Root, prefix string) error {
+	entries, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
 		return failed(err)
 	}
 	for _, entry := range entries {
-		if err := p.tree(path.Join(name, entry.Name())); err != nil {
+		if err := p.tree(dir, entry.Name(), prefix+entry.Name(), entry.Type()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *packer) entry(name string, info fs.FileInfo) error {
-	header := &tar.Header{Name: name, Mode: int64(info.Mode().Perm()), ModTime: entryTime}
-	switch {
-	case info.IsDir():
-		header.Typeflag = tar.TypeDir
-		header.Name += "/"
-	case info.Mode()&fs.ModeSymlink != 0:
-		target, err := p.root.Readlink(name)
+// tree packs the entry `at` of a folder, which is called name in the archive, and what is below it.
+func (p *packer) tree(dir *os.Root, at, name string, kind fs.FileMode) error {
+	if p.excluded(name) || p.seen[name] {
+		return nil
+	}
+	p.seen[name] = true
+	switch kind {
+	case fs.ModeDir:
+		return p.folder(dir, at, name)
+	case fs.ModeSymlink:
+		target, err := dir.Readlink(at)
 		if err != nil {
 			return failed(err)
 		}
-		header.Typeflag, header.Linkname, header.Mode = tar.TypeSymlink, target, 0o777
-	case info.Mode().IsRegular():
-		return p.file(header)
-	default:
-		return nil
+		return p.header(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777})
+	case 0:
+		return p.file(dir, at, name)
 	}
+	return nil
+}
+
+func (p *packer) header(header *tar.Header) error {
+	header.ModTime = entryTime
 	return failed(p.out.WriteHeader(header))
 }
 
-func (p *packer) file(header *tar.Header) error {
-	file, err := p.root.Open(header.Name)
+func (p *packer) folder(dir *os.Root, at, name string) error {
+	below, err := dir.OpenRoot(at)
+	if err != nil {
+		return failed(err)
+	}
+	defer func() { _ = below.Close() }()
+	info, err := below.Stat(".")
+	if err != nil {
+		return failed(err)
+	}
+	if err := p.header(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: int64(info.Mode().Perm())}); err != nil {
+		return err
+	}
+	return p.children(below, name+"/")
+}
+
+func (p *packer) file(dir *os.Root, at, name string) error {
+	file, err := dir.Open(at)
 	if err != nil {
 		return failed(err)
 	}
@@ -128,16 +152,16 @@ func (p *packer) file(header *tar.Header) error {
 	if err != nil {
 		return failed(err)
 	}
-	header.Typeflag, header.Size = tar.TypeReg, info.Size()
-	if err := p.out.WriteHeader(header); err != nil {
-		return failed(err)
+	size := info.Size()
+	if err := p.header(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: int64(info.Mode().Perm())}); err != nil {
+		return err
 	}
-	written, err := io.CopyBuffer(plain{p.out}, io.LimitReader(file, header.Size), p.buffer)
+	written, err := io.CopyBuffer(plain{p.out}, io.LimitReader(file, size), p.buffer)
 	if err != nil {
 		return failed(err)
 	}
-	if written != header.Size {
-		return mux.Fail("CONFLICT", fmt.Sprintf("%s became shorter while it was packed", header.Name))
+	if written != size {
+		return mux.Fail("CONFLICT", name+" became shorter while it was packed")
 	}
 	return nil
 }

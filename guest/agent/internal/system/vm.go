@@ -55,6 +55,7 @@ func BootVM() (*SerialPort, VM, error) {
 	if err := mountAll(early); err != nil {
 		return nil, machine, err
 	}
+	useConsole()
 	if err := loadModules(moduleFolder); err != nil {
 		return nil, machine, err
 	}
@@ -76,6 +77,18 @@ func BootVM() (*SerialPort, VM, error) {
 	}
 	port, err := openPort(portName)
 	return port, machine, err
+}
+
+// useConsole lets even the trace of a panic reach the console: the kernel starts process 1 without open files where
+// its file system had no console node yet.
+func useConsole() {
+	console, err := os.OpenFile("/dev/console", os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer func() { _ = console.Close() }()
+	_ = unix.Dup3(int(console.Fd()), 1, 0)
+	_ = unix.Dup3(int(console.Fd()), 2, 0)
 }
 
 // loadModules loads the files named in the list `order`, one a line, relative to the folder.
