@@ -28,7 +28,9 @@ export async function driverFromEnvironment(
   }
   const probePath = setup.tscProbePath;
   const tscKhz = createTscRate({ ...(probePath === undefined ? {} : { probePath }), deadlineMs: TSC_MEASUREMENT_MS });
-  const driver = createQemuDriver({ ...places, tscKhz });
+  // Where KVM is required, a failed trial boot must not fall back to software emulation.
+  const accel = env.KILN_REQUIRE_KVM === '1' ? 'kvm' : 'auto';
+  const driver = createQemuDriver({ ...places, tscKhz, accel });
   const found = await driver.probe();
   log.info({ driver: driver.kind, ...found }, `guests run under ${found.accel}`);
   if (env.KILN_REQUIRE_KVM === '1' && found.accel !== 'kvm') {

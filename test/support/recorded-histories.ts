@@ -40,7 +40,7 @@ export async function judgeHistories(client: Client): Promise<JudgedHistory[]> {
     for (const [index, history] of executions.entries()) {
       replays.push({ workflowId, history });
       const name = `${workloadId}${index === 0 ? '' : `.${index}`}.json`;
-      await writeFile(join(RECORDED, name), JSON.stringify(historyToJSON(history)));
+      await writeFile(join(RECORDED, name), historyToJSON(history));
     }
     judged.push({ workloadId, stages: stagesOf(ledger), executions: executions.length });
   }

@@ -1,0 +1,39 @@
+/**
+ * `npm run keep-histories`: keeps the histories of the last `npm test -- --project workflow` that stand for a way
+ * through the stages, so that later code is replayed against them. What only names this machine is taken out.
+ */
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { projectRoot } from './setup/places.mjs';
+
+/** One history, with its continuations, for each end that a workload can have. */
+const KEPT = [
+  /^plain-100$/,
+  /^stop-(placeworkload|reservecapacity|validateservice|buildservice|provisionrootfs|bootvm|startservice|checkhealth)-after$/,
+  /^stop-bare$/,
+  /^early-(missing|build-fails|exits|never-listens)$/,
+  /^(exits-later|unhealthy|vm-killed|too-big|port-second|second|nowhere)$/,
+  /^(lost|cancelled|terminated|continued)(\.\d)?$/,
+];
+
+const from = join(projectRoot, 'node_modules', '.kiln-histories');
+const to = join(projectRoot, 'test', 'histories');
+mkdirSync(to, { recursive: true });
+for (const file of readdirSync(from).sort()) {
+  const name = file.replace(/\.json$/, '');
+  if (!KEPT.some((pattern) => pattern.test(name))) continue;
+  const history = JSON.parse(readFileSync(join(from, file), 'utf8'));
+  writeFileSync(join(to, file), `${JSON.stringify(withoutMachine(history))}\n`);
+  process.stdout.write(`kept ${name}, ${history.events.length} events\n`);
+}
+
+/** Replay needs neither stack traces nor the name of the worker that once did the work. */
+function withoutMachine(value) {
+  if (Array.isArray(value)) return value.map(withoutMachine);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([name]) => name !== 'stackTrace')
+      .map(([name, inner]) => [name, name === 'identity' ? 'worker' : withoutMachine(inner)]),
+  );
+}

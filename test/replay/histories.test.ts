@@ -1,0 +1,92 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
+import { Worker, type WorkflowBundle } from '@temporalio/worker';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { recordedEvents } from '../../client/temporal/recorded-events.ts';
+import { project, type RecordedEvent } from '../../domain/projector.ts';
+import { isFinal } from '../../domain/stages.ts';
+import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
+
+const FOLDER = fileURLToPath(new URL('../histories', import.meta.url));
+
+/** Executions of each recorded workload, the first one first: `name.json`, `name.1.json`, … */
+const workloads = new Map<string, string[]>();
+for (const file of readdirSync(FOLDER).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))) {
+  const name = file.replace(/(\.\d+)?\.json$/, '');
+  workloads.set(
+    name,
+    [...(workloads.get(name) ?? []), file].sort((a, b) => executionOf(a) - executionOf(b)),
+  );
+}
+
+function executionOf(file: string): number {
+  return Number(/\.(\d+)\.json$/.exec(file)?.[1] ?? 0);
+}
+
+function textOf(file: string): string {
+  return readFileSync(join(FOLDER, file), 'utf8');
+}
+
+function eventsOf(files: readonly string[]): RecordedEvent[] {
+  return recordedEvents(files.map((file) => historyFromJSON(JSON.parse(textOf(file)))));
+}
+
+describe('recorded histories', () => {
+  let workflowBundle: WorkflowBundle;
+  beforeAll(async () => {
+    workflowBundle = await bundleWorkflows();
+  });
+
+  it('cover every way to end', () => {
+    const ends = new Set([...workloads.values()].map((files) => project(eventsOf(files)).stage));
+    expect([...ends].sort()).toEqual(expect.arrayContaining(['failed', 'stopped']));
+    expect([...workloads.keys()]).toEqual(
+      expect.arrayContaining(['plain-100', 'lost', 'cancelled', 'terminated', 'continued', 'vm-killed']),
+    );
+  });
+
+  it.each([...workloads])('%s: replays, and is lawful', async (name, files) => {
+    for (const file of files) {
+      await Worker.runReplayHistory({ workflowBundle }, JSON.parse(textOf(file)), `workload/${name}`);
+    }
+    const { stage } = project(eventsOf(files));
+    expect(name === 'terminated' || isFinal(stage)).toBe(true);
+  });
+
+  it.each([...workloads])('%s: no single change of its stages passes', (_name, files) => {
+    const events = eventsOf(files);
+    for (const [index, event] of events.entries()) {
+      if (event.kind !== 'stage') continue;
+      const without = events.filter((_, at) => at !== index);
+      const twice = events.toSpliced(index, 0, event);
+      const other = events.with(index, { ...event, stage: event.stage === 'deploy' ? 'validate' : 'deploy' });
+      for (const tampered of [without, twice, other]) {
+        // The close of a cancelled or terminated execution tells no moves that its events could be held against.
+        if (tellsNothing(tampered) && isLawful(tampered)) continue;
+        expect(() => project(tampered)).toThrow(expect.objectContaining({ code: 'INVALID_TRANSITION' }));
+      }
+    }
+  });
+
+  it('a history that another workflow would have made does not replay', async () => {
+    const text = textOf('plain-100.json').replaceAll('"checkHealth"', '"checkWealth"');
+    const replay = Worker.runReplayHistory({ workflowBundle }, JSON.parse(text), 'workload/plain-100');
+    await expect(replay).rejects.toThrow(/[Nn]ondeterminism|[Dd]eterminism/);
+  });
+});
+
+function tellsNothing(events: readonly RecordedEvent[]): boolean {
+  const close = events.at(-1);
+  return close?.kind === 'closed' && close.told === undefined;
+}
+
+function isLawful(events: readonly RecordedEvent[]): boolean {
+  try {
+    project(events);
+    return true;
+  } catch {
+    return false;
+  }
+}
