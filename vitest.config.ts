@@ -5,6 +5,9 @@ const project = (name: string, extra: Record<string, unknown> = {}) => ({
   test: { name, include: [`test/${name}/**/*.test.ts`], pool: 'forks' as const, testTimeout: 30_000, ...extra },
 });
 
+/** Kinds with real processes and guests run one after another: two cores hold only one of them at a time. */
+const turn = (groupOrder: number) => ({ sequence: { groupOrder } });
+
 const REAL_SERVERS = { globalSetup: ['test/support/servers.global.ts'] };
 const REAL_GUESTS = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000, fileParallelism: false };
 
@@ -14,11 +17,17 @@ export default defineConfig({
       project('unit'),
       project('boundary', { testTimeout: 120_000 }),
       project('store', REAL_SERVERS),
-      project('workflow', { ...REAL_SERVERS, testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false }),
+      project('workflow', {
+        ...REAL_SERVERS,
+        ...turn(1),
+        testTimeout: 60_000,
+        hookTimeout: 60_000,
+        fileParallelism: false,
+      }),
       project('replay'),
-      project('conformance', { ...REAL_GUESTS }),
-      project('vm', REAL_GUESTS),
-      project('e2e', { ...REAL_GUESTS, testTimeout: 600_000, hookTimeout: 600_000 }),
+      project('conformance', { ...REAL_GUESTS, ...turn(2) }),
+      project('vm', { ...REAL_GUESTS, ...turn(3) }),
+      project('e2e', { ...REAL_GUESTS, ...turn(4), testTimeout: 600_000, hookTimeout: 600_000 }),
     ],
   },
 });

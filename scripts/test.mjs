@@ -98,11 +98,20 @@ async function goTests(directory) {
   return atLeastOneFailure(code, counts);
 }
 
+/** Types, lint and import rules: one suite, that holds or does not. */
+async function checks() {
+  const code = await foreground(['npm', 'run', '--silent', 'check']);
+  return code === 0 ? { ...NOTHING, passed: 1 } : { ...NOTHING, failed: 1 };
+}
+
 const began = Date.now();
 await setUpOrExit();
 const extra = process.argv.slice(2);
 let total = NOTHING;
-if (extra.length === 0) total = add(total, await goTests(join('guest', 'agent')));
+if (extra.length === 0) {
+  total = add(total, await checks());
+  total = add(total, await goTests(join('guest', 'agent')));
+}
 total = add(total, await vitest(extra));
 process.stdout.write(`All suites: ${Math.round((Date.now() - began) / 1000)} s\n`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
