@@ -6,7 +6,6 @@ import type {
   BuildStore,
   DriverCapabilities,
   ImageCache,
-  RegistrySettings,
   RootfsProvisioner,
   ServiceSources,
   VmDriver,
@@ -44,7 +43,6 @@ export interface HostOptions {
   /** Digests of the images on this host; asked before each registration. */
   readonly cachedImages: () => Promise<readonly string[]>;
   readonly store: ObjectStore;
-  readonly registries: RegistrySettings;
   readonly owners: OwnerLookup;
   /** All that guests and their VMMs may use. */
   readonly capacity: HostCapacity;
@@ -64,7 +62,6 @@ export interface HostNode {
   readonly ledger: HostCapacityLedger;
   readonly logs: HostLogs;
   readonly sources: ServiceSources;
-  readonly registries: RegistrySettings;
   readonly builds: BuildStore;
   readonly metrics: HostMetrics;
   readonly dataPlane: DataPlane;
@@ -93,7 +90,6 @@ class Node implements HostNode {
   readonly ledger: HostCapacityLedger;
   readonly logs: HostLogs;
   readonly sources: ServiceSources;
-  readonly registries: RegistrySettings;
   readonly builds: BuildStore;
   readonly metrics: HostMetrics;
   readonly dataPlane: DataPlane;
@@ -115,7 +111,6 @@ class Node implements HostNode {
     this.options = options;
     this.settings = settings;
     this.records = createInstanceStore(stateDir);
-    this.registries = options.registries;
     this.scratchDir = join(stateDir, 'tmp');
     this.logs = createWorkloadLogs({ ...settings.logs, stateDir, hostId, store, logger });
     this.vms = this.makeVms();

@@ -1,5 +1,5 @@
 /**
- * The package registries of this machine's own npm configuration, as a builder needs them: read when the host starts,
+ * The package registries of this machine's own npm configuration, as a builder needs them: read when the host worker starts,
  * never a token among them.
  */
 import { execFile } from 'node:child_process';

@@ -60,7 +60,12 @@ export async function runHostProcess(): Promise<void> {
     connection,
     namespace: where.namespace,
     hostId: host.hostId,
-    ports: hostPorts(host, { documents: createWorkloadDocuments(store), namespaceId: id }),
+    ports: hostPorts(host, {
+      documents: createWorkloadDocuments(store),
+      namespaceId: id,
+      // Asked last: npm takes its time, and only builds need its answer.
+      registries: await registrySettings(env),
+    }),
     shutdownGraceMs: SHUTDOWN_GRACE_MS,
     heartbeatThrottleMs: HEARTBEAT_THROTTLE_MS,
   });
@@ -74,10 +79,13 @@ export async function runHostProcess(): Promise<void> {
 }
 
 /** @returns what the activities of a host need of it. */
-function hostPorts(host: HostNode, outside: Pick<HostActivityPorts, 'documents' | 'namespaceId'>): HostActivityPorts {
-  const { vms, services, ledger, logs, sources, registries, builds, scratchDir } = host;
+function hostPorts(
+  host: HostNode,
+  outside: Pick<HostActivityPorts, 'documents' | 'namespaceId' | 'registries'>,
+): HostActivityPorts {
+  const { vms, services, ledger, logs, sources, builds, scratchDir } = host;
   return {
-    ...{ vms, services, ledger, logs, sources, registries, builds, scratchDir },
+    ...{ vms, services, ledger, logs, sources, builds, scratchDir },
     ...outside,
     capacityPollMs: CAPACITY_POLL_MS,
     readyPollMs: READY_POLL_MS,
@@ -109,7 +117,6 @@ async function composeHost(
     images: createImageCache({ imagesDir, localBuildsDir: join(paths.cacheDir, 'images'), store }),
     cachedImages: () => listLocalImages(imagesDir),
     store,
-    registries: await registrySettings(env, paths),
     owners,
     capacity: capacityOf(env),
     token: required(env.KILN_HOST_TOKEN, 'KILN_HOST_TOKEN'),
@@ -122,10 +129,10 @@ async function composeHost(
   });
 }
 
-function registrySettings(env: KilnEnvironment, paths: StackPaths) {
+function registrySettings(env: KilnEnvironment) {
   return readRegistrySettings({
     npmCommand: ['npm'],
-    directory: resolve(env.KILN_PROJECT_ROOT ?? paths.home),
+    directory: resolve(env.KILN_PROJECT_ROOT ?? '.'),
     timeoutMs: NPM_PATIENCE_MS,
     caFiles: [env.NODE_EXTRA_CA_CERTS, env.SSL_CERT_FILE].filter((file) => file !== undefined),
     extraEndpoints: [],

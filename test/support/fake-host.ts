@@ -68,7 +68,6 @@ export async function createFakeHost(
       }),
     },
     cachedImages: async () => [IMAGE_DIGEST],
-    registries: { endpoints: [], npmrc: '' },
     capacity: { vcpus: 4, memMib: 4096 },
     token: HOST_TOKEN,
     versions: {},

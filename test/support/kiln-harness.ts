@@ -233,9 +233,10 @@ class HostRunner {
     const { store, native, namespace, options } = this.around;
     const host = await this.makeHost();
     await host.start();
-    const { vms, services, ledger, logs, sources, registries, builds, scratchDir } = host;
+    const { vms, services, ledger, logs, sources, builds, scratchDir } = host;
     const ports: HostActivityPorts = {
-      ...{ vms, services, ledger, logs, sources, registries, builds, scratchDir },
+      ...{ vms, services, ledger, logs, sources, builds, scratchDir },
+      registries: options.guests === 'qemu' ? await realRegistries() : { endpoints: [], npmrc: '' },
       documents: createWorkloadDocuments(store),
       namespaceId: this.around.namespaceId,
       capacityPollMs: 50,
@@ -275,7 +276,6 @@ class HostRunner {
       images: real ? realImages(this.stateDir, store) : { ensure: async () => fakeImage(directory) },
       cachedImages: async () => [imageDigest(options)],
       store,
-      registries: real ? await realRegistries() : { endpoints: [], npmrc: '' },
       owners: createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' }),
       capacity: options.capacity ?? { vcpus: 64, memMib: 65_536 },
       token: 'a-token-for-tests',
