@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { Client } from '@temporalio/client';
 import type { Logger } from 'pino';
 import type { HostActivityPorts } from '../activities/host-activities.ts';
-import { type KilnEnvironment, readEnvironment, type StackPaths, stackPaths } from '../config/environment.ts';
+import { type KilnEnvironment, readEnvironment, stackPaths } from '../config/environment.ts';
 import { readSetupRecord } from '../config/setup-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { HostCapacity } from '../domain/host-entry.ts';
