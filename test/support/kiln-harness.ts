@@ -307,7 +307,7 @@ function realImages(stateDir: string, store: ObjectStore): ImageCache {
 }
 
 /** The registries of this machine's own npm, as the host worker reads them. */
-function realRegistries(): Promise<RegistrySettings> {
+export function realRegistries(): Promise<RegistrySettings> {
   const env = readEnvironment();
   return readRegistrySettings({
     npmCommand: ['npm'],
