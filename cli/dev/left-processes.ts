@@ -26,7 +26,8 @@ export async function endLeftProcesses(path: string, options: { graceMs: number;
   const parsed = schema.safeParse(JSON.parse(text));
   const recorded = Object.entries(parsed.success ? parsed.data : {});
   const ended: string[] = [];
-  for (const [name, { pid, startTime }] of recorded) {
+  // The last started first: workers let go of their servers in an orderly way only while these still answer.
+  for (const [name, { pid, startTime }] of recorded.reverse()) {
     const isLeft = async () => (await processStartTime(pid)) === startTime;
     if (!(await isLeft())) continue;
     ended.push(name);

@@ -43,6 +43,8 @@ function tellEvent(event: SupervisorEvent, say: (text: string) => void): void {
  */
 export function ownInterrupts(say: (text: string) => void): AbortSignal {
   const ending = new AbortController();
+  // A terminal or pipe that is gone must not take this process along before it has ended the stack.
+  for (const output of [process.stdout, process.stderr]) output.on('error', () => undefined);
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {
       if (ending.signal.aborted) say('already stopping, please wait');
