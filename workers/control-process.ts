@@ -7,9 +7,10 @@ import { connectClient, connectWorker } from '../temporal/connection.ts';
 import { ensureSearchAttributes } from '../temporal/namespace.ts';
 import { bundleWorkflows } from '../temporal/workflow-bundle.ts';
 import { createControlWorker } from './control-worker.ts';
-import { installRuntime, processLifetime, processLogger } from './process-lifetime.ts';
+import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-environment.ts';
+import { installRuntime } from './temporal-runtime.ts';
 
 /** About 2 MB each; more would only be replayed faster. */
 const MAX_CACHED_WORKFLOWS = 500;

@@ -1,4 +1,3 @@
-import { DefaultLogger, Runtime } from '@temporalio/worker';
 import pino, { type Logger } from 'pino';
 
 /** @returns the structured logger of a process; one JSON object a line on standard output. */
@@ -19,15 +18,4 @@ export function processLifetime(log: Logger): AbortSignal {
     });
   }
   return ending.signal;
-}
-
-/** Sends the SDK's own log lines to the process's logger; must run before the first worker is made. */
-export function installRuntime(log: Logger): void {
-  Runtime.install({
-    shutdownSignals: [],
-    logger: new DefaultLogger('WARN', ({ level, message, meta }) => {
-      const write = level === 'ERROR' ? log.error : log.warn;
-      write.call(log, { sdk: meta }, message);
-    }),
-  });
 }

@@ -122,6 +122,8 @@ export function kilnProcesses(plan: StackPlan, apiPort: number): ProcessSpec[] {
 export function kilnEnvironment(plan: StackPlan): Record<string, string | undefined> {
   const { addresses, identity, paths } = plan;
   return {
+    // Code that was compiled once starts in half the time: a worker that has ended by itself is back the sooner.
+    NODE_COMPILE_CACHE: join(paths.cacheDir, 'compiled'),
     ...plan.baseEnv,
     KILN_HOME: paths.home,
     KILN_CACHE: paths.cacheDir,

@@ -1,0 +1,88 @@
+import { resolve } from 'node:path';
+import { Client } from '@temporalio/client';
+import type { Logger } from 'pino';
+import type { HostActivityPorts } from '../activities/host-activities.ts';
+import type { KilnEnvironment } from '../config/environment.ts';
+import type { HostNode } from '../host/host-node.ts';
+import { readRegistrySettings } from '../host/registry-settings.ts';
+import type { OwnerLookup } from '../host/sweep.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import { createWorkloadDocuments } from '../store/workload-documents.ts';
+import { connectClient, connectWorker } from '../temporal/connection.ts';
+import { namespaceId } from '../temporal/namespace.ts';
+import { createHostWorker } from './host-worker.ts';
+import { createOwnerLookup } from './owner-lookup.ts';
+import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-environment.ts';
+import { installRuntime } from './temporal-runtime.ts';
+
+const NPM_PATIENCE_MS = 30_000;
+const SHUTDOWN_GRACE_MS = 500;
+const HEARTBEAT_THROTTLE_MS = 1_000;
+const CAPACITY_POLL_MS = 500;
+const READY_POLL_MS = 100;
+
+export interface HostPolling {
+  readonly env: KilnEnvironment;
+  readonly store: ObjectStore;
+  readonly log: Logger;
+  /** Fires when the process is to end. */
+  readonly ending: AbortSignal;
+  /** Told how Temporal is asked whose VMs are still wanted, once it can be asked. */
+  readonly onOwners: (owners: OwnerLookup) => void;
+}
+
+/** Takes the work of a started host from Temporal until `ending`, then lets go of the host; its VMs live on. */
+export async function pollForHost(host: HostNode, options: HostPolling): Promise<void> {
+  const { env, store, log, ending } = options;
+  installRuntime(log);
+  const where = temporalFromEnvironment(env);
+  const patience = { ...CONNECT_PATIENCE, signal: ending };
+  const client = await connectClient(where, patience);
+  const id = await namespaceId(client, where.namespace);
+  const temporal = new Client({ connection: client, namespace: where.namespace });
+  options.onOwners(createOwnerLookup({ client: temporal, namespaceId: id, hostId: host.hostId }));
+  const connection = await connectWorker(where, patience);
+  const worker = await createHostWorker({
+    connection,
+    namespace: where.namespace,
+    hostId: host.hostId,
+    ports: hostPorts(host, {
+      documents: createWorkloadDocuments(store),
+      namespaceId: id,
+      // Asked last: npm takes its time, and only builds need its answer.
+      registries: await registrySettings(env),
+    }),
+    shutdownGraceMs: SHUTDOWN_GRACE_MS,
+    heartbeatThrottleMs: HEARTBEAT_THROTTLE_MS,
+  });
+  ending.addEventListener('abort', () => worker.shutdown(), { once: true });
+  if (ending.aborted) worker.shutdown();
+  await worker.run();
+  await host.detach();
+  await connection.close();
+  await client.close();
+}
+
+/** @returns what the activities of a host need of it. */
+function hostPorts(
+  host: HostNode,
+  outside: Pick<HostActivityPorts, 'documents' | 'namespaceId' | 'registries'>,
+): HostActivityPorts {
+  const { vms, services, ledger, logs, sources, builds, scratchDir } = host;
+  return {
+    ...{ vms, services, ledger, logs, sources, builds, scratchDir },
+    ...outside,
+    capacityPollMs: CAPACITY_POLL_MS,
+    readyPollMs: READY_POLL_MS,
+  };
+}
+
+function registrySettings(env: KilnEnvironment) {
+  return readRegistrySettings({
+    npmCommand: ['npm'],
+    directory: resolve(env.KILN_PROJECT_ROOT ?? '.'),
+    timeoutMs: NPM_PATIENCE_MS,
+    caFiles: [env.NODE_EXTRA_CA_CERTS, env.SSL_CERT_FILE].filter((file) => file !== undefined),
+    extraEndpoints: [],
+  });
+}
