@@ -106,7 +106,7 @@ class Sweeper {
         const found = await this.options.driver.inspect(vmId);
         if (found === undefined) continue;
         const owner = await this.options.owners.lookup(found.owner).catch((): OwnerVerdict => 'unreadable');
-        const attached = this.options.vms.isAttached(vmId) || !(await this.isRunning(vmId));
+        const attached = await this.isCaredFor(vmId);
         vms.push({ vmId, role: found.owner.role, owner, overForMs: this.overFor(vmId, owner), attached });
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
@@ -117,9 +117,12 @@ class Sweeper {
     return vms;
   }
 
-  private async isRunning(vmId: string): Promise<boolean> {
-    const { state } = await this.options.driver.status(vmId);
-    return state === 'running' || state === 'paused';
+  /** A VM that is being started or released has no channel for a while; it needs no adoption. */
+  private async isCaredFor(vmId: string): Promise<boolean> {
+    const { vms, driver } = this.options;
+    if (vms.isAttached(vmId) || vms.isBusy(vmId)) return true;
+    const { state } = await driver.status(vmId);
+    return state !== 'running' && state !== 'paused';
   }
 
   private overFor(vmId: string, owner: OwnerVerdict): number {

@@ -47,7 +47,7 @@ export interface HostVms extends VmHost {
   adopt(vmId: string): Promise<Adoption>;
   /** Closes ports and lets go of every guest; the VMs live on. This object is of no use afterwards. */
   detachAll(): Promise<void>;
-  /** Whether an operation of this process is at work on the VM. */
+  /** Whether this process is at work on the VM: makes, starts, changes or releases it. */
   isBusy(vmId: string): boolean;
   isAttached(vmId: string): boolean;
   readonly connections: number;
@@ -67,6 +67,8 @@ class DriverVmHost implements HostVms {
   private readonly lock = createKeyedLock();
   /** Operations that a release ends. */
   private readonly running = new Map<string, Set<AbortController>>();
+  /** How many releases of a VM wait or work. */
+  private readonly releasing = new Map<string, number>();
 
   constructor(options: VmHostOptions) {
     this.options = options;
@@ -142,36 +144,44 @@ class DriverVmHost implements HostVms {
   }
 
   async release(vmId: string, options: { graceMs: number }): Promise<void> {
-    const { driver, provisioner, workspaces, records } = this.options;
     const reason = new KilnError('CANCELLED', `The VM ${vmId} is being released.`);
     for (const operation of this.running.get(vmId) ?? []) operation.abort(reason);
-    await this.lock.run(vmId, async () => {
-      await this.ingress.close(vmId);
-      this.egress.forget(vmId);
-      this.channels.forget(vmId);
-      const stopped = await this.stopProven(vmId, options.graceMs);
-      const disks = { directory: records.directory(vmId), vmId };
-      const releaseDisks = async () => {
-        await provisioner.release(disks);
-        await workspaces.release(disks);
-      };
-      if (stopped) await releaseDisks();
-      // Proves by itself that no process is left before it removes the record.
-      await driver.destroy(vmId);
-      if (!stopped) await releaseDisks();
-      const left = await driver.status(vmId);
-      if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
-      this.options.onReleased?.(vmId);
-    });
+    this.releasing.set(vmId, (this.releasing.get(vmId) ?? 0) + 1);
+    try {
+      await this.lock.run(vmId, () => this.takeAway(vmId, options.graceMs));
+    } finally {
+      const others = (this.releasing.get(vmId) ?? 1) - 1;
+      if (others > 0) this.releasing.set(vmId, others);
+      else this.releasing.delete(vmId);
+    }
+  }
+
+  private async takeAway(vmId: string, graceMs: number): Promise<void> {
+    const { driver, provisioner, workspaces, records } = this.options;
+    await this.ingress.close(vmId);
+    this.egress.forget(vmId);
+    this.channels.forget(vmId);
+    const stopped = await this.stopProven(vmId, graceMs);
+    const disks = { directory: records.directory(vmId), vmId };
+    const releaseDisks = async () => {
+      await provisioner.release(disks);
+      await workspaces.release(disks);
+    };
+    if (stopped) await releaseDisks();
+    // Proves by itself that no process is left before it removes the record.
+    await driver.destroy(vmId);
+    if (!stopped) await releaseDisks();
+    const left = await driver.status(vmId);
+    if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
+    this.options.onReleased?.(vmId);
   }
 
   async adopt(vmId: string): Promise<Adoption> {
     try {
-      const { state } = await this.options.driver.status(vmId);
+      // Not beside a release, which would find the ports closed and leave them open. The guest's answer is awaited
+      // outside of the lock: one that does not come must not keep a release waiting.
+      const { state } = await this.lock.run(vmId, () => this.reopen(vmId));
       if (state !== 'running' && state !== 'paused') return { vmId, adopted: false, reason: `it is ${state}` };
-      // Policy first: the guest may open connections as soon as its channel stands.
-      await this.egress.restore(vmId);
-      await this.ingress.restore(vmId);
       await this.channels.get(vmId);
       return { vmId, adopted: true };
     } catch (error) {
@@ -181,13 +191,24 @@ class DriverVmHost implements HostVms {
     }
   }
 
+  /** Policy and ports of a running VM as its record has them. @returns what the VM is */
+  private async reopen(vmId: string): Promise<VmStatus> {
+    const status = await this.options.driver.status(vmId);
+    if (status.state === 'running' || status.state === 'paused') {
+      // Policy first: the guest may open connections as soon as its channel stands.
+      await this.egress.restore(vmId);
+      await this.ingress.restore(vmId);
+    }
+    return status;
+  }
+
   async detachAll(): Promise<void> {
     await this.ingress.closeAll();
     await this.channels.detachAll();
   }
 
   isBusy(vmId: string): boolean {
-    return this.running.has(vmId);
+    return this.running.has(vmId) || this.releasing.has(vmId);
   }
 
   isAttached(vmId: string): boolean {

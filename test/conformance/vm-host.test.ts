@@ -110,6 +110,17 @@ describe('a VM on its host', () => {
     await host.vms.release(VM, { graceMs: 0 });
   });
 
+  it('released while a sweep finds it unattached: is not adopted again, and nothing is left', async () => {
+    const host = await startedHost();
+    await deploy(host);
+    const released = host.vms.release(VM, { graceMs: 30_000 });
+    expect(host.vms.isBusy(VM)).toBe(true);
+    expect(await host.vms.adopt(VM)).toMatchObject({ adopted: false });
+    await released;
+    expect(host.vms.isBusy(VM)).toBe(false);
+    expect(await whatIsLeft({ ...places, ports: [...ports] })).toEqual([]);
+  });
+
   it('every step done twice is done once', async () => {
     const host = await startedHost();
     const first = await deploy(host);
