@@ -1,4 +1,6 @@
+import { rmdir } from 'node:fs/promises';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
+import { readEnvironment, stackPaths } from '../../config/environment.ts';
 import type { DevStack } from './dev-stack.ts';
 import { launchStack, ownInterrupts, untilAborted } from './stack-launch.ts';
 import { stopAllWorkloads } from './stop-workloads.ts';
@@ -50,6 +52,8 @@ export async function endStack(stack: DevStack, keepVms: boolean): Promise<void>
   if (!keepVms) {
     const { destroyRecordedVms } = await import('../../workers/destroy-recorded-vms.ts');
     for (const vmId of await destroyRecordedVms()) say(`VM ${vmId} was destroyed by force`);
+    // Outside the home, so nobody would think of removing it. One with something in it is not ours to remove.
+    await rmdir(stackPaths(readEnvironment(), process.getuid?.() ?? 0).runtimeDir).catch(() => undefined);
   }
   say(keepVms ? 'stopped; running workloads were left alone' : 'stopped');
 }

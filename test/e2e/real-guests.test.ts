@@ -1,6 +1,8 @@
 /** Ends of every kind and what a guest may reach, in real guests of the image that set-up built. */
+import { randomUUID } from 'node:crypto';
+import { networkInterfaces } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { z } from 'zod';
 import type { WorkloadRequest } from '../../domain/workload.ts';
 import { listLogWriters, readLogEntries } from '../../store/log-chunks.ts';
@@ -10,9 +12,9 @@ const STOP = { waitMs: 60_000 };
 const QUICK = { intervalMs: 500, timeoutMs: 2_000, failures: 2, startPeriodMs: 6_000 };
 const outcomeSchema = z.looseObject({ ok: z.boolean() });
 
-const FAILURES: [name: string, request: WorkloadRequest, stage: string, code: string][] = [
-  ['build-fails', { servicePath: 'build-fails' }, 'build', 'BUILD_FAILED'],
-  ['exits', { servicePath: 'exits' }, 'deploy', 'SERVICE_EXITED'],
+const FAILURES: [name: string, request: WorkloadRequest, stage: string, code: string, stack?: string][] = [
+  ['build-fails', { servicePath: 'build-fails' }, 'build', 'BUILD_FAILED', 'error TS2304'],
+  ['exits', { servicePath: 'exits' }, 'deploy', 'SERVICE_EXITED', 'exits: cannot go on'],
   ['never-listens', { servicePath: 'never-listens', health: QUICK }, 'deploy', 'HEALTH_FAILED'],
 ];
 
@@ -27,11 +29,11 @@ describe('in real guests', () => {
   });
   afterAll(() => kiln.close());
 
-  it.each(FAILURES)('%s fails where and as it should', async (name, request, stage, code) => {
+  it.each(FAILURES)('%s fails where and as it should', async (name, request, stage, code, stack) => {
     await kiln.workloads.create(request, name);
     const { failure } = await kiln.untilStage(name, 'failed');
     expect(failure).toMatchObject({ stage, code });
-    expect(name === 'never-listens' || (failure?.stack ?? '').includes(`${name}:`)).toBe(true);
+    if (stack !== undefined) expect(failure?.stack).toContain(stack);
     expect(await kiln.left()).toEqual([]);
   });
 
@@ -61,33 +63,69 @@ describe('in real guests', () => {
     expect(await kiln.left([vm?.port ?? 0])).toEqual([]);
   });
 
-  it('a build reaches the registry; a service reaches nothing, each guest is itself, and its log is kept', async () => {
+  it('two VMs of one image are two machines', async () => {
+    const ids = ['twin-1', 'twin-2'];
+    for (const id of ids) await kiln.workloads.create({ servicePath: 'plain' }, id);
+    const states = await Promise.all(ids.map((id) => kiln.untilStage(id, 'running')));
+    const answers = await Promise.all(states.map(async ({ vm }) => (await fetch(vm?.url ?? '')).json()));
+    expect(answers).toMatchObject(ids.map((hostname) => ({ hostname, kernel: expect.stringContaining('cloud') })));
+    const machineIds = await Promise.all(states.map(({ vm }) => printedIn(vm?.vmId, 'cat /etc/machine-id')));
+    for (const machineId of machineIds) expect(machineId).toMatch(/^[0-9a-f]{32}\n$/);
+    expect(new Set(machineIds).size).toBe(ids.length);
+    for (const id of ids) expect((await kiln.workloads.stop(id, STOP)).snapshot.state.stage).toBe('stopped');
+    expect(await kiln.left(states.map(({ vm }) => vm?.port ?? 0))).toEqual([]);
+  });
+
+  it('a build reaches the registry; its output runs, and its log is kept in order', async () => {
     await kiln.workloads.create({ servicePath: 'bundled' }, 'bundled');
+    const { vm } = await kiln.untilStage('bundled', 'running');
+    expect(await (await fetch(vm?.url ?? '')).json()).toMatchObject({ service: 'bundled', dependencyWorks: true });
+    expect((await kiln.workloads.stop('bundled', STOP)).settled).toBe(true);
+    expect(await kiln.left([vm?.port ?? 0])).toEqual([]);
+    const log = (await logOf('bundled')).join('\n');
+    expect(log).toMatch(/\$ npm ci[^]*npm ci took[^]*\$ node build\.js\nbundled: built\n[^]*bundled: listening\n/);
+  });
+
+  it('a service reaches itself and nothing else; what was refused stands in its log', async () => {
     await kiln.workloads.create({ servicePath: 'egress-probe' }, 'egress-probe');
-    const probe = await kiln.untilStage('egress-probe', 'running');
-    const ask = async (path: string) => outcomeSchema.parse(await (await fetch(`${probe.vm?.url}${path}`)).json());
+    const { vm } = await kiln.untilStage('egress-probe', 'running');
+    const ask = async (path: string) => outcomeSchema.parse(await (await fetch(`${vm?.url}${path}`)).json());
+    // What is refused below is refused by Kiln: the probe works, and these servers listen on this machine.
+    expect(await ask('/dial?host=127.0.0.1&port=8080')).toMatchObject({ ok: true });
+    const hostPort = new URL(inject('s3').endpoint).port;
+    const registry = (await realRegistries()).endpoints[0];
+    await fetch(inject('s3').endpoint);
+    const own = Object.values(networkInterfaces()).flatMap((list) => list?.map(({ address }) => address) ?? []);
+    const dialled = [...own, '10.0.2.2', '10.0.0.1', '172.16.0.1', '192.168.0.1', '100.64.0.1'];
     const refused = [
-      '/dial?host=127.0.0.1&port=22',
+      ...dialled.map((address) => `/dial?host=${encodeURIComponent(address)}&port=${hostPort}`),
       '/dial?host=169.254.169.254&port=80',
-      '/dial?host=10.0.2.2&port=80',
-      '/dial?host=192.168.0.1&port=443',
       '/probe?url=http://169.254.169.254/latest/meta-data',
-      '/probe?url=http://localhost:4800/',
+      `/probe?url=http://localhost:${hostPort}/`,
       '/probe?url=https://example.com/',
-      `/probe?url=https://${(await realRegistries()).endpoints[0]}/is-number`,
+      `/probe?url=https://${registry}/is-number`,
     ];
     for (const path of refused) expect(await ask(path), path).toMatchObject({ ok: false });
-    const built = await kiln.untilStage('bundled', 'running');
-    expect((await fetch(built.vm?.url ?? '')).status).toBe(200);
-    for (const id of ['bundled', 'egress-probe']) expect((await kiln.workloads.stop(id, STOP)).settled).toBe(true);
-    expect(await kiln.left([probe.vm?.port ?? 0, built.vm?.port ?? 0])).toEqual([]);
-    expect(await logOf('bundled')).toEqual(expect.arrayContaining([expect.stringContaining('npm ci')]));
-    expect(await logOf('egress-probe')).toContain('egress-probe: listening');
+    expect((await kiln.workloads.stop('egress-probe', STOP)).settled).toBe(true);
+    expect(await kiln.left([vm?.port ?? 0])).toEqual([]);
+    const log = await logOf('egress-probe');
+    for (const name of ['example.com:443', registry ?? '']) {
+      expect(log.filter((line) => line.includes(name) && line.includes('not on the allow-list'))).toHaveLength(1);
+    }
   });
 
   it('left only lawful histories that replay', async () => {
-    expect((await kiln.judge()).length).toBeGreaterThan(FAILURES.length);
+    expect(await kiln.judge()).not.toEqual([]);
   });
+
+  async function printedIn(vmId: string | undefined, script: string): Promise<string> {
+    const agent = await kiln.host.vms.agent(vmId ?? '');
+    const argv = ['sh', '-c', script];
+    const handle = await agent.exec({ execId: randomUUID(), argv, cwd: '/', output: 'wait' });
+    let text = '';
+    for await (const piece of handle.output) if (piece.kind === 'data') text += piece.data.toString();
+    return text;
+  }
 
   /** The lines of a workload that its host has shipped, in their order. */
   async function logOf(workloadId: string): Promise<string[]> {

@@ -1,6 +1,6 @@
 /** A stack as its user has it: `kiln dev` as a process of its own, on a home of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -98,7 +98,11 @@ export class StackHome {
   async left(ports: readonly number[] = []): Promise<string[]> {
     const places = { stateDir: this.paths.hostDir, runtimeDir: this.paths.runtimeDir, ports };
     const pids = await this.processes();
-    return [...pids.map((pid) => `process ${pid} of the stack`), ...(await whatIsLeft(places))];
+    const directory = await access(places.runtimeDir).then(
+      () => [`directory of sockets ${places.runtimeDir}`],
+      () => [],
+    );
+    return [...pids.map((pid) => `process ${pid} of the stack`), ...directory, ...(await whatIsLeft(places))];
   }
 
   /** Ends by force whatever a failed test has left, and removes the home. */
