@@ -44,8 +44,11 @@ describe('in real guests', () => {
     const id = `stop-${name}`;
     await kiln.workloads.create({ servicePath, env: { BUILD_MS: '60000', BUILD_FOR: id } }, id);
     await kiln.untilStage(id, stage);
-    // Its VM is there, and busy.
-    while (!(await kiln.left()).some((line) => line.startsWith('process'))) await delay(10);
+    // A build runs in its VM by now; or a VM is there that cannot have booted yet.
+    const saysBuilding = async () =>
+      (await kiln.host.logs.read(id, 1, -1, 1000)).some(({ message }) => message === 'waits-in-build: building');
+    const hasProcess = async () => (await kiln.left()).some((line) => line.startsWith('process'));
+    while (!(await (name === 'building' ? saysBuilding() : hasProcess()))) await delay(10);
     const { snapshot, settled } = await kiln.workloads.stop(id, STOP);
     expect(settled).toBe(true);
     expect(snapshot.state).toMatchObject({ stage: 'stopped', unreleased: [] });
