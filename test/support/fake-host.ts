@@ -107,7 +107,7 @@ export async function deployService(
 ): Promise<{ pid: number; port: number; url: string }> {
   const pid = await bootVm(host, vmId, workloadId);
   const opened = await host.vms.openIngress({ vmId, guestPort: GUEST_PORT });
-  const exec = { execId: 'service', argv: [process.execPath, '-e', SERVICE], cwd: '/', output: 'ring' as const };
+  const exec = { execId: 'service', argv: ['node', '-e', SERVICE], cwd: '/', output: 'ring' as const };
   await host.services.start({ vmId, workloadId, epoch: 0, exec });
   await untilListening(host, vmId);
   return { pid, ...opened };
