@@ -220,7 +220,8 @@ async function wayOut(): Promise<{ options: Partial<HostOptions>; asked: string[
 /** What a program in the guest gets to read. */
 async function fetchIn(host: HostNode, url: string): Promise<string> {
   const agent = await host.vms.agent(VM);
-  const script = `fetch(${JSON.stringify(url)}).then((r) => r.text()).then(console.log, () => console.log('refused'))`;
+  // Plain HTTP, which any Node that a machine may have speaks alike.
+  const script = `require('http').get(${JSON.stringify(url)}, (answer) => { let text = ''; answer.on('data', (data) => { text += data; }).on('end', () => console.log(text)).on('error', () => console.log('refused')); }).on('error', () => console.log('refused'))`;
   // By name: a checkout below /tmp or /root is hidden by the guest's own file systems there.
   const argv = ['node', '-e', script];
   const handle = await agent.exec({ execId: randomUUID(), argv, cwd: '/', output: 'wait' });
