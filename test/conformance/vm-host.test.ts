@@ -1,6 +1,5 @@
 /** A host with real processes for VMs: what it owns outlives whoever owned it, and goes when it is told to. */
 import { spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
@@ -29,6 +28,7 @@ import {
   ownerOf,
   placesBelow,
 } from '../support/fake-host.ts';
+import { fetchIn } from '../support/guest-fetch.ts';
 import { whatIsLeft } from '../support/nothing-left.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 
@@ -167,17 +167,17 @@ describe('a VM on its host', () => {
     const way = await wayOut();
     const before = await startedHost(way.options);
     await bootVm(before, VM, 'w1');
-    expect(await fetchIn(before, 'http://svc.example/')).toBe('refused');
+    expect(await fetchIn(before, VM, 'http://svc.example/')).toBe('refused');
     await before.vms.setEgress(VM, { allow: ['svc.example:80', 'in.example:80'], privateAllowed: [] });
-    expect(await fetchIn(before, 'http://svc.example/')).toBe('from outside');
-    expect(await fetchIn(before, 'http://in.example/')).toBe('refused');
-    expect(await fetchIn(before, 'http://other.example/')).toBe('refused');
-    expect(await fetchIn(before, 'http://203.0.113.9/')).toBe('refused');
+    expect(await fetchIn(before, VM, 'http://svc.example/')).toBe('from outside');
+    expect(await fetchIn(before, VM, 'http://in.example/')).toBe('refused');
+    expect(await fetchIn(before, VM, 'http://other.example/')).toBe('refused');
+    expect(await fetchIn(before, VM, 'http://203.0.113.9/')).toBe('refused');
     await before.detach();
     const after = await startedHost(way.options);
-    expect(await fetchIn(after, 'http://svc.example/')).toBe('from outside');
+    expect(await fetchIn(after, VM, 'http://svc.example/')).toBe('from outside');
     await after.vms.setEgress(VM, { allow: [], privateAllowed: [] });
-    expect(await fetchIn(after, 'http://svc.example/')).toBe('refused');
+    expect(await fetchIn(after, VM, 'http://svc.example/')).toBe('refused');
     expect((await logOf(after)).filter((line) => line.includes('in.example'))).toEqual([
       'warn connection to in.example:80 refused: in.example leads to a private address',
     ]);
@@ -215,19 +215,6 @@ async function wayOut(): Promise<{ options: Partial<HostOptions>; asked: string[
     asked,
     close: () => proxy.close(),
   };
-}
-
-/** What a program in the guest gets to read. */
-async function fetchIn(host: HostNode, url: string): Promise<string> {
-  const agent = await host.vms.agent(VM);
-  // Plain HTTP, which any Node that a machine may have speaks alike.
-  const script = `require('http').get(${JSON.stringify(url)}, (answer) => { let text = ''; answer.on('data', (data) => { text += data; }).on('end', () => console.log(text)).on('error', () => console.log('refused')); }).on('error', () => console.log('refused'))`;
-  // By name: a checkout below /tmp or /root is hidden by the guest's own file systems there.
-  const argv = ['node', '-e', script];
-  const handle = await agent.exec({ execId: randomUUID(), argv, cwd: '/', output: 'wait' });
-  const said: Buffer[] = [];
-  for await (const piece of handle.output) if (piece.kind === 'data') said.push(piece.data);
-  return Buffer.concat(said).toString().trim();
 }
 
 describe('a host that restarts', () => {
