@@ -31,8 +31,10 @@ type Session struct {
 	mu      sync.Mutex
 	streams map[uint32]*Stream
 	nextID  uint32
-	ended   bool
-	done    chan struct{}
+	// Held from the choice of an id until its open frame is queued: the host takes ids in rising order only.
+	openMu sync.Mutex
+	ended  bool
+	done   chan struct{}
 
 	outMu   sync.Mutex
 	outCond sync.Cond
@@ -91,6 +93,8 @@ func (s *Session) OpenStream(request any) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.openMu.Lock()
+	defer s.openMu.Unlock()
 	s.mu.Lock()
 	if s.ended || len(s.streams) >= maxStreams {
 		s.mu.Unlock()
