@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
+import type { DevStack as StackInfo } from '../../contracts/dev-stack.ts';
 import { freePort } from './free-port.ts';
 import { endLeftProcesses, recordProcesses } from './left-processes.ts';
 import { ProcessSupervisor, type SupervisorEvent, type SupervisorOptions } from './process-supervisor.ts';
@@ -16,16 +17,6 @@ import {
   s3Server,
   temporalServer,
 } from './stack-processes.ts';
-
-/** What `dev.json` says of a running stack. */
-export interface StackInfo {
-  readonly pid: number;
-  readonly apiUrl: string;
-  readonly token: string;
-  readonly temporal: { readonly address: string; readonly uiUrl: string; readonly namespace: string };
-  readonly s3: { readonly endpoint: string; readonly bucket: string };
-  readonly hostId: string;
-}
 
 export interface DevStackOptions {
   readonly env: KilnEnvironment;
@@ -41,6 +32,7 @@ export interface DevStackOptions {
 }
 
 export interface DevStack {
+  /** What `dev.json` says. */
   readonly info: StackInfo;
   pids(): Record<string, number>;
   /** Ends every process. VMs are what the caller left of them. */
@@ -60,17 +52,23 @@ export async function startDevStack(options: DevStackOptions, signal: AbortSigna
   const { stopGraceMs: graceMs, readyPollMs: pollMs } = options.timings;
   for (const name of await endLeftProcesses(record, { graceMs, pollMs }))
     options.onProgress(`ended ${name} of an earlier run`);
+  // One after another, so that an older list never replaces a newer one.
+  let recorded = Promise.resolve();
   const supervisor: ProcessSupervisor = new ProcessSupervisor({
     ...options.timings,
     logsDir: paths.logsDir,
     onEvent: (event) => {
-      if (event.kind === 'started') void recordProcesses(record, supervisor.pids()).catch(() => undefined);
+      if (event.kind === 'started') {
+        const failed = (error: unknown) => options.onProgress(`${record} could not be written: ${String(error)}`);
+        recorded = recorded.then(() => recordProcesses(record, supervisor.pids())).catch(failed);
+      }
       options.onEvent(event);
     },
   });
   const stop = async () => {
     await rm(paths.devJson, { force: true });
     await supervisor.stopAll();
+    await recorded;
     await rm(record, { force: true });
     await unlock();
   };

@@ -2,6 +2,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
+import { KilnError } from '../../domain/failures.ts';
 import { processStartTime } from './process-start-time.ts';
 
 const schema = z.record(z.string(), z.object({ pid: z.int().min(2), startTime: z.string().min(1) }));
@@ -22,9 +23,7 @@ export async function recordProcesses(path: string, pids: Readonly<Record<string
  * would destroy it. @returns their names
  */
 export async function endLeftProcesses(path: string, options: { graceMs: number; pollMs: number }): Promise<string[]> {
-  const text = await readFile(path, 'utf8').catch(() => '{}');
-  const parsed = schema.safeParse(JSON.parse(text));
-  const recorded = Object.entries(parsed.success ? parsed.data : {});
+  const recorded = Object.entries(await readRecorded(path));
   const ended: string[] = [];
   // The last started first: workers let go of their servers in an orderly way only while these still answer.
   for (const [name, { pid, startTime }] of recorded.reverse()) {
@@ -35,10 +34,33 @@ export async function endLeftProcesses(path: string, options: { graceMs: number;
     const deadline = Date.now() + options.graceMs;
     while ((await isLeft()) && Date.now() < deadline) await delay(options.pollMs);
     if (await isLeft()) killGroup(pid, 'SIGKILL');
-    while (await isLeft()) await delay(options.pollMs);
+    const killDeadline = Date.now() + options.graceMs;
+    while (await isLeft()) {
+      if (Date.now() > killDeadline) {
+        throw new KilnError(
+          'CONFLICT',
+          `${name} of an earlier run (pid ${pid}) does not die. End it, then start again.`,
+        );
+      }
+      await delay(options.pollMs);
+    }
   }
   await rm(path, { force: true });
   return ended;
+}
+
+/** @throws CONFIG_INVALID: with a record that says nothing, a server may be running that nobody knows of */
+async function readRecorded(path: string): Promise<z.infer<typeof schema>> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return '{}';
+    throw error;
+  });
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    const fix = 'End what is left of the earlier stack, then remove that file.';
+    throw new KilnError('CONFIG_INVALID', `${path} cannot be read. ${fix}`, { path }, error);
+  }
 }
 
 function killGroup(pid: number, signal: NodeJS.Signals): void {

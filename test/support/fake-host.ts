@@ -1,6 +1,7 @@
 /** A host node over the fake driver: real processes, disks, ports and channels, and a service to run in it. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { VmDriver } from '../../activities/ports.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import type { VmOwner } from '../../domain/vm.ts';
@@ -12,6 +13,7 @@ import { silentLogger } from './silent-logger.ts';
 export const IMAGE_DIGEST = `sha256:${'0'.repeat(64)}`;
 export const HOST_TOKEN = 'a-token-of-this-stack';
 export const GUEST_PORT = 8080;
+const LOOK_AGAIN_MS = 5;
 
 /** Answers with its pid and the number of its requests, so that a restarted service would show; a line for each. */
 const SERVICE = `
@@ -109,15 +111,26 @@ export async function deployService(
   const opened = await host.vms.openIngress({ vmId, guestPort: GUEST_PORT });
   const exec = { execId: 'service', argv: ['node', '-e', SERVICE], cwd: '/', output: 'ring' as const };
   await host.services.start({ vmId, workloadId, epoch: 0, exec });
-  await untilListening(host, vmId);
+  const watching = new AbortController();
+  try {
+    const ended = host.services.waitExit(vmId, watching.signal).then(({ exit, tail }) => {
+      throw new Error(`the service ended before it listened: ${JSON.stringify(exit)} ${tail}`);
+    });
+    await Promise.race([ended, untilListening(host, vmId, watching.signal)]);
+  } finally {
+    watching.abort();
+  }
   return { pid, ...opened };
 }
 
-async function untilListening(host: HostNode, vmId: string): Promise<void> {
+async function untilListening(host: HostNode, vmId: string, signal: AbortSignal): Promise<void> {
   const agent = await host.vms.agent(vmId);
   for (;;) {
     const socket = await agent.connectTcp(GUEST_PORT).catch(() => undefined);
-    if (socket === undefined) continue;
+    if (socket === undefined) {
+      await delay(LOOK_AGAIN_MS, undefined, { signal });
+      continue;
+    }
     socket.on('error', () => undefined);
     socket.destroy();
     return;
