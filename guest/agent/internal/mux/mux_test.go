@@ -194,3 +194,25 @@ func TestTheEndOfASessionWakesEverybody(t *testing.T) {
 		}
 	}
 }
+
+// The host takes ids of new streams in rising order only, however many connections a guest opens at one time.
+func TestStreamsOpenedAtOnceReachTheHostInRisingOrder(t *testing.T) {
+	h := start(t)
+	h.want(t, wire.Hello)
+	const openers, each = 16, 8
+	for range openers {
+		go func() {
+			for range each {
+				_, _ = h.session.OpenStream(map[string]string{"kind": "egress"})
+			}
+		}()
+	}
+	var last uint32
+	for range openers * each {
+		frame := h.want(t, wire.Open)
+		if frame.Stream <= last {
+			t.Fatalf("stream %d came after stream %d", frame.Stream, last)
+		}
+		last = frame.Stream
+	}
+}
