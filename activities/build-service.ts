@@ -7,6 +7,7 @@ import { buildCacheKey, buildSteps } from './building/build-plan.ts';
 import { type Builder, fetchOutput, prepareBuilder, reserveBuilder, runBuildSteps } from './building/builder-vm.ts';
 import { SingleFlight } from './building/single-flight.ts';
 import type {
+  BuildOutput,
   BuildStore,
   CapacityLedger,
   RegistrySettings,
@@ -87,6 +88,7 @@ async function findOrBuild(ports: BuildPorts, job: Job): Promise<BuildResult> {
 async function buildInVm(ports: BuildPorts, job: Job): Promise<BuildResult> {
   const { input, log, signal } = job;
   const builder: Builder = { ...input.builder, owner: { ...input.builder.owner, namespaceId: ports.namespaceId } };
+  let output: BuildOutput | undefined;
   const outputPath = join(ports.scratchDir, `${builder.vmId}-${randomUUID()}.tar`);
   // Taking the VM away is what ends every call into a guest that may have stopped answering.
   const onAbort = () => void ports.vms.release(builder.vmId, { graceMs: 0 }).catch(() => undefined);
@@ -98,14 +100,19 @@ async function buildInVm(ports: BuildPorts, job: Job): Promise<BuildResult> {
     const hasExtraCa = ports.registries.caBundlePem !== undefined;
     await runBuildSteps(agent, input.manifest, { env: job.env, hasExtraCa, log, signal });
     await fetchOutput(agent, input.manifest, outputPath, signal);
-    const output = await ports.builds.save(outputPath, job.cacheKey);
+    output = await ports.builds.save(outputPath, job.cacheKey);
     log.write('build', 'info', `build output ${output.sha256.slice(0, 12)}, ${output.bytes} bytes`);
     return { ...output, cached: false };
   } finally {
     signal.removeEventListener('abort', onAbort);
     await rm(outputPath, { force: true });
-    // On failure the workflow's undo does the same again; a second release finds nothing to do.
-    await ports.vms.release(builder.vmId, { graceMs: 0 });
-    await ports.ledger.release(builder.vmId);
+    const released = releaseBuilder(ports, builder.vmId);
+    // A failed build keeps its own reason: the workflow's undo does the release again, and shows what it cannot do.
+    await (output === undefined ? released.catch(() => undefined) : released);
   }
+}
+
+async function releaseBuilder(ports: BuildPorts, vmId: string): Promise<void> {
+  await ports.vms.release(vmId, { graceMs: 0 });
+  await ports.ledger.release(vmId);
 }

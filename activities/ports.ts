@@ -264,6 +264,8 @@ export interface EgressPolicy {
 /** Log of one workload on this host and epoch. Lines are safe on disk when `flush` resolves. */
 export interface WorkloadLogWriter {
   write(stage: Stage, level: LogLevel, message: string): void;
+  /** Writes the lines of a process's output until it ends. @returns the last `tailLines` of them */
+  writeOutput(stage: Stage, output: AsyncIterable<ExecOutput>, tailLines: number): Promise<readonly string[]>;
   flush(): Promise<void>;
 }
 

@@ -34,7 +34,8 @@ export interface WorkloadPolicies {
     readonly provisionMs: number;
     readonly bootMs: number;
     readonly startMs: number;
-    readonly healthMs: number;
+    /** What `checkHealth` may take beyond the service's own start period before its worker counts as hung. */
+    readonly healthMarginMs: number;
     readonly heartbeatMs: number;
     /** Boots tried, each with a VM of its own name. */
     readonly boots: number;
@@ -73,7 +74,7 @@ export const DEFAULT_POLICIES: WorkloadPolicies = {
     provisionMs: 30 * SECOND,
     bootMs: 20 * SECOND,
     startMs: 30 * SECOND,
-    healthMs: MINUTE,
+    healthMarginMs: MINUTE,
     heartbeatMs: 5 * SECOND,
     boots: 2,
   },

@@ -61,7 +61,7 @@ export interface StopRequest {
  */
 export function assertWorkloadInput(input: unknown): asserts input is WorkloadInput {
   if (typeof input !== 'object' || input === null) throw invalid('must be an object');
-  const fields = input as Record<string, unknown>;
+  const fields: Record<string, unknown> = { ...input };
   if (fields.schemaVersion !== 1) throw invalid('schemaVersion must be 1');
   if (typeof fields.workloadId !== 'string' || !WORKLOAD_ID_PATTERN.test(fields.workloadId)) {
     throw invalid('workloadId must be 1 to 40 characters of a-z, 0-9 and -');

@@ -2,11 +2,12 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { WorkloadLogWriter } from '../activities/ports.ts';
+import type { ExecOutput, WorkloadLogWriter } from '../activities/ports.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../domain/log-entry.ts';
 import type { Stage } from '../domain/stages.ts';
 import { hasCode } from '../vmm/process-identity.ts';
+import { writeExecOutput } from './exec-output-log.ts';
 import { appendLines, findParts, type LogPart, partPath, readPart, type SpooledEntry, sealPart } from './log-parts.ts';
 import { logLines } from './log-text.ts';
 import { readRecord, writeRecord } from './record-file.ts';
@@ -98,6 +99,10 @@ export class LogSpool implements SourceLogWriter {
       // What cannot be written now stays pending; whoever needs it safe calls flush and gets the error.
       this.flush().catch(() => undefined);
     }, this.options.flushMs);
+  }
+
+  writeOutput(stage: Stage, output: AsyncIterable<ExecOutput>, tailLines: number): Promise<readonly string[]> {
+    return writeExecOutput(this, stage, output, tailLines);
   }
 
   /** Makes everything written so far safe. @throws DISK_FULL; the lines stay pending then */

@@ -1,6 +1,6 @@
 /** Tells the author of a service which connections were refused: in the service's own log, each once, and not without end. */
 
-import type { VmInspection, WorkloadLogs } from '../activities/ports.ts';
+import type { VmInspection, WorkloadLogWriter } from '../activities/ports.ts';
 import type { LogLevel } from '../domain/log-entry.ts';
 import { workloadIdOf } from '../domain/names.ts';
 import type { Stage } from '../domain/stages.ts';
@@ -8,7 +8,9 @@ import { safeText } from './log-text.ts';
 
 export interface RefusalNotesOptions {
   readonly inspect: (vmId: string) => Promise<VmInspection | undefined>;
-  readonly logs: Pick<WorkloadLogs, 'open'>;
+  readonly logs: {
+    open(workloadId: string, epoch: number): Promise<Pick<WorkloadLogWriter, 'write' | 'flush'>>;
+  };
   /** Different refusals of one VM that are told; a guest can make up names without end. */
   readonly perVm: number;
 }

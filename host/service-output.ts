@@ -2,6 +2,7 @@
 import type { ExecHandle, ExecOutput, OutputStream, WorkloadLogs } from '../activities/ports.ts';
 import { type LogLevel, MAX_LOG_MESSAGE } from '../domain/log-entry.ts';
 import type { Stage } from '../domain/stages.ts';
+import { OUTPUT_LEVELS } from './exec-output-log.ts';
 import type { SourceLogWriter } from './log-spool.ts';
 import { ByteLines } from './log-text.ts';
 
@@ -20,8 +21,6 @@ export interface ServiceOutputTarget {
   /** Stage that a line written now carries. */
   readonly stage: () => Stage;
 }
-
-const LEVELS: Readonly<Record<OutputStream, LogLevel>> = { stdout: 'info', stderr: 'warn' };
 
 /**
  * Pumps one attached exec until its output ends.
@@ -84,7 +83,7 @@ class OutputPump {
       const lines = this.lines[stream].push(data);
       this.end = offset + data.length;
       this.notePartial(stream, lines.length > 0);
-      this.write(LEVELS[stream], lines);
+      this.write(OUTPUT_LEVELS[stream], lines);
     }
     this.armPartialTimer();
     this.settleSoon();
@@ -97,7 +96,7 @@ class OutputPump {
     for (const stream of ['stdout', 'stderr'] as const) {
       const line = this.lines[stream].end();
       delete this.partialFrom[stream];
-      if (line !== undefined) this.write(LEVELS[stream], [line]);
+      if (line !== undefined) this.write(OUTPUT_LEVELS[stream], [line]);
     }
   }
 

@@ -1,5 +1,3 @@
-/** Compares what lies on this host with who owns it, and frees what nobody owns any more. */
-import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VmDriver } from '../activities/ports.ts';
 import { VM_ID_PATTERN } from '../contracts/instance-record.ts';
@@ -11,7 +9,7 @@ import {
   type SweptVm,
 } from '../domain/sweep-policy.ts';
 import type { VmOwner } from '../domain/vm.ts';
-import { hasCode } from '../vmm/process-identity.ts';
+import { directoryEntries, mayExist } from '../vmm/directory-entries.ts';
 import type { HostCapacityLedger } from './capacity-ledger.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostVms } from './vm-host.ts';
@@ -138,11 +136,11 @@ class Sweeper {
 
   private async findOrphans(vmIds: readonly string[]): Promise<{ name: string; busy: boolean }[]> {
     const { stateDir, runtimeDir, vms } = this.options;
-    const names = [...(await entriesOf(join(stateDir, 'vms'))), ...(await entriesOf(runtimeDir))];
+    const names = [...(await directoryEntries(join(stateDir, 'vms'))), ...(await directoryEntries(runtimeDir))];
     const orphans: { name: string; busy: boolean }[] = [];
     for (const name of new Set(names.filter((id) => VM_ID_PATTERN.test(id) && !vmIds.includes(id)))) {
       // Records that were written since the list was read make no orphans.
-      if (await exists(join(stateDir, 'vms', name, 'instance.json'))) continue;
+      if (await mayExist(join(stateDir, 'vms', name, 'instance.json'))) continue;
       orphans.push({ name, busy: vms.isBusy(name) });
     }
     return orphans;
@@ -166,20 +164,4 @@ class Sweeper {
       report.removed.push(action.name);
     }
   }
-}
-
-async function entriesOf(path: string): Promise<string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return [];
-    throw error;
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    (error: unknown) => !hasCode(error, 'ENOENT'),
-  );
 }

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
+import { directoryEntries, mayExist } from './directory-entries.ts';
 import { createKeyedLock } from './keyed-lock.ts';
 import { hasCode } from './process-identity.ts';
 
@@ -62,8 +63,8 @@ export function createInstanceStore(stateDir: string): InstanceStore {
         return after;
       }),
     async list() {
-      const ids = (await entries(vmsDir)).filter((name) => VM_ID_PATTERN.test(name)).sort();
-      const present = await Promise.all(ids.map((vmId) => exists(file(vmId))));
+      const ids = (await directoryEntries(vmsDir)).filter((name) => VM_ID_PATTERN.test(name)).sort();
+      const present = await Promise.all(ids.map((vmId) => mayExist(file(vmId))));
       return ids.filter((_, index) => present[index]);
     },
     remove: (vmId) => locked(vmId, () => removeDirectory(directory(vmId))),
@@ -130,7 +131,7 @@ async function syncDirectory(path: string): Promise<void> {
 }
 
 async function removeDirectory(path: string): Promise<void> {
-  for (const name of await entries(path)) {
+  for (const name of await directoryEntries(path)) {
     if (name !== RECORD_FILE) await removeTree(join(path, name));
   }
   await rm(join(path, RECORD_FILE), { force: true });
@@ -157,20 +158,4 @@ async function openFolders(path: string): Promise<void> {
   for (const entry of await readdir(path, { withFileTypes: true })) {
     if (entry.isDirectory()) await openFolders(join(path, entry.name));
   }
-}
-
-async function entries(path: string): Promise<string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return [];
-    throw error;
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

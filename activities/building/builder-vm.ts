@@ -9,7 +9,6 @@ import type { VmOwner } from '../../domain/vm.ts';
 import type { Resources, ServiceManifest } from '../../domain/workload.ts';
 import type { AgentChannel, CapacityLedger, ExecExit, RegistrySettings, VmHost, WorkloadLogWriter } from '../ports.ts';
 import { type BuildStep, buildSteps, outputPaths, SOURCE_FOLDER } from './build-plan.ts';
-import { LineSplitter } from './line-splitter.ts';
 
 const STAGE: Stage = 'build';
 /** Lines of a failed step that travel with its failure. */
@@ -108,14 +107,7 @@ async function runStep(
   const onAbort = () => void exec.signal('SIGKILL').catch(() => undefined);
   signal.addEventListener('abort', onAbort, { once: true });
   try {
-    const tail: string[] = [];
-    const lines = new LineSplitter((stream, line) => {
-      log.write(STAGE, stream === 'stderr' ? 'warn' : 'info', line);
-      tail.push(line);
-      if (tail.length > TAIL_LINES) tail.shift();
-    });
-    for await (const piece of exec.output) if (piece.kind === 'data') lines.push(piece.stream, piece.data);
-    lines.end();
+    const tail = await log.writeOutput(STAGE, exec.output, TAIL_LINES);
     const exit = await exec.exit;
     signal.throwIfAborted();
     if (exit.code !== 0) throw stepFailed(step, exit, tail);

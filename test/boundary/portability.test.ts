@@ -12,7 +12,7 @@ const PACKAGE_HOSTS = [
 ];
 
 /** Paths that exist on one machine only. `dir/work/x` below some other directory is none. */
-const MACHINE_PATHS = [/(?<![\w.})\]-])\/work\//, /(?<![\w.})\]-])\/home\/[a-z]/];
+const MACHINE_PATHS = ['work', 'home'].map((folder) => new RegExp(`(?<![\\w.})\\]-])/${folder}/[a-z]`));
 
 const ELF_MAGIC = '\u007fELF';
 

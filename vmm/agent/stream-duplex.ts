@@ -1,5 +1,6 @@
 import { Duplex } from 'node:stream';
 import type { KilnError } from '../../domain/failures.ts';
+import { InboundQueue } from './inbound-queue.ts';
 import { GuestRefusal } from './messages.ts';
 import type { MuxStream, StreamHandler } from './mux-stream.ts';
 
@@ -9,9 +10,10 @@ import type { MuxStream, StreamHandler } from './mux-stream.ts';
  */
 export class StreamDuplex extends Duplex {
   #stream: MuxStream | undefined;
-  readonly #queue: Buffer[] = [];
-  #remoteEnded = false;
-  #wanted = false;
+  readonly #inbound = new InboundQueue(
+    (chunk) => this.push(chunk),
+    (bytes) => this.#stream?.grant(bytes),
+  );
 
   constructor() {
     super({ allowHalfOpen: true });
@@ -24,14 +26,8 @@ export class StreamDuplex extends Duplex {
   handler(opened?: StreamHandler['opened'], failedBefore?: (error: KilnError) => boolean): StreamHandler {
     return {
       ...(opened === undefined ? {} : { opened }),
-      data: (payload) => {
-        this.#queue.push(payload);
-        this.#flow();
-      },
-      end: () => {
-        this.#remoteEnded = true;
-        this.#flow();
-      },
+      data: (payload) => this.#inbound.add(payload),
+      end: () => this.#inbound.end(),
       failed: (error) => {
         if (failedBefore?.(error) !== true) this.destroy(connectionError(error));
       },
@@ -42,22 +38,8 @@ export class StreamDuplex extends Duplex {
     this.#stream = stream;
   }
 
-  #flow(): void {
-    while (this.#wanted) {
-      const next = this.#queue.shift();
-      if (next === undefined) break;
-      this.#wanted = this.push(next);
-      this.#stream?.grant(next.length);
-    }
-    if (this.#remoteEnded && this.#queue.length === 0) {
-      this.#remoteEnded = false;
-      this.push(null);
-    }
-  }
-
   override _read(): void {
-    this.#wanted = true;
-    this.#flow();
+    this.#inbound.want();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {

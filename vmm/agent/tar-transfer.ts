@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { KilnError } from '../../domain/failures.ts';
+import { InboundQueue } from './inbound-queue.ts';
 import { tarReceived } from './messages.ts';
 import type { Mux } from './mux.ts';
 import { parseReply } from './mux.ts';
@@ -49,11 +50,12 @@ export function getTar(mux: Mux, root: string, paths: readonly string[], exclude
 }
 
 class TarReadable extends Readable {
-  readonly #queue: Buffer[] = [];
+  readonly #inbound = new InboundQueue(
+    (chunk) => this.push(chunk),
+    (bytes) => this.#stream?.grant(bytes),
+  );
   readonly #begin: () => MuxStream;
   #stream: MuxStream | undefined;
-  #wanted = false;
-  #complete = false;
 
   constructor(mux: Mux, root: string, body: Buffer) {
     super();
@@ -61,14 +63,8 @@ class TarReadable extends Readable {
       const stream = mux.open(
         { kind: 'tar-out', path: root, bodyBytes: body.length },
         {
-          data: (payload) => {
-            this.#queue.push(payload);
-            this.#flow();
-          },
-          done: () => {
-            this.#complete = true;
-            this.#flow();
-          },
+          data: (payload) => this.#inbound.add(payload),
+          done: () => this.#inbound.end(),
           failed: (error) => this.destroy(error),
         },
       );
@@ -86,22 +82,8 @@ class TarReadable extends Readable {
     }
   }
 
-  #flow(): void {
-    while (this.#wanted) {
-      const next = this.#queue.shift();
-      if (next === undefined) break;
-      this.#wanted = this.push(next);
-      this.#stream?.grant(next.length);
-    }
-    if (this.#complete && this.#queue.length === 0) {
-      this.#complete = false;
-      this.push(null);
-    }
-  }
-
   override _read(): void {
-    this.#wanted = true;
-    this.#flow();
+    this.#inbound.want();
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {

@@ -69,7 +69,7 @@ export function hostActivities(hostId: string, policies: WorkloadPolicies): Host
     startService: on('start the service', deploy.startMs, beating).startService,
     checkHealth: (input) => {
       // The service's own start period decides, and ends with HEALTH_FAILED; this limit is for a worker that hangs.
-      const limitMs = input.manifest.health.startPeriodMs + deploy.healthMs;
+      const limitMs = input.manifest.health.startPeriodMs + deploy.healthMarginMs;
       return on('wait until it is healthy', limitMs, beating).checkHealth(input);
     },
     superviseVm: on('running', supervise.startToCloseMs, {

@@ -1,0 +1,47 @@
+/**
+ * Bytes of a guest's stream on their way to a Node reader. Credit goes back to the guest only for what the reader has
+ * taken, so a reader that is slow slows the guest and nothing grows here.
+ */
+export class InboundQueue {
+  readonly #push: (chunk: Buffer | null) => boolean;
+  readonly #grant: (bytes: number) => void;
+  readonly #queue: Buffer[] = [];
+  #ended = false;
+  #wanted = false;
+
+  /** @param push the reader's own `push` @param grant gives credit back to the guest */
+  constructor(push: (chunk: Buffer | null) => boolean, grant: (bytes: number) => void) {
+    this.#push = push;
+    this.#grant = grant;
+  }
+
+  add(payload: Buffer): void {
+    this.#queue.push(payload);
+    this.#flow();
+  }
+
+  /** Nothing follows what was added. */
+  end(): void {
+    this.#ended = true;
+    this.#flow();
+  }
+
+  /** The reader wants more: its `_read`. */
+  want(): void {
+    this.#wanted = true;
+    this.#flow();
+  }
+
+  #flow(): void {
+    while (this.#wanted) {
+      const next = this.#queue.shift();
+      if (next === undefined) break;
+      this.#wanted = this.#push(next);
+      this.#grant(next.length);
+    }
+    if (this.#ended && this.#queue.length === 0) {
+      this.#ended = false;
+      this.#push(null);
+    }
+  }
+}
