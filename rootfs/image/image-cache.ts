@@ -3,6 +3,7 @@ import { constants as fsConstants } from 'node:fs';
 import { copyFile, link, open, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { createZstdDecompress } from 'node:zlib';
 import type { ImageCache } from '../../activities/ports.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
@@ -96,10 +97,14 @@ const ZEROS = Buffer.alloc(HOLE_BLOCK);
 /** Writes a stored file as it was, leaving blocks of zeros out as holes. Never more than the manifest says. */
 async function download(store: ImageStore, digest: string, file: ImageFile, target: string): Promise<void> {
   const stream = await openStored(store, digest, file);
-  const unpacked = stream.pipe(createZstdDecompress({ chunkSize: 1 << 20 }));
-  stream.on('error', (error) => unpacked.destroy(error));
+  const decompress = createZstdDecompress({ chunkSize: 1 << 20 });
   try {
-    check(await writeSparse(unpacked, file.bytes, target), file);
+    // A pipeline owns the errors of all its parts from the first byte on; a bare pipe has a moment, while the target
+    // file is being opened, in which bad bytes would end the whole process.
+    const found = await pipeline(stream, decompress, (source: AsyncIterable<Buffer>) =>
+      writeSparse(source, file.bytes, target),
+    );
+    check(found, file);
   } catch (error) {
     if (error instanceof KilnError) throw error;
     if (isErrno(error, 'ENOSPC')) {
@@ -111,9 +116,6 @@ async function download(store: ImageStore, digest: string, file: ImageFile, targ
       );
     }
     throw new KilnError('IMAGE_CORRUPT', `the store's ${file.name} of ${digest} cannot be unpacked`, { digest }, error);
-  } finally {
-    stream.destroy();
-    unpacked.destroy();
   }
 }
 
@@ -132,13 +134,12 @@ async function openStored(store: ImageStore, digest: string, file: ImageFile): P
 }
 
 /** @returns size and SHA-256 of what was written, taken on the way: reading it once more would double the time. */
-async function writeSparse(source: Readable, bytes: number, target: string): Promise<FileContent> {
+async function writeSparse(source: AsyncIterable<Buffer>, bytes: number, target: string): Promise<FileContent> {
   const hash = createHash('sha256');
   const file = await open(target, 'wx', 0o444);
   try {
     let position = 0;
-    for await (const chunk of source) {
-      const data: Buffer = chunk;
+    for await (const data of source) {
       hash.update(data);
       if (position + data.length > bytes)
         throw new KilnError('IMAGE_CORRUPT', `${target} is longer than its manifest says`);

@@ -252,6 +252,20 @@ describe('a host', () => {
     ).toBe((await fileOf(digest, 'vmlinux')).sha256);
   });
 
+  it('takes bad bytes as a refusal, at whatever moment they come', async () => {
+    const digest = await layOutImage();
+    await publish(digest);
+    await store.putBlob(storedFileKey(await fileOf(digest, 'vmlinux')), { data: randomBytes(1000) });
+    // Many at once, so that for some the bytes are there before the file they are to go into is open.
+    const hosts = Array.from({ length: 64 }, (_, index) =>
+      createImageCache({ imagesDir: join(root, `host-${index}`), store }),
+    );
+    const answers = await Promise.allSettled(hosts.map((cache) => cache.ensure(digest)));
+    for (const answer of answers) {
+      expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'IMAGE_CORRUPT' } });
+    }
+  });
+
   it('notices a file that was cut afterwards', async () => {
     const digest = await layOutImage();
     const cache = cacheFrom(store, builds);
