@@ -35,6 +35,7 @@ export interface HostSettings {
     readonly shipEveryMs: number;
     readonly partialLineMs: number;
     readonly tailLines: number;
+    readonly maxUnsafeBytes: number;
     readonly reattachPauseMs: number;
     /** Spools of workloads without a VM here go after this, ms. */
     readonly pruneAfterMs: number;
@@ -75,6 +76,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     shipEveryMs: 5 * SECOND,
     partialLineMs: SECOND,
     tailLines: 40,
+    maxUnsafeBytes: MIB,
     reattachPauseMs: 100,
     pruneAfterMs: 24 * 60 * MINUTE,
   },

@@ -21,8 +21,14 @@ export interface LogPart {
   readonly sourceOffset: number;
 }
 
-/** What stands in a spool's file beside the entry: up to where the output it came from is in the log with it. */
-const spooledSchema = numberedLogEntrySchema.extend({ sourceOffset: z.int().min(0).exactOptional() });
+/**
+ * What stands in a spool's file beside the entry: up to where the output it came from is in the log with it, and
+ * whether it is the last of those that were appended together.
+ */
+const spooledSchema = numberedLogEntrySchema.extend({
+  sourceOffset: z.int().min(0).exactOptional(),
+  end: z.literal(true).exactOptional(),
+});
 export type SpooledEntry = z.infer<typeof spooledSchema>;
 
 const PART_NAME = /^(\d{10})\.(open|sealed)\.jsonl$/;
@@ -32,8 +38,8 @@ export function partPath(directory: string, part: Pick<LogPart, 'first' | 'seale
 }
 
 /**
- * Finds the parts of a spool in the order of their numbers. A last line that a crash has torn is cut off: nobody was
- * told that it is safe.
+ * Finds the parts of a spool in the order of their numbers. Lines of an append that a crash has torn are cut off, all
+ * of them: nobody was told that they are safe, and where they came from they are still known.
  */
 export async function findParts(directory: string): Promise<LogPart[]> {
   const names = (await readdir(directory)).filter((name) => PART_NAME.test(name)).sort();
@@ -47,22 +53,22 @@ export async function findParts(directory: string): Promise<LogPart[]> {
   return parts;
 }
 
-/** @returns undefined for a part without a single whole line */
+/** @returns undefined for a part without a single whole append */
 async function measure(path: string, first: number, sealed: boolean): Promise<LogPart | undefined> {
   const data = await readFile(path);
-  let bytes = 0;
-  let next = first;
-  let sourceOffset = 0;
-  for (;;) {
-    const newline = data.indexOf(0x0a, bytes);
-    const entry = newline < 0 ? undefined : parseWith(spooledSchema, data.toString('utf8', bytes, newline));
+  const whole = { next: first, bytes: 0, sourceOffset: 0 };
+  let { next, sourceOffset } = whole;
+  for (let read = 0; ; ) {
+    const newline = data.indexOf(0x0a, read);
+    const entry = newline < 0 ? undefined : parseWith(spooledSchema, data.toString('utf8', read, newline));
     if (entry?.n !== next) break;
     sourceOffset = Math.max(sourceOffset, entry.sourceOffset ?? 0);
-    bytes = newline + 1;
+    read = newline + 1;
     next++;
+    if (entry.end) Object.assign(whole, { next, bytes: read, sourceOffset });
   }
-  if (bytes < data.length) await truncate(path, bytes);
-  return next === first ? undefined : { first, next, bytes, sealed, sourceOffset };
+  if (whole.bytes < data.length) await truncate(path, whole.bytes);
+  return whole.next === first ? undefined : { ...whole, first, sealed };
 }
 
 /** @returns undefined where the line is no entry */
@@ -79,9 +85,12 @@ function parseWith<T>(schema: z.ZodType<T>, line: string): T | undefined {
   }
 }
 
-/** Appends whole lines and makes them safe. Whatever an earlier failed append has left behind is cut off first. */
+/**
+ * Appends lines, at least one, and makes them safe: all of them or, after a crash, none. Whatever an earlier failed
+ * append has left behind is cut off first.
+ */
 export async function appendLines(directory: string, part: LogPart, lines: readonly string[]): Promise<LogPart> {
-  const data = Buffer.from(lines.map((line) => `${line}\n`).join(''));
+  const data = Buffer.from(`${lines.join('\n').slice(0, -1)},"end":true}\n`);
   const path = partPath(directory, part);
   const handle = await open(path, part.bytes === 0 ? 'w' : 'r+', 0o600);
   try {

@@ -36,6 +36,13 @@ export type PartShipper = (part: { first: number; path: string }) => Promise<voi
 const shippedSchema = z.strictObject({ next: z.int().min(0), sourceOffset: z.int().min(0) });
 type Shipped = z.infer<typeof shippedSchema>;
 
+interface PendingLine {
+  readonly text: string;
+  readonly bytes: number;
+  /** 0 where it has none. */
+  readonly sourceOffset: number;
+}
+
 /** A log that also remembers how far the output of a process is in it: in the very lines, so that neither lags behind. */
 export interface SourceLogWriter extends WorkloadLogWriter {
   /** @param sourceOffset every byte of the output below it is in the log up to this message */
@@ -54,11 +61,13 @@ export class LogSpool implements SourceLogWriter {
   private readonly options: LogSpoolOptions;
   private parts: LogPart[];
   private shippedNext: number;
+  /** Summed up when parts change, because every single line asks for it. */
+  private unshippedPartBytes = 0;
   private nextN: number;
   private sourceEnd: number;
-  private pending: string[] = [];
+  private pending: PendingLine[] = [];
   private pendingBytes = 0;
-  private dropped: { readonly stage: Stage; readonly lines: number } | undefined;
+  private dropped: { readonly stage: Stage; readonly lines: number; readonly bytes: number } | undefined;
   private lastTime = 0;
   private tail: Promise<unknown> = Promise.resolve();
   private flushTimer: NodeJS.Timeout | undefined;
@@ -66,8 +75,9 @@ export class LogSpool implements SourceLogWriter {
 
   constructor(options: LogSpoolOptions, parts: LogPart[], shipped: Shipped) {
     this.options = options;
-    this.parts = parts;
     this.shippedNext = shipped.next;
+    this.parts = parts;
+    this.setParts(parts);
     this.nextN = Math.max(shipped.next, parts.at(-1)?.next ?? 0);
     this.sourceEnd = Math.max(shipped.sourceOffset, ...parts.map((part) => part.sourceOffset));
     this.lastWriteAt = options.now();
@@ -75,8 +85,7 @@ export class LogSpool implements SourceLogWriter {
 
   /** Bytes that only this spool has. */
   get unshippedBytes(): number {
-    const parts = this.parts.filter((part) => part.next > this.shippedNext);
-    return parts.reduce((sum, part) => sum + part.bytes, this.pendingBytes);
+    return this.unshippedPartBytes + this.pendingBytes;
   }
 
   /** Up to here the output of the process behind this log is in it. */
@@ -145,15 +154,17 @@ export class LogSpool implements SourceLogWriter {
   private push(stage: Stage, level: LogLevel, message: string, sourceOffset: number | undefined): void {
     this.noteDropped();
     if (this.dropped !== undefined || this.isFull()) {
-      this.dropped = { stage, lines: (this.dropped?.lines ?? 0) + 1 };
+      const { lines, bytes } = this.dropped ?? { lines: 0, bytes: 0 };
+      this.dropped = { stage, lines: lines + 1, bytes: bytes + Buffer.byteLength(message) + 1 };
     } else this.enqueue(stage, level, message, sourceOffset);
   }
 
   private noteDropped(): void {
     if (this.dropped === undefined || this.isFull()) return;
-    const { stage, lines } = this.dropped;
+    const { stage, lines, bytes } = this.dropped;
     this.dropped = undefined;
-    this.enqueue(stage, 'warn', `${lines} lines dropped: the log could not be shipped and its spool was full`);
+    const lost = `${lines} lines, ${bytes} bytes lost`;
+    this.enqueue(stage, 'warn', `${lost}: the log could not be shipped and its spool was full`);
   }
 
   private isFull(): boolean {
@@ -173,32 +184,48 @@ export class LogSpool implements SourceLogWriter {
       n: this.nextN++,
       ...(sourceOffset === undefined ? {} : { sourceOffset }),
     };
-    const line = JSON.stringify(entry);
+    const text = JSON.stringify(entry);
+    const line = { text, bytes: Buffer.byteLength(text) + 1, sourceOffset: sourceOffset ?? 0 };
     this.pending.push(line);
-    this.pendingBytes += Buffer.byteLength(line) + 1;
+    this.pendingBytes += line.bytes;
   }
 
   private async flushNow(): Promise<void> {
     while (this.pending.length > 0) {
-      // Both as they are now: more may be written while these are.
-      const lines = [...this.pending];
-      const sourceOffset = this.sourceEnd;
-      const bytes = this.pendingBytes;
-      const first = this.nextN - lines.length;
+      const { lines, bytes } = this.nextAppend();
+      const first = this.nextN - this.pending.length;
       const open = this.parts.at(-1);
       const reuse = open !== undefined && !open.sealed;
       const part = reuse ? open : { first, next: first, bytes: 0, sealed: false, sourceOffset: 0 };
       let written: LogPart;
       try {
-        written = { ...(await appendLines(this.options.directory, part, lines)), sourceOffset };
+        const texts = lines.map(({ text }) => text);
+        const sourceOffset = lines.reduce((end, line) => Math.max(end, line.sourceOffset), part.sourceOffset);
+        written = { ...(await appendLines(this.options.directory, part, texts)), sourceOffset };
       } catch (error) {
         throw asDiskError(error, this.options.directory);
       }
-      this.parts = [...(reuse ? this.parts.slice(0, -1) : this.parts), written];
+      this.setParts([...(reuse ? this.parts.slice(0, -1) : this.parts), written]);
       this.pending = this.pending.slice(lines.length);
       this.pendingBytes -= bytes;
       if (written.bytes >= this.options.partBytes) await this.sealOpenPart();
     }
+  }
+
+  /** No part gets much larger than it should: a reader takes in a whole one. */
+  private nextAppend(): { lines: PendingLine[]; bytes: number } {
+    let bytes = 0;
+    const beyond = this.pending.findIndex((line) => {
+      bytes += line.bytes;
+      return bytes >= this.options.partBytes;
+    });
+    return { lines: this.pending.slice(0, beyond < 0 ? this.pending.length : beyond + 1), bytes };
+  }
+
+  private setParts(parts: LogPart[]): void {
+    this.parts = parts;
+    const unshipped = parts.filter((part) => part.next > this.shippedNext);
+    this.unshippedPartBytes = unshipped.reduce((sum, part) => sum + part.bytes, 0);
   }
 
   private async sealOpenPart(): Promise<void> {
@@ -222,7 +249,7 @@ export class LogSpool implements SourceLogWriter {
       if (kept > this.options.keepShippedBytes) drop.add(part);
     }
     for (const part of drop) await rm(partPath(this.options.directory, part), { force: true });
-    this.parts = this.parts.filter((part) => !drop.has(part));
+    this.setParts(this.parts.filter((part) => !drop.has(part)));
     this.noteDropped();
   }
 

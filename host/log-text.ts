@@ -3,6 +3,12 @@ import { StringDecoder } from 'node:string_decoder';
 import { stripVTControlCharacters } from 'node:util';
 import { MAX_LOG_MESSAGE } from '../domain/log-entry.ts';
 
+/** Ends a piece of a line that was too long for one message: the next line of the same stream goes on with it. */
+export const LINE_GOES_ON = ' [line goes on]';
+
+/** Bytes of one line that certainly fit into one message with the mark behind them. */
+export const MAX_LINE_BYTES = MAX_LOG_MESSAGE - LINE_GOES_ON.length;
+
 /**
  * @returns the text without terminal sequences; what other control characters are left is spelt out (`\x07`), tabs
  *   stay, lone surrogates become U+FFFD
@@ -29,14 +35,15 @@ export function logLines(message: string): string[] {
 function cut(line: string): string[] {
   const text = safeText(line);
   const pieces: string[] = [];
-  for (let start = 0; start < text.length; ) {
-    let end = Math.min(start + MAX_LOG_MESSAGE, text.length);
+  let start = 0;
+  while (text.length - start > MAX_LOG_MESSAGE) {
+    let end = start + MAX_LINE_BYTES;
     // A pair of surrogates stays together.
-    if (end < text.length && isHighSurrogate(text.charCodeAt(end - 1))) end--;
-    pieces.push(text.slice(start, end));
+    if (isHighSurrogate(text.charCodeAt(end - 1))) end--;
+    pieces.push(text.slice(start, end) + LINE_GOES_ON);
     start = end;
   }
-  return pieces.length === 0 ? [''] : pieces;
+  return [...pieces, text.slice(start)];
 }
 
 function isHighSurrogate(code: number): boolean {
@@ -44,7 +51,7 @@ function isHighSurrogate(code: number): boolean {
 }
 
 /**
- * Bytes of one stream to lines. Never holds more than `maxBytes`: a line without end is handed out in pieces.
+ * Bytes of one stream to lines. Never holds more than `maxBytes`: a longer line is handed out in marked pieces.
  * Bytes that are no UTF-8 become U+FFFD.
  */
 export class ByteLines {
@@ -53,7 +60,7 @@ export class ByteLines {
   private heldBytes = 0;
   private readonly maxBytes: number;
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes = MAX_LINE_BYTES) {
     this.maxBytes = maxBytes;
   }
 
@@ -72,7 +79,7 @@ export class ByteLines {
       const end = newline < 0 ? data.length : newline;
       if (end - start > room) {
         this.take(data.subarray(start, start + room));
-        lines.push(this.flush());
+        lines.push(this.flush() + LINE_GOES_ON);
         start += room;
         continue;
       }

@@ -1,8 +1,8 @@
 /** From the output of a guest's service to lines of its log: safe on disk first, acknowledged to the guest after. */
 import type { ExecHandle, ExecOutput, OutputStream, WorkloadLogs } from '../activities/ports.ts';
-import { type LogLevel, MAX_LOG_MESSAGE } from '../domain/log-entry.ts';
+import type { LogLevel } from '../domain/log-entry.ts';
+import { outputLevel } from '../domain/log-level.ts';
 import type { Stage } from '../domain/stages.ts';
-import { OUTPUT_LEVELS } from './exec-output-log.ts';
 import type { SourceLogWriter } from './log-spool.ts';
 import { ByteLines } from './log-text.ts';
 
@@ -11,13 +11,15 @@ export interface ServiceOutputOptions {
   readonly partialLineMs: number;
   /** Lines kept in memory for whoever wants to know what the service said last. */
   readonly tailLines: number;
+  /** Bytes taken from the guest and not safe on disk, beyond which no more are taken. */
+  readonly maxUnsafeBytes: number;
 }
 
 export interface ServiceOutputTarget {
   readonly workloadId: string;
   readonly epoch: number;
   readonly logs: Pick<WorkloadLogs, 'saveServiceOffset'>;
-  readonly writer: SourceLogWriter;
+  readonly writer: Pick<SourceLogWriter, 'write' | 'flush'>;
   /** Stage that a line written now carries. */
   readonly stage: () => Stage;
 }
@@ -36,7 +38,10 @@ export async function pumpServiceOutput(
 ): Promise<void> {
   const pump = new OutputPump(handle, target, tail, options);
   try {
-    for await (const piece of handle.output) pump.take(piece);
+    for await (const piece of handle.output) {
+      pump.take(piece);
+      await pump.room();
+    }
   } catch (error) {
     pump.takeInterleaved();
     await pump.settle();
@@ -51,11 +56,12 @@ class OutputPump {
   private readonly target: ServiceOutputTarget;
   private readonly tail: string[];
   private readonly options: ServiceOutputOptions;
-  private readonly lines = { stdout: new ByteLines(MAX_LOG_MESSAGE), stderr: new ByteLines(MAX_LOG_MESSAGE) };
+  private readonly lines = { stdout: new ByteLines(), stderr: new ByteLines() };
   /** Where the unfinished line of a stream begins. */
   private readonly partialFrom: Partial<Record<OutputStream, number>> = {};
   private end = 0;
   private savedTo = 0;
+  private flushedTo = 0;
   private settling: Promise<void> | undefined;
   private failure: unknown;
   private partialTimer: NodeJS.Timeout | undefined;
@@ -77,16 +83,21 @@ class OutputPump {
     if (piece.kind === 'gap') {
       this.takePartials();
       this.end = piece.offset + piece.bytes;
-      this.write('warn', [`${piece.bytes} bytes of output dropped: the log could not keep up with the service`]);
+      this.write([`${piece.bytes} bytes of output lost: the log could not keep up with the service`], () => 'warn');
     } else {
       const { stream, data, offset } = piece;
       const lines = this.lines[stream].push(data);
       this.end = offset + data.length;
       this.notePartial(stream, lines.length > 0);
-      this.write(OUTPUT_LEVELS[stream], lines);
+      this.write(lines, (line) => outputLevel(stream, line));
     }
     this.armPartialTimer();
     this.settleSoon();
+  }
+
+  /** Resolves when more may be taken: a disk that is slower than the guest must not fill the memory. */
+  async room(): Promise<void> {
+    while (this.settling !== undefined && this.end - this.flushedTo > this.options.maxUnsafeBytes) await this.settling;
   }
 
   /** Writes unfinished lines as they are. */
@@ -96,7 +107,7 @@ class OutputPump {
     for (const stream of ['stdout', 'stderr'] as const) {
       const line = this.lines[stream].end();
       delete this.partialFrom[stream];
-      if (line !== undefined) this.write(OUTPUT_LEVELS[stream], [line]);
+      if (line !== undefined) this.write([line], () => outputLevel(stream, line));
     }
   }
 
@@ -149,7 +160,9 @@ class OutputPump {
     const safe = this.safeEnd();
     if (safe <= this.savedTo) return;
     const { logs, writer, workloadId, epoch } = this.target;
+    const taken = this.end;
     await writer.flush();
+    this.flushedTo = taken;
     await logs.saveServiceOffset(workloadId, epoch, safe);
     this.savedTo = safe;
     this.handle.acknowledge(safe);
@@ -160,10 +173,10 @@ class OutputPump {
     return Math.min(this.end, this.partialFrom.stdout ?? this.end, this.partialFrom.stderr ?? this.end);
   }
 
-  private write(level: LogLevel, lines: readonly string[]): void {
+  private write(lines: readonly string[], levelOf: (line: string) => LogLevel): void {
     for (const [index, line] of lines.entries()) {
       const last = index === lines.length - 1;
-      this.target.writer.write(this.target.stage(), level, line, last ? this.safeEnd() : undefined);
+      this.target.writer.write(this.target.stage(), levelOf(line), line, last ? this.safeEnd() : undefined);
       this.tail.push(line);
       if (this.tail.length > this.options.tailLines) this.tail.shift();
     }

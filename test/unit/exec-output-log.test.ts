@@ -46,7 +46,7 @@ describe('output of a process in a log', () => {
   it('marks what the guest dropped, and is written as far as it came where the channel is lost', async () => {
     const lost = new Error('lost');
     const { lines, tail } = await written([{ kind: 'gap', offset: 0, bytes: 7 }, data('stdout', 'half')], lost);
-    expect(lines).toEqual(['build warn 7 bytes of output dropped in the guest', 'build info half']);
+    expect(lines).toEqual(['build warn 7 bytes of output lost: its reader could not keep up', 'build info half']);
     expect(tail).toBe(lost);
   });
 });

@@ -1,4 +1,4 @@
-import { appendFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { appendFile, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -104,6 +104,36 @@ describe('log spool', () => {
     expect(await messages(again)).toEqual(['0 a', '1 b', '2 c']);
   });
 
+  it('keeps all or none of what was appended together, wherever a crash has torn it', async () => {
+    const spool = await open();
+    spool.write('running', 'info', 'a', 10);
+    await spool.flush();
+    for (const [index, line] of ['b', 'c', 'd'].entries()) {
+      spool.write('running', 'info', line, index === 2 ? 40 : undefined);
+    }
+    await spool.flush();
+    const [part = ''] = await readdir(directory);
+    const whole = await readFile(join(directory, part));
+    const firstEnd = whole.indexOf('\n') + 1;
+    for (let bytes = firstEnd; bytes < whole.length; bytes++) {
+      await writeFile(join(directory, part), whole.subarray(0, bytes));
+      const healed = await open();
+      expect(await messages(healed)).toEqual(['0 a']);
+      expect(healed.sourceOffset).toBe(10);
+    }
+  });
+
+  it('no part grows beyond its size by more than a line, however much is written at once', async () => {
+    const spool = await open({ partBytes: 1_000 });
+    for (let n = 0; n < 100; n++) spool.write('running', 'info', 'x'.repeat(100), n);
+    await spool.flush();
+    for (const part of await readdir(directory)) {
+      expect((await stat(join(directory, part))).size).toBeLessThan(1_500);
+    }
+    expect(await messages(spool)).toHaveLength(100);
+    expect((await open()).sourceOffset).toBe(99);
+  });
+
   it('cuts off whole lines that do not belong', async () => {
     await write(await open(), 'a');
     const [part = ''] = await readdir(directory);
@@ -165,7 +195,7 @@ describe('log spool', () => {
     await spool.ship(storeOf().ship);
     await write(spool, 'later');
     expect((await messages(spool)).slice(kept)).toEqual([
-      `${kept} ${6 - kept} lines dropped: the log could not be shipped and its spool was full`,
+      `${kept} ${6 - kept} lines, ${2 * (6 - kept)} bytes lost: the log could not be shipped and its spool was full`,
       `${kept + 1} later`,
     ]);
   });

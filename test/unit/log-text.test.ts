@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MAX_LOG_MESSAGE } from '../../domain/log-entry.ts';
-import { ByteLines, logLines, safeText } from '../../host/log-text.ts';
+import { ByteLines, LINE_GOES_ON, logLines, MAX_LINE_BYTES, safeText } from '../../host/log-text.ts';
 
 const CONTROL = /[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]/;
 
@@ -32,13 +32,16 @@ describe('messages as lines', () => {
   it('cuts at line ends and at the longest message', () => {
     expect(logLines('a\r\nb\n')).toEqual(['a', 'b']);
     expect(logLines('')).toEqual(['']);
-    expect(logLines('x'.repeat(MAX_LOG_MESSAGE + 1)).map((line) => line.length)).toEqual([MAX_LOG_MESSAGE, 1]);
+    expect(logLines('x'.repeat(MAX_LOG_MESSAGE))).toEqual(['x'.repeat(MAX_LOG_MESSAGE)]);
+    const [first = '', ...rest] = logLines('x'.repeat(MAX_LOG_MESSAGE + 1));
+    expect([first.length, first.endsWith(LINE_GOES_ON)]).toEqual([MAX_LOG_MESSAGE, true]);
+    expect(rest).toEqual(['x'.repeat(LINE_GOES_ON.length + 1)]);
   });
 
   it('never cuts a character in two', () => {
     const lines = logLines(`x${'😀'.repeat(MAX_LOG_MESSAGE)}`);
     expect(lines.every((line) => line.isWellFormed() && line.length <= MAX_LOG_MESSAGE)).toBe(true);
-    expect(lines.join('')).toBe(`x${'😀'.repeat(MAX_LOG_MESSAGE)}`);
+    expect(lines.join('').replaceAll(LINE_GOES_ON, '')).toBe(`x${'😀'.repeat(MAX_LOG_MESSAGE)}`);
   });
 });
 
@@ -64,10 +67,15 @@ describe('bytes to lines', () => {
   it('holds no more than allowed, and loses nothing of an endless line', () => {
     const lines = new ByteLines(10);
     const found = lines.push(Buffer.from('a'.repeat(35)));
-    expect(found).toEqual(['a'.repeat(10), 'a'.repeat(10), 'a'.repeat(10)]);
+    expect(found).toEqual(Array(3).fill(`${'a'.repeat(10)}${LINE_GOES_ON}`));
     expect(lines.held).toBe(5);
     expect(lines.end()).toBe('aaaaa');
     expect(lines.end()).toBeUndefined();
+  });
+
+  it('a piece with its mark is one message', () => {
+    const [piece = ''] = new ByteLines().push(Buffer.from('a'.repeat(MAX_LINE_BYTES + 1)));
+    expect(logLines(piece)).toEqual([piece]);
   });
 
   it('makes bytes that are no text visible, and joins characters that came in two pieces', () => {

@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ExecOutput, OutputStream } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
+import { MAX_LOG_MESSAGE } from '../../domain/log-entry.ts';
+import { LINE_GOES_ON } from '../../host/log-text.ts';
 import { pumpServiceOutput } from '../../host/service-output.ts';
 import { createWorkloadLogs, type HostLogs } from '../../host/workload-logs.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
-const OPTIONS = { partialLineMs: 60_000, tailLines: 3 };
+const OPTIONS = { partialLineMs: 60_000, tailLines: 3, maxUnsafeBytes: 1_000_000 };
 let stateDir: string;
 let logs: HostLogs;
 
@@ -118,6 +120,40 @@ describe('service output', () => {
     expect(await lines()).toEqual(['info one', 'info two', 'info thr']);
   });
 
+  it('a line that says how grave it is counts as that, on either output', async () => {
+    await pump(
+      play(
+        outputOf([
+          ['stdout', '[error] one\n{"level":50}\nplain\n'],
+          ['stderr', 'Error: two\n'],
+          ['stdout', 'FATAL three'],
+        ]),
+      ),
+    );
+    const levels = (await lines()).map((line) => line.split(' ')[0]);
+    expect(levels).toEqual(['error', 'error', 'info', 'error', 'error']);
+  });
+
+  it('takes no more than it may before the disk has it', async () => {
+    const gate = Promise.withResolvers<void>();
+    let taken = 0;
+    async function* output(): AsyncGenerator<ExecOutput> {
+      for (const piece of outputOf(Array.from({ length: 50 }, () => ['stdout', 'ten bytes\n'] as const))) {
+        taken += 10;
+        yield piece;
+      }
+    }
+    const writer = { write: () => undefined, flush: () => gate.promise };
+    const target = { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' as const };
+    const options = { ...OPTIONS, maxUnsafeBytes: 100 };
+    const pumping = pumpServiceOutput({ output: output(), acknowledge: () => undefined }, target, [], options);
+    await new Promise((done) => setImmediate(done));
+    expect(taken).toBe(110);
+    gate.resolve();
+    await pumping;
+    expect(taken).toBe(500);
+  });
+
   it('shows a gap as a line', async () => {
     await pump(
       play([
@@ -132,7 +168,7 @@ describe('service output', () => {
       ]),
     );
     expect(await lines()).toEqual([
-      'warn 4096 bytes of output dropped: the log could not keep up with the service',
+      'warn 4096 bytes of output lost: the log could not keep up with the service',
       'info on',
     ]);
   });
@@ -176,7 +212,10 @@ describe('service output', () => {
       ),
       acknowledged,
     );
-    expect((await lines()).map((line) => line.length - 'info '.length)).toEqual([8192, 8192, 20_000 - 2 * 8192]);
+    const pieces = (await lines()).map((line) => line.slice('info '.length));
+    expect(pieces.map((piece) => piece.endsWith(LINE_GOES_ON))).toEqual([true, true, false]);
+    expect(pieces.every((piece) => piece.length <= MAX_LOG_MESSAGE)).toBe(true);
+    expect(pieces.join('').replaceAll(LINE_GOES_ON, '')).toBe('y'.repeat(20_000));
     expect(acknowledged.at(-1)).toBe(20_000);
   });
 
