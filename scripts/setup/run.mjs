@@ -54,7 +54,9 @@ export function run(argv, { cwd, env, onLine, interactive = false } = {}) {
     });
     child.on('error', (error) => {
       forget();
-      if (error.code === 'ENOENT') resolve({ code: 127, stdout, stderr: `${argv[0]}: not found` });
+      // EACCES: found only in a folder of PATH that this user may not look into, which is as good as nowhere.
+      if (error.code === 'ENOENT' || error.code === 'EACCES')
+        resolve({ code: 127, stdout, stderr: `${argv[0]}: not found` });
       else reject(error);
     });
     child.on('close', (code) => {
