@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
-import { LOG_LEVELS, type LogLevel } from '../domain/log-entry.ts';
+import { LOG_LEVELS } from '../domain/log-entry.ts';
 import { STAGES, type Stage } from '../domain/stages.ts';
 import type { CliContext } from './cli-context.ts';
 import { assignment, oneOf, wholeNumber } from './option-values.ts';
 import { type JsonOption, run, withJson } from './run-command.ts';
 import type { CreateOptions } from './workload/create.ts';
+import type { LogOptions } from './workload/logs.ts';
 
 /** Registers `kiln workload …`. What a command does is loaded when it is used. */
 export function registerWorkloadCommands(program: Command, context: CliContext): void {
@@ -87,8 +88,9 @@ function registerLogs(workload: Command, context: CliContext): void {
     .option('-f, --follow', 'go on as lines are written, until it is over')
     .option('--level <level>', `lines of this level or graver: ${LOG_LEVELS.join(', ')}`, oneOf(LOG_LEVELS))
     .option('--stage <stage>', `lines of one stage: ${STAGES.join(', ')}`, oneOf(STAGES))
-    .action((id: string, options: JsonOption & { follow?: boolean; level?: LogLevel; stage?: Stage }) =>
-      run(context, options, async (output) =>
+    .option('--tail <n>', 'of the lines that are there already only the last n', wholeNumber(0, 1_000_000))
+    .action((id: string, { json, ...options }: JsonOption & LogOptions) =>
+      run(context, json === undefined ? {} : { json }, async (output) =>
         (await import('./workload/logs.ts')).showLogs(context, output, id, options),
       ),
     );

@@ -1,6 +1,6 @@
 /** Pages of a workload's log, and the cursor between them. */
 import { z } from 'zod';
-import { LOG_LEVELS, type LogEntry, type NumberedLogEntry } from '../domain/log-entry.ts';
+import { LOG_LEVELS, type LogEntry, type LogFilter, type NumberedLogEntry } from '../domain/log-entry.ts';
 import { cursorSchema, decodeCursor, encodeCursor } from './cursor.ts';
 import { isoTimeSchema, stageSchema } from './identifiers.ts';
 import type { Same } from './same-type.ts';
@@ -13,11 +13,20 @@ export const logEntrySchema = z.object({
 });
 const _entry: Same<z.infer<typeof logEntrySchema>, LogEntry> = true;
 
+/** Query of logs: which lines are wanted. */
+export const logFilterSchema = z.object({
+  /** Only lines of this stage. */
+  stage: stageSchema.exactOptional(),
+  /** The least grave level that is wanted. */
+  level: z.enum(LOG_LEVELS).exactOptional(),
+});
+const _filter: Same<z.infer<typeof logFilterSchema>, LogFilter> = true;
+
 export const logPageSchema = z.object({
   entries: z.array(logEntrySchema),
   /** Hand it back as `after` for what follows; good for ever, also at the end. */
   cursor: cursorSchema,
-  /** Whether more was there already when this page was made. */
+  /** Whether to ask again at once. With a filter also where this page found nothing in the lines it looked at. */
   more: z.boolean(),
   /** Why the newest lines may be missing for now, e.g. a host that does not answer. */
   incomplete: z.string().exactOptional(),

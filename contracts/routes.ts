@@ -5,10 +5,10 @@
 import { z } from 'zod';
 import { cursorSchema } from './cursor.ts';
 import { createDeploymentBodySchema, deploymentPageSchema, deploymentSchema } from './deployment.ts';
-import { hostListSchema } from './host-entry.ts';
-import { deploymentIdSchema, projectIdSchema, stageSchema, workloadIdSchema } from './identifiers.ts';
+import { hostDrainSchema, hostListSchema } from './host-entry.ts';
+import { deploymentIdSchema, hostIdSchema, projectIdSchema, stageSchema, workloadIdSchema } from './identifiers.ts';
 import { imageListSchema } from './image.ts';
-import { logPageSchema } from './log-page.ts';
+import { logFilterSchema, logPageSchema } from './log-page.ts';
 import { readinessSchema } from './readiness.ts';
 import { createWorkloadBodySchema } from './workload-request.ts';
 import { workloadHistorySchema, workloadPageSchema, workloadViewSchema } from './workload-view.ts';
@@ -110,9 +110,10 @@ export const ROUTES = {
     path: '/api/workloads/:id/logs',
     tag: 'workloads',
     summary: 'A page of the log',
-    description: 'Oldest first. Each line comes once, whoever wrote it; `cursor` goes on where the page ended.',
+    description:
+      'Oldest first. Each line comes once, whoever wrote it; `cursor` goes on where the page ended. `level` is the least grave one that is wanted. With `stage` or `level` a page looks at a bounded number of lines: it may be empty and still say `more`.',
     params: workloadParams,
-    query: z.object({ after: cursorSchema.exactOptional(), limit: pageLimit(MAX_LOG_PAGE, 500) }),
+    query: logFilterSchema.extend({ after: cursorSchema.exactOptional(), limit: pageLimit(MAX_LOG_PAGE, 500) }),
     responses: { 200: logPageSchema },
   },
   streamWorkloadLogs: {
@@ -123,7 +124,7 @@ export const ROUTES = {
     description:
       'Events `log` (a log entry; its event id is a cursor, also for `Last-Event-ID` and `after`) and, once the workload is over and everything was sent, `end` with its stage. A reader that is too slow is cut off and goes on by its last event id.',
     params: workloadParams,
-    query: z.object({ after: cursorSchema.exactOptional() }),
+    query: logFilterSchema.extend({ after: cursorSchema.exactOptional() }),
     content: 'text/event-stream',
   },
   createDeployment: {
@@ -156,6 +157,19 @@ export const ROUTES = {
     tag: 'hosts and images',
     summary: 'Machines that run workloads, as they last registered',
     responses: { 200: hostListSchema },
+  },
+  drainHost: {
+    method: 'POST',
+    path: '/api/hosts/:hostId/drain',
+    tag: 'hosts and images',
+    summary: 'Let a host take no new workloads, or take them again',
+    description:
+      'The host obeys with its next registration, a few seconds later. What runs there stays; stop it, or wait for its end.',
+    params: z.object({ hostId: hostIdSchema }),
+    body: z
+      .object({ draining: z.boolean().default(true).meta({ description: 'false: it takes new workloads again.' }) })
+      .prefault({}),
+    responses: { 200: hostDrainSchema },
   },
   listImages: {
     method: 'GET',

@@ -21,8 +21,25 @@ export interface NumberedLogEntry extends LogEntry {
   readonly n: number;
 }
 
+/** Which lines of a log are wanted; absent: all. */
+export interface LogFilter {
+  readonly stage?: Stage;
+  /** The least grave level that is wanted. */
+  readonly level?: LogLevel;
+}
+
 /** Longest message kept in one entry, in UTF-16 units; a longer line is cut into several entries. */
 export const MAX_LOG_MESSAGE = 8192;
+
+/** @returns whether a level is at least as grave as another. */
+export function isAtLeast(level: LogLevel, least: LogLevel): boolean {
+  return LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(least);
+}
+
+/** @returns whether a line is one of those that a filter wants. */
+export function isWanted(entry: Pick<LogEntry, 'stage' | 'level'>, { stage, level }: LogFilter): boolean {
+  return (stage === undefined || entry.stage === stage) && (level === undefined || isAtLeast(entry.level, level));
+}
 
 /** Order in which a reader sees entries of several writers: by time, ties by writer and number. */
 export function compareLogEntries(a: NumberedLogEntry, b: NumberedLogEntry): number {

@@ -1,5 +1,5 @@
 /** What a line of a program's output counts as. */
-import { LOG_LEVELS, type LogLevel } from './log-entry.ts';
+import { isAtLeast, type LogLevel } from './log-entry.ts';
 
 /** Level of a line that says nothing of itself. */
 export const OUTPUT_LEVELS: Readonly<Record<'stdout' | 'stderr', LogLevel>> = { stdout: 'info', stderr: 'warn' };
@@ -45,11 +45,6 @@ const LOGFMT = /(?:^|\s)level="?([A-Za-z]{1,12})"?(?=\s|$)/;
  */
 export function outputLevel(stream: 'stdout' | 'stderr', line: string): LogLevel {
   return graver(OUTPUT_LEVELS[stream], line.startsWith('{') ? levelOfJson(line) : levelOfText(line));
-}
-
-/** @returns whether a level is at least as grave as another. */
-export function isAtLeast(level: LogLevel, least: LogLevel): boolean {
-  return LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(least);
 }
 
 function graver(a: LogLevel, b: LogLevel): LogLevel {

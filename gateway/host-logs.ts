@@ -11,12 +11,17 @@ export interface HostLogsQuery {
   readonly limit: number;
 }
 
+export interface HostLogsAnswer extends HostLogsReply {
+  /** Whether the host may have more after these. */
+  readonly more: boolean;
+}
+
 /** @returns undefined where the host has no log of it. @throws HOST_LOST where it does not answer as it should */
 export type FetchHostLogs = (
   host: HostEntry,
   workloadId: string,
   query: HostLogsQuery,
-) => Promise<HostLogsReply | undefined>;
+) => Promise<HostLogsAnswer | undefined>;
 
 export interface HostFetchOptions {
   /** Token of the hosts' data planes. */
@@ -34,7 +39,8 @@ export function hostLogsFetcher(options: HostFetchOptions): FetchHostLogs {
       for (let { limit } = query; ; limit = Math.ceil(limit / 4)) {
         const reply = await fetchOnce(options, host, workloadId, { ...query, limit });
         // Few but long lines: fewer of them fit.
-        if (reply !== 'too long' || limit === 1) return reply === 'too long' ? undefined : reply;
+        if (reply !== 'too long') return reply && { ...reply, more: reply.entries.length >= limit };
+        if (limit === 1) throw new Error('one line of it is too long');
       }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

@@ -1,11 +1,10 @@
 /** One log of many writers: chunks in the store, and what the host has not shipped yet. */
-import type { HostLogsReply } from '../contracts/host-data-plane.ts';
 import { advance, type LogPositions, writerKey } from '../contracts/log-page.ts';
 import { isKilnError } from '../domain/failures.ts';
 import type { HostEntry } from '../domain/host-entry.ts';
-import { compareLogEntries, type NumberedLogEntry } from '../domain/log-entry.ts';
+import { compareLogEntries, isWanted, type LogFilter, type NumberedLogEntry } from '../domain/log-entry.ts';
 import type { LogWriterRef } from '../store/log-chunks.ts';
-import type { FetchHostLogs, HostLogsQuery } from './host-logs.ts';
+import type { FetchHostLogs, HostLogsAnswer, HostLogsQuery } from './host-logs.ts';
 
 export interface LogSources {
   /** Chunks in the store. */
@@ -28,18 +27,31 @@ export interface LogPlace {
   readonly hostId?: string;
   /** Epoch of the placement, where it is known. */
   readonly epoch?: number;
+  /** Lines that no writer has written: they follow from the state of the workload. */
+  readonly derived?: readonly NumberedLogEntry[];
 }
 
 export interface ReadLogPage {
   readonly entries: readonly NumberedLogEntry[];
   readonly positions: LogPositions;
+  /** Whether to go on at once. With a filter also where nothing was found so far. */
   readonly more: boolean;
   readonly incomplete?: string;
 }
 
+export interface LogPageOptions {
+  readonly positions: LogPositions;
+  readonly limit: number;
+  readonly filter?: LogFilter;
+}
+
 export interface LogReader {
-  /** Entries after the positions, oldest first, each once. @throws STORE_UNAVAILABLE */
-  page(place: LogPlace, options: { positions: LogPositions; limit: number }): Promise<ReadLogPage>;
+  /**
+   * Entries after the positions, oldest first, each once; of those that a filter wants. A page looks at a bounded number
+   * of lines: one without entries and with `more` is lawful, and its positions are further on.
+   * @throws STORE_UNAVAILABLE
+   */
+  page(place: LogPlace, options: LogPageOptions): Promise<ReadLogPage>;
   /** The last entries. @throws STORE_UNAVAILABLE */
   tail(place: LogPlace, limit: number): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }>;
 }
@@ -47,18 +59,45 @@ export interface LogReader {
 /** Answers of a host that are read for one tail. */
 const MAX_TAIL_PAGES = 20;
 const HOST_PAGE = 1000;
+/** Lines looked at for one page of those that a filter wants: at a time, and in all. */
+const SCAN_AT_ONCE = 1000;
+const MAX_SCAN = 20_000;
 
 export function createLogReader(sources: LogSources): LogReader {
   return {
-    page: (place, options) => readPage(sources, place, options),
+    page: (place, { filter = {}, ...options }) =>
+      filter.stage === undefined && filter.level === undefined
+        ? readPage(sources, place, options)
+        : readFiltered(sources, place, { ...options, filter }),
     tail: (place, limit) => readTail(sources, place, limit),
   };
+}
+
+async function readFiltered(
+  sources: LogSources,
+  place: LogPlace,
+  { positions: from, limit, filter }: Required<LogPageOptions>,
+): Promise<ReadLogPage> {
+  const entries: NumberedLogEntry[] = [];
+  let positions = from;
+  for (let scanned = 0; ; ) {
+    const page = await readPage(sources, place, { positions, limit: SCAN_AT_ONCE });
+    for (const entry of page.entries) {
+      if (isWanted(entry, filter)) {
+        if (entries.length >= limit) return { ...page, entries, positions, more: true };
+        entries.push(entry);
+      }
+      positions = advance(positions, entry);
+    }
+    scanned += page.entries.length;
+    if (!page.more || scanned >= MAX_SCAN) return { ...page, entries, positions };
+  }
 }
 
 async function readPage(
   sources: LogSources,
   place: LogPlace,
-  { positions, limit }: { positions: LogPositions; limit: number },
+  { positions, limit }: Pick<LogPageOptions, 'positions' | 'limit'>,
 ): Promise<ReadLogPage> {
   const wanted = limit + 1;
   // The host first: what it ships and forgets in between is then found in the store.
@@ -69,11 +108,18 @@ async function readPage(
     queues.set(key, [...merged.values()].sort((a, b) => a.n - b.n).slice(0, wanted));
   };
   if (live.reply !== undefined) add(writerKey(live.reply), live.reply.entries);
+  for (const entry of place.derived ?? []) {
+    if (entry.n > (positions[writerKey(entry)] ?? -1)) add(writerKey(entry), [entry]);
+  }
   for (const ref of await sources.chunks.writers(place.workloadId)) {
     const key = writerKey(ref);
     add(key, await sources.chunks.read(ref, { after: positions[key] ?? -1, limit: wanted }));
   }
-  const merged = mergeQueues([...queues.values()], limit);
+  const cut = live.reply?.more === true ? writerKey(live.reply) : undefined;
+  const merged = mergeQueues(
+    [...queues].map(([key, entries]) => ({ entries, goesOn: key === cut })),
+    limit,
+  );
   return {
     entries: merged.entries,
     positions: merged.entries.reduce(advance, positions),
@@ -85,17 +131,19 @@ async function readPage(
 /**
  * Takes the entry with the earliest time of all queues' heads, again and again. Within one writer the order is that of
  * its numbers, whatever its clock did: a cursor then never passes over a line.
+ * @param queues `goesOn`: more of it is there than is in the queue, so that nothing may overtake its end
  */
 export function mergeQueues(
-  queues: readonly (readonly NumberedLogEntry[])[],
+  queues: readonly { readonly entries: readonly NumberedLogEntry[]; readonly goesOn: boolean }[],
   limit: number,
 ): { entries: NumberedLogEntry[]; left: boolean } {
-  const heads = queues.map((queue) => ({ queue, next: 0 }));
+  const heads = queues.map((queue) => ({ ...queue, next: 0 }));
   const entries: NumberedLogEntry[] = [];
   for (;;) {
+    if (heads.some((head) => head.goesOn && head.next >= head.entries.length)) return { entries, left: true };
     let best: { head: (typeof heads)[number]; entry: NumberedLogEntry } | undefined;
     for (const head of heads) {
-      const entry = head.queue[head.next];
+      const entry = head.entries[head.next];
       if (entry !== undefined && (best === undefined || compareLogEntries(entry, best.entry) < 0))
         best = { head, entry };
     }
@@ -124,10 +172,11 @@ async function readTail(
     part.entries.forEach(add);
     truncated ||= part.truncated;
   }
+  place.derived?.forEach(add);
   for (let page = 0; page < MAX_TAIL_PAGES; page++) {
     const { reply } = await askHost(sources, place, last, HOST_PAGE);
     reply?.entries.forEach(add);
-    if (reply === undefined || reply.entries.length < HOST_PAGE) break;
+    if (reply?.more !== true) break;
   }
   const sorted = [...found.values()].sort(compareLogEntries);
   return { entries: sorted.slice(-limit), truncated: truncated || sorted.length > limit };
@@ -138,7 +187,7 @@ async function askHost(
   place: LogPlace,
   positions: LogPositions,
   limit: number,
-): Promise<{ reply?: HostLogsReply; incomplete?: string }> {
+): Promise<{ reply?: HostLogsAnswer; incomplete?: string }> {
   if (place.hostId === undefined) return {};
   const host = await sources.host(place.hostId);
   if (host === undefined || sources.now() - Date.parse(host.at) > sources.hostFreshMs) {
@@ -160,7 +209,7 @@ async function askEpoch(
   { workloadId, epoch }: LogPlace,
   positions: LogPositions,
   limit: number,
-): Promise<HostLogsReply | undefined> {
+): Promise<HostLogsAnswer | undefined> {
   const query = (of: number): HostLogsQuery => {
     const after = positions[writerKey({ epoch: of, writer: host.hostId })];
     return { epoch: of, limit, ...(after === undefined ? {} : { after }) };
@@ -172,9 +221,8 @@ async function askEpoch(
   return fetchHostLogs(host, workloadId, query(newest.epoch));
 }
 
-function ownEntries(reply: HostLogsReply): HostLogsReply {
-  return {
-    ...reply,
-    entries: reply.entries.filter(({ epoch, writer }) => epoch === reply.epoch && writer === reply.writer),
-  };
+function ownEntries(reply: HostLogsAnswer): HostLogsAnswer {
+  const entries = reply.entries.filter(({ epoch, writer }) => epoch === reply.epoch && writer === reply.writer);
+  // What brings nothing forward cannot be gone on with.
+  return { ...reply, entries, more: reply.more && entries.length > 0 };
 }

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { advance, encodeLogCursor, type LogPositions } from '../contracts/log-page.ts';
+import type { LogFilter } from '../domain/log-entry.ts';
 import { isFinal, type Stage } from '../domain/stages.ts';
 import type { LogPlace, LogReader } from './log-reader.ts';
 
@@ -22,6 +23,7 @@ export interface LogStreamOptions {
   /** Asked before every look: where the workload is now. */
   readonly locate: () => Promise<{ place: LogPlace; stage: Stage }>;
   readonly positions: LogPositions;
+  readonly filter: LogFilter;
   readonly limits: LogStreamLimits;
   /** Aborted when the reader has gone or the gateway ends. */
   readonly signal: AbortSignal;
@@ -32,22 +34,23 @@ export interface LogStreamOptions {
  * @throws what `locate` and the reader throw; the caller closes the connection, and the reader goes on by its last id
  */
 export async function streamLog(response: ServerResponse, options: LogStreamOptions): Promise<void> {
-  const { reader, limits, signal } = options;
+  const { reader, limits, signal, filter } = options;
   let { positions } = options;
   let quietMs = 0;
   while (!signal.aborted) {
     const { place, stage } = await options.locate();
-    const page = await reader.page(place, { positions, limit: limits.pageSize });
+    const page = await reader.page(place, { positions, limit: limits.pageSize, filter });
     for (const entry of page.entries) {
       positions = advance(positions, entry);
       const { timestamp, message, level } = entry;
       const data = JSON.stringify({ timestamp, stage: entry.stage, message, level });
       await send(response, `id: ${encodeLogCursor(positions)}\nevent: log\ndata: ${data}\n\n`, options);
     }
-    if (page.entries.length > 0) {
-      quietMs = 0;
-      if (page.more) continue;
-    } else if (isFinal(stage)) {
+    // Lines that the filter has left out are passed by as well.
+    positions = page.positions;
+    if (page.entries.length > 0) quietMs = 0;
+    if (page.more) continue;
+    if (page.entries.length === 0 && isFinal(stage)) {
       await send(response, `event: end\ndata: ${JSON.stringify({ stage })}\n\n`, options);
       return;
     }

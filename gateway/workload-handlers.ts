@@ -4,7 +4,8 @@ import type { WorkloadClient, WorkloadSnapshot } from '../client/temporal/worklo
 import { decodeLogCursor, encodeLogCursor, type LogPositions } from '../contracts/log-page.ts';
 import { type WorkloadView, workloadView } from '../contracts/workload-view.ts';
 import { KilnError } from '../domain/failures.ts';
-import type { NumberedLogEntry } from '../domain/log-entry.ts';
+import type { LogFilter, NumberedLogEntry } from '../domain/log-entry.ts';
+import { stageLogEntries } from '../domain/stage-log.ts';
 import type { LogPlace, LogReader } from './log-reader.ts';
 import { type LogStreamLimits, streamLog } from './log-stream.ts';
 import { type GatewayLogger, problemOfError } from './problem-replies.ts';
@@ -46,10 +47,10 @@ export function workloadHandlers(options: WorkloadHandlerOptions): Pick<RouteHan
       return { status: settled ? 200 : 202, body: await view(options, snapshot) };
     },
     workloadHistory: async ({ params }) => ({ status: 200, body: await workloads.history(params.id) }),
-    workloadLogs: async ({ params, query }) => {
-      const positions = query.after === undefined ? {} : decodeLogCursor(query.after);
+    workloadLogs: async ({ params, query: { after, limit, ...filter } }) => {
+      const positions = after === undefined ? {} : decodeLogCursor(after);
       const place = placeOf(await workloads.get(params.id));
-      const page = await logs.page(place, { positions, limit: query.limit });
+      const page = await logs.page(place, { positions, limit, filter });
       const { more, incomplete } = page;
       const cursor = encodeLogCursor(page.positions);
       const body = { entries: page.entries.map(shown), cursor, more };
@@ -65,19 +66,19 @@ function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWo
     open += change;
     options.streams.onCount(open);
   };
-  return async ({ params, query }, request, reply) => {
+  return async ({ params, query: { after, ...filter } }, request, reply) => {
     if (open >= options.streams.max) {
       throw new KilnError(
         'QUEUE_FULL',
         `This gateway streams ${options.streams.max} logs already; read pages of the log instead.`,
       );
     }
-    const positions = startOf(request, query.after);
+    const positions = startOf(request, after);
     // Whatever is wrong with the request is answered as a problem, before the stream begins.
     await options.workloads.get(params.id);
     count(1);
     try {
-      await runStream(options, params.id, positions, reply);
+      await runStream(options, params.id, { positions, filter }, reply);
     } finally {
       count(-1);
     }
@@ -94,7 +95,7 @@ function startOf(request: FastifyRequest, after: string | undefined): LogPositio
 async function runStream(
   options: WorkloadHandlerOptions,
   id: string,
-  positions: LogPositions,
+  wanted: { positions: LogPositions; filter: LogFilter },
   reply: FastifyReply,
 ): Promise<void> {
   reply.hijack();
@@ -116,7 +117,7 @@ async function runStream(
         const snapshot = await options.workloads.get(id);
         return { place: placeOf(snapshot), stage: snapshot.state.stage };
       },
-      positions,
+      ...wanted,
       limits: options.streams,
       signal: AbortSignal.any([gone.signal, options.ending]),
     });
@@ -143,8 +144,9 @@ async function view(options: WorkloadHandlerOptions, snapshot: WorkloadSnapshot)
 
 function placeOf({ state, hostId }: WorkloadSnapshot): LogPlace {
   const { workloadId, vm } = state;
-  if (vm !== undefined) return { workloadId, hostId: vm.hostId, epoch: vm.epoch };
-  return hostId === undefined ? { workloadId } : { workloadId, hostId };
+  const place = { workloadId, derived: stageLogEntries(state) };
+  if (vm !== undefined) return { ...place, hostId: vm.hostId, epoch: vm.epoch };
+  return hostId === undefined ? place : { ...place, hostId };
 }
 
 function shown({ timestamp, stage, message, level }: NumberedLogEntry) {

@@ -1,15 +1,13 @@
 import type { KilnClient } from '../../client/http/kiln-client.ts';
-import { LOG_LEVELS, type LogEntry, type LogLevel } from '../../domain/log-entry.ts';
-import type { Stage } from '../../domain/stages.ts';
+import type { LogEntry, LogFilter } from '../../domain/log-entry.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { logLine } from './log-line.ts';
 
-export interface LogOptions {
+export interface LogOptions extends LogFilter {
   readonly follow?: boolean;
-  /** The least grave level that is shown. */
-  readonly level?: LogLevel;
-  readonly stage?: Stage;
+  /** Only so many of the lines that are there already: the last ones. */
+  readonly tail?: number;
 }
 
 const PAGE = 1000;
@@ -19,19 +17,23 @@ export async function showLogs(
   context: CliContext,
   output: CommandOutput,
   id: string,
-  options: LogOptions,
+  { follow, tail, ...filter }: LogOptions,
 ): Promise<number> {
   const api = await context.connect();
-  const show = (entry: LogEntry): void => {
-    if (isWanted(entry, options)) output.answer(entry, () => [logLine(entry, output.color)]);
-  };
-  if (options.follow !== true) {
-    await showPages(api, id, output, show);
-    return EXIT.ok;
+  const show = (entry: LogEntry): void => output.answer(entry, () => [logLine(entry, output.color)]);
+  let after: string | undefined;
+  if (follow !== true || tail !== undefined) {
+    const read = await readPages(api, id, { filter, tail, show });
+    if (follow !== true && read.incomplete !== undefined) {
+      output.note(`The newest lines may be missing: ${read.incomplete}`);
+    }
+    after = read.cursor;
   }
+  if (follow !== true) return EXIT.ok;
   const interrupt = context.interruptible();
   try {
-    for await (const event of api.streamWorkloadLogs(id, { signal: interrupt.signal })) {
+    const from = after === undefined ? filter : { ...filter, after };
+    for await (const event of api.streamWorkloadLogs(id, { ...from, signal: interrupt.signal })) {
       if (event.kind === 'log') show(event.entry);
     }
     return interrupt.signal.aborted ? EXIT.interrupted : EXIT.ok;
@@ -43,27 +45,28 @@ export async function showLogs(
   }
 }
 
-async function showPages(
-  api: KilnClient,
-  id: string,
-  output: CommandOutput,
-  show: (entry: LogEntry) => void,
-): Promise<void> {
-  let after: string | undefined;
-  for (;;) {
-    const page = await api.workloadLogs({
-      params: { id },
-      query: { limit: PAGE, ...(after === undefined ? {} : { after }) },
-    });
-    page.entries.forEach(show);
-    after = page.cursor;
-    if (page.more) continue;
-    if (page.incomplete !== undefined) output.note(`The newest lines may be missing: ${page.incomplete}`);
-    return;
-  }
+interface PageReading {
+  readonly filter: LogFilter;
+  readonly tail: number | undefined;
+  readonly show: (entry: LogEntry) => void;
 }
 
-function isWanted(entry: LogEntry, { level, stage }: LogOptions): boolean {
-  const grave = level === undefined || LOG_LEVELS.indexOf(entry.level) >= LOG_LEVELS.indexOf(level);
-  return grave && (stage === undefined || entry.stage === stage);
+/** Shows what is there already: page by page, or its end where only that is wanted. */
+async function readPages(
+  api: KilnClient,
+  id: string,
+  { filter, tail, show }: PageReading,
+): Promise<{ cursor: string; incomplete?: string }> {
+  let held: LogEntry[] = [];
+  let after: string | undefined;
+  for (;;) {
+    const query = { ...filter, limit: PAGE, ...(after === undefined ? {} : { after }) };
+    const { entries, cursor, more, ...rest } = await api.workloadLogs({ params: { id }, query });
+    if (tail === undefined) entries.forEach(show);
+    else held = tail === 0 ? [] : [...held, ...entries].slice(-tail);
+    after = cursor;
+    if (more) continue;
+    held.forEach(show);
+    return { ...rest, cursor };
+  }
 }

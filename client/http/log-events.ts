@@ -8,7 +8,7 @@ import { logEntrySchema } from '../../contracts/log-page.ts';
 import { problemSchema } from '../../contracts/problem.ts';
 import { ROUTES } from '../../contracts/routes.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import type { LogEntry } from '../../domain/log-entry.ts';
+import type { LogEntry, LogFilter } from '../../domain/log-entry.ts';
 import type { Stage } from '../../domain/stages.ts';
 import { type HttpClientOptions, problemOf, send, unavailable } from './http-calls.ts';
 
@@ -18,7 +18,8 @@ export type LogEvent =
   /** The workload is over and every line was sent. Nothing follows. */
   | { readonly kind: 'end'; readonly stage: Stage };
 
-export interface LogStreamOptions {
+/** With `stage` or `level` only those lines come. */
+export interface LogStreamOptions extends LogFilter {
   /** Cursor to go on after. */
   readonly after?: string;
   readonly signal?: AbortSignal;
@@ -45,7 +46,8 @@ export async function* logEvents(
   options: LogStreamOptions,
 ): AsyncGenerator<LogEvent, void> {
   const { retryMs, giveUpAfterMs, silentMs } = { ...DEFAULTS, ...options };
-  const { signal } = options;
+  const { signal, stage, level } = options;
+  const query = { ...(stage === undefined ? {} : { stage }), ...(level === undefined ? {} : { level }) };
   let cursor = options.after;
   let aliveAt = Date.now();
   const isAborted = () => signal?.aborted === true;
@@ -54,7 +56,7 @@ export async function* logEvents(
       const alive = (): void => {
         aliveAt = Date.now();
       };
-      for await (const event of connection(client, id, { cursor, signal, silentMs, alive })) {
+      for await (const event of connection(client, id, { query, cursor, signal, silentMs, alive })) {
         if (event.kind === 'log') cursor = event.cursor;
         yield event;
         if (event.kind === 'end') return;
@@ -69,6 +71,7 @@ export async function* logEvents(
 }
 
 interface Connection {
+  readonly query: LogFilter;
   readonly cursor: string | undefined;
   readonly signal: AbortSignal | undefined;
   readonly silentMs: number;
@@ -79,7 +82,7 @@ interface Connection {
 async function* connection(
   client: HttpClientOptions,
   id: string,
-  { cursor, signal, silentMs, alive }: Connection,
+  { query, cursor, signal, silentMs, alive }: Connection,
 ): AsyncGenerator<LogEvent, void> {
   const silence = new AbortController();
   const broken = (): void =>
@@ -95,7 +98,12 @@ async function* connection(
   });
   try {
     const headers = { accept: 'text/event-stream', ...(cursor === undefined ? {} : { 'last-event-id': cursor }) };
-    const reply = await send(client, ROUTES.streamWorkloadLogs, { params: { id } }, { signal: both, headers });
+    const reply = await send(
+      client,
+      ROUTES.streamWorkloadLogs,
+      { params: { id }, query: { ...query } },
+      { signal: both, headers },
+    );
     if (reply.status !== 200 || reply.body === null) throw await problemOf(client, reply);
     alive();
     const events = reply.body

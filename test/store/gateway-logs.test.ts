@@ -139,7 +139,7 @@ describe('logs', () => {
         workloads.move(id, 'stopped');
       }
     }
-    expect(messagesOf(events)).toEqual([...MERGED, 'line 5']);
+    expect(messagesOf(events)).toEqual([...MERGED, 'line 5', 'pending → stopped: test']);
     expect(events.at(-1)).toEqual({ kind: 'end', stage: 'stopped' });
   });
 
@@ -154,12 +154,13 @@ describe('logs', () => {
     }
     proxy.close();
     expect(connections()).toBeGreaterThan(1);
-    expect(messagesOf(events)).toEqual(MERGED);
+    const FAILED = 'pending → failed: test';
+    expect(messagesOf(events)).toEqual([...MERGED, FAILED]);
     const third = events[2];
     const after = third?.kind === 'log' ? third.cursor : '';
     const rest: LogEvent[] = [];
     for await (const event of api.streamWorkloadLogs(id, { after })) rest.push(event);
-    expect(messagesOf(rest)).toEqual(MERGED.slice(3));
+    expect(messagesOf(rest)).toEqual([...MERGED.slice(3), FAILED]);
   });
 
   test('long lines of a host come in as many answers as it takes', async () => {
@@ -177,9 +178,45 @@ describe('logs', () => {
       expect(page.incomplete).toBeUndefined();
       seen += page.entries.length;
       after = page.cursor;
-      more = page.entries.length > 0;
+      more = page.more;
     }
     expect(seen).toBe(300);
+  });
+
+  test('a page as large as a page may be says that there is more on the host', async () => {
+    const id = newId();
+    await workloads.create({ servicePath: 'services/a' }, id);
+    workloads.patch(id, { vm: { hostId: HOST_ID, epoch: 1, boot: 1, vmId: 'vm-1' } });
+    spools.set(
+      id,
+      Array.from({ length: 2_500 }, (_, n) => line(n)),
+    );
+    const seen: string[] = [];
+    for (let query: { limit: number; after?: string } = { limit: 1000 }, more = true; more; ) {
+      const page = await api.workloadLogs({ params: { id }, query });
+      seen.push(...page.entries.map(({ message }) => message));
+      query = { limit: 1000, after: page.cursor };
+      ({ more } = page);
+    }
+    expect(seen).toEqual(Array.from({ length: 2_500 }, (_, n) => `line ${n}`));
+  });
+
+  test('of one stage or level only, as a page and as a stream, which go on from each other', async () => {
+    const id = await loggedWorkload();
+    spools.get(id)?.push({ ...line(5, 'bad'), level: 'error', stage: 'deploy' });
+    const bad = await api.workloadLogs({ params: { id }, query: { level: 'warn' } });
+    expect(bad.entries.map(({ message }) => message)).toEqual(['bad']);
+    const built = await api.workloadLogs({ params: { id }, query: { stage: 'build', limit: 2 } });
+    expect(built.entries.map(({ message }) => message)).toEqual(['line 0', 'line 1']);
+    workloads.move(id, 'failed');
+    const events: LogEvent[] = [];
+    for await (const event of api.streamWorkloadLogs(id, { after: built.cursor, level: 'error' })) events.push(event);
+    expect(messagesOf(events)).toEqual(['bad', 'pending → failed: test']);
+    expect(events.at(-1)?.kind).toBe('end');
+    for (const query of ['level=loud', 'stage=nowhere', 'level=']) {
+      const reply = await fetch(`${base}/api/workloads/${id}/logs?${query}`, { headers: authorized });
+      expect(reply.status).toBe(400);
+    }
   });
 
   test('a reader that takes nothing is cut off', async () => {

@@ -7,7 +7,7 @@ import { mintId } from '../../cli/workload/mint-id.ts';
 import type { LogPage } from '../../contracts/log-page.ts';
 import type { CreateWorkloadBody } from '../../contracts/workload-request.ts';
 import { KilnError } from '../../domain/failures.ts';
-import type { LogEntry } from '../../domain/log-entry.ts';
+import { isWanted, type LogEntry } from '../../domain/log-entry.ts';
 import { WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
 import { at, type CliWorld, kiln, viewAt } from '../support/cli-fixtures.ts';
 
@@ -303,10 +303,13 @@ describe('kiln workload logs', () => {
     workloadLogs: async ({ query }) => {
       const page = pages[query?.after ?? ''];
       if (page === undefined) throw new Error(`no page after ${query?.after}`);
-      return page;
+      return { ...page, entries: page.entries.filter((entry) => isWanted(entry, query ?? {})) };
     },
-    async *streamWorkloadLogs() {
-      for (const entry of LINES) yield { kind: 'log' as const, cursor: 'c', entry };
+    async *streamWorkloadLogs(_id, filter = {}) {
+      if (filter.after === 'two') yield { kind: 'log' as const, cursor: 'c', entry: line(4, 'warn', 'running') };
+      else
+        for (const entry of LINES.filter((one) => isWanted(one, filter)))
+          yield { kind: 'log' as const, cursor: 'c', entry };
       yield { kind: 'end' as const, stage: 'stopped' as const };
     },
   };
@@ -336,9 +339,19 @@ describe('kiln workload logs', () => {
       [1, 2],
     ],
     [['--stage', 'build', '--level', 'warn', '-f'], [2]],
+    [
+      ['--tail', '2'],
+      [2, 3],
+    ],
+    [['--tail', '1', '--stage', 'build'], [2]],
   ])('shows only what is asked for: %j', async (args, expected) => {
     const { stdout } = await kiln(['workload', 'logs', 'hello-1', '--json', ...args], { api });
     expect(json(stdout)).toEqual(expected.map((n) => LINES[n - 1]));
+  });
+
+  it('follows from the end of what it has shown, with --tail', async () => {
+    const { stdout } = await kiln(['workload', 'logs', 'hello-1', '--json', '-f', '--tail', '1'], { api });
+    expect(json(stdout)).toEqual([LINES[2], line(4, 'warn', 'running')]);
   });
 });
 
@@ -381,6 +394,15 @@ describe('the other commands', () => {
     const { stdout } = await kiln(['host', 'list'], { api });
     expect(stdout).toMatch(/dev-1 +qemu +3 of 4 +3584 of 4096 +0\.50 +0 +2\.0 s ago +open/);
     expect(json((await kiln(['host', 'list', '--json'], { api })).stdout)).toEqual([host]);
+  });
+
+  it.each([
+    ['drain', true],
+    ['undrain', false],
+  ])('host %s says what it has asked for', async (command, draining) => {
+    const api = { drainHost: async () => ({ hostId: 'dev-1', draining, at: at(0) }) };
+    const { stdout, exitCode } = await kiln(['host', command, 'dev-1'], { api });
+    expect([exitCode, stdout]).toEqual([0, expect.stringContaining(draining ? 'takes no new' : 'takes new')]);
   });
 
   it.each([

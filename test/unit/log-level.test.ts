@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isAtLeast, OUTPUT_LEVELS, outputLevel } from '../../domain/log-level.ts';
+import { isAtLeast } from '../../domain/log-entry.ts';
+import { OUTPUT_LEVELS, outputLevel } from '../../domain/log-level.ts';
 
 const STREAMS = ['stdout', 'stderr'] as const;
 

@@ -2,16 +2,17 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseLogEvent } from '../../client/http/log-events.ts';
 import { encodeLogCursor, type LogPositions } from '../../contracts/log-page.ts';
-import type { NumberedLogEntry } from '../../domain/log-entry.ts';
+import { isWanted, LOG_LEVELS, type NumberedLogEntry } from '../../domain/log-entry.ts';
+import { stageLogEntries } from '../../domain/stage-log.ts';
 import { createLogReader, type LogSources, mergeQueues } from '../../gateway/log-reader.ts';
 import { parseLogLines } from '../../store/log-chunks.ts';
 
 const BASE = Date.parse('2026-01-01T00:00:00.000Z');
 const entry = (writer: string, epoch: number, n: number, ms: number): NumberedLogEntry => ({
   timestamp: new Date(BASE + ms).toISOString(),
-  stage: 'build',
+  stage: n % 2 === 0 ? 'build' : 'running',
   message: `${writer} ${epoch} ${n}`,
-  level: 'info',
+  level: LOG_LEVELS[n % 3] ?? 'info',
   epoch,
   writer,
   n,
@@ -28,7 +29,11 @@ const writings = fc.uniqueArray(
 );
 
 /** A reader over chunks in memory, and a host that still holds the end of its own log. */
-function readerOf(written: readonly { writer: string; epoch: number; times: readonly number[] }[], shipped: number) {
+function readerOf(
+  written: readonly { writer: string; epoch: number; times: readonly number[] }[],
+  shipped: number,
+  hostPage = 3,
+) {
   const logs = written.map(({ writer, epoch, times }) => ({
     writer,
     epoch,
@@ -66,9 +71,11 @@ function readerOf(written: readonly { writer: string; epoch: number; times: read
       versions: {},
       draining: false,
     }),
+    // A host answers with fewer than were asked for where they would be too long.
     fetchHostLogs: async (host, _id, { epoch = 0, after = -1, limit }) => {
       const log = find(host.hostId, epoch);
-      return log && { entries: log.entries.filter(({ n }) => n > after).slice(0, limit), writer: host.hostId, epoch };
+      const entries = log?.entries.filter(({ n }) => n > after).slice(0, Math.min(limit, hostPage)) ?? [];
+      return log && { entries, writer: host.hostId, epoch, more: entries.length === Math.min(limit, hostPage) };
     },
     hostFreshMs: 1000,
     now: () => BASE,
@@ -107,11 +114,72 @@ describe('a log of many writers', () => {
       fc.asyncProperty(writings, async (written) => {
         const forward = written.map((one) => ({ ...one, times: [...one.times].sort((a, b) => a - b) }));
         const { reader } = readerOf(forward, 12);
-        const { entries } = await reader.page(place, { positions: {}, limit: 1000 });
+        const entries: NumberedLogEntry[] = [];
+        for (let positions: LogPositions = {}, more = true; more; ) {
+          const page = await reader.page(place, { positions, limit: 1000 });
+          entries.push(...page.entries);
+          ({ positions, more } = page);
+        }
         const times = entries.map(({ timestamp }) => timestamp);
         expect(times).toEqual([...times].sort());
       }),
     );
+  });
+
+  it('of which only some are wanted comes whole as well, and its cursors stay good with any filter', async () => {
+    const filters = fc.record(
+      { stage: fc.constantFrom('build', 'running'), level: fc.constantFrom('info', 'warn', 'error') },
+      { requiredKeys: [] },
+    );
+    await fc.assert(
+      fc.asyncProperty(writings, fc.integer({ min: 1, max: 4 }), filters, async (written, limit, filter) => {
+        const { reader, reachable } = readerOf(written, 6);
+        const seen: NumberedLogEntry[] = [];
+        for (let positions: LogPositions = {}, more = true; more; ) {
+          const page = await reader.page(place, { positions, limit, filter });
+          expect(page.entries.length).toBeLessThanOrEqual(limit);
+          // Whoever asks again gets on: with lines or without.
+          if (page.more) expect(page.positions).not.toEqual(positions);
+          seen.push(...page.entries);
+          ({ positions, more } = page);
+        }
+        expect(seen.map(key).sort()).toEqual(
+          reachable
+            .filter((one) => isWanted(one, filter))
+            .map(key)
+            .sort(),
+        );
+      }),
+    );
+  });
+
+  it('looks at a bounded number of lines for one page of those that are wanted', async () => {
+    const written = [{ writer: 'control', epoch: 0, times: Array.from({ length: 30_000 }, (_, n) => n) }];
+    const { reader } = readerOf(written, 0);
+    const page = await reader.page(place, { positions: {}, limit: 10, filter: { stage: 'deploy' } });
+    expect(page).toMatchObject({ entries: [], more: true, positions: { '0-control': 19_999 } });
+    const next = await reader.page(place, { positions: page.positions, limit: 10, filter: { stage: 'deploy' } });
+    expect(next).toMatchObject({ entries: [], more: false, positions: { '0-control': 29_999 } });
+  });
+
+  it('has the moves between stages in it while nobody has written anything yet', async () => {
+    const { reader } = readerOf([], 0);
+    const at = (ms: number) => new Date(BASE + ms).toISOString();
+    const derived = stageLogEntries({
+      moves: [
+        { seq: 1, at: at(1), from: 'pending', to: 'validate', cause: 'placed on host-1' },
+        { seq: 2, at: at(2), from: 'validate', to: 'failed', cause: 'CONFIG_INVALID' },
+      ],
+    });
+    const first = await reader.page({ workloadId: 'a', derived }, { positions: {}, limit: 1 });
+    const rest = await reader.page({ workloadId: 'a', derived }, { positions: first.positions, limit: 5 });
+    expect([...first.entries, ...rest.entries].map(({ stage, level, message }) => ({ stage, level, message }))).toEqual(
+      [
+        { stage: 'validate', level: 'info', message: 'pending → validate: placed on host-1' },
+        { stage: 'failed', level: 'error', message: 'validate → failed: CONFIG_INVALID' },
+      ],
+    );
+    expect((await reader.tail({ workloadId: 'a', derived }, 1)).entries).toEqual(rest.entries);
   });
 
   it('shows its last lines, and says whether there are earlier ones', async () => {
@@ -127,8 +195,13 @@ describe('a log of many writers', () => {
 
   it('is not more than was asked for', () => {
     const queue = [entry('a', 0, 0, 5), entry('a', 0, 1, 3)];
-    expect(mergeQueues([queue, [entry('b', 0, 0, 4)]], 2)).toEqual({
+    const other = { entries: [entry('b', 0, 0, 4)], goesOn: false };
+    expect(mergeQueues([{ entries: queue, goesOn: false }, other], 2)).toEqual({
       entries: [entry('b', 0, 0, 4), entry('a', 0, 0, 5)],
+      left: true,
+    });
+    expect(mergeQueues([other, { entries: [entry('c', 0, 0, 1)], goesOn: true }], 9)).toEqual({
+      entries: [entry('c', 0, 0, 1)],
       left: true,
     });
     expect(mergeQueues([], 2)).toEqual({ entries: [], left: false });

@@ -1,5 +1,6 @@
 import { CancellationScope, sleep } from '@temporalio/workflow';
 import { backoffMs } from '../../domain/policies.ts';
+import { type ServiceNeeds, sameResources } from '../../domain/workload.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';
 
@@ -16,10 +17,11 @@ export async function place(ctx: WorkloadContext): Promise<Placed> {
       workloadId: ctx.input.workloadId,
       image: ctx.record.state.image
         ? `${ctx.record.state.image.name}@${ctx.record.state.image.digest}`
-        : ctx.input.image,
-      resources: ctx.input.resources,
+        : ctx.needs.image,
+      resources: ctx.needs.resources,
       excludedHosts: [...ctx.lostHosts, ...refused],
       freshForMs: host.lostAfterMs,
+      ...(attempt === 1 && ctx.lostHosts.length === 0 ? { requestedAt: ctx.input.requestedAt } : {}),
     });
     if (choice.kind === 'impossible') throw noCapacity(ctx, choice.reason);
     if (choice.kind === 'placed') {
@@ -43,15 +45,9 @@ export async function place(ctx: WorkloadContext): Promise<Placed> {
 async function reserve(ctx: WorkloadContext, hostId: string): Promise<Placed | undefined> {
   const { placed, undo } = ctx.newPlacement(hostId);
   try {
-    const { reserved } = await placed.host.reserveCapacity({
-      reservationId: placed.reservationId,
-      ownerWorkflowId: `workload/${ctx.input.workloadId}`,
-      resources: ctx.input.resources,
-      ttlMs: ctx.policies.placement.reservationTtlMs,
-    });
+    const { reserved } = await placed.host.reserveCapacity(reservation(ctx, placed));
     if (reserved) {
       ctx.record.wait(undefined);
-      ctx.log('info', `placed on ${hostId}, epoch ${placed.epoch}`);
       return placed;
     }
     ctx.undo.settle(undo);
@@ -66,6 +62,30 @@ async function reserve(ctx: WorkloadContext, hostId: string): Promise<Placed | u
     void CancellationScope.nonCancellable(() => undo.release('silent host')).catch(() => undefined);
     return undefined;
   }
+}
+
+/**
+ * Gives a placed workload what its manifest turned out to ask for: another image, another size under the same name.
+ * @returns false where the host has no room for it: then the workload is to be placed again
+ * @throws ActivityFailure IMAGE_MISSING; StageFailure HOST_LOST
+ */
+export async function adjust(ctx: WorkloadContext, placed: Placed, needs: ServiceNeeds): Promise<boolean> {
+  const before = ctx.needs;
+  ctx.needs = needs;
+  if (needs.image !== before.image) {
+    ctx.record.update({ image: await ctx.control.resolveImage({ image: needs.image }) });
+  }
+  if (sameResources(needs.resources, before.resources)) return true;
+  return (await ctx.onHost(placed, () => placed.host.reserveCapacity(reservation(ctx, placed)))).reserved;
+}
+
+function reservation(ctx: WorkloadContext, placed: Placed) {
+  return {
+    reservationId: placed.reservationId,
+    ownerWorkflowId: `workload/${ctx.input.workloadId}`,
+    resources: ctx.needs.resources,
+    ttlMs: ctx.policies.placement.reservationTtlMs,
+  };
 }
 
 function noCapacity(ctx: WorkloadContext, reason: string): StageFailure {

@@ -5,6 +5,7 @@ import { reservationId, type SearchAttribute, vmId } from '../../domain/names.ts
 import { resolvePolicies, type WorkloadPolicies } from '../../domain/policies.ts';
 import type { Stage } from '../../domain/stages.ts';
 import type { VmRole } from '../../domain/vm.ts';
+import type { ServiceNeeds } from '../../domain/workload.ts';
 import type { WorkloadInput } from '../../domain/workload-input.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { type Undo, UndoLedger } from '../undo-ledger.ts';
@@ -35,6 +36,8 @@ export class WorkloadContext {
   readonly undo = new UndoLedger();
   readonly control: ControlActivities;
   readonly lostHosts: string[] = [];
+  /** What the request asks for; once the service is validated, what its manifest asks for too. */
+  needs: ServiceNeeds;
   private readonly workflowId = workflowInfo().workflowId;
   private scope: CancellationScope | undefined;
   private epoch: number;
@@ -44,6 +47,7 @@ export class WorkloadContext {
 
   constructor(input: WorkloadInput) {
     this.input = input;
+    this.needs = { image: input.image, resources: input.resources };
     this.policies = resolvePolicies(input.policies);
     this.record = new WorkloadRecord(input);
     this.control = controlActivities(this.policies);
@@ -111,7 +115,9 @@ export class WorkloadContext {
   /** Shows a placement that follows a lost host; the stage stays. */
   moved(placed: Placed): void {
     setAttributes({ KilnHost: placed.hostId });
-    this.record.note(`placed again on ${placed.hostId}, epoch ${placed.epoch}`);
+    const text = `placed again on ${placed.hostId}, epoch ${placed.epoch}`;
+    this.record.note(text);
+    this.log('info', text);
   }
 
   ref(placed: Placed): { workloadId: string; epoch: number } {
@@ -125,7 +131,14 @@ export class WorkloadContext {
     return {
       vmId: vmId(workflowId, placed.epoch, this.boots),
       boot: this.boots,
-      owner: { workflowId, firstExecutionId: firstExecutionRunId, epoch: placed.epoch, boot: this.boots, role },
+      owner: {
+        workflowId,
+        firstExecutionId: firstExecutionRunId,
+        epoch: placed.epoch,
+        boot: this.boots,
+        role,
+        ...(this.input.projectId === undefined ? {} : { projectId: this.input.projectId }),
+      },
     };
   }
 
