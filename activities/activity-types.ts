@@ -4,7 +4,7 @@
  */
 import type { Observation } from '../domain/supervision.ts';
 import type { VmOwner } from '../domain/vm.ts';
-import type { Resources, ServiceExit, ServiceManifest, WorkloadState } from '../domain/workload.ts';
+import type { Resources, ServiceExit, ServiceManifest, ServiceNeeds, WorkloadState } from '../domain/workload.ts';
 import type { CarriedLogLine } from '../domain/workload-input.ts';
 
 /** A VM's owner as the workflow knows it; the host adds the id of its namespace. */
@@ -33,7 +33,11 @@ export interface ControlActivities {
     resources: Resources;
     excludedHosts: readonly string[];
     freshForMs: number;
+    /** ISO 8601, when the request was accepted; only with the first question of a workload. */
+    requestedAt?: string;
   }): Promise<Placement>;
+  /** @returns the digest a reference stands for now. @throws IMAGE_MISSING, STORE_UNAVAILABLE */
+  resolveImage(input: { image: string }): Promise<{ name: string; digest: string }>;
   /** How long ago a host last registered; null where it never did. */
   checkHost(input: { hostId: string }): Promise<{ ageMs: number | null }>;
   /** Writes outcome and last control log line; afterwards the record no longer needs Temporal. */
@@ -50,10 +54,13 @@ export interface HostActivities {
     resources: Resources;
     ttlMs: number;
   }): Promise<{ reserved: boolean }>;
-  /** @throws SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, ENV_MISSING */
+  /**
+   * @returns also what the service needs, where its folder asks for something else than the request alone
+   * @throws SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, ENV_MISSING
+   */
   validateService(
     input: WorkloadRef & { servicePath: string; specHash: string },
-  ): Promise<{ manifest: ServiceManifest }>;
+  ): Promise<{ manifest: ServiceManifest; needs?: ServiceNeeds }>;
   /** Builds in a VM of the given name, or finds the output in the cache. The VM is gone again when this succeeds. */
   buildService(
     input: WorkloadRef & {

@@ -5,12 +5,12 @@ import { framed } from './activity-frame.ts';
 import type { BuildResult, HostActivities } from './activity-types.ts';
 import { buildCacheKey, buildSteps } from './building/build-plan.ts';
 import { type Builder, fetchOutput, prepareBuilder, reserveBuilder, runBuildSteps } from './building/builder-vm.ts';
+import { type BuildRegistries, type PackageSources, registriesFor } from './building/package-sources.ts';
 import { SingleFlight } from './building/single-flight.ts';
 import type {
   BuildOutput,
   BuildStore,
   CapacityLedger,
-  RegistrySettings,
   ServiceSources,
   VmHost,
   WorkloadDocuments,
@@ -18,13 +18,12 @@ import type {
   WorkloadLogWriter,
 } from './ports.ts';
 
-export interface BuildPorts {
+export interface BuildPorts extends PackageSources {
   readonly vms: VmHost;
   readonly ledger: CapacityLedger;
   readonly sources: ServiceSources;
   readonly documents: WorkloadDocuments;
   readonly builds: BuildStore;
-  readonly registries: RegistrySettings;
   readonly logs: WorkloadLogs;
   readonly namespaceId: string;
   readonly capacityPollMs: number;
@@ -38,6 +37,7 @@ interface Job {
   readonly input: BuildInput;
   readonly tarPath: string;
   readonly cacheKey: string | undefined;
+  readonly registries: BuildRegistries;
   readonly env: Readonly<Record<string, string>>;
   readonly log: WorkloadLogWriter;
   readonly signal: AbortSignal;
@@ -50,18 +50,19 @@ export function createBuildService(ports: BuildPorts): HostActivities['buildServ
     framed(async (signal) => {
       const log = await ports.logs.open(input.workloadId, input.epoch);
       const request = await ports.documents.readSpec(input.workloadId, input.specHash);
-      const packed = await ports.sources.pack(input.servicePath);
+      const packed = await ports.sources.pack(request);
       try {
         const env = request.env ?? {};
+        const registries = await registriesFor(input.manifest.language, ports);
         const cacheKey = buildCacheKey({
           manifest: input.manifest,
           sourceSha256: packed.sha256,
           lockSha256: packed.lockSha256,
           imageDigest: input.imageDigest,
           env,
-          registries: createHash('sha256').update(ports.registries.npmrc).digest('hex'),
+          registries: createHash('sha256').update(JSON.stringify(registries.files)).digest('hex'),
         });
-        const job: Job = { input, tarPath: packed.tarPath, cacheKey, env, log, signal };
+        const job: Job = { input, tarPath: packed.tarPath, cacheKey, registries, env, log, signal };
         const attempt = () => findOrBuild(ports, job);
         return await (cacheKey === undefined ? attempt() : flights.run(cacheKey, attempt, signal));
       } finally {
@@ -95,10 +96,10 @@ async function buildInVm(ports: BuildPorts, job: Job): Promise<BuildResult> {
   signal.addEventListener('abort', onAbort, { once: true });
   try {
     await reserveBuilder(ports, builder, log, signal);
-    const source = { tarPath: job.tarPath, imageDigest: input.imageDigest };
+    const { tarPath, registries, env } = job;
+    const source = { tarPath, registries, imageDigest: input.imageDigest };
     const agent = await prepareBuilder(ports, builder, source, log, signal);
-    const hasExtraCa = ports.registries.caBundlePem !== undefined;
-    await runBuildSteps(agent, input.manifest, { env: job.env, hasExtraCa, log, signal });
+    await runBuildSteps(agent, input.manifest, { env, registries, log, signal });
     await fetchOutput(agent, input.manifest, outputPath, signal);
     output = await ports.builds.save(outputPath, job.cacheKey);
     log.write('build', 'info', `build output ${output.sha256.slice(0, 12)}, ${output.bytes} bytes`);

@@ -1,7 +1,7 @@
 import type { ControlActivities } from './activity-types.ts';
 import { createCheckHost } from './check-host.ts';
 import { createCloseBooks } from './close-books.ts';
-import { createPlaceWorkload } from './place-workload.ts';
+import { createPlaceWorkload, createResolveImage } from './place-workload.ts';
 import type { ControlLog, HostDirectory, ImageCatalog, WorkloadDocuments } from './ports.ts';
 
 export interface ControlPorts {
@@ -10,12 +10,15 @@ export interface ControlPorts {
   readonly documents: WorkloadDocuments;
   readonly controlLog: ControlLog;
   readonly now: () => number;
+  /** Told how long a workload's request waited for its first activity. */
+  readonly onDispatched?: (latencyMs: number) => void;
 }
 
 /** Activities of the queue `kiln-control`: they need no host. */
 export function createControlActivities(ports: ControlPorts): ControlActivities {
   return {
     placeWorkload: createPlaceWorkload(ports),
+    resolveImage: createResolveImage(ports),
     checkHost: createCheckHost(ports),
     closeBooks: createCloseBooks(ports),
   };

@@ -8,9 +8,11 @@ export function createPlaceWorkload(ports: {
   hosts: HostDirectory;
   images: ImageCatalog;
   now: () => number;
+  onDispatched?: (latencyMs: number) => void;
 }): ControlActivities['placeWorkload'] {
   return (input) =>
     short(async () => {
+      if (input.requestedAt !== undefined) ports.onDispatched?.(ports.now() - Date.parse(input.requestedAt));
       const [hosts, image] = await Promise.all([ports.hosts.list(), ports.images.resolve(input.image)]);
       const decision = decidePlacement(hosts, {
         resources: input.resources,
@@ -23,4 +25,9 @@ export function createPlaceWorkload(ports: {
       if (best === undefined) return { kind: 'wait', reason: 'No host is free.' };
       return { kind: 'placed', hostId: best.hostId, image };
     });
+}
+
+/** Resolves the image of a service whose folder says that it is not the one it was placed with. */
+export function createResolveImage(ports: { images: ImageCatalog }): ControlActivities['resolveImage'] {
+  return ({ image }) => short(() => ports.images.resolve(image));
 }

@@ -292,15 +292,18 @@ export interface GuestServices {
   stop(vmId: string, options: { graceMs: number }): Promise<ExecExit>;
 }
 
-/** Service folders below the project root of this host. */
+/** Where the code of a service lies. */
+export type ServiceCode = Pick<WorkloadRequest, 'servicePath' | 'source'>;
+
+/** Service folders: below the project root of this host, or in uploaded sources. */
 export interface ServiceSources {
   /**
    * Reads and checks a service folder.
    * @throws SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED
    */
-  inspect(servicePath: string): Promise<ServiceManifest>;
+  inspect(code: ServiceCode): Promise<ServiceManifest>;
   /** Packs the folder (no node_modules, no .git) in stable order. @returns path of a temporary tar and its digest */
-  pack(servicePath: string): Promise<{ tarPath: string; sha256: string; bytes: number; lockSha256?: string }>;
+  pack(code: ServiceCode): Promise<{ tarPath: string; sha256: string; bytes: number; lockSha256?: string }>;
 }
 
 /** Package registries of this machine's client configuration, as a builder VM needs them. Never holds a token. */
@@ -310,6 +313,18 @@ export interface RegistrySettings {
   /** Text of an .npmrc without credentials. */
   readonly npmrc: string;
   /** PEM bundle of extra CAs that the registries need; absent where the system's own are enough. */
+  readonly caBundlePem?: string;
+}
+
+/** Package indexes of this machine's pip, as a builder VM of a Python service needs them. Never holds a password. */
+export interface PipSettings {
+  /** `host:port` entries that builds may reach. */
+  readonly endpoints: readonly string[];
+  /** Text of a pip.conf without credentials. */
+  readonly pipConf: string;
+  /** Whether packages come from the index that pip knows by itself, since no other is configured. */
+  readonly ownIndex: boolean;
+  /** PEM bundle of extra CAs that pip is told to trust. */
   readonly caBundlePem?: string;
 }
 

@@ -1,6 +1,8 @@
 import { SERVICE_EXEC_ID } from '../domain/names.ts';
+import type { Language } from '../domain/workload.ts';
 import { framed } from './activity-frame.ts';
 import type { HostActivities } from './activity-types.ts';
+import { guestEnvironment, SERVICE_FOLDER } from './guest-environment.ts';
 import type {
   AgentChannel,
   BuildStore,
@@ -11,9 +13,6 @@ import type {
   WorkloadLogs,
 } from './ports.ts';
 
-/** Folder of the service in its guest. */
-export const SERVICE_FOLDER = '/workspace/app';
-
 interface Ports {
   readonly vms: VmHost;
   readonly services: GuestServices;
@@ -22,7 +21,7 @@ interface Ports {
   readonly logs: WorkloadLogs;
 }
 
-/** Puts the build output into the guest, opens the port and starts the service; each of them only once. */
+/** Opens what the service may reach, puts the build output into the guest, opens the port and starts it; each only once. */
 export function createStartService(ports: Ports): HostActivities['startService'] {
   return (input) =>
     framed(async () => {
@@ -35,15 +34,13 @@ export function createStartService(ports: Ports): HostActivities['startService']
         guestPort: port,
         ...(hostPort === undefined ? {} : { hostPort }),
       });
+      const { language, hooks, egress } = input.manifest;
+      await ports.vms.setEgress(vmId, { allow: egress, privateAllowed: [] });
       if (!(await isStarted(agent))) {
         const { bytes } = await agent.putTar(SERVICE_FOLDER, await ports.builds.open(input.build));
-        log.write(
-          'deploy',
-          'info',
-          `${bytes} bytes of build output in the guest; starting: ${input.manifest.hooks.start}`,
-        );
+        log.write('deploy', 'info', `${bytes} bytes of build output in the guest; starting: ${hooks.start}`);
       }
-      const exec = serviceExec(input.manifest.hooks.start, { ...request.env, PORT: String(port) });
+      const exec = serviceExec(language, hooks.start, { ...request.env, PORT: String(port) });
       const { pid } = await ports.services.start({ vmId, workloadId, epoch, exec });
       await log.flush();
       return { ...opened, servicePid: pid };
@@ -62,14 +59,14 @@ function shellLine(start: string): string {
   return PLAIN_COMMAND.test(start) ? `exec ${start}` : start;
 }
 
-function serviceExec(start: string, env: Readonly<Record<string, string>>): ExecRequest {
+function serviceExec(language: Language, start: string, env: Readonly<Record<string, string>>): ExecRequest {
   return {
     execId: SERVICE_EXEC_ID,
     argv: ['/bin/sh', '-c', shellLine(start)],
     cwd: SERVICE_FOLDER,
     env: {
       NODE_ENV: 'production',
-      PATH: `${SERVICE_FOLDER}/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+      ...guestEnvironment(language),
       ...env,
     },
     // A log that nobody reads must never block the service.

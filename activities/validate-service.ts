@@ -1,4 +1,5 @@
 import { KilnError } from '../domain/failures.ts';
+import { needsOf, sameNeeds } from '../domain/workload.ts';
 import { framed } from './activity-frame.ts';
 import type { HostActivities } from './activity-types.ts';
 import type { ServiceSources, WorkloadDocuments, WorkloadLogs } from './ports.ts';
@@ -14,7 +15,7 @@ export function createValidateService(ports: {
       const log = await ports.logs.open(input.workloadId, input.epoch);
       log.write('validate', 'info', `checking ${input.servicePath}`);
       const request = await ports.documents.readSpec(input.workloadId, input.specHash);
-      const read = await ports.sources.inspect(input.servicePath);
+      const read = await ports.sources.inspect(request);
       const missing = read.envRequired.filter((name) => request.env?.[name] === undefined);
       if (missing.length > 0) {
         throw new KilnError(
@@ -26,6 +27,7 @@ export function createValidateService(ports: {
       const manifest = { ...read, health: { ...read.health, ...request.health } };
       log.write('validate', 'info', `valid: ${manifest.language} service, start "${manifest.hooks.start}"`);
       await log.flush();
-      return { manifest };
+      const needs = needsOf(request, manifest);
+      return sameNeeds(needs, needsOf(request)) ? { manifest } : { manifest, needs };
     });
 }

@@ -6,7 +6,9 @@ import { type JsonOption, run, withJson } from './run-command.ts';
 export function registerImageCommands(program: Command, context: CliContext): void {
   const image = program.command('image').description('what guests boot from');
   withJson(image.command('build [name]'))
-    .description('build a guest image on this machine (default: node) and publish it to the stack that runs')
+    .description(
+      'build a guest image on this machine (node, python or base; default: node) and publish it to the stack that runs',
+    )
     .option('--recipe <file>', 'recipe (default: guest/image/<name>/recipe.json)')
     .action((name: string | undefined, options: JsonOption & { recipe?: string }) =>
       run(context, options, async (output) => {

@@ -1,5 +1,7 @@
 import { z } from 'zod';
-import type { HealthCheck } from '../domain/workload.ts';
+import { parseEgressEntry } from '../domain/egress-rules.ts';
+import { type HealthCheck, LANGUAGES } from '../domain/workload.ts';
+import { resourcesSchema } from './resources.ts';
 
 /** The two files in a service's folder that say what it is: `kiln.json`, and `package.json` as npm knows it. */
 
@@ -34,27 +36,63 @@ export const healthSettingsSchema = z.strictObject({
   startPeriodMs: milliseconds.exactOptional(),
 }) satisfies z.ZodType<Partial<HealthCheck>>;
 
+/** Ports on which a guest can reach anything at all. */
+const EGRESS_PORTS: readonly number[] = [80, 443];
+const DEFAULT_EGRESS_PORT = 443;
+
+const egressEntry = z
+  .string()
+  .max(300)
+  .refine((text) => {
+    const entry = parseEgressEntry(egressEntryOf(text));
+    return entry !== undefined && EGRESS_PORTS.includes(entry.port);
+  }, 'must be a name such as "api.example.com", "*.example.com" or "api.example.com:80"; the port is 443 (default) or 80, and addresses are refused');
+
+/** @returns an entry of `egress.allow` with its port spelled out. */
+export function egressEntryOf(text: string): string {
+  return text.includes(':') ? text : `${text}:${DEFAULT_EGRESS_PORT}`;
+}
+
 /** `kiln.json`. Unknown keys are refused: a misspelt hook that never runs is worse than an error. */
 export const serviceConfigSchema = z.strictObject({
   $schema: z.string().exactOptional(),
-  language: z.literal('node').exactOptional(),
+  language: z
+    .enum(LANGUAGES, `must be one of ${LANGUAGES.join(', ')}`)
+    .exactOptional()
+    .meta({ description: 'Chooses the image, and how packages are installed. Absent: told by the files beside it.' }),
   hooks: z
     .strictObject({
-      preBuild: command.exactOptional(),
-      build: command.exactOptional(),
-      start: command.exactOptional(),
+      preBuild: command.exactOptional().meta({ description: 'Runs in the builder VM once packages are installed.' }),
+      build: command.exactOptional().meta({ description: 'Runs in the builder VM after preBuild.' }),
+      start: command.exactOptional().meta({ description: 'Starts the service, which listens on the port in PORT.' }),
     })
-    .exactOptional(),
-  outputs: z.array(relativePath).max(256).exactOptional(),
+    .exactOptional()
+    .meta({ description: 'Shell commands, run in the folder of the service.' }),
+  outputs: z
+    .array(relativePath)
+    .max(256)
+    .exactOptional()
+    .meta({ description: 'What of the built folder the service needs to run. Absent or empty: all of it.' }),
   env: z
     .strictObject({
       required: z
         .array(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,255}$/, 'must be the name of an environment variable'))
         .max(256)
-        .exactOptional(),
+        .exactOptional()
+        .meta({ description: 'Variables without which a workload is refused.' }),
     })
     .exactOptional(),
   health: healthSettingsSchema.exactOptional(),
+  resources: resourcesSchema.exactOptional(),
+  egress: z
+    .strictObject({
+      allow: z
+        .array(egressEntry)
+        .max(256)
+        .exactOptional()
+        .meta({ description: 'Names that the running service may reach: name, *.domain, with :port (443 or 80).' }),
+    })
+    .exactOptional(),
 });
 
 export type ServiceConfig = z.infer<typeof serviceConfigSchema>;

@@ -7,8 +7,10 @@ import {
   portSchema,
   projectIdSchema,
   servicePathSchema,
+  sourceRefSchema,
   workloadIdSchema,
 } from './identifiers.ts';
+import { resourcesSchema } from './resources.ts';
 import type { Same } from './same-type.ts';
 import { healthSettingsSchema } from './service-manifest.ts';
 
@@ -27,15 +29,15 @@ export const environmentSchema = z
   .refine((env) => Object.keys(env).length <= MAX_ENV_VARIABLES, `at most ${MAX_ENV_VARIABLES} variables`)
   .refine((env) => lengthOf(env) <= MAX_ENV_LENGTH, `names and values may have ${MAX_ENV_LENGTH} characters together`);
 
-export const resourcesSchema = z.strictObject({
-  vcpus: z.int().min(1).max(64).exactOptional(),
-  memMib: z.int().min(128).max(262_144).exactOptional(),
-});
-
 export const workloadRequestSchema = z.strictObject({
   deploymentId: deploymentIdSchema.exactOptional(),
   projectId: projectIdSchema.exactOptional(),
-  servicePath: servicePathSchema,
+  servicePath: servicePathSchema.meta({
+    description: 'Folder of the service, relative to the project root of the host, or to the root of `source`.',
+  }),
+  source: sourceRefSchema
+    .exactOptional()
+    .meta({ description: 'Sources that were uploaded before (POST /api/sources).' }),
   env: environmentSchema.exactOptional(),
   port: portSchema
     .refine(
@@ -53,12 +55,26 @@ export const workloadRequestSchema = z.strictObject({
 const _request: Same<z.infer<typeof workloadRequestSchema>, WorkloadRequest> = true;
 
 /** Body of `POST /api/workloads`: the request and, optionally, the caller's key of it. */
-export const createWorkloadBodySchema = workloadRequestSchema.extend({
-  id: workloadIdSchema.exactOptional().meta({
-    description: "The caller's key: a second create with it and the same body answers for the same workload.",
-  }),
-});
+export const createWorkloadBodySchema = workloadRequestSchema
+  .extend({
+    id: workloadIdSchema.exactOptional().meta({
+      description: "The caller's key: a second create with it and the same body answers for the same workload.",
+    }),
+    servicePath: servicePathSchema.exactOptional().meta({
+      description:
+        'Folder of the service, relative to the project root of the host; with `source`, relative to its root (default ".").',
+    }),
+  })
+  .refine(({ servicePath, source }) => servicePath !== undefined || source !== undefined, {
+    path: ['servicePath'],
+    message: 'must be given, unless "source" is',
+  });
 export type CreateWorkloadBody = z.infer<typeof createWorkloadBodySchema>;
+
+/** @returns the request that a body stands for. */
+export function requestOf({ id: _, servicePath = '.', ...rest }: CreateWorkloadBody): WorkloadRequest {
+  return { servicePath, ...rest };
+}
 
 function lengthOf(env: Readonly<Record<string, string>>): number {
   return Object.entries(env).reduce((sum, [name, value]) => sum + name.length + value.length, 0);

@@ -38,7 +38,7 @@ export const FAILURES = {
   HEALTH_FAILED: user(422, 'deploy', 'running'),
   IMAGE_MISSING: system(false, ANY, 422),
   IMAGE_CORRUPT: system(false, ANY),
-  NO_CAPACITY: system(false, ['pending'], 503),
+  NO_CAPACITY: system(false, ['pending', 'validate', 'build'], 503),
   HOST_LOST: system(false, ANY),
   HYPERVISOR_UNAVAILABLE: system(false, VM),
   BOOT_TIMEOUT: system(true, VM),

@@ -14,6 +14,42 @@ export const DEFAULT_GUEST_PORT = 8080;
 export const RESERVED_GUEST_PORTS: readonly number[] = [53, 80, 443];
 export const DEFAULT_IMAGE = 'node';
 
+/** What a service is written in; `none` = whatever its hooks run. */
+export const LANGUAGES = ['node', 'python', 'none'] as const;
+export type Language = (typeof LANGUAGES)[number];
+
+/** Folder of a Python service, relative to it, that its packages are installed into. */
+export const PYTHON_ENVIRONMENT = '.venv';
+
+/** Image of a service whose request names none. */
+const LANGUAGE_IMAGES: Readonly<Record<Language, string>> = { node: DEFAULT_IMAGE, python: 'python', none: 'base' };
+
+/** What a workload has to be given before it can be built and run. */
+export interface ServiceNeeds {
+  /** Image reference. */
+  readonly image: string;
+  readonly resources: Resources;
+}
+
+/** The request counts over the manifest, the manifest over the defaults. */
+export function needsOf(
+  request: Pick<WorkloadRequest, 'image' | 'resources'>,
+  manifest: Pick<ServiceManifest, 'language' | 'resources'> = { language: 'node', resources: {} },
+): ServiceNeeds {
+  return {
+    image: request.image ?? LANGUAGE_IMAGES[manifest.language],
+    resources: { ...DEFAULT_SERVICE_RESOURCES, ...manifest.resources, ...request.resources },
+  };
+}
+
+export function sameNeeds(a: ServiceNeeds, b: ServiceNeeds): boolean {
+  return a.image === b.image && sameResources(a.resources, b.resources);
+}
+
+export function sameResources(a: Resources, b: Resources): boolean {
+  return a.vcpus === b.vcpus && a.memMib === b.memMib;
+}
+
 /** How readiness and liveness of a service are judged. Without `path` a TCP connect that is not closed at once counts. */
 export interface HealthCheck {
   readonly path?: string;
@@ -27,12 +63,19 @@ export interface HealthCheck {
 
 export const DEFAULT_HEALTH: HealthCheck = { intervalMs: 10_000, timeoutMs: 2_000, failures: 3, startPeriodMs: 60_000 };
 
+/** Uploaded sources, by the sha256 (hex) of their tar. */
+export interface SourceRef {
+  readonly sha256: string;
+}
+
 /** What a caller asks for. Stored as the spec document; environment variables live only there, never in history. */
 export interface WorkloadRequest {
   readonly deploymentId?: string;
   readonly projectId?: string;
-  /** Folder of the service, relative to the project root. */
+  /** Folder of the service, relative to the project root of the host, or to the root of `source`. */
   readonly servicePath: string;
+  /** Uploaded sources that hold the service; absent: it lies on the host. */
+  readonly source?: SourceRef;
   readonly env?: Readonly<Record<string, string>>;
   /** Guest port the service listens on. */
   readonly port?: number;
@@ -45,9 +88,9 @@ export interface WorkloadRequest {
   readonly health?: Partial<HealthCheck>;
 }
 
-/** `kiln.json` (or what is derived from package.json) after parsing, defaults filled in. */
+/** `kiln.json` (or what is derived from the files of the language) after parsing, defaults filled in. */
 export interface ServiceManifest {
-  readonly language: 'node';
+  readonly language: Language;
   readonly hooks: {
     /** Shell commands; absent = nothing to do. */
     readonly preBuild?: string;
@@ -59,8 +102,13 @@ export interface ServiceManifest {
   /** Names of environment variables without which the service cannot build or run. */
   readonly envRequired: readonly string[];
   readonly health: HealthCheck;
+  readonly resources: Partial<Resources>;
+  /** `name:port` or `*.domain:port` that the running service may reach; empty = nothing. */
+  readonly egress: readonly string[];
   /** Whether the folder declares dependencies that have to be installed. */
   readonly installs: boolean;
+  /** Requirements of a pyproject.toml, for pip; absent where a requirements.txt names them. */
+  readonly requirements?: readonly string[];
   /** Path of the lock file; absent = no build cache. */
   readonly lockFile?: string;
 }

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { CapacityLedger } from '../activities/ports.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { HostCapacity } from '../domain/host-entry.ts';
-import type { Resources } from '../domain/workload.ts';
+import { type Resources, sameResources } from '../domain/workload.ts';
 import { createKeyedLock } from '../vmm/keyed-lock.ts';
 import { readRecord, removeRecord, writeRecord } from './record-file.ts';
 
@@ -163,8 +163,4 @@ class FileLedger implements HostCapacityLedger {
     }
     return all;
   }
-}
-
-function sameResources(a: Resources, b: Resources): boolean {
-  return a.vcpus === b.vcpus && a.memMib === b.memMib;
 }

@@ -22,16 +22,22 @@ export async function readConfigFile<T>(
   schema: z.ZodType<T>,
   maxBytes: number,
 ): Promise<ConfigFile<T> | undefined> {
-  const text = await readBounded(join(folder, name), name, maxBytes);
-  if (text === undefined) return undefined;
-  const parsed = schema.safeParse(parseJson(text, name));
-  if (parsed.success) return { value: parsed.data, text };
+  const text = await readConfigText(folder, name, maxBytes);
+  return text === undefined ? undefined : { value: parseConfig(parseJson(text, name), name, schema), text };
+}
+
+/** @throws CONFIG_INVALID with the keys that are not of the schema */
+export function parseConfig<T>(value: unknown, name: string, schema: z.ZodType<T>): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
   throw new KilnError('CONFIG_INVALID', `${name}: ${parsed.error.issues.slice(0, 5).map(explain).join('; ')}`, {
     file: name,
   });
 }
 
-async function readBounded(path: string, name: string, maxBytes: number): Promise<string | undefined> {
+/** @returns undefined where there is no such file. @throws CONFIG_INVALID where it is none, or too large */
+export async function readConfigText(folder: string, name: string, maxBytes: number): Promise<string | undefined> {
+  const path = join(folder, name);
   let handle: Awaited<ReturnType<typeof open>>;
   try {
     handle = await open(path, 'r');

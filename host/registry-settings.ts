@@ -101,22 +101,30 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** @returns the URL without whoever is named in it */
 function registryUrl(text: string, key: string): URL {
+  return plainUrl(text, "npm's setting", key);
+}
+
+/** @returns a URL of a folder, without whoever is named in it. @throws CONFIG_INVALID where it is none of http or https */
+export function plainUrl(text: string, whose: string, key: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== 'https:' && url.protocol !== 'http:')) {
-    throw new KilnError('CONFIG_INVALID', `npm's setting "${key}" is no http or https URL; correct it.`);
+    throw new KilnError('CONFIG_INVALID', `${whose} "${key}" is no http or https URL; correct it.`);
   }
   const { origin, pathname } = url;
   return new URL(pathname.endsWith('/') ? pathname : `${pathname}/`, origin);
 }
 
-function endpointOf(url: URL): string {
+/** @returns `host:port` of a URL. */
+export function endpointOf(url: URL): string {
   return `${url.hostname}:${url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : url.port}`;
 }
 
-/** @returns the certificates that Node does not trust by itself, which the guest's Node would not either */
-async function extraCertificates(files: readonly string[], inline: readonly string[]): Promise<string | undefined> {
+/** @returns the certificates that Node does not trust by itself, which a guest would not either */
+export async function extraCertificates(
+  files: readonly string[],
+  inline: readonly string[],
+): Promise<string | undefined> {
   const texts = [...inline];
   for (const file of files) texts.push(await readCaFile(file));
   const known = new Set(rootCertificates.map(fingerprint));

@@ -1,23 +1,22 @@
-/** What a service folder says of itself: kiln.json, package.json, or both, as one manifest with defaults filled in. */
-import { lstat, readdir } from 'node:fs/promises';
+/** What a service folder says of itself: kiln.json, the files of its language, or both, as one manifest with defaults. */
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { PYPROJECT_FILE, REQUIREMENTS_FILE } from '../contracts/python-packages.ts';
 import {
-  LOCK_FILE,
+  egressEntryOf,
   MAX_CONFIG_BYTES,
-  MAX_LOCK_BYTES,
   PACKAGE_FILE,
-  type PackageManifest,
-  packageLockSchema,
-  packageManifestSchema,
   SERVICE_CONFIG_FILE,
   type ServiceConfig,
   serviceConfigSchema,
 } from '../contracts/service-manifest.ts';
 import { KilnError } from '../domain/failures.ts';
-import { DEFAULT_HEALTH, type ServiceManifest } from '../domain/workload.ts';
+import { DEFAULT_HEALTH, type Language, type ServiceManifest } from '../domain/workload.ts';
 import { readConfigFile } from './config-file.ts';
-import { assertLockAgrees } from './lock-file.ts';
+import { inspectNode, type LanguagePart } from './node-service.ts';
+import { inspectPython } from './python-service.ts';
 import { printable } from './service-folder.ts';
+import { isFileOrLink } from './start-file.ts';
 
 /**
  * @param folder real absolute path of the service
@@ -25,22 +24,50 @@ import { printable } from './service-folder.ts';
  * @throws MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED
  */
 export async function inspectService(folder: string, servicePath: string): Promise<ServiceManifest> {
-  const config = await readConfigFile(folder, SERVICE_CONFIG_FILE, serviceConfigSchema, MAX_CONFIG_BYTES);
-  const manifest = await readConfigFile(folder, PACKAGE_FILE, packageManifestSchema, MAX_CONFIG_BYTES);
-  if (config === undefined && manifest === undefined) throw await manifestMissing(folder, servicePath);
-  const lock = await readConfigFile(folder, LOCK_FILE, packageLockSchema, MAX_LOCK_BYTES);
-  const installs = manifest !== undefined && declaresDependencies(manifest.value);
-  if (installs && lock !== undefined) assertLockAgrees(manifest.value, lock.value);
-  const hooks = await hooksOf(folder, config?.value ?? {}, manifest?.value ?? {});
+  const file = await readConfigFile(folder, SERVICE_CONFIG_FILE, serviceConfigSchema, MAX_CONFIG_BYTES);
+  const config = file?.value ?? {};
+  const language = config.language ?? (await detectLanguage(folder));
+  if (language === undefined && file === undefined) throw await manifestMissing(folder, servicePath);
+  const { alwaysNeeded, ...part } = await inspectLanguage(folder, language ?? 'node', config);
+  const outputs = config.outputs ?? [];
   return {
-    language: 'node',
-    hooks,
-    outputs: config?.value.outputs ?? [],
-    envRequired: [...new Set(config?.value.env?.required ?? [])],
-    health: { ...DEFAULT_HEALTH, ...config?.value.health },
-    installs,
-    ...(installs && lock !== undefined ? { lockFile: LOCK_FILE } : {}),
+    language: language ?? 'node',
+    outputs: outputs.length === 0 ? [] : [...new Set([...alwaysNeeded, ...outputs])],
+    envRequired: [...new Set(config.env?.required ?? [])],
+    health: { ...DEFAULT_HEALTH, ...config.health },
+    resources: config.resources ?? {},
+    egress: [...new Set((config.egress?.allow ?? []).map(egressEntryOf))],
+    ...part,
   };
+}
+
+function inspectLanguage(folder: string, language: Language, config: ServiceConfig): Promise<LanguagePart> {
+  if (language === 'node') return inspectNode(folder, config);
+  if (language === 'python') return inspectPython(folder, config);
+  return inspectHooks(config);
+}
+
+/** Without a language there is nothing but the hooks. */
+async function inspectHooks({ hooks }: ServiceConfig): Promise<LanguagePart> {
+  const { start } = hooks ?? {};
+  if (start !== undefined) return { hooks: { ...hooks, start }, installs: false, alwaysNeeded: [] };
+  throw new KilnError(
+    'CONFIG_INVALID',
+    `A service with "language": "none" is started by its hook: give "hooks.start" in ${SERVICE_CONFIG_FILE}.`,
+  );
+}
+
+/** @returns undefined where no file tells. @throws CONFIG_INVALID where the files tell of two languages */
+async function detectLanguage(folder: string): Promise<Language | undefined> {
+  const has = (name: string) => isFileOrLink(join(folder, name));
+  const node = await has(PACKAGE_FILE);
+  const python = (await has(REQUIREMENTS_FILE)) ? REQUIREMENTS_FILE : PYPROJECT_FILE;
+  if (!(await has(python))) return node ? 'node' : undefined;
+  if (!node) return 'python';
+  throw new KilnError(
+    'CONFIG_INVALID',
+    `The service has ${PACKAGE_FILE} and ${python}: say which counts by "language": "node" or "python" in ${SERVICE_CONFIG_FILE}.`,
+  );
 }
 
 async function manifestMissing(folder: string, servicePath: string): Promise<KilnError> {
@@ -50,76 +77,9 @@ async function manifestMissing(folder: string, servicePath: string): Promise<Kil
     docker === undefined
       ? ''
       : ` A ${docker} alone is not a manifest: Kiln runs no container images, it builds and starts the service itself.`;
+  const files = [SERVICE_CONFIG_FILE, PACKAGE_FILE, REQUIREMENTS_FILE, PYPROJECT_FILE];
   return new KilnError(
     'MANIFEST_MISSING',
-    `${printable(servicePath)} has neither ${SERVICE_CONFIG_FILE} nor ${PACKAGE_FILE}; add one of them.${hint}`,
-  );
-}
-
-function declaresDependencies(manifest: PackageManifest): boolean {
-  return [manifest.dependencies, manifest.devDependencies, manifest.optionalDependencies].some(
-    (names) => names !== undefined && Object.keys(names).length > 0,
-  );
-}
-
-async function hooksOf(
-  folder: string,
-  config: ServiceConfig,
-  manifest: PackageManifest,
-): Promise<ServiceManifest['hooks']> {
-  const { preBuild } = config.hooks ?? {};
-  const build = config.hooks?.build ?? scriptOf(manifest, 'build');
-  const start = config.hooks?.start ?? scriptOf(manifest, 'start') ?? (await mainOf(folder, manifest, build));
-  // A build may make the file; without one it has to be there already.
-  if (build === undefined && preBuild === undefined) await assertStartFile(folder, start);
-  return {
-    ...(preBuild === undefined ? {} : { preBuild }),
-    ...(build === undefined ? {} : { build }),
-    start,
-  };
-}
-
-/** The script itself, since npm takes seconds to start in a guest; through npm only where it has hooks of its own. */
-function scriptOf(manifest: PackageManifest, name: 'build' | 'start'): string | undefined {
-  const scripts = manifest.scripts ?? {};
-  const script = scripts[name];
-  if (script === undefined || script.trim() === '') return undefined;
-  return scripts[`pre${name}`] === undefined && scripts[`post${name}`] === undefined ? script : `npm run ${name}`;
-}
-
-async function mainOf(folder: string, manifest: PackageManifest, build: string | undefined): Promise<string> {
-  if (manifest.main !== undefined) return `node ${quoted(manifest.main)}`;
-  if (build !== undefined || (await isFile(join(folder, 'index.js')))) return 'node index.js';
-  throw new KilnError(
-    'CONFIG_INVALID',
-    `Nothing says how the service is started: give "hooks.start" in ${SERVICE_CONFIG_FILE}, or "scripts.start" or "main" in ${PACKAGE_FILE}.`,
-  );
-}
-
-/** Only commands of the plain form `node [options] file` name a file that can be checked. */
-async function assertStartFile(folder: string, start: string): Promise<void> {
-  const match = /^\s*node(?:\s+--?[\w-]+(?:=[^\s"'$`;&|<>]*)?)*\s+(?:'([^'\\]+)'|([\w@./+-]+))\s*$/.exec(start);
-  const file = match?.[1] ?? match?.[2];
-  if (file === undefined || file.startsWith('-') || file.startsWith('/')) return;
-  for (const candidate of [file, `${file}.js`, join(file, 'index.js')]) {
-    if (await isFile(join(folder, candidate))) return;
-  }
-  throw new KilnError(
-    'CONFIG_INVALID',
-    `The start command is "${printable(start)}", but there is no ${printable(file)}.`,
-    {
-      file,
-    },
-  );
-}
-
-function quoted(path: string): string {
-  return /^[\w@./+-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;
-}
-
-async function isFile(path: string): Promise<boolean> {
-  return lstat(path).then(
-    (found) => found.isFile() || found.isSymbolicLink(),
-    () => false,
+    `${printable(servicePath)} has none of ${files.join(', ')}; add one of them.${hint}`,
   );
 }

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { debianPackages } from './setup/debian-packages.mjs';
 import { s3Server, temporalCli } from './setup/go-tools.mjs';
 import { guestAgent } from './setup/guest-agent.mjs';
-import { guestImage } from './setup/guest-image.mjs';
+import { nodeImage, pythonImage } from './setup/guest-image.mjs';
 import { withLock } from './setup/lock.mjs';
 import { npmPackages } from './setup/npm-packages.mjs';
 import { cacheDirectory, pinnedNode, projectRoot, setupRecordPath } from './setup/places.mjs';
@@ -17,21 +17,24 @@ import { SetupError } from './setup/run.mjs';
 import { tscProbe } from './setup/tsc-probe.mjs';
 
 /** In this order: each may need those before it. */
-const STEPS = { debianPackages, npmPackages, temporalCli, s3Server, tscProbe, guestAgent, guestImage };
+const STEPS = { debianPackages, npmPackages, temporalCli, s3Server, tscProbe, guestAgent, nodeImage };
+
+/** What the tests need beyond that; a user builds it when it is wanted: `kiln image build python`. */
+const STEPS_FOR_TESTS = { ...STEPS, pythonImage };
 
 /** @returns the state of every part, or undefined where one is missing. */
-async function allReady() {
+async function allReady(steps) {
   const states = {};
-  for (const [name, step] of Object.entries(STEPS)) {
+  for (const [name, step] of Object.entries(steps)) {
     states[name] = await step.ready();
     if (states[name] === undefined) return undefined;
   }
   return states;
 }
 
-async function makeAll() {
+async function makeAll(steps) {
   const states = {};
-  const entries = Object.entries(STEPS);
+  const entries = Object.entries(steps);
   for (const [index, [name, step]] of entries.entries()) {
     const progress = stepProgress(index + 1, entries.length, step.name);
     try {
@@ -48,7 +51,7 @@ async function makeAll() {
 }
 
 /** Written for config/ and the tests, which do not know how the parts are made. */
-function writeRecord({ temporalCli: temporal, s3Server: s3, tscProbe: probe, guestAgent: agent, guestImage: image }) {
+function writeRecord({ temporalCli: temporal, s3Server: s3, tscProbe: probe, guestAgent: agent, nodeImage: image }) {
   const record = {
     cacheDir: cacheDirectory(),
     nodePath: pinnedNode(),
@@ -67,14 +70,17 @@ function writeRecord({ temporalCli: temporal, s3Server: s3, tscProbe: probe, gue
 
 /**
  * Sets up what is missing.
+ * @param forTests also what only the tests need
  * @returns what was found or made: paths of servers, agent and image
  * @throws SetupError that names the fix where something cannot be set up
  */
-export async function setUp() {
+export async function setUp({ forTests = false } = {}) {
   checkMachine();
   const began = Date.now();
   const waiting = () => say('Another set-up is running on this machine; waiting for it.');
-  const states = (await allReady()) ?? (await withLock(join(cacheDirectory(), 'setup.lock'), waiting, makeAll));
+  const steps = forTests ? STEPS_FOR_TESTS : STEPS;
+  const make = () => makeAll(steps);
+  const states = (await allReady(steps)) ?? (await withLock(join(cacheDirectory(), 'setup.lock'), waiting, make));
   const record = writeRecord(states);
   say(`Set-up complete (${((Date.now() - began) / 1000).toFixed(1)} s)`);
   return record;
@@ -87,9 +93,9 @@ function checkMachine() {
 }
 
 /** As `setUp`, for programs: on failure says why and ends the process. */
-export async function setUpOrExit() {
+export async function setUpOrExit(options) {
   try {
-    return await setUp();
+    return await setUp(options);
   } catch (error) {
     say(`Set-up stopped at ${error instanceof SetupError ? error.message : (error?.stack ?? error)}`);
     process.exit(1);

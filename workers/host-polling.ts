@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { HostActivityPorts } from '../activities/host-activities.ts';
 import type { KilnEnvironment } from '../config/environment.ts';
 import type { HostNode } from '../host/host-node.ts';
+import { createPipSettings } from '../host/pip-settings.ts';
 import { readRegistrySettings } from '../host/registry-settings.ts';
 import type { OwnerLookup } from '../host/sweep.ts';
 import type { ObjectStore } from '../store/object-store.ts';
@@ -16,6 +17,7 @@ import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-envir
 import { installRuntime } from './temporal-runtime.ts';
 
 const NPM_PATIENCE_MS = 30_000;
+const PIP_PATIENCE_MS = 30_000;
 const SHUTDOWN_GRACE_MS = 500;
 const HEARTBEAT_THROTTLE_MS = 1_000;
 const CAPACITY_POLL_MS = 500;
@@ -51,9 +53,12 @@ export async function pollForHost(host: HostNode, options: HostPolling): Promise
       namespaceId: id,
       // Asked last: npm takes its time, and only builds need its answer.
       registries: await registrySettings(env),
+      pip: pipSettings(env),
     }),
     shutdownGraceMs: SHUTDOWN_GRACE_MS,
     heartbeatThrottleMs: HEARTBEAT_THROTTLE_MS,
+    metrics: host.metrics.registry,
+    onBuild: (result, buildMs) => host.metrics.noteBuild(result, buildMs),
   });
   ending.addEventListener('abort', () => worker.shutdown(), { once: true });
   if (ending.aborted) worker.shutdown();
@@ -66,7 +71,7 @@ export async function pollForHost(host: HostNode, options: HostPolling): Promise
 /** @returns what the activities of a host need of it. */
 function hostPorts(
   host: HostNode,
-  outside: Pick<HostActivityPorts, 'documents' | 'namespaceId' | 'registries'>,
+  outside: Pick<HostActivityPorts, 'documents' | 'namespaceId' | 'registries' | 'pip'>,
 ): HostActivityPorts {
   const { vms, services, ledger, logs, sources, builds, scratchDir } = host;
   return {
@@ -83,6 +88,15 @@ function registrySettings(env: KilnEnvironment) {
     directory: resolve(env.KILN_PROJECT_ROOT ?? '.'),
     timeoutMs: NPM_PATIENCE_MS,
     caFiles: [env.NODE_EXTRA_CA_CERTS, env.SSL_CERT_FILE].filter((file) => file !== undefined),
+    extraEndpoints: [],
+  });
+}
+
+function pipSettings(env: KilnEnvironment) {
+  return createPipSettings({
+    pipCommands: [['pip3'], ['pip'], ['python3', '-m', 'pip']],
+    directory: resolve(env.KILN_PROJECT_ROOT ?? '.'),
+    timeoutMs: PIP_PATIENCE_MS,
     extraEndpoints: [],
   });
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { readEnvironment } from '../config/environment.ts';
 import type { SetupRecord } from '../config/setup-record.ts';
 import { DEFAULT_TAG } from '../rootfs/image/image-catalog.ts';
+import { listLocalTags, readManifest } from '../rootfs/image/local-images.ts';
 import { publishImage } from '../rootfs/image/publish-image.ts';
 import { probeConditionalWrites } from '../store/conditional-write-probe.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
@@ -10,7 +11,7 @@ const CONTENDERS = 8;
 
 /**
  * Brings an object store to where Kiln runs: bucket, proof that conditional writes hold under a race, and this
- * machine's guest image. Safe to run again.
+ * machine's guest images. Safe to run again.
  * @throws UNSUPPORTED where the store does not honour conditional writes, STORE_UNAVAILABLE
  */
 export async function prepareStore(
@@ -22,17 +23,35 @@ export async function prepareStore(
   try {
     await store.ensureBucket();
     await probeConditionalWrites(store, { contenders: CONTENDERS });
-    const { digest, name } = setup.image;
-    await publishImage({
-      store,
-      imagesDir: join(setup.cacheDir, 'images'),
-      digest,
-      tag: DEFAULT_TAG,
-      publishedAt: new Date().toISOString(),
-      onStep: (file) => onProgress(`publishing image ${name}: ${file}`),
-    });
-    onProgress(`image ${name} is ${digest.slice(0, 19)}…`);
+    const imagesDir = join(setup.cacheDir, 'images');
+    for (const { name, digest } of [setup.image, ...(await otherImages(imagesDir, setup, onProgress))]) {
+      await publishImage({
+        store,
+        imagesDir,
+        digest,
+        tag: DEFAULT_TAG,
+        publishedAt: new Date().toISOString(),
+        onStep: (file) => onProgress(`publishing image ${name}: ${file}`),
+      });
+      onProgress(`image ${name} is ${digest.slice(0, 19)}…`);
+    }
   } finally {
     store.close();
   }
+}
+
+/** Images that were built on this machine beside the one of set-up. Those with another agent would not understand us. */
+async function otherImages(
+  imagesDir: string,
+  setup: SetupRecord,
+  onProgress: (text: string) => void,
+): Promise<{ name: string; digest: string }[]> {
+  const found: { name: string; digest: string }[] = [];
+  for (const { name, digest } of await listLocalTags(imagesDir, DEFAULT_TAG)) {
+    if (name === setup.image.name) continue;
+    const manifest = await readManifest(imagesDir, digest);
+    if (manifest?.agentKey === setup.agent.key) found.push({ name, digest });
+    else onProgress(`image ${name} is of an earlier Kiln: bring it up to date with \`kiln image build ${name}\``);
+  }
+  return found;
 }

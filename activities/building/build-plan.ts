@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
-import type { ServiceManifest } from '../../domain/workload.ts';
+import { REQUIREMENTS_FILE } from '../../contracts/python-packages.ts';
+import { PYTHON_ENVIRONMENT, type ServiceManifest } from '../../domain/workload.ts';
+import { SERVICE_FOLDER } from '../guest-environment.ts';
 
-/** Folder of the sources in a builder VM. */
-export const SOURCE_FOLDER = '/workspace/src';
+/** Folder of the sources in a builder VM: where they will run, since builds write absolute paths into what they make. */
+export const SOURCE_FOLDER = SERVICE_FOLDER;
 
 export interface BuildStep {
   readonly name: string;
@@ -11,18 +13,27 @@ export interface BuildStep {
 
 /** @returns the commands of a build in order; none where there is nothing to install and nothing to run. */
 export function buildSteps(manifest: ServiceManifest): BuildStep[] {
-  const steps: BuildStep[] = [];
-  if (manifest.installs) {
-    const how = manifest.lockFile === undefined ? 'install' : 'ci';
-    steps.push({
-      name: `npm ${how}`,
-      argv: ['npm', how, '--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=warn'],
-    });
-  }
+  const steps = manifest.installs ? installSteps(manifest) : [];
   const { preBuild, build } = manifest.hooks;
   if (preBuild !== undefined) steps.push({ name: 'preBuild hook', argv: ['/bin/sh', '-c', preBuild] });
   if (build !== undefined) steps.push({ name: 'build', argv: ['/bin/sh', '-c', build] });
   return steps;
+}
+
+function installSteps({ language, lockFile, requirements }: ServiceManifest): BuildStep[] {
+  if (language === 'python') {
+    // The guest's own pip installs into it: a pip in every environment takes a guest half a minute.
+    const make = ['python3', '-m', 'venv', '--without-pip', PYTHON_ENVIRONMENT];
+    const install = ['python3', '-m', 'pip', '--python', `${PYTHON_ENVIRONMENT}/bin/python3`, 'install'];
+    const what = requirements ?? ['-r', REQUIREMENTS_FILE, ...(lockFile === undefined ? [] : ['--require-hashes'])];
+    return [
+      { name: 'virtual environment', argv: make },
+      { name: 'pip install', argv: [...install, ...what] },
+    ];
+  }
+  const how = lockFile === undefined ? 'install' : 'ci';
+  const quiet = ['--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=warn'];
+  return [{ name: `npm ${how}`, argv: ['npm', how, ...quiet] }];
 }
 
 /**
@@ -38,7 +49,7 @@ export function buildCacheKey(facts: {
   registries: string;
 }): string | undefined {
   const { manifest } = facts;
-  if (manifest.installs && facts.lockSha256 === undefined) return undefined;
+  if (manifest.installs && manifest.lockFile === undefined) return undefined;
   const key = {
     format: 1,
     source: facts.sourceSha256,
@@ -50,9 +61,4 @@ export function buildCacheKey(facts: {
     registries: facts.registries,
   };
   return createHash('sha256').update(JSON.stringify(key)).digest('hex');
-}
-
-/** @returns what of the built folder the running service needs, relative to it; empty = everything. */
-export function outputPaths(manifest: ServiceManifest): string[] {
-  return manifest.outputs.length === 0 ? [] : [...new Set(['package.json', ...manifest.outputs])];
 }

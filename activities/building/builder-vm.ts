@@ -1,14 +1,14 @@
 import { createReadStream, createWriteStream } from 'node:fs';
-import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { pack } from 'tar-stream';
 import { KilnError } from '../../domain/failures.ts';
 import type { Stage } from '../../domain/stages.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 import type { Resources, ServiceManifest } from '../../domain/workload.ts';
-import type { AgentChannel, CapacityLedger, ExecExit, RegistrySettings, VmHost, WorkloadLogWriter } from '../ports.ts';
-import { type BuildStep, buildSteps, outputPaths, SOURCE_FOLDER } from './build-plan.ts';
+import { guestEnvironment } from '../guest-environment.ts';
+import type { AgentChannel, CapacityLedger, ExecExit, VmHost, WorkloadLogWriter } from '../ports.ts';
+import { type BuildStep, buildSteps, SOURCE_FOLDER } from './build-plan.ts';
+import { type BuildRegistries, connectRegistries } from './package-sources.ts';
 
 const STAGE: Stage = 'build';
 /** Lines of a failed step that travel with its failure. */
@@ -25,7 +25,6 @@ export interface Builder {
 interface Ports {
   readonly vms: VmHost;
   readonly ledger: CapacityLedger;
-  readonly registries: RegistrySettings;
   /** Pause between two tries to get the builder's capacity, ms. */
   readonly capacityPollMs: number;
 }
@@ -49,7 +48,7 @@ export async function reserveBuilder(
 export async function prepareBuilder(
   ports: Ports,
   builder: Builder,
-  source: { tarPath: string; imageDigest: string },
+  source: { tarPath: string; imageDigest: string; registries: BuildRegistries },
   log: WorkloadLogWriter,
   signal: AbortSignal,
 ): Promise<AgentChannel> {
@@ -62,33 +61,28 @@ export async function prepareBuilder(
     signal,
   });
   log.write(STAGE, 'info', `builder ${vmId} answers after ${Math.round(booted.bootMs)} ms`);
-  const { endpoints, npmrc, caBundlePem } = ports.registries;
-  await ports.vms.setEgress(vmId, { allow: endpoints, privateAllowed: endpoints });
   const agent = await ports.vms.agent(vmId);
-  await agent.putTar('/root', settingsTar(npmrc, caBundlePem));
+  await connectRegistries(ports.vms, agent, vmId, source.registries);
   await agent.putTar(SOURCE_FOLDER, createReadStream(source.tarPath));
   return agent;
-}
-
-function settingsTar(npmrc: string, caBundlePem: string | undefined): Readable {
-  const tar = pack();
-  tar.entry({ name: '.npmrc', mode: 0o600 }, npmrc);
-  if (caBundlePem !== undefined) tar.entry({ name: 'registry-ca.pem', mode: 0o644 }, caBundlePem);
-  tar.finalize();
-  return Readable.from(tar);
 }
 
 /** Runs every step of the build. @throws BUILD_FAILED with the last lines of the step that failed */
 export async function runBuildSteps(
   agent: AgentChannel,
   manifest: ServiceManifest,
-  context: { env: Readonly<Record<string, string>>; hasExtraCa: boolean; log: WorkloadLogWriter; signal: AbortSignal },
+  context: {
+    env: Readonly<Record<string, string>>;
+    registries: BuildRegistries;
+    log: WorkloadLogWriter;
+    signal: AbortSignal;
+  },
 ): Promise<void> {
   const env = {
-    PATH: `${SOURCE_FOLDER}/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+    ...guestEnvironment(manifest.language),
     HOME: '/root',
     CI: 'true',
-    ...(context.hasExtraCa ? { NODE_EXTRA_CA_CERTS: '/root/registry-ca.pem' } : {}),
+    ...context.registries.env,
     ...context.env,
   };
   for (const [index, step] of buildSteps(manifest).entries()) await runStep(agent, step, index, env, context);
@@ -134,6 +128,6 @@ export async function fetchOutput(
   tarPath: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const tar = agent.getTar(SOURCE_FOLDER, outputPaths(manifest), ['.git']);
+  const tar = agent.getTar(SOURCE_FOLDER, manifest.outputs, ['.git']);
   await pipeline(tar, createWriteStream(tarPath), { signal });
 }

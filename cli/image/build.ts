@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CHECKOUT } from '../../config/checkout.ts';
 import type { StackAddress } from '../../config/cli-config.ts';
@@ -51,6 +53,7 @@ async function build(setup: SetupRecord, options: BuildImageOptions, output: Com
   const { buildImage } = await import('../../rootfs/image/build-image.ts');
   const { readRecipe } = await import('../../rootfs/image/recipe.ts');
   const path = options.recipe ?? join(CHECKOUT, 'guest', 'image', options.name, 'recipe.json');
+  if (!existsSync(path)) throw new UsageError(`There is no recipe ${path}. ${await knownRecipes()}`);
   const recipe = await readRecipe(path);
   if (recipe.name !== options.name) throw new UsageError(`${path} is the recipe of an image named ${recipe.name}.`);
   return await buildImage({
@@ -63,6 +66,11 @@ async function build(setup: SetupRecord, options: BuildImageOptions, output: Com
     asRoot: process.getuid?.() === 0 ? [] : ['sudo'],
     onStep: output.note,
   });
+}
+
+async function knownRecipes(): Promise<string> {
+  const names = await readdir(join(CHECKOUT, 'guest', 'image')).catch(() => []);
+  return `Recipes of this checkout: ${names.sort().join(', ')}.`;
 }
 
 /** @returns whether there was a stack to publish to */

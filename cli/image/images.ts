@@ -89,9 +89,10 @@ function missing(reference: string): KilnError {
 }
 
 function manifestLines(manifest: ImageManifest): string[] {
-  const { kernelRelease, nodeVersion, npmVersion, agentKey, arch } = manifest;
+  const { kernelRelease, nodeVersion, npmVersion, pythonVersion, agentKey, arch } = manifest;
+  const languages = { node: nodeVersion, npm: npmVersion, python: pythonVersion };
   return [
-    ...fieldLines({ arch, kernel: kernelRelease, node: nodeVersion, npm: npmVersion, agent: agentKey }),
+    ...fieldLines({ arch, kernel: kernelRelease, ...languages, agent: agentKey }),
     '',
     ...textColumns(
       ['FILE', 'MIB', 'SHA256'],

@@ -6,14 +6,10 @@ import { workloadIdSchema } from '../../contracts/identifiers.ts';
 import type { SpecDocument } from '../../contracts/workload-documents.ts';
 import { workloadRequestSchema } from '../../contracts/workload-request.ts';
 import { KilnError } from '../../domain/failures.ts';
+import { code } from '../../domain/markdown-text.ts';
 import { type SearchAttribute, workloadWorkflowId } from '../../domain/names.ts';
 import { INITIAL_STAGE } from '../../domain/stages.ts';
-import {
-  DEFAULT_GUEST_PORT,
-  DEFAULT_IMAGE,
-  DEFAULT_SERVICE_RESOURCES,
-  type WorkloadRequest,
-} from '../../domain/workload.ts';
+import { DEFAULT_GUEST_PORT, needsOf, type WorkloadRequest } from '../../domain/workload.ts';
 import type { WorkloadInput } from '../../domain/workload-input.ts';
 import { WORKLOAD_WORKFLOW } from '../../workflows/messages.ts';
 import type { ClientContext, WorkloadSnapshot } from './client-context.ts';
@@ -67,7 +63,8 @@ function startOptions(context: ClientContext, spec: SpecDocument) {
     workflowId: workloadWorkflowId(spec.workloadId),
     workflowIdConflictPolicy: 'USE_EXISTING',
     workflowIdReusePolicy: 'REJECT_DUPLICATE',
-    staticSummary: `${input.servicePath.slice(-200)} → ${input.image}`,
+    staticSummary: `${code(input.servicePath, 120)} → ${code(input.image, 100)}`,
+    staticDetails: staticDetails(input, spec),
     // What lists and a GET without a worker show; no environment.
     memo: { servicePath: input.servicePath, image: input.image, requestedAt: spec.requestedAt },
     typedSearchAttributes: attributes({
@@ -76,6 +73,22 @@ function startOptions(context: ClientContext, spec: SpecDocument) {
       KilnProject: input.projectId,
     }),
   } as const;
+}
+
+/** What was asked for, as the Temporal Web UI shows it for good; values of environment variables are told nowhere. */
+function staticDetails(input: WorkloadInput, { request }: SpecDocument): string {
+  const names = Object.keys(request.env ?? {});
+  const rows = [
+    `**Service:** ${code(input.servicePath, 1000)}`,
+    `**Image:** ${code(input.image)}`,
+    `**Resources:** ${input.resources.vcpus} vCPU, ${input.resources.memMib} MiB`,
+    `**Port:** ${input.port} in the guest${input.hostPort === undefined ? '' : `, ${input.hostPort} on the host`}`,
+    ...(input.deploymentId === undefined ? [] : [`**Deployment:** ${code(input.deploymentId)}`]),
+    ...(input.projectId === undefined ? [] : [`**Project:** ${code(input.projectId)}`]),
+    ...(names.length === 0 ? [] : [`**Environment:** ${names.length} variables: ${code(names.join(' '), 500)}`]),
+    `**Requested:** ${input.requestedAt}`,
+  ];
+  return rows.map((row) => `- ${row}`).join('\n');
 }
 
 function attributes(values: Partial<Record<SearchAttribute, string | undefined>>): SearchAttributePair[] {
@@ -95,8 +108,7 @@ function workloadInput(
     servicePath: request.servicePath,
     ...(request.deploymentId === undefined ? {} : { deploymentId: request.deploymentId }),
     ...(request.projectId === undefined ? {} : { projectId: request.projectId }),
-    image: request.image ?? DEFAULT_IMAGE,
-    resources: { ...DEFAULT_SERVICE_RESOURCES, ...request.resources },
+    ...needsOf(request),
     port: request.port ?? DEFAULT_GUEST_PORT,
     ...(request.hostPort === undefined ? {} : { hostPort: request.hostPort }),
     requestedAt,

@@ -1,18 +1,17 @@
-import { createHash } from 'node:crypto';
 import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { buildKernelStage, buildRootfsStage, buildWorkspaceStage, packInitrd, recordedHash } from './build-stages.ts';
+import {
+  buildInitrdStage,
+  buildKernelStage,
+  buildRootfsStage,
+  buildWorkspaceStage,
+  pythonVersionOf,
+  recordedHash,
+} from './build-stages.ts';
 import type { AsRoot } from './debian-tree.ts';
 import { writeStamps } from './file-stamps.ts';
 import { imageDirectory, readLocalTag, readManifest, writeLocalTag } from './local-images.ts';
-import {
-  canonicalJson,
-  IMAGE_FILES,
-  type ImageFile,
-  type ImageManifest,
-  MANIFEST_FILE,
-  manifestDigest,
-} from './manifest.ts';
+import { canonicalJson, IMAGE_FILES, type ImageManifest, MANIFEST_FILE, manifestDigest } from './manifest.ts';
 import { keyOf, type Recipe } from './recipe.ts';
 import { stageDirectory } from './stage-directory.ts';
 
@@ -55,7 +54,6 @@ export async function buildImage(request: BuildImageRequest): Promise<BuiltImage
   const { recipe, imagesDir } = request;
   const recipeKey = imageKey(request);
   const stages = await buildStages(request);
-  request.onStep?.('initramfs and manifest');
   const { digest, manifest } = await assemble(request, recipeKey, stages);
   await writeLocalTag(imagesDir, recipe.name, LOCAL_TAG, { digest, recipeKey });
   return { digest, directory: imageDirectory(imagesDir, digest), manifest, built: true };
@@ -73,13 +71,19 @@ export async function findBuiltImage(request: BuildImageRequest): Promise<BuiltI
 
 /** @returns the key of everything an image is made from. */
 export function imageKey(request: Pick<BuildImageRequest, 'recipe' | 'agentKey' | 'nodeVersion'>): string {
-  return keyOf([BUILDER_VERSION, request.recipe, request.agentKey, request.nodeVersion]);
+  return keyOf([BUILDER_VERSION, request.recipe, request.agentKey, ...nodeParts(request)]);
+}
+
+/** A new Node makes no new image of those that have none. */
+function nodeParts({ recipe, nodeVersion }: Pick<BuildImageRequest, 'recipe' | 'nodeVersion'>): string[] {
+  return recipe.npm === undefined ? [] : [nodeVersion];
 }
 
 interface Stages {
   readonly kernel: string;
   readonly rootfs: string;
   readonly workspace: string;
+  readonly initrd: string;
 }
 
 async function buildStages(request: BuildImageRequest): Promise<Stages> {
@@ -89,8 +93,9 @@ async function buildStages(request: BuildImageRequest): Promise<Stages> {
     join(request.imagesDir, 'stages', `${stage}-${keyOf([BUILDER_VERSION, ...parts])}`);
   const stages: Stages = {
     kernel: path('kernel', [kernelPackage, modules]),
-    rootfs: path('rootfs', [rootfsPart, request.nodeVersion]),
+    rootfs: path('rootfs', [rootfsPart, ...nodeParts(request)]),
     workspace: path('workspace', [workspaceMib]),
+    initrd: path('initrd', [kernelPackage, modules, request.agentKey]),
   };
   await stageDirectory(stages.kernel, async (directory) => {
     onStep?.('kernel');
@@ -100,8 +105,13 @@ async function buildStages(request: BuildImageRequest): Promise<Stages> {
     onStep?.('workspace drive');
     await buildWorkspaceStage(recipe, directory);
   });
+  await stageDirectory(stages.initrd, async (directory) => {
+    onStep?.('initramfs');
+    await buildInitrdStage(stages.kernel, request.agentPath, directory);
+  });
   await stageDirectory(stages.rootfs, async (directory) => {
-    onStep?.(`root file system (Debian ${recipe.suite}, Node ${request.nodeVersion})`);
+    const node = recipe.npm === undefined ? '' : `, Node ${request.nodeVersion}`;
+    onStep?.(`root file system of ${recipe.name} (Debian ${recipe.suite}${node})`);
     await buildRootfsStage(recipe, { nodeBinary: request.nodeBinary }, directory, asRoot);
   });
   return stages;
@@ -112,26 +122,22 @@ async function assemble(
   recipeKey: string,
   stages: Stages,
 ): Promise<{ digest: string; manifest: ImageManifest }> {
-  const initrd = await packInitrd(stages.kernel, request.agentPath);
-  const initrdFile: ImageFile = {
-    name: 'initrd',
-    bytes: initrd.length,
-    sha256: createHash('sha256').update(initrd).digest('hex'),
-  };
+  const { npm } = request.recipe;
+  const pythonVersion = await pythonVersionOf(stages.rootfs);
   const manifest: ImageManifest = {
     schemaVersion: 1,
     name: request.recipe.name,
     arch: 'x86_64',
     files: [
       await recordedHash(stages.kernel, 'vmlinux'),
-      initrdFile,
+      await recordedHash(stages.initrd, 'initrd'),
       await recordedHash(stages.rootfs, 'rootfs.ext4'),
       await recordedHash(stages.workspace, 'workspace.ext4'),
     ],
     agentKey: request.agentKey,
     kernelRelease: await readFile(join(stages.kernel, 'release'), 'utf8'),
-    nodeVersion: request.nodeVersion,
-    npmVersion: request.recipe.npm.version,
+    ...(npm === undefined ? {} : { nodeVersion: request.nodeVersion, npmVersion: npm.version }),
+    ...(pythonVersion === undefined ? {} : { pythonVersion }),
     recipeKey,
   };
   const digest = manifestDigest(manifest);
@@ -139,7 +145,7 @@ async function assemble(
     await link(join(stages.kernel, 'vmlinux'), join(directory, 'vmlinux'));
     await link(join(stages.rootfs, 'rootfs.ext4'), join(directory, 'rootfs.ext4'));
     await link(join(stages.workspace, 'workspace.ext4'), join(directory, 'workspace.ext4'));
-    await writeFile(join(directory, 'initrd'), initrd, { mode: 0o444, flush: true });
+    await link(join(stages.initrd, 'initrd'), join(directory, 'initrd'));
     await writeStamps(directory, IMAGE_FILES);
     await writeFile(join(directory, MANIFEST_FILE), canonicalJson(manifest), { mode: 0o444, flush: true });
   });

@@ -2,6 +2,7 @@ import { chmod, copyFile, cp, mkdir, open, readFile, rename, rm, writeFile } fro
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
+import { isErrno } from '../errno.ts';
 import { mustRun } from '../run-command.ts';
 import { type CpioEntry, packCpio } from './cpio.ts';
 import { type AsRoot, installDebian, unpackKernelPackage } from './debian-tree.ts';
@@ -51,7 +52,10 @@ export interface NodeParts {
   readonly nodeBinary: string;
 }
 
-/** Fills `directory` with `rootfs.ext4`: Debian, Node and npm. */
+/** Name of the Debian package, and of the file beside a root file system that keeps its version. */
+const PYTHON_PACKAGE = 'python3';
+
+/** Fills `directory` with `rootfs.ext4`: Debian, and Node with npm where the recipe asks for them. */
 export async function buildRootfsStage(
   recipe: Recipe,
   parts: NodeParts,
@@ -63,7 +67,8 @@ export async function buildRootfsStage(
   const tree = join(work, 'tree');
   try {
     await installDebian(recipe, work, tree, asRoot);
-    await installNode(recipe, parts, work, tree, asRoot);
+    if (recipe.npm !== undefined) await installNode(recipe.npm, parts, work, tree, asRoot);
+    if (recipe.packages.includes(PYTHON_PACKAGE)) await noteVersion(PYTHON_PACKAGE, tree, directory);
     for (const path of recipe.prune) await mustRun([...asRoot, 'rm', '-rf', join(tree, path)]);
     for (const path of recipe.directories) await mustRun([...asRoot, 'mkdir', '-p', join(tree, path)]);
     await makeExt4(join(directory, 'rootfs.ext4'), recipe.rootfsMib, [...asRoot], tree);
@@ -73,20 +78,31 @@ export async function buildRootfsStage(
   await recordHashes(directory, ['rootfs.ext4']);
 }
 
-async function installNode(
-  recipe: Recipe,
-  parts: NodeParts,
-  work: string,
-  tree: string,
-  asRoot: AsRoot,
-): Promise<void> {
+async function noteVersion(packageName: string, tree: string, directory: string): Promise<void> {
+  const query = ['dpkg-query', `--admindir=${join(tree, 'var/lib/dpkg')}`, '-W', '-f', '$' + '{Version}', packageName];
+  await writeFile(join(directory, packageName), (await mustRun(query)).trim());
+}
+
+/** @returns the version of Python in a finished root file system, undefined where it has none. */
+export async function pythonVersionOf(directory: string): Promise<string | undefined> {
+  try {
+    return await readFile(join(directory, PYTHON_PACKAGE), 'utf8');
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+type NpmPin = NonNullable<Recipe['npm']>;
+
+async function installNode(npm: NpmPin, parts: NodeParts, work: string, tree: string, asRoot: AsRoot): Promise<void> {
   const overlay = join(work, 'overlay');
   const npmHome = join(overlay, 'usr/local/lib/node_modules/npm');
   await mkdir(npmHome, { recursive: true });
   await mkdir(join(overlay, 'usr/local/bin'), { recursive: true });
   await cp(parts.nodeBinary, join(overlay, 'usr/local/bin/node'));
   await chmod(join(overlay, 'usr/local/bin/node'), 0o755);
-  await unpackNpm(recipe, work, npmHome);
+  await unpackNpm(npm, work, npmHome);
   for (const name of ['npm', 'npx']) {
     await mustRun(['ln', '-s', `../lib/node_modules/npm/bin/${name}-cli.js`, join(overlay, 'usr/local/bin', name)]);
   }
@@ -97,8 +113,7 @@ async function installNode(
 const packListSchema = z.array(z.object({ filename: z.string(), integrity: z.string() })).length(1);
 
 /** npm comes from the registry of this machine's client configuration; the recipe pins what it has to be. */
-async function unpackNpm(recipe: Recipe, work: string, target: string): Promise<void> {
-  const { version, integrity } = recipe.npm;
+async function unpackNpm({ version, integrity }: NpmPin, work: string, target: string): Promise<void> {
   const listing = await mustRun(['npm', 'pack', `npm@${version}`, '--json', '--loglevel=error'], { cwd: work });
   const [packed] = packListSchema.parse(JSON.parse(listing));
   if (packed === undefined || packed.integrity !== integrity) {
@@ -129,8 +144,13 @@ async function makeExt4(path: string, mib: number, asRoot: AsRoot, contents?: st
   ]);
 }
 
-/** @returns an initramfs: the agent as `/init`, the kernel modules and the order to load them in. */
-export async function packInitrd(kernelStage: string, agentPath: string): Promise<Buffer> {
+/** Fills `directory` with `initrd`: the agent as `/init`, the kernel modules and the order to load them in. */
+export async function buildInitrdStage(kernelStage: string, agentPath: string, directory: string): Promise<void> {
+  await writeFile(join(directory, 'initrd'), await packInitrd(kernelStage, agentPath));
+  await recordHashes(directory, ['initrd']);
+}
+
+async function packInitrd(kernelStage: string, agentPath: string): Promise<Buffer> {
   const modulesDir = join(kernelStage, 'modules');
   const order = await readFile(join(modulesDir, 'order'));
   const entries: CpioEntry[] = ['dev', 'proc', 'sys', 'modules', 'newroot'].map((name) => ({

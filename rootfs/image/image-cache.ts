@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { constants as fsConstants } from 'node:fs';
-import { copyFile, link, open, stat, writeFile } from 'node:fs/promises';
+import { copyFile, link, open, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -13,7 +13,7 @@ import { mustRun } from '../run-command.ts';
 import { hasCheckedLook } from './file-stamps.ts';
 import { readPublishedManifest } from './image-catalog.ts';
 import { type ImageStore, storedFileKey } from './image-store.ts';
-import { cachedImage, imageDirectory, readManifest } from './local-images.ts';
+import { cachedImage, imageDirectory, listLocalImages, readManifest } from './local-images.ts';
 import { canonicalJson, hashFile, type ImageFile, type ImageManifest, MANIFEST_FILE } from './manifest.ts';
 import { stageDirectory } from './stage-directory.ts';
 
@@ -55,6 +55,7 @@ async function ensureImage(options: ImageCacheOptions, digest: string): Promise<
     for (const file of manifest.files) {
       const target = join(directory, file.name);
       if (local === undefined || options.localBuildsDir === undefined) {
+        if (await linkSame(imagesDir, file, target)) continue;
         await download(options.store, digest, file, target);
       } else {
         await takeLocal(imageDirectory(options.localBuildsDir, digest), file, target);
@@ -89,6 +90,22 @@ function missingFile(path: string, file: ImageFile): KilnError {
   return new KilnError('IMAGE_CORRUPT', `${path} is missing: remove its folder and run \`kiln image build\``, {
     file: file.name,
   });
+}
+
+/** Images share what is equal in them. @returns whether another image of this host has the file, which is linked then */
+async function linkSame(imagesDir: string, file: ImageFile, target: string): Promise<boolean> {
+  for (const digest of await listLocalImages(imagesDir)) {
+    const other = await readManifest(imagesDir, digest).catch(() => undefined);
+    if (!other?.files.some(({ name, sha256 }) => name === file.name && sha256 === file.sha256)) continue;
+    try {
+      await link(join(imageDirectory(imagesDir, digest), file.name), target);
+      await checkFile(target, file);
+      return true;
+    } catch {
+      await rm(target, { force: true });
+    }
+  }
+  return false;
 }
 
 const HOLE_BLOCK = 64 << 10;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
-import { DIGEST_PATTERN } from '../../domain/names.ts';
+import { DIGEST_PATTERN, IMAGE_NAME_PATTERN } from '../../domain/names.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import { isErrno } from '../errno.ts';
 import {
@@ -44,6 +44,22 @@ export async function readLocalTag(imagesDir: string, name: string, tag: string)
     // The record only saves work: what it pointed at is found again by building.
     return undefined;
   }
+}
+
+/** @returns the images that a tag of this folder stands for, by name. */
+export async function listLocalTags(imagesDir: string, tag: string): Promise<{ name: string; digest: string }[]> {
+  const files = await readdir(join(imagesDir, 'tags')).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT')) return [];
+    throw error;
+  });
+  const ending = `@${tag}.json`;
+  const names = files.flatMap((file) => (file.endsWith(ending) ? [file.slice(0, -ending.length)] : []));
+  const found: { name: string; digest: string }[] = [];
+  for (const name of names.filter((each) => IMAGE_NAME_PATTERN.test(each)).sort()) {
+    const target = await readLocalTag(imagesDir, name, tag);
+    if (target !== undefined) found.push({ name, digest: target.digest });
+  }
+  return found;
 }
 
 /** Points a name and tag at an image of this folder. */

@@ -28,8 +28,10 @@ export const imageManifestSchema = z.strictObject({
   /** Key of the guest agent's sources. */
   agentKey: z.string().min(1).max(64),
   kernelRelease: z.string().min(1).max(128),
-  nodeVersion: z.string().min(1).max(32),
-  npmVersion: z.string().min(1).max(32),
+  /** Absent in images without the language. */
+  nodeVersion: z.string().min(1).max(32).exactOptional(),
+  npmVersion: z.string().min(1).max(32).exactOptional(),
+  pythonVersion: z.string().min(1).max(64).exactOptional(),
   /** Stands for everything the image was made from. */
   recipeKey: z.string().min(1).max(64),
 });

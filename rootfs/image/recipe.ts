@@ -21,7 +21,10 @@ export const recipeSchema = z.strictObject({
   prune: z.array(relativePath),
   /** Empty folders that the agent mounts over. */
   directories: z.array(relativePath),
-  npm: z.strictObject({ version: z.string().regex(/^\d+\.\d+\.\d+$/), integrity: z.string().startsWith('sha512-') }),
+  /** Where it stands, Node and this npm go in; absent = an image without Node. */
+  npm: z
+    .strictObject({ version: z.string().regex(/^\d+\.\d+\.\d+$/), integrity: z.string().startsWith('sha512-') })
+    .exactOptional(),
   /** Package that depends on the newest kernel of its kind. */
   kernelPackage: z.string().regex(/^linux-image-[a-z0-9+.-]+$/),
   /** Wanted kernel modules; what they depend on is added, what the kernel has built in is left out. */

@@ -17,12 +17,16 @@ import type { ImageCache, RegistrySettings, VmDriver } from '../../activities/po
 import { createWorkloadClient, type WorkloadClient } from '../../client/temporal/workload-client.ts';
 import { readEnvironment } from '../../config/environment.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
+import { KilnError } from '../../domain/failures.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
 import type { Stage } from '../../domain/stages.ts';
 import type { WorkloadState } from '../../domain/workload.ts';
 import { createHost, type HostNode } from '../../host/host-node.ts';
+import { createPipSettings } from '../../host/pip-settings.ts';
 import { readRegistrySettings } from '../../host/registry-settings.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
+import { DEFAULT_TAG } from '../../rootfs/image/image-catalog.ts';
+import { readLocalTag } from '../../rootfs/image/local-images.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { createControlLog } from '../../store/control-log.ts';
@@ -33,6 +37,7 @@ import { ensureSearchAttributes, namespaceId } from '../../temporal/namespace.ts
 import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 import { createFakeDriver, type FakeFault } from '../../vmm/fake/fake-driver.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
+import { type ControlMetrics, createControlMetrics, measuredDocuments } from '../../workers/control-metrics.ts';
 import { createControlWorker } from '../../workers/control-worker.ts';
 import { createHostWorker } from '../../workers/host-worker.ts';
 import { createOwnerLookup } from '../../workers/owner-lookup.ts';
@@ -74,6 +79,7 @@ export interface Harness {
   readonly stateDir: string;
   readonly runtimeDir: string;
   readonly namespace: string;
+  readonly controlMetrics: ControlMetrics;
   /** Waits until a workload is in one of the stages. */
   untilStage(id: string, ...stages: Stage[]): Promise<WorkloadState>;
   /** Ends and starts the host worker in this process, as a restart would; VMs live on. */
@@ -105,31 +111,14 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const temporal = new Client({ connection, namespace });
   const store = await freshObjectStore();
   const directory = await mkdtemp(join(tmpdir(), 'kiln-harness-'));
-  const documents = createWorkloadDocuments(store);
-  const controlPorts: ControlPorts = {
-    hosts: createHostDirectory(store),
-    images: {
-      resolve: async (reference) => ({ name: reference.split('@')[0] ?? 'node', digest: imageDigest(options) }),
-    },
-    documents,
-    controlLog: createControlLog(store),
-    now: Date.now,
-  };
-  const control = await createControlWorker({
-    connection: native,
-    namespace,
-    bundle: await bundleWorkflows(),
-    ports: options.controlPorts?.(controlPorts) ?? controlPorts,
-    maxCachedWorkflows: options.maxCachedWorkflows ?? 100,
-    shutdownGraceMs: 100,
-  });
+  const { worker: control, controlMetrics } = await controlWorkerOf({ options, store, native, namespace });
   const controlRun = control.run();
   const id = await namespaceId(connection, namespace);
   const hostRunner = new HostRunner({ options, store, temporal, native, namespace, namespaceId: id, directory });
   if (options.withHost !== false) await hostRunner.start();
   const workloads = createWorkloadClient({
     client: temporal,
-    archive: documents,
+    archive: createWorkloadDocuments(store),
     policies: { ...FAST, ...options.policies },
   });
   return {
@@ -142,6 +131,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     stateDir: hostRunner.stateDir,
     runtimeDir: hostRunner.runtimeDir,
     namespace,
+    controlMetrics,
     untilStage: (workloadId, ...stages) => untilStage(workloads, workloadId, stages),
     restartHost: async () => {
       await hostRunner.stop();
@@ -164,13 +154,48 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   };
 }
 
-function imageDigest({ guests }: HarnessOptions): string {
-  return guests === 'qemu' ? readSetupRecord().image.digest : FAKE_DIGEST;
+/** @returns a control worker that has yet to run, with what it measures */
+export async function controlWorkerOf(around: Pick<HostSurroundings, 'options' | 'store' | 'native' | 'namespace'>) {
+  const { options, store, native, namespace } = around;
+  const documents = createWorkloadDocuments(store);
+  const controlMetrics = createControlMetrics();
+  const controlPorts: ControlPorts = {
+    hosts: createHostDirectory(store),
+    images: {
+      resolve: async (reference) => {
+        const name = reference.split('@')[0] ?? 'node';
+        return { name, digest: await imageDigest(options, name) };
+      },
+    },
+    documents: measuredDocuments(documents, controlMetrics),
+    controlLog: createControlLog(store),
+    now: Date.now,
+    onDispatched: (latencyMs) => controlMetrics.noteDispatched(latencyMs),
+  };
+  const worker = await createControlWorker({
+    connection: native,
+    namespace,
+    bundle: await bundleWorkflows(),
+    ports: options.controlPorts?.(controlPorts) ?? controlPorts,
+    maxCachedWorkflows: options.maxCachedWorkflows ?? 100,
+    shutdownGraceMs: 100,
+    metrics: controlMetrics.registry,
+  });
+  return { worker, controlMetrics };
+}
+
+/** Real guests boot from the images that set-up built for tests. */
+async function imageDigest({ guests }: HarnessOptions, name: string): Promise<string> {
+  if (guests !== 'qemu') return FAKE_DIGEST;
+  const built = await readLocalTag(join(readSetupRecord().cacheDir, 'images'), name, DEFAULT_TAG);
+  if (built === undefined) throw new KilnError('IMAGE_MISSING', `there is no image ${name} on this machine`);
+  return built.digest;
 }
 
 const FAKE_DIGEST = `sha256:${'f'.repeat(64)}`;
 
-async function makeNamespace(connection: Connection): Promise<string> {
+/** @returns the name of a new namespace that can be used at once */
+export async function makeNamespace(connection: Connection): Promise<string> {
   const namespace = `test-${randomUUID()}`;
   await connection.workflowService.registerNamespace({
     namespace,
@@ -201,7 +226,7 @@ async function untilStage(workloads: WorkloadClient, id: string, stages: readonl
   }
 }
 
-interface HostSurroundings {
+export interface HostSurroundings {
   readonly options: HarnessOptions;
   readonly store: ObjectStore;
   readonly temporal: Client;
@@ -212,7 +237,7 @@ interface HostSurroundings {
 }
 
 /** The host worker of a harness, which can be ended and started again on the same state. */
-class HostRunner {
+export class HostRunner {
   readonly stateDir: string;
   readonly runtimeDir: string;
   private readonly around: HostSurroundings;
@@ -237,6 +262,12 @@ class HostRunner {
     const ports: HostActivityPorts = {
       ...{ vms, services, ledger, logs, sources, builds, scratchDir },
       registries: options.guests === 'qemu' ? await realRegistries() : { endpoints: [], npmrc: '' },
+      pip: createPipSettings({
+        pipCommands: options.guests === 'qemu' ? [['pip3'], ['pip'], ['python3', '-m', 'pip']] : [],
+        directory: SERVICES,
+        timeoutMs: 30_000,
+        extraEndpoints: [],
+      }),
       documents: createWorkloadDocuments(store),
       namespaceId: this.around.namespaceId,
       capacityPollMs: 50,
@@ -249,6 +280,8 @@ class HostRunner {
       ports: options.hostPorts?.(ports) ?? ports,
       shutdownGraceMs: 100,
       heartbeatThrottleMs: 100,
+      metrics: host.metrics.registry,
+      onBuild: (result, buildMs) => host.metrics.noteBuild(result, buildMs),
     });
     this.running = { host, worker, ended: worker.run() };
   }
@@ -274,7 +307,7 @@ class HostRunner {
       driver: real ? qemuDriver(places) : fakeDriver(places, options),
       provisioner: real ? createQcow2OverlayProvisioner() : createSparseCopyProvisioner(),
       images: real ? realImages(this.stateDir, store) : { ensure: async () => fakeImage(directory) },
-      cachedImages: async () => [imageDigest(options)],
+      cachedImages: async () => [await imageDigest(options, 'node')],
       store,
       owners: createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' }),
       capacity: options.capacity ?? { vcpus: 64, memMib: 65_536 },

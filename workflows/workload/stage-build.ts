@@ -1,16 +1,16 @@
 import type { BuildResult } from '../../activities/activity-types.ts';
-import { DEFAULT_BUILDER_RESOURCES, type ServiceManifest } from '../../domain/workload.ts';
+import { DEFAULT_BUILDER_RESOURCES, type ServiceManifest, type ServiceNeeds } from '../../domain/workload.ts';
 import type { Undo } from '../undo-ledger.ts';
 import { judge, mayTryAnew } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';
 
 /** @throws ActivityFailure with SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, ENV_MISSING */
-export async function validate(ctx: WorkloadContext, placed: Placed): Promise<ServiceManifest> {
+export async function validate(
+  ctx: WorkloadContext,
+  placed: Placed,
+): Promise<{ manifest: ServiceManifest; needs?: ServiceNeeds }> {
   const { servicePath, specHash } = ctx.input;
-  const { manifest } = await ctx.onHost(placed, () =>
-    placed.host.validateService({ ...ctx.ref(placed), servicePath, specHash }),
-  );
-  return manifest;
+  return await ctx.onHost(placed, () => placed.host.validateService({ ...ctx.ref(placed), servicePath, specHash }));
 }
 
 /**

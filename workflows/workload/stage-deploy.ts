@@ -23,7 +23,8 @@ export async function deploy(
 
 async function bootFreshVm(ctx: WorkloadContext, placed: Placed): Promise<string> {
   const imageDigest = ctx.record.state.image?.digest ?? '';
-  const { resources, workloadId, requestedAt } = ctx.input;
+  const { workloadId, requestedAt } = ctx.input;
+  const { resources } = ctx.needs;
   for (let tries = 1; ; tries++) {
     const { vmId, boot, owner } = ctx.mintVm(placed, 'service');
     placed.vmIds.push(vmId);

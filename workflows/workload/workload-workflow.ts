@@ -7,7 +7,7 @@ import { stopSignal, workloadQuery } from '../messages.ts';
 import { stageFailure } from '../workflow-failures.ts';
 import { build, validate } from './stage-build.ts';
 import { deploy } from './stage-deploy.ts';
-import { place } from './stage-pending.ts';
+import { adjust, place } from './stage-pending.ts';
 import { run } from './stage-running.ts';
 import { Leaving, type Placed, WorkloadContext } from './workload-context.ts';
 
@@ -23,7 +23,9 @@ export async function workloadWorkflow(input: WorkloadInput): Promise<WorkloadSt
     const by = request?.by === undefined ? '' : ` by ${request.by}`;
     ctx.leave({
       kind: 'stop',
-      text: `stop requested${by}${request?.reason === undefined ? '' : `: ${request.reason}`}`.slice(0, 300),
+      text: `stop requested${by}${request?.reason === undefined ? '' : `: ${request.reason}`}`
+        .slice(0, 300)
+        .toWellFormed(),
     });
   });
   // A cancel of the workflow is one more cause among others: it must not tear through the clean-up.
@@ -85,7 +87,15 @@ async function prepare(ctx: WorkloadContext) {
       const where = { KilnHost: placed.hostId };
       if (record.stage === 'pending') ctx.advance('validate', `placed on ${placed.hostId}`, where);
       else ctx.moved(placed);
-      manifest ??= await ctx.interruptible(() => validate(ctx, placed));
+      if (manifest === undefined) {
+        const valid = await ctx.interruptible(() => validate(ctx, placed));
+        manifest = valid.manifest;
+        const { needs } = valid;
+        if (needs !== undefined && !(await ctx.interruptible(() => adjust(ctx, placed, needs)))) {
+          await release(ctx, 'its manifest asks for more than was held');
+          continue;
+        }
+      }
       if (record.stage === 'validate') ctx.advance('build', 'valid');
       const known = manifest;
       return { placed, manifest: known, build: await ctx.interruptible(() => build(ctx, placed, known)) };

@@ -1,0 +1,93 @@
+/** What package.json and package-lock.json say of a service that runs on Node. */
+import { join } from 'node:path';
+import {
+  LOCK_FILE,
+  MAX_CONFIG_BYTES,
+  MAX_LOCK_BYTES,
+  PACKAGE_FILE,
+  type PackageManifest,
+  packageLockSchema,
+  packageManifestSchema,
+  SERVICE_CONFIG_FILE,
+  type ServiceConfig,
+} from '../contracts/service-manifest.ts';
+import { KilnError } from '../domain/failures.ts';
+import type { ServiceManifest } from '../domain/workload.ts';
+import { readConfigFile } from './config-file.ts';
+import { assertLockAgrees } from './lock-file.ts';
+import { assertStartFile, isFileOrLink } from './start-file.ts';
+
+/** What a language adds to the manifest of a service. */
+export interface LanguagePart {
+  readonly hooks: ServiceManifest['hooks'];
+  readonly installs: boolean;
+  readonly lockFile?: string;
+  readonly requirements?: readonly string[];
+  /** What the running service needs of the built folder whatever `outputs` names. */
+  readonly alwaysNeeded: readonly string[];
+}
+
+/** @throws CONFIG_INVALID, DEPENDENCY_UNDECLARED where package.json and its lock disagree */
+export async function inspectNode(folder: string, config: ServiceConfig): Promise<LanguagePart> {
+  const manifest = await readConfigFile(folder, PACKAGE_FILE, packageManifestSchema, MAX_CONFIG_BYTES);
+  const lock = await readConfigFile(folder, LOCK_FILE, packageLockSchema, MAX_LOCK_BYTES);
+  const installs = manifest !== undefined && declaresDependencies(manifest.value);
+  if (installs && lock !== undefined) assertLockAgrees(manifest.value, lock.value);
+  return {
+    hooks: await hooksOf(folder, config, manifest?.value ?? {}),
+    installs,
+    ...(installs && lock !== undefined ? { lockFile: LOCK_FILE } : {}),
+    alwaysNeeded: manifest === undefined ? [] : [PACKAGE_FILE],
+  };
+}
+
+function declaresDependencies(manifest: PackageManifest): boolean {
+  return [manifest.dependencies, manifest.devDependencies, manifest.optionalDependencies].some(
+    (names) => names !== undefined && Object.keys(names).length > 0,
+  );
+}
+
+async function hooksOf(
+  folder: string,
+  config: ServiceConfig,
+  manifest: PackageManifest,
+): Promise<ServiceManifest['hooks']> {
+  const { preBuild } = config.hooks ?? {};
+  const build = config.hooks?.build ?? scriptOf(manifest, 'build');
+  const start = config.hooks?.start ?? scriptOf(manifest, 'start') ?? (await mainOf(folder, manifest, build));
+  // A build may make the file; without one it has to be there already.
+  if (build === undefined && preBuild === undefined) await assertStartFile(folder, start, startFiles(start));
+  return {
+    ...(preBuild === undefined ? {} : { preBuild }),
+    ...(build === undefined ? {} : { build }),
+    start,
+  };
+}
+
+/** The script itself, since npm takes seconds to start in a guest; through npm only where it has hooks of its own. */
+function scriptOf(manifest: PackageManifest, name: 'build' | 'start'): string | undefined {
+  const scripts = manifest.scripts ?? {};
+  const script = scripts[name];
+  if (script === undefined || script.trim() === '') return undefined;
+  return scripts[`pre${name}`] === undefined && scripts[`post${name}`] === undefined ? script : `npm run ${name}`;
+}
+
+async function mainOf(folder: string, manifest: PackageManifest, build: string | undefined): Promise<string> {
+  if (manifest.main !== undefined) return `node ${quotedPath(manifest.main)}`;
+  if (build !== undefined || (await isFileOrLink(join(folder, 'index.js')))) return 'node index.js';
+  throw new KilnError(
+    'CONFIG_INVALID',
+    `Nothing says how the service is started: give "hooks.start" in ${SERVICE_CONFIG_FILE}, or "scripts.start" or "main" in ${PACKAGE_FILE}.`,
+  );
+}
+
+/** Only commands of the plain form `node [options] file` name a file that can be checked. */
+function startFiles(start: string): string[] {
+  const match = /^\s*node(?:\s+--?[\w-]+(?:=[^\s"'$`;&|<>]*)?)*\s+(?:'([^'\\]+)'|([\w@./+-]+))\s*$/.exec(start);
+  const file = match?.[1] ?? match?.[2];
+  return file === undefined ? [] : [file, `${file}.js`, join(file, 'index.js')];
+}
+
+function quotedPath(path: string): string {
+  return /^[\w@./+-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;
+}
