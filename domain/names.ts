@@ -88,6 +88,7 @@ export const storeKeys = {
   logChunk: (workloadId: string, epoch: number, writer: string, first: number) =>
     `logs/${workloadId}/${epoch}-${writer}/${String(first).padStart(10, '0')}.jsonl`,
   logs: (workloadId: string) => `logs/${workloadId}/`,
+  allLogs: 'logs/',
   archive: (workflowId: string) => `archive/${workflowId}/`,
   workloadResult: (workloadId: string) => `archive/workload/${workloadId}/result.json`,
 } as const;

@@ -5,7 +5,7 @@ import type { WorkloadClient } from '../client/temporal/workload-client.ts';
 import type { Readiness } from '../contracts/readiness.ts';
 import { KilnError } from '../domain/failures.ts';
 import { createHostDirectory } from '../store/host-directory.ts';
-import { listLogWriters, readLogEntries, tailLogEntries } from '../store/log-chunks.ts';
+import { createLogChunks } from '../store/log-chunks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { bearerCheck } from './bearer-auth.ts';
 import type { FetchHostLogs } from './host-logs.ts';
@@ -58,7 +58,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   requestMs: 30_000,
 };
 
-const STREAM_PAGE = 200;
+const STREAM_PAGE = 1000;
 
 export interface Gateway {
   readonly server: FastifyInstance;
@@ -154,11 +154,7 @@ async function listen(server: FastifyInstance, where: { host: string; port: numb
 function logReader({ store, fetchHostLogs }: GatewayOptions, limits: GatewayLimits) {
   const hosts = createHostDirectory(store);
   return createLogReader({
-    chunks: {
-      writers: (workloadId) => listLogWriters(store, workloadId),
-      read: (ref, range) => readLogEntries(store, ref, range),
-      tail: (ref, limit) => tailLogEntries(store, ref, limit),
-    },
+    chunks: createLogChunks(store),
     host: (hostId) => hosts.read(hostId),
     fetchHostLogs,
     hostFreshMs: limits.hostFreshMs,

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { advance, encodeLogCursor, type LogPositions } from '../contracts/log-page.ts';
-import type { LogFilter } from '../domain/log-entry.ts';
+import type { LogFilter, NumberedLogEntry } from '../domain/log-entry.ts';
 import { isFinal, type Stage } from '../domain/stages.ts';
 import type { LogPlace, LogReader } from './log-reader.ts';
 
@@ -18,9 +18,12 @@ export interface LogStreamLimits {
   readonly pageSize: number;
 }
 
+/** Events are written together up to so much: one write for each costs more than the event. */
+const WRITE_UNITS = 32 * 1024;
+
 export interface LogStreamOptions {
   readonly reader: LogReader;
-  /** Asked before every look: where the workload is now. */
+  /** Where the workload is now; asked anew before a look that is `pollMs` after the last answer. */
   readonly locate: () => Promise<{ place: LogPlace; stage: Stage }>;
   readonly positions: LogPositions;
   readonly filter: LogFilter;
@@ -37,15 +40,20 @@ export async function streamLog(response: ServerResponse, options: LogStreamOpti
   const { reader, limits, signal, filter } = options;
   let { positions } = options;
   let quietMs = 0;
+  let located = { ...(await options.locate()), at: Date.now() };
   while (!signal.aborted) {
-    const { place, stage } = await options.locate();
+    if (Date.now() - located.at >= limits.pollMs) located = { ...(await options.locate()), at: Date.now() };
+    const { place, stage } = located;
     const page = await reader.page(place, { positions, limit: limits.pageSize, filter });
+    let events = '';
     for (const entry of page.entries) {
       positions = advance(positions, entry);
-      const { timestamp, message, level } = entry;
-      const data = JSON.stringify({ timestamp, stage: entry.stage, message, level });
-      await send(response, `id: ${encodeLogCursor(positions)}\nevent: log\ndata: ${data}\n\n`, options);
+      events += eventOf(entry, positions);
+      if (events.length < WRITE_UNITS) continue;
+      await send(response, events, options);
+      events = '';
     }
+    if (events !== '') await send(response, events, options);
     // Lines that the filter has left out are passed by as well.
     positions = page.positions;
     if (page.entries.length > 0) quietMs = 0;
@@ -63,7 +71,12 @@ export async function streamLog(response: ServerResponse, options: LogStreamOpti
   }
 }
 
-/** Writes one event; waits for a reader that is slow, for so long as it is allowed to be. */
+function eventOf({ timestamp, stage, message, level }: NumberedLogEntry, positions: LogPositions): string {
+  const data = JSON.stringify({ timestamp, stage, message, level });
+  return `id: ${encodeLogCursor(positions)}\nevent: log\ndata: ${data}\n\n`;
+}
+
+/** Writes events; waits for a reader that is slow, for so long as it is allowed to be. */
 async function send(response: ServerResponse, text: string, { limits, signal }: LogStreamOptions): Promise<void> {
   if (signal.aborted || response.write(text)) return;
   const patience = AbortSignal.any([signal, AbortSignal.timeout(limits.slowReaderMs)]);

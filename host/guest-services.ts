@@ -20,6 +20,8 @@ export interface GuestServicesOptions extends ServiceOutputOptions {
   readonly vmDirectory: (vmId: string) => string;
   /** Pause after a lost channel before the service is looked for again, ms. */
   readonly reattachPauseMs: number;
+  /** Output that a guest keeps until it is safe here; what is older is lost. Bridges a restart of the host worker. */
+  readonly guestRingBytes: number;
   readonly logger: HostLogger;
 }
 
@@ -75,7 +77,8 @@ class Services implements HostServices {
     const running = this.pumps.get(vmId);
     if (running !== undefined) return { pid: (await running.handle).pid };
     const fromOffset = await this.options.logs.serviceOffset(workloadId, epoch);
-    const exec: ExecRequest = { ...request.exec, execId: SERVICE_EXEC_ID, output: 'ring' };
+    const bufferBytes = this.options.guestRingBytes;
+    const exec: ExecRequest = { ...request.exec, execId: SERVICE_EXEC_ID, output: 'ring', bufferBytes };
     const handle = await agent.exec(exec, { fromOffset, manualAck: true });
     this.begin(vmId, record, () => Promise.resolve(handle));
     return { pid: handle.pid };

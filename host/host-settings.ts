@@ -36,6 +36,7 @@ export interface HostSettings {
     readonly partialLineMs: number;
     readonly tailLines: number;
     readonly maxUnsafeBytes: number;
+    readonly guestRingBytes: number;
     readonly reattachPauseMs: number;
     /** Spools of workloads without a VM here go after this, ms. */
     readonly pruneAfterMs: number;
@@ -77,6 +78,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     partialLineMs: SECOND,
     tailLines: 40,
     maxUnsafeBytes: MIB,
+    guestRingBytes: 4 * MIB,
     reattachPauseMs: 100,
     pruneAfterMs: 24 * 60 * MINUTE,
   },

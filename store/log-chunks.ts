@@ -1,5 +1,6 @@
 /** Log chunks: immutable objects of JSON lines, `logs/<workloadId>/<epoch>-<writer>/<first>.jsonl`. */
 import { numberedLogEntrySchema } from '../contracts/workload-documents.ts';
+import { isKilnError } from '../domain/failures.ts';
 import type { NumberedLogEntry } from '../domain/log-entry.ts';
 import { storeKeys } from '../domain/names.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -12,6 +13,58 @@ export interface LogWriterRef {
 
 /** Largest chunk that is read, bytes. */
 export const MAX_CHUNK_BYTES = 8 * 1024 * 1024;
+
+/** Text of chunks that is kept parsed, bytes: several pages in a row come out of one chunk. */
+const CACHE_BYTES = 8 * 1024 * 1024;
+
+export interface LogChunks {
+  /** Everybody who has written chunks of a workload. */
+  writers(workloadId: string): Promise<LogWriterRef[]>;
+  /** Up to `limit` entries of one writer with `n` above `after` (-1: from the first), in the order of `n`. */
+  read(ref: LogWriterRef, options: { after: number; limit: number }): Promise<NumberedLogEntry[]>;
+  /** The last `limit` entries of one writer, and whether there are earlier ones. */
+  tail(ref: LogWriterRef, limit: number): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }>;
+}
+
+/** @returns a reader of chunks that remembers the last few: they never change. Every method @throws STORE_UNAVAILABLE */
+export function createLogChunks(store: ObjectStore, cacheBytes = CACHE_BYTES): LogChunks {
+  const parsed = new Map<string, ParsedChunk>();
+  let bytes = 0;
+  const keep = (key: string, chunk: ParsedChunk): void => {
+    parsed.set(key, chunk);
+    bytes += chunk.bytes;
+    for (const [oldest, { bytes: freed }] of parsed) {
+      if (bytes <= cacheBytes) return;
+      parsed.delete(oldest);
+      bytes -= freed;
+    }
+  };
+  const readChunk: ReadChunk = async (ref, key) => {
+    const known = parsed.get(key);
+    if (known !== undefined) {
+      // Used last, dropped last.
+      parsed.delete(key);
+      parsed.set(key, known);
+      return known.entries;
+    }
+    const found = await fetchChunk(store, ref, key);
+    if (found !== undefined && !parsed.has(key)) keep(key, found);
+    return found?.entries ?? [];
+  };
+  return {
+    writers: (workloadId) => listLogWriters(store, workloadId),
+    read: (ref, options) => readEntries(store, readChunk, ref, options),
+    tail: (ref, limit) => readLast(store, readChunk, ref, limit),
+  };
+}
+
+interface ParsedChunk {
+  readonly entries: readonly NumberedLogEntry[];
+  /** Of its text. */
+  readonly bytes: number;
+}
+
+type ReadChunk = (ref: LogWriterRef, key: string) => Promise<readonly NumberedLogEntry[]>;
 
 /** @returns everybody who has written chunks of a workload. */
 export async function listLogWriters(store: ObjectStore, workloadId: string): Promise<LogWriterRef[]> {
@@ -32,8 +85,17 @@ export async function listLogWriters(store: ObjectStore, workloadId: string): Pr
 }
 
 /** @returns up to `limit` entries of one writer with `n` above `after` (-1: from the first), in the order of `n`. */
-export async function readLogEntries(
+export function readLogEntries(
   store: ObjectStore,
+  ref: LogWriterRef,
+  options: { after: number; limit: number },
+): Promise<NumberedLogEntry[]> {
+  return createLogChunks(store).read(ref, options);
+}
+
+async function readEntries(
+  store: ObjectStore,
+  readChunk: ReadChunk,
   ref: LogWriterRef,
   options: { after: number; limit: number },
 ): Promise<NumberedLogEntry[]> {
@@ -46,15 +108,23 @@ export async function readLogEntries(
   const entries = new Map<number, NumberedLogEntry>();
   for (const chunk of chunks.slice(begin)) {
     if (entries.size >= options.limit) break;
-    for (const entry of await readChunk(store, ref, chunk.key))
-      if (entry.n > options.after) entries.set(entry.n, entry);
+    for (const entry of await readChunk(ref, chunk.key)) if (entry.n > options.after) entries.set(entry.n, entry);
   }
   return [...entries.values()].sort((a, b) => a.n - b.n).slice(0, options.limit);
 }
 
 /** @returns the last `limit` entries of one writer, and whether there are earlier ones. */
-export async function tailLogEntries(
+export function tailLogEntries(
   store: ObjectStore,
+  ref: LogWriterRef,
+  limit: number,
+): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }> {
+  return createLogChunks(store).tail(ref, limit);
+}
+
+async function readLast(
+  store: ObjectStore,
+  readChunk: ReadChunk,
   ref: LogWriterRef,
   limit: number,
 ): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }> {
@@ -65,7 +135,7 @@ export async function tailLogEntries(
     unread -= 1;
     const chunk = chunks[unread];
     if (chunk === undefined) break;
-    for (const entry of await readChunk(store, ref, chunk.key)) entries.set(entry.n, entry);
+    for (const entry of await readChunk(ref, chunk.key)) entries.set(entry.n, entry);
   }
   const sorted = [...entries.values()].sort((a, b) => a.n - b.n);
   return { entries: sorted.slice(-limit), truncated: unread > 0 || sorted.length > limit };
@@ -80,9 +150,19 @@ async function listChunks(store: ObjectStore, ref: LogWriterRef): Promise<{ key:
   return chunks.sort((a, b) => a.first - b.first);
 }
 
-async function readChunk(store: ObjectStore, ref: LogWriterRef, key: string): Promise<NumberedLogEntry[]> {
-  const text = (await store.readBlob(key, MAX_CHUNK_BYTES)).toString('utf8');
-  return parseLogLines(text).filter((entry) => entry.epoch === ref.epoch && entry.writer === ref.writer);
+/** @returns undefined for a chunk that has been removed since it was listed */
+async function fetchChunk(store: ObjectStore, ref: LogWriterRef, key: string): Promise<ParsedChunk | undefined> {
+  try {
+    const data = await store.readBlob(key, MAX_CHUNK_BYTES);
+    const entries = parseLogLines(data.toString('utf8'));
+    return {
+      entries: entries.filter((entry) => entry.epoch === ref.epoch && entry.writer === ref.writer),
+      bytes: data.length,
+    };
+  } catch (error) {
+    if (isKilnError(error, 'NOT_FOUND')) return undefined;
+    throw error;
+  }
 }
 
 /** @returns the entries of a chunk's text. A line that is none (cut, damaged) is left out: the others stay readable. */
