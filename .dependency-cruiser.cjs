@@ -13,9 +13,10 @@ const TABLE = {
   activities: { values: ['domain', 'contracts'], packages: ['@temporalio/(activity|common)'] },
   rootfs: { values: ['domain', 'contracts'], types: ['activities/ports.ts'] },
   vmm: { values: ['domain', 'contracts'], types: ['activities/ports.ts'] },
+  sources: { values: ['domain'] },
   store: { values: ['domain', 'contracts'], types: ['activities/ports.ts'], packages: ['@aws-sdk', '@smithy'] },
   host: {
-    values: ['rootfs', 'vmm', 'store', 'domain', 'contracts'],
+    values: ['rootfs', 'vmm', 'store', 'sources', 'domain', 'contracts'],
     types: ['activities/ports.ts'],
     packages: ['@?fastify'],
   },
@@ -24,9 +25,9 @@ const TABLE = {
     types: ['workflows'],
     packages: ['@temporalio/(client|common)'],
   },
-  gateway: { values: ['client', 'store', 'contracts', 'domain', 'config'], packages: ['@?fastify'] },
+  gateway: { values: ['client', 'store', 'sources', 'contracts', 'domain', 'config'], packages: ['@?fastify'] },
   cli: {
-    values: ['client', 'contracts', 'domain', 'config'],
+    values: ['client', 'sources', 'contracts', 'domain', 'config'],
     lazy: ['workers', 'temporal', 'gateway', 'rootfs'],
     packages: ['commander'],
   },

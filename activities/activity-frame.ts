@@ -50,15 +50,20 @@ export function toFailure(error: unknown): ApplicationFailure {
   if (error instanceof ApplicationFailure) return error;
   if (isKilnError(error)) return fromKilnError(error);
   const message = error instanceof Error ? error.message : String(error);
-  const stack = error instanceof Error ? (error.stack ?? '').slice(0, 2000) : '';
-  return ApplicationFailure.create({ type: 'INTERNAL', message, nonRetryable: false, details: [{ stack }] });
+  const stack = error instanceof Error ? cut((error.stack ?? '').slice(0, 2000)) : '';
+  return ApplicationFailure.create({
+    type: 'INTERNAL',
+    message: cut(message.slice(0, 1000)),
+    nonRetryable: false,
+    details: [{ stack }],
+  });
 }
 
 function fromKilnError(error: KilnError): ApplicationFailure {
   return ApplicationFailure.create({
     type: error.code,
     // Failures travel in history, where the server cuts them at 4 KiB.
-    message: error.message.slice(0, 1000),
+    message: cut(error.message.slice(0, 1000)),
     nonRetryable: !error.retryable,
     details: [boundDetails(error.details)],
   });
@@ -67,7 +72,12 @@ function fromKilnError(error: KilnError): ApplicationFailure {
 function boundDetails(details: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const bounded: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(details)) {
-    bounded[name] = typeof value === 'string' ? value.slice(-1500) : value;
+    bounded[name] = typeof value === 'string' ? cut(value.slice(-1500)) : value;
   }
   return bounded;
+}
+
+/** A cut, or a guest, may leave half a surrogate pair, and a worker that has to write one as UTF-8 ends. */
+function cut(text: string): string {
+  return text.toWellFormed();
 }

@@ -40,6 +40,9 @@ export const portSchema = z.int().min(1).max(65_535);
 const codes = Object.keys(FAILURES) as [FailureCode, ...FailureCode[]];
 export const failureCodeSchema = z.enum(codes);
 
+/** Uploaded sources by the digest of their tar. */
+export const sourceRefSchema = z.strictObject({ sha256: sha256Schema });
+
 /** Longest path of a service, UTF-16 units. */
 export const MAX_SERVICE_PATH = 512;
 

@@ -6,17 +6,25 @@ import { z } from 'zod';
 import { cursorSchema } from './cursor.ts';
 import { createDeploymentBodySchema, deploymentPageSchema, deploymentSchema } from './deployment.ts';
 import { hostDrainSchema, hostListSchema } from './host-entry.ts';
-import { deploymentIdSchema, hostIdSchema, projectIdSchema, stageSchema, workloadIdSchema } from './identifiers.ts';
+import {
+  deploymentIdSchema,
+  hostIdSchema,
+  projectIdSchema,
+  sha256Schema,
+  stageSchema,
+  workloadIdSchema,
+} from './identifiers.ts';
 import { imageListSchema } from './image.ts';
 import { logFilterSchema, logPageSchema } from './log-page.ts';
 import { readinessSchema } from './readiness.ts';
+import { GZIP_TYPE, TAR_TYPE, uploadedSourceSchema } from './source.ts';
 import { createWorkloadBodySchema } from './workload-request.ts';
 import { workloadHistorySchema, workloadPageSchema, workloadViewSchema } from './workload-view.ts';
 
 export interface Route {
   readonly method: 'GET' | 'POST';
   readonly path: string;
-  readonly tag: 'workloads' | 'deployments' | 'hosts and images' | 'service';
+  readonly tag: 'workloads' | 'sources' | 'deployments' | 'hosts and images' | 'service';
   readonly summary: string;
   readonly description?: string;
   /** Whether it answers without a token. */
@@ -24,6 +32,8 @@ export interface Route {
   readonly params?: z.ZodObject;
   readonly query?: z.ZodObject;
   readonly body?: z.ZodType;
+  /** Media types of a body of bytes, read as it comes; no route has both. */
+  readonly upload?: readonly string[];
   /** JSON bodies by status. Every other status answers with a problem document. */
   readonly responses?: Readonly<Record<number, z.ZodType>>;
   /** Media type of a 200 that is no JSON. */
@@ -127,6 +137,27 @@ export const ROUTES = {
     query: logFilterSchema.extend({ after: cursorSchema.exactOptional() }),
     content: 'text/event-stream',
   },
+  uploadSource: {
+    method: 'POST',
+    path: '/api/sources',
+    tag: 'sources',
+    summary: 'Upload the sources of a service as a tar',
+    description:
+      'Find-or-create by digest: 201 where the sources are new, 200 where they were stored already. The digest is that of the tar itself, also where it comes compressed. Files, folders and symbolic links that stay inside are taken; everything else is refused by name.',
+    query: z.object({
+      sha256: sha256Schema.exactOptional().meta({ description: 'What the digest must be; refused where it differs.' }),
+    }),
+    upload: [TAR_TYPE, GZIP_TYPE],
+    responses: { 200: uploadedSourceSchema, 201: uploadedSourceSchema },
+  },
+  getSource: {
+    method: 'GET',
+    path: '/api/sources/:sha256',
+    tag: 'sources',
+    summary: 'Whether sources are stored, whole',
+    params: z.object({ sha256: sha256Schema }),
+    responses: { 200: uploadedSourceSchema },
+  },
   createDeployment: {
     method: 'POST',
     path: '/api/deployments',
@@ -227,6 +258,11 @@ export type JsonRouteName = {
   [Name in RouteName]: Routes[Name] extends { responses: object } ? Name : never;
 }[RouteName];
 
+/** Routes whose body is bytes. */
+export type UploadRouteName = {
+  [Name in RouteName]: Routes[Name] extends { upload: readonly string[] } ? Name : never;
+}[RouteName];
+
 type Parsed<R, Part extends string> =
   R extends Record<Part, infer Schema extends z.ZodType> ? { [P in Part]: z.output<Schema> } : unknown;
 type Given<R, Part extends string> =
@@ -234,6 +270,13 @@ type Given<R, Part extends string> =
     ? Record<string, never> extends z.input<Schema>
       ? { [P in Part]?: z.input<Schema> }
       : { [P in Part]: z.input<Schema> }
+    : unknown;
+/** A body may be left out only where its schema says so: one whose parts are all optional may need one of them. */
+type GivenBody<R> =
+  R extends Record<'body', infer Schema extends z.ZodType>
+    ? undefined extends z.input<Schema>
+      ? { body?: z.input<Schema> }
+      : { body: z.input<Schema> }
     : unknown;
 
 /** What a handler is given: everything checked, defaults filled in. */
@@ -244,7 +287,7 @@ export type RouteInput<Name extends RouteName> = Parsed<Routes[Name], 'params'> 
 /** What a caller has to say. */
 export type RouteRequest<Name extends RouteName> = Given<Routes[Name], 'params'> &
   Given<Routes[Name], 'query'> &
-  Given<Routes[Name], 'body'>;
+  GivenBody<Routes[Name]>;
 
 type Responses<Name extends JsonRouteName> = Routes[Name]['responses'];
 

@@ -1,21 +1,27 @@
 /** The REST gateway: stateless, any number may run. */
-import Fastify, { type FastifyInstance } from 'fastify';
+import { tmpdir } from 'node:os';
+import type { FastifyInstance } from 'fastify';
 import { mintId } from '../client/temporal/create-workload.ts';
+import type { OpenWorkloads } from '../client/temporal/open-workloads.ts';
 import type { WorkloadClient } from '../client/temporal/workload-client.ts';
 import type { Readiness } from '../contracts/readiness.ts';
 import { KilnError } from '../domain/failures.ts';
 import { createHostDirectory } from '../store/host-directory.ts';
 import { createLogChunks } from '../store/log-chunks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import { createSources } from '../store/sources.ts';
 import { bearerCheck } from './bearer-auth.ts';
 import type { FetchHostLogs } from './host-logs.ts';
+import { createHttpServer } from './http-server.ts';
 import { createLogReader } from './log-reader.ts';
-import { gatewayMetrics } from './metrics.ts';
-import { errorHandler, type GatewayLogger, problemOfError, sendProblem } from './problem-replies.ts';
+import { type FleetCounts, gatewayMetrics } from './metrics.ts';
+import { errorHandler, type GatewayLogger } from './problem-replies.ts';
 import { readiness } from './readiness.ts';
 import { recordHandlers } from './record-handlers.ts';
 import { bindRoutes } from './route-binding.ts';
 import { serviceHandlers } from './service-handlers.ts';
+import { sourceHandlers } from './source-handlers.ts';
+import type { SourceUploadLimits } from './source-upload.ts';
 import { workloadHandlers } from './workload-handlers.ts';
 
 export interface GatewayOptions {
@@ -30,6 +36,10 @@ export interface GatewayOptions {
   readonly version: string;
   /** @returns page of an execution in the Temporal Web UI. */
   readonly temporalUrl?: (execution: { workflowId: string; executionId: string }) => string;
+  /** Counts the workloads that are open, for the metrics; absent: they are not counted. */
+  readonly openWorkloads?: () => Promise<readonly OpenWorkloads[]>;
+  /** For uploads on their way in, which have no names there; default: that of the system. */
+  readonly uploadDir?: string;
   readonly limits?: Partial<GatewayLimits>;
 }
 
@@ -43,9 +53,17 @@ export interface GatewayLimits {
   readonly streamPollMs: number;
   readonly streamKeepAliveMs: number;
   readonly slowReaderMs: number;
+  /** How long one count of the open workloads serves the metrics. */
+  readonly countsKeptMs: number;
   /** For a request to arrive whole. */
   readonly requestMs: number;
+  /** The same for uploads. */
+  readonly uploadMs: number;
+  readonly maxUploads: number;
+  readonly sources: SourceUploadLimits;
 }
+
+const MIB = 1024 * 1024;
 
 export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   bodyBytes: 1024 * 1024,
@@ -55,7 +73,12 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   streamPollMs: 500,
   streamKeepAliveMs: 15_000,
   slowReaderMs: 30_000,
+  countsKeptMs: 10_000,
   requestMs: 30_000,
+  uploadMs: 600_000,
+  maxUploads: 4,
+  // Less than a host takes: what is stored can be built.
+  sources: { maxBytes: 64 * MIB, maxTarBytes: 128 * MIB, maxEntries: 20_000, drainMs: 5_000 },
 };
 
 const STREAM_PAGE = 1000;
@@ -71,16 +94,17 @@ export interface Gateway {
 /** @returns a gateway that listens nowhere yet. @throws CONFIG_INVALID where the token is too short */
 export function createGateway(options: GatewayOptions): Gateway {
   const limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
-  const server = createServer(limits);
+  const server = createHttpServer(limits);
+  const sources = createSources(options.store);
   const ending = new AbortController();
-  const metrics = gatewayMetrics(server);
-  parseJsonBodies(server);
+  const metrics = gatewayMetrics(server, fleetCounts(options, limits));
   server.setErrorHandler(errorHandler(options.log));
   bindRoutes(
     server,
     {
       ...workloadHandlers({
         workloads: options.workloads,
+        sources,
         logs: logReader(options, limits),
         log: options.log,
         tailLines: limits.tailLines,
@@ -94,6 +118,12 @@ export function createGateway(options: GatewayOptions): Gateway {
         },
         ...(options.temporalUrl === undefined ? {} : { temporalUrl: options.temporalUrl }),
         ending: ending.signal,
+      }),
+      ...sourceHandlers({
+        sources,
+        directory: options.uploadDir ?? tmpdir(),
+        maxUploads: limits.maxUploads,
+        limits: limits.sources,
       }),
       ...recordHandlers(options.store, () => mintId('d')),
       ...serviceHandlers({
@@ -114,28 +144,8 @@ export function createGateway(options: GatewayOptions): Gateway {
   };
 }
 
-function createServer(limits: GatewayLimits): FastifyInstance {
-  return Fastify({
-    logger: false,
-    bodyLimit: limits.bodyBytes,
-    requestTimeout: limits.requestMs,
-    forceCloseConnections: true,
-    // A malformed URL is refused before any route is found.
-    frameworkErrors: (error, _request, reply) => void sendProblem(reply, problemOfError(error)),
-  });
-}
-
-/** An empty body is no body, whatever its type says; what is no JSON is the caller's fault. */
-function parseJsonBodies(server: FastifyInstance): void {
-  server.removeAllContentTypeParsers();
-  server.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
-    if (body === '') return done(null, undefined);
-    try {
-      done(null, JSON.parse(body.toString()));
-    } catch {
-      done(new KilnError('SPEC_INVALID', 'The body is no JSON.'), undefined);
-    }
-  });
+function fleetCounts({ openWorkloads }: GatewayOptions, { countsKeptMs }: GatewayLimits): FleetCounts | undefined {
+  return openWorkloads && { openWorkloads, keepMs: countsKeptMs, now: Date.now };
 }
 
 async function listen(server: FastifyInstance, where: { host: string; port: number }): Promise<string> {

@@ -63,6 +63,7 @@ function operation(name: string, route: Route): Operation {
     ...(route.description === undefined ? {} : { description: route.description }),
     parameters: [...parameters('path', route.params), ...parameters('query', route.query)],
     ...(route.body === undefined ? {} : { requestBody: requestBody(route.body) }),
+    ...(route.upload === undefined ? {} : { requestBody: uploadBody(route.upload) }),
     responses: responses(route),
     ...(route.open === true ? { security: [] } : {}),
   };
@@ -71,6 +72,10 @@ function operation(name: string, route: Route): Operation {
 function requestBody(schema: z.ZodType): NonNullable<Operation['requestBody']> {
   const required = !schema.safeParse(undefined).success;
   return { required, content: { 'application/json': { schema: schemaOf(schema, 'input') } } };
+}
+
+function uploadBody(types: readonly string[]): NonNullable<Operation['requestBody']> {
+  return { required: true, content: Object.fromEntries(types.map((type) => [type, {}])) };
 }
 
 function parameters(where: 'path' | 'query', schema: z.ZodObject | undefined): Parameter[] {

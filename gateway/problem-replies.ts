@@ -16,6 +16,13 @@ export class InvalidRequest extends KilnError {
   }
 }
 
+/** A body in a form that this API does not read. */
+export class UnsupportedBody extends KilnError {
+  constructor(message: string) {
+    super('UNSUPPORTED', message);
+  }
+}
+
 /** What the gateway needs of a logger; pino has it. */
 export interface GatewayLogger {
   info(facts: object, message: string): void;
@@ -26,6 +33,7 @@ export interface GatewayLogger {
 /** @returns the problem that an error is for the caller; an unknown one tells nothing of its inside. */
 export function problemOfError(error: unknown): Problem {
   if (error instanceof InvalidRequest) return { ...problemOf(error), errors: error.errors };
+  if (error instanceof UnsupportedBody) return problem(error.code, error.message, 415);
   if (isKilnError(error)) return problemOf(error);
   const status = frameworkStatus(error);
   if (status === undefined) return problem('INTERNAL', 'The gateway failed; its log says why.');
@@ -37,6 +45,8 @@ export function problemOfError(error: unknown): Problem {
 /** Answers with a problem document. */
 export function sendProblem(reply: FastifyReply, found: Problem): FastifyReply {
   if (found.status === 401) void reply.header('www-authenticate', 'Bearer');
+  // The rest of a body that is too large is read and dropped: a connection that is cut under it loses this answer.
+  if (found.status === 413) void reply.removeHeader('connection');
   if (found.status === 503) void reply.header('retry-after', '1');
   return reply
     .code(found.status)
@@ -50,6 +60,8 @@ export function errorHandler(log: GatewayLogger) {
     const found = problemOfError(error);
     if (found.status >= 500) {
       const facts = { code: found.code, method: request.method, url: request.url, err: error };
+      // The rest of a body that is too large is read and dropped: a connection that is cut under it loses this answer.
+      if (found.status === 413) void reply.removeHeader('connection');
       if (found.status === 503) log.warn(facts, 'a part of Kiln does not answer');
       else log.error(facts, 'a request failed');
     }

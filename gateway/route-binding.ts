@@ -1,4 +1,5 @@
 /** Makes the server's routes of the route table: each part of a request is parsed before its handler sees it. */
+import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { problem } from '../contracts/problem.ts';
@@ -9,9 +10,11 @@ import {
   type RouteInput,
   type RouteName,
   type RouteReply,
+  type UploadRouteName,
 } from '../contracts/routes.ts';
 import { KilnError } from '../domain/failures.ts';
-import { InvalidRequest, sendProblem } from './problem-replies.ts';
+import { mediaType } from './http-server.ts';
+import { InvalidRequest, sendProblem, UnsupportedBody } from './problem-replies.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -20,11 +23,24 @@ declare module 'fastify' {
   }
 }
 
+/** A body of bytes on its way in. */
+export interface UploadBody {
+  /** One of those that the route takes: without parameters, in lower case. */
+  readonly type: string;
+  readonly bytes: Readable;
+}
+
 type RawRouteName = Exclude<RouteName, JsonRouteName>;
 
 /** A handler for every route: the compiler misses the one that is not there. */
 export type RouteHandlers = {
-  readonly [Name in JsonRouteName]: (input: RouteInput<Name>) => Promise<RouteReply<Name>>;
+  readonly [Name in Exclude<JsonRouteName, UploadRouteName>]: (input: RouteInput<Name>) => Promise<RouteReply<Name>>;
+} & {
+  readonly [Name in UploadRouteName]: (
+    input: RouteInput<Name> & { readonly upload: UploadBody },
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ) => Promise<RouteReply<Name>>;
 } & {
   readonly [Name in RawRouteName]: (
     input: RouteInput<Name>,
@@ -85,8 +101,27 @@ function parseRequest(route: Route, request: FastifyRequest): Record<string, unk
     if (result.success) parsed[part] = result.data;
     else errors.push(...issues(where, result.error));
   }
+  if (route.upload !== undefined) parsed.upload = uploadOf(route.upload, request);
+  errors.push(...unknownParameters(route, request.query));
   if (errors.length > 0) throw new InvalidRequest(errors);
   return parsed;
+}
+
+function uploadOf(types: readonly string[], { headers, body, raw }: FastifyRequest): UploadBody {
+  const type = mediaType(headers['content-type']);
+  // A body that was parsed is none that may be read as bytes.
+  if (body === raw && types.includes(type)) return { type, bytes: raw };
+  throw new UnsupportedBody(`Send the body as ${types.join(' or ')}.`);
+}
+
+/** A misspelt filter must not answer as if nothing had been asked for. */
+function unknownParameters(route: Route, query: unknown): InvalidRequest['errors'] {
+  // Probes and caches add what they like to the addresses that need no token.
+  if (route.open === true) return [];
+  const known = Object.keys(route.query?.shape ?? {});
+  const unknown = Object.keys(Object(query)).filter((name) => !known.includes(name));
+  const message = known.length === 0 ? 'no parameter is known here' : `not known here; there are ${known.join(', ')}`;
+  return unknown.slice(0, MAX_ISSUES).map((name) => ({ in: 'query', path: name.slice(0, 200), message }));
 }
 
 const MAX_ISSUES = 20;

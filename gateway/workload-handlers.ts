@@ -2,10 +2,13 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { WorkloadClient, WorkloadSnapshot } from '../client/temporal/workload-client.ts';
 import { decodeLogCursor, encodeLogCursor, type LogPositions } from '../contracts/log-page.ts';
+import { requestOf } from '../contracts/workload-request.ts';
 import { type WorkloadView, workloadView } from '../contracts/workload-view.ts';
-import { KilnError } from '../domain/failures.ts';
+import { isKilnError, KilnError } from '../domain/failures.ts';
 import type { LogFilter, NumberedLogEntry } from '../domain/log-entry.ts';
 import { stageLogEntries } from '../domain/stage-log.ts';
+import type { WorkloadRequest } from '../domain/workload.ts';
+import { type StoredSources, sourcesMissing } from '../store/sources.ts';
 import type { LogPlace, LogReader } from './log-reader.ts';
 import { type LogStreamLimits, streamLog } from './log-stream.ts';
 import { type GatewayLogger, problemOfError } from './problem-replies.ts';
@@ -13,6 +16,7 @@ import type { RouteHandlers } from './route-binding.ts';
 
 export interface WorkloadHandlerOptions {
   readonly workloads: WorkloadClient;
+  readonly sources: Pick<StoredSources, 'find'>;
   readonly logs: LogReader;
   readonly log: GatewayLogger;
   /** Lines shown with a single workload. */
@@ -36,7 +40,10 @@ type WorkloadRoutes =
 export function workloadHandlers(options: WorkloadHandlerOptions): Pick<RouteHandlers, WorkloadRoutes> {
   const { workloads, logs } = options;
   return {
-    createWorkload: async ({ body: { id, ...request } }) => {
+    createWorkload: async ({ body }) => {
+      const { id } = body;
+      const request = requestOf(body);
+      await assertSources(options, request, id);
       const { snapshot, created } = await workloads.create(request, id);
       return { status: created ? 201 : 200, body: await view(options, snapshot) };
     },
@@ -58,6 +65,30 @@ export function workloadHandlers(options: WorkloadHandlerOptions): Pick<RouteHan
     },
     streamWorkloadLogs: streamHandler(options),
   };
+}
+
+/**
+ * Says at once that sources are not there; but a create that is repeated is answered for its workload, whatever has
+ * become of them.
+ */
+async function assertSources(
+  { sources, workloads }: WorkloadHandlerOptions,
+  { source }: WorkloadRequest,
+  id: string | undefined,
+): Promise<void> {
+  if (source === undefined || (await sources.find(source.sha256)) !== undefined) return;
+  const isKnown = id !== undefined && (await isThere(workloads, id));
+  if (!isKnown) throw sourcesMissing(source.sha256);
+}
+
+async function isThere(workloads: WorkloadClient, id: string): Promise<boolean> {
+  try {
+    await workloads.get(id);
+    return true;
+  } catch (error) {
+    if (isKilnError(error, 'NOT_FOUND')) return false;
+    throw error;
+  }
 }
 
 function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWorkloadLogs'] {

@@ -13,6 +13,7 @@ import type {
 import type { HostCapacity } from '../domain/host-entry.ts';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
 import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
+import { isDrained } from '../store/host-drains.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { createInstanceStore, type InstanceStore } from '../vmm/instance-record.ts';
 import { createBuildStore } from './build-store.ts';
@@ -27,6 +28,7 @@ import { createRefusalNotes } from './refusal-notes.ts';
 import { createRegistration, type Registration } from './registration.ts';
 import { createServiceSources } from './service-sources.ts';
 import { createSweep, type OwnerLookup, type SweepReport } from './sweep.ts';
+import { createUploadedSources } from './uploaded-sources.ts';
 import { type Adoption, createVmHost, type HostVms } from './vm-host.ts';
 import { createWorkloadLogs, type HostLogs } from './workload-logs.ts';
 
@@ -131,9 +133,17 @@ class Node implements HostNode {
       ...settings.sources,
       projectRoot: options.projectRoot,
       scratchDir: this.scratchDir,
+      uploads: createUploadedSources({ ...settings.sources, stateDir, store, logger }),
     });
     this.builds = createBuildStore({ ...settings.builds, stateDir, store, logger });
-    this.metrics = createHostMetrics({ driver, ledger: this.ledger, vms: this.vms, logs: this.logs });
+    this.metrics = createHostMetrics({
+      ...settings.metrics,
+      stateDir,
+      driver,
+      ledger: this.ledger,
+      vms: this.vms,
+      logs: this.logs,
+    });
     this.dataPlane = createDataPlane(
       { ...settings.dataPlane, hostId, token: options.token, logger },
       { logs: this.logs, metrics: this.metrics.registry },
@@ -246,6 +256,7 @@ class Node implements HostNode {
         if (!verdict.allow) void refusals.note(vmId, request, verdict.reason);
       },
       onReleased: (vmId) => refusals.forget(vmId),
+      onBooted: (bootMs) => this.metrics.noteBoot(bootMs),
     });
   }
 
@@ -260,6 +271,7 @@ class Node implements HostNode {
         url: this.url,
         ...(await this.ledger.totals()),
         images: await this.options.cachedImages(),
+        draining: await isDrained(store, hostId),
         driver: this.capabilities === undefined ? driver.kind : `${driver.kind}/${this.capabilities.accel}`,
         versions: { ...this.options.versions, [driver.kind]: this.capabilities?.version ?? 'unknown' },
       }),

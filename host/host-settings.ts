@@ -41,10 +41,14 @@ export interface HostSettings {
     /** Spools of workloads without a VM here go after this, ms. */
     readonly pruneAfterMs: number;
   };
-  readonly sources: { readonly maxBytes: number; readonly maxEntries: number };
+  readonly sources: { readonly maxBytes: number; readonly maxEntries: number; readonly maxCacheBytes: number };
   readonly builds: { readonly maxCacheBytes: number };
   readonly registration: { readonly everyMs: number };
   readonly sweep: { readonly everyMs: number; readonly graceMs: number; readonly maxDestroys: number };
+  readonly metrics: {
+    /** How long a guest may take to tell its usage before it is left out of a reading, ms. */
+    readonly usageMs: number;
+  };
   readonly dataPlane: { readonly bindAddress: string; readonly urlHost: string; readonly port: number };
 }
 
@@ -82,10 +86,11 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     reattachPauseMs: 100,
     pruneAfterMs: 24 * 60 * MINUTE,
   },
-  sources: { maxBytes: 256 * MIB, maxEntries: 100_000 },
+  sources: { maxBytes: 256 * MIB, maxEntries: 100_000, maxCacheBytes: 1024 * MIB },
   builds: { maxCacheBytes: 2048 * MIB },
   registration: { everyMs: 2 * SECOND },
   sweep: { everyMs: 30 * SECOND, graceMs: MINUTE, maxDestroys: 5 },
+  metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
 };
 
@@ -105,6 +110,7 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     builds: { ...d.builds, ...overrides.builds },
     registration: { ...d.registration, ...overrides.registration },
     sweep: { ...d.sweep, ...overrides.sweep },
+    metrics: { ...d.metrics, ...overrides.metrics },
     dataPlane: { ...d.dataPlane, ...overrides.dataPlane },
   };
 }

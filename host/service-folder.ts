@@ -1,7 +1,8 @@
 /** Folders of services below the project root: found without ever leaving it. */
 import { realpath, stat } from 'node:fs/promises';
-import { isAbsolute, join, relative, sep } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { KilnError } from '../domain/failures.ts';
+import { isInside } from '../sources/path-inside.ts';
 import { hasCode } from '../vmm/process-identity.ts';
 
 /**
@@ -35,12 +36,6 @@ export async function findServiceFolder(projectRoot: string, servicePath: string
     );
   }
   return real;
-}
-
-/** @returns whether `path` is `root` or below it; both real and absolute */
-export function isInside(root: string, path: string): boolean {
-  const way = relative(root, path);
-  return way === '' || (way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way));
 }
 
 /** A path as it may stand in a message. */

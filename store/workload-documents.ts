@@ -53,7 +53,11 @@ export function createWorkloadDocuments(store: ObjectStore): StoredWorkloads {
 }
 
 /** @returns false where another document stands there already; it is left as it is. */
-export async function writeOnce(store: ObjectStore, key: string, value: unknown): Promise<boolean> {
+export async function writeOnce(
+  store: Pick<ObjectStore, 'writeDocument'>,
+  key: string,
+  value: unknown,
+): Promise<boolean> {
   try {
     await store.writeDocument(key, value, 'create');
     return true;

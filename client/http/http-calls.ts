@@ -14,10 +14,18 @@ export interface HttpClientOptions {
   readonly fetch: typeof fetch;
 }
 
+export interface Upload {
+  readonly type: string;
+  readonly bytes: Blob | ReadableStream<Uint8Array>;
+}
+
 export interface RequestParts {
   readonly params?: Readonly<Record<string, unknown>>;
   readonly query?: Readonly<Record<string, unknown>>;
+  /** Sent as JSON. */
   readonly body?: unknown;
+  /** Sent as it is, in place of a body. */
+  readonly upload?: Upload;
 }
 
 /**
@@ -31,15 +39,16 @@ export async function send(
   parts: RequestParts,
   { signal, headers = {} }: { signal: AbortSignal | undefined; headers?: Readonly<Record<string, string>> },
 ): Promise<Response> {
+  const { type, content } = contentOf(parts);
   try {
     return await options.fetch(urlOf(options.apiUrl, route, parts), {
       method: route.method,
       headers: {
         authorization: `Bearer ${options.token}`,
-        ...(parts.body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...type,
         ...headers,
       },
-      ...(parts.body === undefined ? {} : { body: JSON.stringify(parts.body) }),
+      ...content,
       ...(signal === undefined ? {} : { signal }),
       redirect: 'error',
     });
@@ -93,6 +102,14 @@ export async function problemOf(options: HttpClientOptions, reply: Response): Pr
   }
   const { code, detail, status, errors } = parsed.data;
   return new KilnError(code, detail, { status, ...(errors === undefined ? {} : { errors }) });
+}
+
+function contentOf({ body, upload }: RequestParts): { type: Record<string, string>; content: RequestInit } {
+  if (upload !== undefined) {
+    return { type: { 'content-type': upload.type }, content: { body: upload.bytes, duplex: 'half' } };
+  }
+  if (body === undefined) return { type: {}, content: {} };
+  return { type: { 'content-type': 'application/json' }, content: { body: JSON.stringify(body) } };
 }
 
 function urlOf(apiUrl: string, route: Route, { params = {}, query = {} }: RequestParts): URL {

@@ -3,6 +3,7 @@
 export type { Deployment } from '../../contracts/deployment.ts';
 export type { DevStack } from '../../contracts/dev-stack.ts';
 export type { Problem } from '../../contracts/problem.ts';
+export type { UploadedSource } from '../../contracts/source.ts';
 export type { CreateWorkloadBody } from '../../contracts/workload-request.ts';
 export type {
   WorkloadHistoryView,

@@ -1,5 +1,13 @@
 /** Typed client of the REST API, made of the route table. Knows nothing of Temporal. */
-import { type JsonRouteName, ROUTES, type Route, type RouteReply, type RouteRequest } from '../../contracts/routes.ts';
+import {
+  type JsonRouteName,
+  ROUTES,
+  type Route,
+  type RouteReply,
+  type RouteRequest,
+  type UploadRouteName,
+} from '../../contracts/routes.ts';
+import { GZIP_TYPE, TAR_TYPE, type UploadedSource, uploadedSourceSchema } from '../../contracts/source.ts';
 import { call, type HttpClientOptions, type RequestParts } from './http-calls.ts';
 import { type LogEvent, type LogStreamOptions, logEvents } from './log-events.ts';
 
@@ -8,6 +16,8 @@ export interface KilnClientOptions {
   readonly apiUrl: string;
   readonly token: string;
   readonly timeoutMs?: number;
+  /** For a whole upload. */
+  readonly uploadTimeoutMs?: number;
   readonly maxBytes?: number;
   readonly fetch?: typeof fetch;
 }
@@ -16,7 +26,16 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-type Arguments<Name extends JsonRouteName> =
+export interface UploadOptions extends CallOptions {
+  /** Digest (hex) that the tar must have; refused where it differs. */
+  readonly sha256?: string;
+  /** Whether the bytes are compressed; the digest is that of the tar itself all the same. */
+  readonly gzip?: boolean;
+}
+
+type MethodName = Exclude<JsonRouteName, UploadRouteName>;
+
+type Arguments<Name extends MethodName> =
   Record<string, never> extends RouteRequest<Name>
     ? [request?: RouteRequest<Name>, options?: CallOptions]
     : [request: RouteRequest<Name>, options?: CallOptions];
@@ -26,25 +45,37 @@ type Arguments<Name extends JsonRouteName> =
  * Every method throws KilnError: the code is that of the problem document, or API_UNAVAILABLE where no answer came.
  */
 export type KilnClient = {
-  readonly [Name in JsonRouteName]: (...args: Arguments<Name>) => Promise<RouteReply<Name>['body']>;
+  readonly [Name in MethodName]: (...args: Arguments<Name>) => Promise<RouteReply<Name>['body']>;
 } & {
   /** The log of a workload from the first line (or `after`) on, as it is written, over broken connections. */
   streamWorkloadLogs(id: string, options?: LogStreamOptions): AsyncGenerator<LogEvent, void>;
+  /** Stores the sources of a service; the same tar is stored once. A stream cannot be sent again where it failed. */
+  uploadSource(tar: Blob | ReadableStream<Uint8Array>, options?: UploadOptions): Promise<UploadedSource>;
 };
 
-const DEFAULTS = { timeoutMs: 60_000, maxBytes: 32 * 1024 * 1024 };
+const DEFAULTS = { timeoutMs: 60_000, uploadTimeoutMs: 600_000, maxBytes: 32 * 1024 * 1024 };
 
 /** @returns a client. No request is made until a method is called. */
 export function createKilnClient(options: KilnClientOptions): KilnClient {
-  const http: HttpClientOptions = { ...DEFAULTS, fetch: globalThis.fetch, ...options };
+  const http: HttpClientOptions & { readonly uploadTimeoutMs: number } = {
+    ...DEFAULTS,
+    fetch: globalThis.fetch,
+    ...options,
+  };
   const methods = Object.entries<Route>(ROUTES)
-    .filter(([, route]) => route.responses !== undefined)
+    .filter(([, route]) => route.responses !== undefined && route.upload === undefined)
     .map(
       ([name, route]) =>
         [name, (parts: RequestParts = {}, { signal }: CallOptions = {}) => call(http, route, parts, signal)] as const,
     );
   return {
-    ...(Object.fromEntries(methods) as unknown as Omit<KilnClient, 'streamWorkloadLogs'>),
+    ...(Object.fromEntries(methods) as unknown as Pick<KilnClient, MethodName>),
     streamWorkloadLogs: (id, stream = {}) => logEvents(http, id, stream),
+    uploadSource: async (bytes, { sha256, gzip, signal } = {}) => {
+      const upload = { type: gzip === true ? GZIP_TYPE : TAR_TYPE, bytes };
+      const query = sha256 === undefined ? {} : { sha256 };
+      const patient = { ...http, timeoutMs: http.uploadTimeoutMs };
+      return uploadedSourceSchema.parse(await call(patient, ROUTES.uploadSource, { query, upload }, signal));
+    },
   };
 }

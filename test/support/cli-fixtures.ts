@@ -28,10 +28,13 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     streamWorkloadLogs: () => {
       throw new KilnError('UNSUPPORTED', NOT_GIVEN);
     },
+    uploadSource: refuse,
+    getSource: refuse,
     createDeployment: refuse,
     listDeployments: refuse,
     getDeployment: refuse,
     listHosts: refuse,
+    drainHost: refuse,
     listImages: refuse,
     healthz: refuse,
     readyz: refuse,

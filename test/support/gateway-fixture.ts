@@ -7,7 +7,7 @@ import type { Server } from 'node:http';
 import { Registry } from 'prom-client';
 import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
 import type { NumberedLogEntry } from '../../domain/log-entry.ts';
-import { createGateway } from '../../gateway/gateway.ts';
+import { createGateway, type GatewayOptions } from '../../gateway/gateway.ts';
 import { hostLogsFetcher } from '../../gateway/host-logs.ts';
 import { createDataPlane } from '../../host/data-plane.ts';
 import { writeHostEntry } from '../../store/host-directory.ts';
@@ -40,7 +40,9 @@ export interface GatewayFixture {
   close(): Promise<void>;
 }
 
-export async function startGateway(): Promise<GatewayFixture> {
+export async function startGateway(
+  options: Pick<GatewayOptions, 'uploadDir' | 'limits'> = {},
+): Promise<GatewayFixture> {
   const store = await freshObjectStore();
   const spools: GatewayFixture['spools'] = new Map();
   const dataPlane = memoryDataPlane(spools);
@@ -56,7 +58,8 @@ export async function startGateway(): Promise<GatewayFixture> {
     log: silent,
     version: '0.0.0-test',
     temporalUrl: ({ executionId }) => `http://temporal.test/${executionId}`,
-    limits: { streamPollMs: 20, maxLogStreams: 2, slowReaderMs: 100 },
+    ...options,
+    limits: { streamPollMs: 20, maxLogStreams: 2, slowReaderMs: 100, ...options.limits },
   });
   const base = await gateway.listen({ host: '127.0.0.1', port: 0 });
   const fixture: GatewayFixture = {

@@ -13,12 +13,18 @@ import { createServiceSources } from '../../host/service-sources.ts';
 
 let root: string;
 let sources: ServiceSources;
+const noUploads = { unpack: () => Promise.reject(new Error('nothing is uploaded here')) };
 const LIMITS = { maxBytes: 1_000_000, maxEntries: 100 };
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'ks-'));
   await mkdir(join(root, 'project', 'services', 'api'), { recursive: true });
-  sources = createServiceSources({ ...LIMITS, projectRoot: join(root, 'project'), scratchDir: join(root, 'tmp') });
+  sources = createServiceSources({
+    ...LIMITS,
+    projectRoot: join(root, 'project'),
+    scratchDir: join(root, 'tmp'),
+    uploads: noUploads,
+  });
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
@@ -29,23 +35,25 @@ async function put(files: Record<string, unknown>): Promise<void> {
     await writeFile(path, typeof content === 'string' ? content : JSON.stringify(content));
   }
 }
-const inspect = () => sources.inspect('services/api');
+const inspect = () => sources.inspect({ servicePath: 'services/api' });
 const START = { hooks: { start: 'node server.ts' } };
 
 describe('inspecting a service', () => {
   it.each(['services/none', 'services/api/file', 'long'.repeat(1500)])('%#: not found', async (path) => {
     await put({ file: '' });
-    await expect(sources.inspect(path)).rejects.toMatchObject({ code: 'SERVICE_NOT_FOUND' });
+    await expect(sources.inspect({ servicePath: path })).rejects.toMatchObject({ code: 'SERVICE_NOT_FOUND' });
   });
 
   it('says which directory was not found', async () => {
-    await expect(sources.inspect('services/none')).rejects.toThrow('Service directory not found: services/none');
+    await expect(sources.inspect({ servicePath: 'services/none' })).rejects.toThrow(
+      'Service directory not found: services/none',
+    );
   });
 
   it.each(['', '/etc', '../x', 'services/../../x', 'services/..', 'a\\..\\b', 'a\0b'])(
     '%j is refused',
     async (path) => {
-      await expect(sources.inspect(path)).rejects.toMatchObject({ code: 'SPEC_INVALID' });
+      await expect(sources.inspect({ servicePath: path })).rejects.toMatchObject({ code: 'SPEC_INVALID' });
     },
   );
 
@@ -55,7 +63,9 @@ describe('inspecting a service', () => {
     const part = fc.constantFrom('..', '.', 'services', 'api', 'outside', '/', '', root);
     await fc.assert(
       fc.asyncProperty(fc.array(part, { maxLength: 6 }), async (parts) => {
-        const error: unknown = await sources.inspect(parts.join('/')).catch((thrown: unknown) => thrown);
+        const error: unknown = await sources
+          .inspect({ servicePath: parts.join('/') })
+          .catch((thrown: unknown) => thrown);
         expect(isKilnError(error)).toBe(true);
       }),
     );
@@ -66,8 +76,8 @@ describe('inspecting a service', () => {
     await symlink(join(root, 'outside'), join(root, 'project', 'out'));
     await symlink('services/api', join(root, 'project', 'in'));
     await put({ 'kiln.json': START, 'server.ts': '' });
-    await expect(sources.inspect('out')).rejects.toMatchObject({ code: 'SPEC_INVALID' });
-    expect((await sources.inspect('in')).hooks.start).toBe('node server.ts');
+    await expect(sources.inspect({ servicePath: 'out' })).rejects.toMatchObject({ code: 'SPEC_INVALID' });
+    expect((await sources.inspect({ servicePath: 'in' })).hooks.start).toBe('node server.ts');
   });
 
   it('nothing is MANIFEST_MISSING, and a Dockerfile alone is told to be none', async () => {
@@ -227,13 +237,13 @@ describe('the lock file', () => {
 
   it('names its digest when the service is packed', async () => {
     await put({ 'package.json': manifest, 'package-lock.json': '{}' });
-    const packed = await sources.pack('services/api');
+    const packed = await sources.pack({ servicePath: 'services/api' });
     expect(packed.lockSha256).toBe(createHash('sha256').update('{}').digest('hex'));
   });
 });
 
 describe('packing', () => {
-  const pack = () => sources.pack('services/api');
+  const pack = () => sources.pack({ servicePath: 'services/api' });
   async function entriesOf(tarPath: string): Promise<Record<string, string>> {
     const found: Record<string, string> = {};
     const reader = extract();

@@ -1,13 +1,14 @@
-/** A service folder as a tar that is the same whenever its files are the same. */
+/** A folder as a tar that is the same whenever its files are the same. */
 import { createHash } from 'node:crypto';
-import { constants, createWriteStream } from 'node:fs';
+import { constants, createWriteStream, type Stats } from 'node:fs';
 import { lstat, open, readdir, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { type Pack, pack } from 'tar-stream';
 import { KilnError } from '../domain/failures.ts';
-import { isInside } from './service-folder.ts';
+import { entryNameProblem, IGNORE_FILES, linkProblem, type SourceEntryKind } from '../domain/source-tree.ts';
+import { isInside } from './path-inside.ts';
 
 export interface SourceLimits {
   /** Bytes of the tar. */
@@ -16,15 +17,35 @@ export interface SourceLimits {
   readonly maxEntries: number;
 }
 
-/** Made anew by every build, or no part of the service. */
-const LEFT_OUT = new Set(['node_modules', '.git']);
+/** @returns whether an entry of one folder is packed. */
+export type EntryChoice = (name: string, kind: SourceEntryKind) => boolean;
+
+export interface PackOptions extends SourceLimits {
+  /**
+   * Asked once for each folder.
+   * @param prefix plain path of the folder below the packed one; empty for itself
+   */
+  readonly choose: (prefix: string) => Promise<EntryChoice>;
+  /** What becomes of a symbolic link that leads out of the folder. */
+  readonly outsideLinks: 'leave-out' | 'refuse';
+  /** Told of each entry before it is packed; what it throws ends the packing. */
+  readonly onEntry?: (entry: PackedEntry) => Promise<void> | void;
+}
+
+export interface PackedEntry {
+  readonly path: string;
+  readonly kind: SourceEntryKind;
+  /** Of a file; 0 for others. */
+  readonly bytes: number;
+}
+
 /** One time for all: when a file was checked out does not change what it is. */
 const MTIME = new Date(0);
 
 interface Packing {
   readonly folder: string;
   readonly tar: Pack;
-  readonly limits: SourceLimits;
+  readonly options: PackOptions;
   entries: number;
 }
 
@@ -37,7 +58,7 @@ interface Packing {
 export async function packFolder(
   folder: string,
   tarPath: string,
-  limits: SourceLimits,
+  options: PackOptions,
 ): Promise<{ sha256: string; bytes: number }> {
   const tar = pack();
   // The pipeline tells what failed; a listener here only keeps the error from ending the process.
@@ -48,11 +69,11 @@ export async function packFolder(
     transform(chunk: Buffer, _encoding, done) {
       bytes += chunk.length;
       hash.update(chunk);
-      done(bytes > limits.maxBytes ? tooLarge(`more than ${limits.maxBytes} bytes`) : null, chunk);
+      done(bytes > options.maxBytes ? tooLarge(`more than ${options.maxBytes} bytes`) : null, chunk);
     },
   });
   const written = pipeline(tar, measure, createWriteStream(tarPath, { flags: 'wx', mode: 0o600 }));
-  const packing: Packing = { folder, tar, limits, entries: 0 };
+  const packing: Packing = { folder, tar, options, entries: 0 };
   const filled = packDirectory(packing, '').then(
     () => tar.finalize(),
     (error: unknown) => tar.destroy(error instanceof Error ? error : new Error(String(error))),
@@ -64,40 +85,60 @@ export async function packFolder(
 }
 
 async function packDirectory(packing: Packing, prefix: string): Promise<void> {
-  const names = await readdir(join(packing.folder, prefix), { encoding: 'buffer' });
+  const { folder, options } = packing;
+  const isChosen = await options.choose(prefix);
+  const names = await readdir(join(folder, prefix), { encoding: 'buffer' });
   // Byte order: the same on every file system and in every locale.
   for (const raw of names.sort(Buffer.compare)) {
     const name = raw.toString('utf8');
-    if (LEFT_OUT.has(name)) continue;
     if (!Buffer.from(name).equals(raw)) throw new KilnError('SPEC_INVALID', `The file name "${name}" is no UTF-8.`);
-    if (++packing.entries > packing.limits.maxEntries) throw tooLarge(`more than ${packing.limits.maxEntries} files`);
-    await packEntry(packing, prefix === '' ? name : `${prefix}/${name}`);
+    const path = prefix === '' ? name : `${prefix}/${name}`;
+    const found = await lstat(join(folder, path));
+    const kind = kindOf(found);
+    if (kind === undefined || !isChosen(name, kind)) continue;
+    await packEntry(packing, { path, kind, bytes: kind === 'file' ? found.size : 0 }, found.mode);
   }
 }
 
-async function packEntry(packing: Packing, name: string): Promise<void> {
-  const path = join(packing.folder, name);
-  const found = await lstat(path);
+/** Sockets, pipes and devices are no source. */
+function kindOf(found: Stats): SourceEntryKind | undefined {
+  if (found.isDirectory()) return 'directory';
+  if (found.isSymbolicLink()) return 'symlink';
+  return found.isFile() ? 'file' : undefined;
+}
+
+async function packEntry(packing: Packing, packed: PackedEntry, mode: number): Promise<void> {
+  const { folder, tar, options } = packing;
+  const { path, kind } = packed;
   const common = { mtime: MTIME, uid: 0, gid: 0, uname: '', gname: '' };
-  if (found.isDirectory()) {
-    await entry(packing.tar, { ...common, name: `${name}/`, type: 'directory', mode: 0o755 });
-    await packDirectory(packing, name);
-  } else if (found.isSymbolicLink()) {
-    const linkname = await readlink(path);
-    // A link that leads out means nothing in the guest, or something else.
-    if (await leadsInside(packing.folder, path, linkname)) {
-      await entry(packing.tar, { ...common, name, type: 'symlink', linkname, mode: 0o777 });
-    }
-  } else if (found.isFile()) {
-    await packFile(packing.tar, path, name, { ...common, mode: (found.mode & 0o111) === 0 ? 0o644 : 0o755 });
+  const linkname = kind === 'symlink' ? await insideTarget(packing, path) : undefined;
+  if (kind === 'symlink' && linkname === undefined) return;
+  const wrong = entryNameProblem(path);
+  if (wrong !== undefined) throw new KilnError('SPEC_INVALID', `The path ${JSON.stringify(path)} ${wrong}; rename it.`);
+  if (++packing.entries > options.maxEntries) throw tooLarge(`more than ${options.maxEntries} files`);
+  await options.onEntry?.(packed);
+  if (kind === 'directory') {
+    await entry(tar, { ...common, name: `${path}/`, type: 'directory', mode: 0o755 });
+    await packDirectory(packing, path);
+  } else if (linkname !== undefined) {
+    await entry(tar, { ...common, name: path, type: 'symlink', linkname, mode: 0o777 });
+  } else {
+    await packFile(tar, join(folder, path), path, { ...common, mode: (mode & 0o111) === 0 ? 0o644 : 0o755 });
   }
-  // Sockets, pipes and devices are no source.
 }
 
-async function leadsInside(folder: string, path: string, linkname: string): Promise<boolean> {
-  if (linkname.startsWith('/')) return false;
-  const target = await realpath(path).catch(() => undefined);
-  return target !== undefined && isInside(folder, target);
+/** A link that leads out means nothing in the guest, or something else. @returns the target where it stays inside */
+async function insideTarget({ folder, options }: Packing, path: string): Promise<string | undefined> {
+  const target = await readlink(join(folder, path));
+  const real = await realpath(join(folder, path)).catch(() => undefined);
+  const isKept = !target.startsWith('/') && real !== undefined && isInside(folder, real);
+  if (options.outsideLinks === 'leave-out') return isKept ? target : undefined;
+  const problem = linkProblem(path, target) ?? (isKept ? undefined : 'leads nowhere in the folder');
+  if (problem === undefined) return target;
+  throw new KilnError(
+    'SPEC_INVALID',
+    `The link ${path} → ${target} ${problem}; put what it leads to in its place, or name it in ${IGNORE_FILES[0]}.`,
+  );
 }
 
 type Header = Parameters<Pack['entry']>[0];

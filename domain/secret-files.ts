@@ -1,0 +1,36 @@
+/** Files that look like secrets: refused before anything goes up, unless their owner says otherwise. */
+
+const NAMES: readonly RegExp[] = [
+  /^\.env(\..+)?$/i,
+  /\.(pem|key|p12|pfx|jks|keystore|kdbx)$/i,
+  /^id_(rsa|dsa|ecdsa|ed25519)(\..+)?$/i,
+  /^\.(netrc|pgpass|pypirc|git-credentials|htpasswd)$/i,
+  /^_netrc$/i,
+  /^(credentials|client_secret.*|.*service[-_]?account.*)\.json$/i,
+  /^\.dockercfg$/i,
+  /\.tfstate(\.backup)?$/i,
+];
+/** Templates and public halves hold no secret. */
+const HARMLESS: readonly RegExp[] = [/^\.env\.(example|sample|template|dist|defaults)$/i, /\.pub$/i];
+const FOLDERS = new Set(['.aws', '.ssh', '.gnupg', '.azure', '.gcloud', '.kube']);
+
+/** The one file that is a secret only by what it holds. */
+export const NPMRC = '.npmrc';
+
+/**
+ * @param path plain path below the packed folder
+ * @returns whether a file is a secret by its name or by a folder above it
+ */
+export function isSecretPath(path: string): boolean {
+  const parts = path.split('/');
+  const name = parts.at(-1) ?? '';
+  if (parts.slice(0, -1).some((part) => FOLDERS.has(part.toLowerCase()))) return true;
+  return NAMES.some((pattern) => pattern.test(name)) && !HARMLESS.some((pattern) => pattern.test(name));
+}
+
+/** @returns whether an .npmrc holds a credential; one that names a variable (`${NPM_TOKEN}`) holds none. */
+export function npmrcHoldsSecret(text: string): boolean {
+  return text
+    .split(/\r?\n/)
+    .some((line) => /^[^#;]*(?::|^|\s)_?(?:authToken|auth|password)\s*=\s*(?!["']?\$\{)\S/i.test(line));
+}
