@@ -2,18 +2,42 @@ import type { Command } from 'commander';
 import type { CliContext } from './cli-context.ts';
 import { type JsonOption, run, withJson } from './run-command.ts';
 
-/** Registers what looks at a stack: `kiln host list`, `kiln gateway status`. */
+const DRAINS = [
+  ['drain', true, 'lets it take no new workloads; what runs there stays'],
+  ['undrain', false, 'lets it take new workloads again'],
+] as const;
+const RESTART_TIMINGS = { graceMs: 15_000, deadlineMs: 30_000, pollMs: 50 };
+
+/** Registers what looks at a stack and its machines: `kiln host …`, `kiln gateway …`. */
 export function registerStackCommands(program: Command, context: CliContext): void {
-  withJson(program.command('host').description('machines that run workloads').command('list'))
+  const host = program.command('host').description('machines that run workloads');
+  withJson(host.command('list'))
     .description('hosts as they last registered')
     .action((options: JsonOption) =>
       run(context, options, async (output) => (await import('./stack/hosts.ts')).listHosts(context, output)),
     );
-  withJson(program.command('gateway').description('the REST gateway').command('status'))
+  for (const [name, draining, description] of DRAINS) {
+    withJson(host.command(`${name} <id>`))
+      .description(description)
+      .action((id: string, options: JsonOption) =>
+        run(context, options, async (output) =>
+          (await import('./stack/drain-host.ts')).drainHost(context, output, id, draining),
+        ),
+      );
+  }
+  const gateway = program.command('gateway').description('the REST gateway');
+  withJson(gateway.command('status'))
     .description('whether a workload created now would run; exit 1 where not')
     .action((options: JsonOption) =>
       run(context, options, async (output) =>
         (await import('./stack/gateway-status.ts')).gatewayStatus(context, output),
+      ),
+    );
+  withJson(gateway.command('restart'))
+    .description('restart the gateway of the stack on this machine; workloads go on')
+    .action((options: JsonOption) =>
+      run(context, options, async (output) =>
+        (await import('./stack/gateway-restart.ts')).gatewayRestart(context, output, RESTART_TIMINGS),
       ),
     );
 }

@@ -29,11 +29,20 @@ const schema = z.object({
   KILN_PROJECT_ROOT: z.string().exactOptional(),
   KILN_DRIVER: z.enum(['qemu', 'fake']).default('qemu'),
   KILN_ALLOW_FAKE_DRIVER: z.enum(['0', '1']).default('0'),
+  /** First of the users that a host worker of root gives to VMMs, one a project; `off`: VMMs run as root. */
+  KILN_VMM_UID_BASE: z
+    .union([z.literal('off'), z.coerce.number().int().min(1000).max(4_294_900_000)], {
+      error: 'must be a uid or "off"',
+    })
+    .exactOptional(),
   KILN_REQUIRE_KVM: z.enum(['0', '1']).default('0'),
   KILN_PROVISIONER: z.enum(['qcow2-overlay', 'sparse-copy']).exactOptional(),
   KILN_API_HOST: z.string().default('127.0.0.1'),
   KILN_API_PORT: z.coerce.number().int().min(0).max(65_535).default(4800),
   KILN_API_TOKEN: z.string().min(16).exactOptional(),
+  /** Where a control worker serves its metrics; 0: any free port, told in its log. */
+  KILN_CONTROL_METRICS_HOST: z.string().default('127.0.0.1'),
+  KILN_CONTROL_METRICS_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
   KILN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   NODE_EXTRA_CA_CERTS: z.string().exactOptional(),
   SSL_CERT_FILE: z.string().exactOptional(),
@@ -60,6 +69,9 @@ export function readEnvironment(source: NodeJS.ProcessEnv = process.env): KilnEn
 export function inheritedEnvironment(): Record<string, string | undefined> {
   return { ...process.env };
 }
+
+/** Holds the runtime directories of the stacks that root runs. */
+export const ROOT_RUNTIME_DIR = '/run/kiln';
 
 /** Every folder of one stack, absolute. */
 export interface StackPaths {
@@ -92,7 +104,7 @@ export function stackPaths(env: KilnEnvironment, uid: number): StackPaths {
 
 function defaultRuntimeDir(env: KilnEnvironment, home: string, uid: number): string {
   const short = createHash('sha256').update(home).digest('hex').slice(0, 8);
-  if (uid === 0) return `/run/kiln/${short}`;
+  if (uid === 0) return join(ROOT_RUNTIME_DIR, short);
   if (env.XDG_RUNTIME_DIR !== undefined) return join(env.XDG_RUNTIME_DIR, `kiln-${short}`);
   return join(tmpdir(), `kiln-${uid}-${short}`);
 }

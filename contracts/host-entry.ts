@@ -18,4 +18,8 @@ export const hostEntrySchema = z.object({
   draining: z.boolean(),
 }) satisfies z.ZodType<HostEntry>;
 
+/** `drains/<hostId>.json`: what an operator wants of a host; the host itself obeys with its next registration. */
+export const hostDrainSchema = z.object({ hostId: hostIdSchema, draining: z.boolean(), at: isoTimeSchema });
+export type HostDrain = z.infer<typeof hostDrainSchema>;
+
 export const hostListSchema = z.object({ items: z.array(hostEntrySchema) });

@@ -26,19 +26,53 @@ export function decidePlacement(hosts: readonly HostEntry[], request: PlacementR
   if (!hosts.some((host) => fits(resources, host.capacity))) {
     return { kind: 'impossible', reason: `No host is big enough for ${describe(resources)}. ${largest(hosts)}` };
   }
-  const fresh = hosts.filter((host) => request.nowMs - Date.parse(host.at) <= request.freshForMs && !host.draining);
-  const open = fresh.filter((host) => fits(resources, host.free) && !request.excluded.includes(host.hostId));
+  const answering = hosts.filter((host) => request.nowMs - Date.parse(host.at) <= request.freshForMs);
+  const roomy = answering.filter((host) => !host.draining && fits(resources, host.free));
+  const open = roomy.filter((host) => !request.excluded.includes(host.hostId));
   if (open.length > 0) return { kind: 'candidates', hosts: [...open].sort(byLoad) };
-  if (fresh.length === 0) {
-    return {
-      kind: 'wait',
-      reason: `None of ${hosts.length} known hosts has been heard of lately or all are draining.`,
-    };
+  return { kind: 'wait', reason: whyWait(hosts, answering, roomy, resources) };
+}
+
+/** In words that stay the same while the cause does: what is missing, where, and what would help. */
+function whyWait(
+  hosts: readonly HostEntry[],
+  answering: readonly HostEntry[],
+  roomy: readonly HostEntry[],
+  resources: Resources,
+): string {
+  if (answering.length === 0) {
+    const silent = named(hosts, ({ hostId, at }) => `${hostId} not since ${at}`);
+    return `No host has been heard of lately: ${silent}. Start one with \`kiln worker host\`.`;
   }
-  return {
-    kind: 'wait',
-    reason: `${fresh.length} host(s) are full: ${describe(resources)} asked for, ${freest(fresh)}`,
-  };
+  if (roomy.length > 0) {
+    const silent = named(roomy, ({ hostId }) => hostId);
+    return `There is room, but the host has refused or its worker does not take tasks: ${silent}. See its log.`;
+  }
+  const open = answering.filter(({ draining }) => !draining);
+  if (open.length === 0) {
+    return `Every host that answers is drained and takes no new work: ${named(answering, ({ hostId }) => hostId)}.`;
+  }
+  const closest = [...open].sort((a, b) => shortage(a, resources) - shortage(b, resources) || byId(a, b));
+  const lacks = named(closest, (host) => `${host.hostId} lacks ${missing(resources, host.free)}`);
+  return `Every host is full for now: ${describe(resources)} asked for, ${lacks}. It starts once something ends there.`;
+}
+
+const SHOWN = 3;
+
+function named(hosts: readonly HostEntry[], say: (host: HostEntry) => string): string {
+  const more = hosts.length > SHOWN ? ` and ${hosts.length - SHOWN} more` : '';
+  return hosts.slice(0, SHOWN).map(say).join(', ') + more;
+}
+
+function missing(need: Resources, have: HostCapacity): string {
+  const vcpus = need.vcpus > have.vcpus ? [`${need.vcpus - have.vcpus} vCPU`] : [];
+  const memory = need.memMib > have.memMib ? [`${need.memMib - have.memMib} MiB`] : [];
+  return [...vcpus, ...memory].join(' and ');
+}
+
+/** Share of the request that a host cannot give. */
+function shortage({ free }: HostEntry, need: Resources): number {
+  return Math.max(0, 1 - free.memMib / need.memMib) + Math.max(0, 1 - free.vcpus / need.vcpus);
 }
 
 function fits(need: Resources, have: HostCapacity): boolean {
@@ -46,7 +80,11 @@ function fits(need: Resources, have: HostCapacity): boolean {
 }
 
 function byLoad(a: HostEntry, b: HostEntry): number {
-  return usedShare(a) - usedShare(b) || (a.hostId < b.hostId ? -1 : 1);
+  return usedShare(a) - usedShare(b) || byId(a, b);
+}
+
+function byId(a: HostEntry, b: HostEntry): number {
+  return a.hostId < b.hostId ? -1 : 1;
 }
 
 function usedShare(host: HostEntry): number {
@@ -60,9 +98,4 @@ function describe(resources: Resources): string {
 function largest(hosts: readonly HostEntry[]): string {
   const best = [...hosts].sort((a, b) => b.capacity.memMib - a.capacity.memMib)[0];
   return best ? `The largest, ${best.hostId}, has ${describe(best.capacity)}.` : '';
-}
-
-function freest(hosts: readonly HostEntry[]): string {
-  const best = [...hosts].sort((a, b) => b.free.memMib - a.free.memMib)[0];
-  return best ? `at most ${describe(best.free)} free (${best.hostId}).` : '';
 }

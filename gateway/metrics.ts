@@ -1,6 +1,7 @@
-/** Metrics of the gateway, in a registry of its own. */
+/** Metrics of the gateway, in a registry of its own. Each metric is described in docs/metrics.md. */
 import type { FastifyInstance } from 'fastify';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { OpenWorkloads } from '../client/temporal/open-workloads.ts';
 
 const SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
@@ -10,8 +11,16 @@ export interface GatewayMetrics {
   readonly openStreams: (count: number) => void;
 }
 
+export interface FleetCounts {
+  /** Asked when somebody reads the metrics; what fails is left out of that reading. */
+  readonly openWorkloads: () => Promise<readonly OpenWorkloads[]>;
+  /** For how long an answer serves every reader, ms: several scrapers must not load Temporal. */
+  readonly keepMs: number;
+  readonly now: () => number;
+}
+
 /** Counts and times every request by route, never by path: ids would make endless series. */
-export function gatewayMetrics(server: FastifyInstance): GatewayMetrics {
+export function gatewayMetrics(server: FastifyInstance, fleet?: FleetCounts): GatewayMetrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'kiln_gateway_' });
   const requests = new Histogram({
@@ -30,5 +39,24 @@ export function gatewayMetrics(server: FastifyInstance): GatewayMetrics {
     help: 'Log streams that are open',
     registers: [registry],
   });
+  if (fleet !== undefined) addFleet(fleet, registry);
   return { registry, openStreams: (count) => streams.set(count) };
+}
+
+/** The same on every gateway: look at one of them, or at the greatest, never at the sum. */
+function addFleet({ openWorkloads, keepMs, now }: FleetCounts, registry: Registry): void {
+  let kept: { at: number; counts: Promise<readonly OpenWorkloads[]> } | undefined;
+  new Gauge({
+    name: 'kiln_workloads_open',
+    help: 'Workloads that are open now, by stage, and of them those that began longer ago than older_than_s.',
+    labelNames: ['stage', 'older_than_s'],
+    registers: [registry],
+    async collect() {
+      if (kept === undefined || now() - kept.at > keepMs) kept = { at: now(), counts: openWorkloads() };
+      const counts = await kept.counts.catch(() => []);
+      if (counts.length === 0) kept = undefined;
+      this.reset();
+      for (const { stage, olderThanS, count } of counts) this.set({ stage, older_than_s: olderThanS }, count);
+    },
+  });
 }

@@ -7,10 +7,11 @@ import { KilnError } from '../domain/failures.ts';
 import { storeKeys } from '../domain/names.ts';
 import { createDeployments } from '../store/deployments.ts';
 import { createHostDirectory } from '../store/host-directory.ts';
+import { writeHostDrain } from '../store/host-drains.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { RouteHandlers } from './route-binding.ts';
 
-type RecordRoutes = 'createDeployment' | 'listDeployments' | 'getDeployment' | 'listHosts' | 'listImages';
+type RecordRoutes = 'createDeployment' | 'listDeployments' | 'getDeployment' | 'listHosts' | 'drainHost' | 'listImages';
 
 const pageCursor = z.object({ after: deploymentIdSchema });
 
@@ -41,6 +42,12 @@ export function recordHandlers(store: ObjectStore, mintId: () => string): Pick<R
         versions: { ...host.versions },
       }));
       return { status: 200, body: { items } };
+    },
+    drainHost: async ({ params: { hostId }, body: { draining } }) => {
+      if ((await hosts.read(hostId)) === undefined) throw new KilnError('NOT_FOUND', `There is no host ${hostId}.`);
+      const drain = { hostId, draining, at: new Date().toISOString() };
+      await writeHostDrain(store, drain);
+      return { status: 200, body: drain };
     },
     listImages: async () => ({ status: 200, body: { items: await imagesOf(store) } }),
   };

@@ -1,12 +1,21 @@
-/** What this host measures of itself, for Prometheus. */
-import { Counter, Gauge, Registry } from 'prom-client';
-import type { DriverCapabilities, EgressVerdict, VmDriver } from '../activities/ports.ts';
+/** What this host measures of itself, for Prometheus. Each metric is described in docs/metrics.md. */
+import { readdir, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { DriverCapabilities, EgressVerdict, GuestUsage, VmDriver, VmInspection } from '../activities/ports.ts';
+import { workloadIdOf } from '../domain/names.ts';
 import type { HostCapacityLedger } from './capacity-ledger.ts';
 import type { SweepReport } from './sweep.ts';
 import type { HostVms } from './vm-host.ts';
 import type { HostLogs } from './workload-logs.ts';
 
+const BOOT_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 30];
+const BUILD_SECONDS = [0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800];
+
 export interface HostMetricsSources {
+  readonly stateDir: string;
+  /** How long a guest may take to tell its usage before it is left out of a reading, ms. */
+  readonly usageMs: number;
   readonly driver: VmDriver;
   readonly ledger: HostCapacityLedger;
   readonly vms: HostVms;
@@ -19,59 +28,75 @@ export interface HostMetrics {
   noteDriver(driver: string, capabilities: DriverCapabilities): void;
   noteEgress(verdict: EgressVerdict): void;
   noteSweep(report: SweepReport): void;
+  noteBoot(bootMs: number): void;
+  /** @param result whether it was built, found in the cache, or failed */
+  noteBuild(result: 'built' | 'cached' | 'failed', buildMs: number): void;
 }
 
 /** @param sources asked when somebody reads the metrics, not before; what fails is left out of that reading */
 export function createHostMetrics(sources: HostMetricsSources): HostMetrics {
   const registry = new Registry();
   const registers = [registry];
+  collectDefaultMetrics({ register: registry, prefix: 'kiln_host_' });
   addVms(sources, registers);
+  addResources(sources, registers);
   addCapacity(sources, registers);
-  new Gauge({
-    name: 'kiln_host_ingress_connections',
-    help: 'Open connections to services in guests.',
-    registers,
-    collect() {
-      this.set(sources.vms.connections);
-    },
-  });
-  new Gauge({
-    name: 'kiln_host_log_unshipped_bytes',
-    help: 'Log bytes that only this host has.',
-    registers,
-    collect() {
-      this.set(sources.logs.unshippedBytes());
-    },
-  });
+  addDisk(sources, registers);
+  addUsage(sources, registers);
+  addBytes(sources, registers);
+  return { registry, ...createNotes(registers) };
+}
+
+type Notes = Omit<HostMetrics, 'registry'>;
+
+/** What happens, as opposed to what is. */
+function createNotes(registers: Registry[]): Notes {
   const driverInfo = new Gauge({
     name: 'kiln_host_driver_info',
-    help: 'Which VMM runs the guests, and how they are accelerated.',
+    help: 'Which VMM runs the guests, and how they are accelerated; always 1.',
     labelNames: ['driver', 'accel', 'version', 'reason'],
     registers,
   });
-  const egress = new Counter({
-    name: 'kiln_host_egress_total',
-    help: 'Connections that guests asked for.',
-    labelNames: ['verdict'],
+  const egress = counter('kiln_host_egress_total', 'Connections that guests asked for.', 'verdict', registers);
+  const swept = counter('kiln_host_swept_total', 'What sweeps did.', 'outcome', registers);
+  const boots = new Histogram({
+    name: 'kiln_host_boot_seconds',
+    help: 'Cold boots, from the call to a configured agent.',
+    labelNames: ['accel'],
+    buckets: BOOT_SECONDS,
     registers,
   });
-  const swept = new Counter({
-    name: 'kiln_host_swept_total',
-    help: 'What sweeps did.',
-    labelNames: ['outcome'],
+  const builds = new Histogram({
+    name: 'kiln_host_build_seconds',
+    help: 'Builds: made in a builder VM, found in the cache, or failed.',
+    labelNames: ['result'],
+    buckets: BUILD_SECONDS,
     registers,
   });
+  let accel = 'unknown';
   return {
-    registry,
-    noteDriver: (driver, { accel, version, reason }) =>
-      driverInfo.set({ driver, accel, version, reason: reason ?? '' }, 1),
+    noteDriver(driver, capabilities) {
+      accel = capabilities.accel;
+      driverInfo.set({ driver, accel, version: capabilities.version, reason: capabilities.reason ?? '' }, 1);
+    },
     noteEgress: ({ allow }) => egress.inc({ verdict: allow ? 'allowed' : 'refused' }),
     noteSweep(report) {
-      for (const outcome of ['adopted', 'destroyed', 'left', 'errors'] as const) {
+      for (const outcome of ['adopted', 'destroyed', 'left', 'removed', 'released', 'errors'] as const) {
         swept.inc({ outcome }, report[outcome].length);
       }
     },
+    noteBoot: (bootMs) => boots.observe({ accel }, bootMs / 1000),
+    noteBuild: (result, buildMs) => builds.observe({ result }, buildMs / 1000),
   };
+}
+
+function counter<Label extends string>(name: string, help: string, label: Label, registers: Registry[]) {
+  return new Counter({ name, help, labelNames: [label], registers });
+}
+
+async function inspections(driver: VmDriver): Promise<{ vmId: string; found: VmInspection | undefined }[]> {
+  const vmIds = await driver.list().catch(() => []);
+  return Promise.all(vmIds.map(async (vmId) => ({ vmId, found: await driver.inspect(vmId).catch(() => undefined) })));
 }
 
 function addVms({ driver, vms }: HostMetricsSources, registers: Registry[]): void {
@@ -81,44 +106,150 @@ function addVms({ driver, vms }: HostMetricsSources, registers: Registry[]): voi
     labelNames: ['role', 'attached'],
     registers,
     async collect() {
+      const all = await inspections(driver);
       this.reset();
-      for (const vmId of await driver.list().catch(() => [])) {
-        const found = await driver.inspect(vmId).catch(() => undefined);
+      for (const { vmId, found } of all) {
         this.inc({ role: found?.owner.role ?? 'unknown', attached: String(vms.isAttached(vmId)) });
       }
     },
   });
 }
 
+/** Counted side by side, so that what has no owner shows as a difference. */
+function addResources({ driver, vms, ledger, stateDir }: HostMetricsSources, registers: Registry[]): void {
+  new Gauge({
+    name: 'kiln_host_resources',
+    help: 'What the host holds: VM records, live VMM processes, VM directories, open host ports, reservations.',
+    labelNames: ['kind'],
+    registers,
+    async collect() {
+      const vmIds = await driver.list().catch(() => undefined);
+      const directories = await readdir(join(stateDir, 'vms')).catch(() => undefined);
+      const reservations = await ledger.list().catch(() => undefined);
+      const states = vmIds && (await Promise.all(vmIds.map((vmId) => driver.status(vmId).catch(() => undefined))));
+      this.reset();
+      this.set({ kind: 'port' }, vms.openPorts);
+      if (vmIds) this.set({ kind: 'record' }, vmIds.length);
+      if (directories) this.set({ kind: 'directory' }, directories.length);
+      if (reservations) this.set({ kind: 'reservation' }, reservations.length);
+      const live = states?.filter((status) => status?.state === 'running' || status?.state === 'paused');
+      if (live) this.set({ kind: 'process' }, live.length);
+    },
+  });
+}
+
 function addCapacity({ ledger }: HostMetricsSources, registers: Registry[]): void {
+  const totals = (name: string, help: string, of: 'vcpus' | 'memMib') =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['kind'],
+      registers,
+      async collect() {
+        const { capacity, free } = await ledger.totals();
+        this.set({ kind: 'capacity' }, capacity[of]);
+        this.set({ kind: 'free' }, free[of]);
+      },
+    });
+  totals('kiln_host_vcpus', 'vCPUs of the host that may be reserved, and those that are free.', 'vcpus');
+  totals('kiln_host_memory_mib', 'Memory of the largest guest that could be, and that fits now, MiB.', 'memMib');
+}
+
+function addDisk({ stateDir }: HostMetricsSources, registers: Registry[]): void {
   new Gauge({
-    name: 'kiln_host_reservations',
-    help: 'Reservations of capacity.',
-    registers,
-    async collect() {
-      this.set((await ledger.list()).length);
-    },
-  });
-  new Gauge({
-    name: 'kiln_host_vcpus',
-    help: 'vCPUs of the host that may be reserved, and those that are free.',
+    name: 'kiln_host_disk_bytes',
+    help: "The file system that holds the host's state: its size, and what is free.",
     labelNames: ['kind'],
     registers,
     async collect() {
-      const { capacity, free } = await ledger.totals();
-      this.set({ kind: 'capacity' }, capacity.vcpus);
-      this.set({ kind: 'free' }, free.vcpus);
+      const found = await statfs(stateDir).catch(() => undefined);
+      this.reset();
+      if (found === undefined) return;
+      this.set({ kind: 'size' }, found.blocks * found.bsize);
+      this.set({ kind: 'free' }, found.bavail * found.bsize);
+    },
+  });
+}
+
+/** Only VMs that live on this host are labelled, so there are never more series than VMs. */
+function addUsage(sources: HostMetricsSources, registers: Registry[]): void {
+  const readings = shared(async () => {
+    const all = await inspections(sources.driver);
+    return (await Promise.all(all.map(({ found }) => usageOf(sources, found)))).filter((used) => used !== undefined);
+  });
+  const usage = (name: string, help: string, value: (used: Usage) => number) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['workload', 'role'],
+      registers,
+      async collect() {
+        const all = await readings();
+        this.reset();
+        for (const used of all) this.set(used.labels, value(used));
+      },
+    });
+  usage(
+    'kiln_host_workload_memory_bytes',
+    "Memory in use in a workload's guest, as its agent reads it.",
+    ({ memUsedBytes }) => memUsedBytes,
+  );
+  usage(
+    'kiln_host_workload_cpu_seconds',
+    "CPU time a workload's guest has used since it booted, all cores.",
+    ({ cpuMs }) => cpuMs / 1000,
+  );
+}
+
+interface Usage extends GuestUsage {
+  readonly labels: { readonly workload: string; readonly role: string };
+}
+
+/** @returns the work, done once for all who ask while it is being done. */
+function shared<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined;
+  return () => {
+    running ??= work().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+}
+
+async function usageOf(
+  { vms, usageMs }: HostMetricsSources,
+  found: VmInspection | undefined,
+): Promise<Usage | undefined> {
+  const workload = found && workloadIdOf(found.owner.workflowId);
+  if (workload === undefined || found === undefined || !vms.isAttached(found.vmId)) return undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), usageMs);
+  });
+  try {
+    const asked = vms.agent(found.vmId).then((agent) => agent.usage());
+    const usage = await Promise.race([asked.catch(() => undefined), late]);
+    return usage && { ...usage, labels: { workload, role: found.owner.role } };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function addBytes({ vms, logs }: HostMetricsSources, registers: Registry[]): void {
+  new Gauge({
+    name: 'kiln_host_ingress_connections',
+    help: 'Open connections to services in guests.',
+    registers,
+    collect() {
+      this.set(vms.connections);
     },
   });
   new Gauge({
-    name: 'kiln_host_memory_mib',
-    help: 'Memory of the largest guest that could be, and that fits now, MiB.',
-    labelNames: ['kind'],
+    name: 'kiln_host_log_unshipped_bytes',
+    help: 'Log bytes that only this host has.',
     registers,
-    async collect() {
-      const { capacity, free } = await ledger.totals();
-      this.set({ kind: 'capacity' }, capacity.memMib);
-      this.set({ kind: 'free' }, free.memMib);
+    collect() {
+      this.set(logs.unshippedBytes());
     },
   });
 }

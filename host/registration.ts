@@ -7,7 +7,7 @@ export interface RegistrationOptions {
   /** Pause between two writings, ms. */
   readonly everyMs: number;
   /** Facts that change; read before each writing. */
-  readonly facts: () => Promise<Omit<HostEntry, 'at' | 'load' | 'draining'>>;
+  readonly facts: () => Promise<Omit<HostEntry, 'at' | 'load'>>;
   /** Puts the entry where others find it. */
   readonly publish: (entry: HostEntry) => Promise<void>;
   readonly logger: HostLogger;
@@ -16,8 +16,6 @@ export interface RegistrationOptions {
 export interface Registration {
   /** Writes the first entry (a failure is logged and tried again later), then goes on in the background. */
   start(): Promise<void>;
-  /** From the next writing on the host takes no new work. Writes at once. */
-  drain(): Promise<void>;
   /** Ends the background writing. The entry stays: it ages by itself, and the VMs live on. */
   stop(): Promise<void>;
 }
@@ -25,13 +23,12 @@ export interface Registration {
 export function createRegistration(options: RegistrationOptions): Registration {
   let timer: NodeJS.Timeout | undefined;
   let writing: Promise<void> = Promise.resolve();
-  let draining = false;
   let stopped = false;
 
   const writeNow = async (): Promise<void> => {
     try {
       const facts = await options.facts();
-      await options.publish({ ...facts, at: new Date().toISOString(), load: loadavg()[0] ?? 0, draining });
+      await options.publish({ ...facts, at: new Date().toISOString(), load: loadavg()[0] ?? 0 });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       options.logger.warn({ reason }, 'the host could not register; it tries again');
@@ -49,10 +46,6 @@ export function createRegistration(options: RegistrationOptions): Registration {
     async start() {
       await write();
       schedule();
-    },
-    async drain() {
-      draining = true;
-      await write();
     },
     async stop() {
       stopped = true;

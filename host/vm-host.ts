@@ -29,6 +29,8 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'vmDir
   /** Told of every connection that a guest asked for. */
   readonly onEgress?: (vmId: string, request: { name: string; port: number }, verdict: EgressVerdict) => void;
   readonly onReleased?: (vmId: string) => void;
+  /** Told how long a cold boot took, from the call to a configured agent. */
+  readonly onBooted?: (bootMs: number) => void;
 }
 
 /** What became of a recorded VM when the host started. */
@@ -51,6 +53,8 @@ export interface HostVms extends VmHost {
   isBusy(vmId: string): boolean;
   isAttached(vmId: string): boolean;
   readonly connections: number;
+  /** Host ports in use or promised. */
+  readonly openPorts: number;
 }
 
 /** @returns the VMs of a host; call `adopt` for each recorded VM before anything else uses it. */
@@ -92,6 +96,10 @@ class DriverVmHost implements HostVms {
     return this.ingress.connections;
   }
 
+  get openPorts(): number {
+    return this.ingress.ports().size;
+  }
+
   provision(request: ProvisionRequest): Promise<{ provisioner: string; provisionMs: number }> {
     return this.operation(request.vmId, request.signal, (signal) => {
       const vmDirectory = (vmId: string) => this.options.records.directory(vmId);
@@ -113,7 +121,9 @@ class DriverVmHost implements HostVms {
       const identity = freshIdentity(hostname);
       const started = await this.options.driver.start(vmId, { identity, deadlineMs, signal });
       this.channels.adopt(vmId, started.agent);
-      return { pid: started.pid, bootMs: performance.now() - begun };
+      const bootMs = performance.now() - begun;
+      this.options.onBooted?.(bootMs);
+      return { pid: started.pid, bootMs };
     });
   }
 

@@ -1,4 +1,5 @@
-import { readEnvironment } from '../config/environment.ts';
+import type { Registry } from 'prom-client';
+import { type KilnEnvironment, readEnvironment } from '../config/environment.ts';
 import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
 import { createControlLog } from '../store/control-log.ts';
 import { createHostDirectory } from '../store/host-directory.ts';
@@ -6,7 +7,9 @@ import { createWorkloadDocuments } from '../store/workload-documents.ts';
 import { connectClient, connectWorker } from '../temporal/connection.ts';
 import { ensureSearchAttributes } from '../temporal/namespace.ts';
 import { bundleWorkflows } from '../temporal/workflow-bundle.ts';
+import { createControlMetrics, measuredDocuments } from './control-metrics.ts';
 import { createControlWorker } from './control-worker.ts';
+import { serveMetrics } from './metrics-endpoint.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-environment.ts';
@@ -29,6 +32,7 @@ export async function runControlProcess(): Promise<void> {
   const client = await connectClient(where, patience);
   await ensureSearchAttributes(client, where.namespace, CONNECT_PATIENCE);
   await client.close();
+  const metrics = createControlMetrics();
   const worker = await createControlWorker({
     connection,
     namespace: where.namespace,
@@ -36,17 +40,27 @@ export async function runControlProcess(): Promise<void> {
     ports: {
       hosts: createHostDirectory(store),
       images: createImageCatalog(store),
-      documents: createWorkloadDocuments(store),
+      documents: measuredDocuments(createWorkloadDocuments(store), metrics),
       controlLog: createControlLog(store),
       now: Date.now,
+      onDispatched: (latencyMs) => metrics.noteDispatched(latencyMs),
     },
     maxCachedWorkflows: MAX_CACHED_WORKFLOWS,
     shutdownGraceMs: SHUTDOWN_GRACE_MS,
+    metrics: metrics.registry,
   });
   ending.addEventListener('abort', () => worker.shutdown(), { once: true });
   if (ending.aborted) worker.shutdown();
-  log.info({ temporal: where.address, namespace: where.namespace }, 'control worker is polling');
+  const scraped = await metricsEndpoint(env, metrics.registry);
+  log.info({ temporal: where.address, namespace: where.namespace, metrics: scraped?.url }, 'control worker is polling');
   await worker.run();
+  await scraped?.close();
   await connection.close();
   store.close();
+}
+
+/** Without the token of the stack's own processes there is nobody who could be let in. */
+async function metricsEndpoint(env: KilnEnvironment, registry: Registry) {
+  const { KILN_HOST_TOKEN: token, KILN_CONTROL_METRICS_HOST: host, KILN_CONTROL_METRICS_PORT: port } = env;
+  return token === undefined ? undefined : serveMetrics(registry, { host, port, token });
 }

@@ -1,6 +1,8 @@
 import { type NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker';
+import type { Registry } from 'prom-client';
 import { type ControlPorts, createControlActivities } from '../activities/control-activities.ts';
 import { CONTROL_QUEUE } from '../domain/names.ts';
+import { activityMetrics } from './activity-metrics.ts';
 
 export interface ControlWorkerOptions {
   readonly connection: NativeConnection;
@@ -11,6 +13,8 @@ export interface ControlWorkerOptions {
   readonly maxCachedWorkflows: number;
   /** Time that running activities get when the worker is told to shut down, ms. */
   readonly shutdownGraceMs: number;
+  /** Where the figures of its activities go; absent: nowhere. */
+  readonly metrics?: Registry;
 }
 
 /** Worker of `kiln-control`: every workflow, and the activities that need no host. Any number may run. */
@@ -23,5 +27,6 @@ export function createControlWorker(options: ControlWorkerOptions): Promise<Work
     activities: createControlActivities(options.ports),
     maxCachedWorkflows: options.maxCachedWorkflows,
     shutdownGraceTime: options.shutdownGraceMs,
+    ...(options.metrics === undefined ? {} : { interceptors: { activity: [activityMetrics(options.metrics)] } }),
   });
 }

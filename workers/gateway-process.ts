@@ -1,4 +1,5 @@
 import { Client } from '@temporalio/client';
+import { createOpenWorkloadCount } from '../client/temporal/open-workloads.ts';
 import { createTaskQueueProbe } from '../client/temporal/task-queue-pollers.ts';
 import { createWorkloadClient } from '../client/temporal/workload-client.ts';
 import { packageVersion } from '../config/checkout.ts';
@@ -14,6 +15,9 @@ import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-envir
 
 /** How patient the gateway is with a host's data plane, and how much of an answer it reads. */
 const HOST_FETCH = { timeoutMs: 3_000, maxBytes: 16 * 1024 * 1024 };
+
+/** Ages of open workloads that the metrics count, seconds. */
+const COUNTED_AGES_S = [0, 60, 600, 3600, 86_400];
 
 /** Runs the gateway until SIGINT or SIGTERM. */
 export async function runGatewayProcess(): Promise<void> {
@@ -35,6 +39,7 @@ export async function runGatewayProcess(): Promise<void> {
     }),
     store,
     isPolled: createTaskQueueProbe({ client }),
+    openWorkloads: createOpenWorkloadCount({ client, agesS: COUNTED_AGES_S }),
     fetchHostLogs: hostLogsFetcher({ token: hostToken, ...HOST_FETCH }),
     token: apiToken,
     log,

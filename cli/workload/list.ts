@@ -1,3 +1,4 @@
+import type { KilnClient } from '../../client/http/kiln-client.ts';
 import type { WorkloadSummary } from '../../contracts/workload-view.ts';
 import type { Stage } from '../../domain/stages.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
@@ -27,10 +28,28 @@ export async function listWorkloads(context: CliContext, output: CommandOutput, 
     options.limit,
   );
   if (output.json) for (const item of items) output.answer(item, () => []);
-  else output.answer(items, () => table(items, context.now()));
+  else {
+    output.answer(items, () => table(items, context.now()));
+    await tellWhyPending(api, output, items);
+  }
   if (more) output.note(`There are more: give a --limit above ${options.limit}.`);
   return EXIT.ok;
 }
+
+/** A list knows stages only; why something waits its workflow tells, one question each. */
+async function tellWhyPending(
+  api: KilnClient,
+  output: CommandOutput,
+  items: readonly WorkloadSummary[],
+): Promise<void> {
+  for (const { id } of items.filter(({ stage }) => stage === 'pending').slice(0, EXPLAINED)) {
+    const view = await api.getWorkload({ params: { id } }).catch(() => undefined);
+    if (view?.waiting !== undefined) output.note(`${id} waits: ${view.waiting.reason}`);
+  }
+}
+
+/** Pending workloads that a list explains. */
+const EXPLAINED = 5;
 
 function table(items: readonly WorkloadSummary[], now: number): string[] {
   const age = (at: string): string => durationText(now - Date.parse(at));

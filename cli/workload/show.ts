@@ -1,4 +1,5 @@
 import type { WorkloadHistoryView, WorkloadView } from '../../contracts/workload-view.ts';
+import { FAILURE_ADVICE } from '../../domain/failure-advice.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { renderStageTable } from '../stage-table.ts';
@@ -21,6 +22,7 @@ export async function inspectWorkload(context: CliContext, output: CommandOutput
     '',
     ...fieldLines(fieldsOf(view)),
     ...section('error', plainLines(view.error)),
+    ...section('what helps', plainLines(view.code && FAILURE_ADVICE[view.code])),
     ...section('stack', plainLines(view.stack)),
     ...section(
       view.logsTruncated ? 'last log lines' : 'log',

@@ -6,32 +6,67 @@ import { withDeadline } from './temporal-calls.ts';
 
 /** @returns in words why a workflow did not answer a query. */
 export async function whyNoAnswer(context: ClientContext): Promise<string> {
-  if (!(await isPolled(context, context.taskQueue, 'workflow'))) {
-    return `No control worker polls ${context.taskQueue}. Start one with \`kiln worker control\`.`;
+  const { taskQueue, timings } = context;
+  const queue = await describeQueue(context, taskQueue, 'workflow');
+  if (!isFresh(queue, timings)) {
+    return `No control worker polls ${taskQueue}. Start one with \`kiln worker control\`.`;
+  }
+  if (queue.backlog > 0) {
+    const waits = `${queue.backlog} task(s) wait in ${taskQueue}, the oldest for ${Math.round(queue.backlogAgeMs / 1000)} s`;
+    return `${waits}: every control worker is busy, or the last one has just gone. Start one more with \`kiln worker control\`.`;
   }
   return `The control worker did not answer in time; this is what Temporal itself knows. Its log tells more.`;
 }
 
-/** @returns whether a worker has polled the queue lately. @throws TEMPORAL_UNAVAILABLE */
+/**
+ * @returns whether somebody takes the tasks of a queue: a worker has polled it lately, and no task has waited there for
+ * longer than a worker that lives would let it. @throws TEMPORAL_UNAVAILABLE
+ */
 export async function isPolled(
   context: Pick<ClientContext, 'client' | 'timings'>,
   taskQueue: string,
   kind: 'workflow' | 'activity',
 ): Promise<boolean> {
-  const { client, timings } = context;
-  const taskQueueType = kind === 'workflow' ? WORKFLOW_TASKS : ACTIVITY_TASKS;
-  const { pollers } = await withDeadline(client, timings.callMs, () =>
+  const queue = await describeQueue(context, taskQueue, kind);
+  return isFresh(queue, context.timings) && queue.backlogAgeMs <= context.timings.backlogMs;
+}
+
+interface QueueFacts {
+  /** When a worker was last seen polling, epoch ms; 0: never. */
+  readonly polledAtMs: number;
+  /** Tasks that nobody has taken, as far as Temporal knows. */
+  readonly backlog: number;
+  /** How long the oldest of them has waited. */
+  readonly backlogAgeMs: number;
+}
+
+function isFresh({ polledAtMs }: QueueFacts, { pollerFreshMs }: ClientTimings): boolean {
+  return Date.now() - polledAtMs <= pollerFreshMs;
+}
+
+async function describeQueue(
+  { client, timings }: Pick<ClientContext, 'client' | 'timings'>,
+  taskQueue: string,
+  kind: 'workflow' | 'activity',
+): Promise<QueueFacts> {
+  const { pollers, stats } = await withDeadline(client, timings.callMs, () =>
     client.workflowService.describeTaskQueue({
       namespace: client.options.namespace,
       taskQueue: { name: taskQueue },
-      taskQueueType,
+      taskQueueType: kind === 'workflow' ? WORKFLOW_TASKS : ACTIVITY_TASKS,
+      reportStats: true,
     }),
   );
-  const now = Date.now();
-  return (pollers ?? []).some(({ lastAccessTime }) => {
-    const seenMs = Number(lastAccessTime?.seconds ?? 0) * 1000;
-    return now - seenMs <= timings.pollerFreshMs;
-  });
+  const seen = (pollers ?? []).map(({ lastAccessTime }) => milliseconds(lastAccessTime));
+  return {
+    polledAtMs: Math.max(0, ...seen),
+    backlog: Number(stats?.approximateBacklogCount ?? 0),
+    backlogAgeMs: milliseconds(stats?.approximateBacklogAge),
+  };
+}
+
+function milliseconds(time: { seconds?: unknown; nanos?: number | null } | null | undefined): number {
+  return Number(time?.seconds ?? 0) * 1000 + (time?.nanos ?? 0) / 1e6;
 }
 
 /** `temporal.api.enums.v1.TaskQueueType`. */

@@ -50,4 +50,4 @@ export async function judgeHistories(client: Client): Promise<JudgedHistory[]> {
   return judged;
 }
 
-const TIMINGS = { callMs: 10_000, queryMs: 5_000, pollerFreshMs: 60_000 };
+const TIMINGS = { callMs: 10_000, queryMs: 5_000, pollerFreshMs: 60_000, backlogMs: 3_000 };

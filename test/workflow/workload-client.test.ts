@@ -7,6 +7,7 @@ import { Client, Connection } from '@temporalio/client';
 import { NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { createCloseBooks } from '../../activities/close-books.ts';
+import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
 import { createWorkloadClient, type WorkloadClient } from '../../client/temporal/workload-client.ts';
 import { storeKeys, workloadWorkflowId } from '../../domain/names.ts';
 import { createControlLog } from '../../store/control-log.ts';
@@ -207,6 +208,23 @@ describe('get, stop, list, history', () => {
     await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
     const ended = await client.get(id);
     expect(ended.state).toMatchObject({ stage: 'failed', failure: { code: 'TERMINATED', stage: 'pending' } });
+  });
+
+  test('a queue that backs up behind a worker that has just gone is told, and is not taken for polled', async () => {
+    const queue = `backed-up-${randomUUID()}`;
+    const worker = await withWorker(queue);
+    const id = newId();
+    await worker.client.create(request, id);
+    await expect.poll(async () => (await worker.client.get(id)).origin, { timeout: WAIT_MS }).toBe('workflow');
+    await worker.stop();
+    await worker.client.stop(id, { waitMs: 0 });
+    const second = newId();
+    await worker.client.create(request, second);
+    await expect
+      .poll(async () => (await worker.client.get(second)).state.waiting?.reason, { timeout: WAIT_MS })
+      .toMatch(/^\d+ task\(s\) wait in backed-up-/);
+    const timings = { backlogMs: 0 };
+    expect(await createTaskQueueProbe({ client: temporal, timings })(queue, 'workflow')).toBe(false);
   });
 
   test('lists come by page, by stage, by deployment and by project', async () => {

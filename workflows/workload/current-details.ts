@@ -1,50 +1,118 @@
-import type { StageMove, WorkloadState } from '../../domain/workload.ts';
+import { FAILURE_ADVICE } from '../../domain/failure-advice.ts';
+import { block, code, link, plain } from '../../domain/markdown-text.ts';
+import { isFinal } from '../../domain/stages.ts';
+import type { WorkloadState } from '../../domain/workload.ts';
 
-/** The operator's page in the Temporal Web UI: what it is, where it stands and why, in Markdown. Pure. */
+const MESSAGE = 1000;
+const REASON = 400;
+const TAIL_LINES = 12;
+const TAIL = 1500;
+const NOTES = 5;
+const LEFT = 10;
+
+/**
+ * The operator's page in the Temporal Web UI: what it is, where, what it does and since when, why it waits or has
+ * failed, what to do next. Markdown of bounded size, in which text from outside is never markup. Pure.
+ */
 export function currentDetails(state: WorkloadState, logsUrl: string | undefined): string {
-  const lines = [headline(state), '', ...facts(state), '', ...stageTable(state)];
-  if (logsUrl !== undefined) lines.push('', `[Logs](${logsUrl})`);
-  return lines.join('\n');
+  return [
+    headline(state),
+    '',
+    ...trouble(state),
+    ...facts(state).map(([label, text]) => `- **${label}:** ${text}`),
+    '',
+    ...stageTable(state),
+    '',
+    ...afterthoughts(state),
+    nextSteps(state, logsUrl),
+  ].join('\n');
 }
 
 function headline(state: WorkloadState): string {
-  if (state.failure) return `### failed in ${state.failure.stage}: \`${state.failure.code}\``;
-  if (state.leaving) return `### ${state.stage}, leaving (${state.leaving.cause})`;
-  if (state.waiting) return `### ${state.stage}, waiting`;
-  return `### ${state.stage}`;
+  const { failure, leaving, stage } = state;
+  const since = moment(state.moves.at(-1)?.at ?? state.createdAt);
+  if (failure && isFinal(stage)) return `### ✗ failed in ${failure.stage}: ${code(failure.code)}`;
+  if (leaving) return `### ● ${stage}, ending since ${moment(leaving.since)}: ${plain(leaving.cause, REASON)}`;
+  if (state.waiting) return `### ● ${stage}, waiting since ${moment(state.waiting.since)}`;
+  return `### ${isFinal(stage) ? '■' : '●'} ${stage} since ${since}`;
 }
 
-function facts(state: WorkloadState): string[] {
-  const rows: string[] = [`Service \`${state.servicePath}\``];
-  if (state.failure) rows.push(state.failure.message.slice(0, 1000));
-  if (state.waiting) rows.push(`Waiting since ${state.waiting.since}: ${state.waiting.reason}`);
-  if (state.vm) {
-    const { hostId, vmId, pid, url } = state.vm;
-    rows.push(
-      `VM \`${vmId}\` on \`${hostId}\`${pid === undefined ? '' : `, pid ${pid}`}${url === undefined ? '' : `, [${url}](${url})`}`,
-    );
+/** Why it waits or has failed, and what helps: the first thing to be read. */
+function trouble({ failure, waiting }: WorkloadState): string[] {
+  if (failure) {
+    const advice = FAILURE_ADVICE[failure.code];
+    const tail = failure.stack === undefined ? [] : [...block(failure.stack, TAIL_LINES, TAIL), ''];
+    return [plain(failure.message, MESSAGE), '', ...tail, ...(advice === undefined ? [] : [`**Fix:** ${advice}`, ''])];
   }
-  if (state.exit) rows.push(`Exit: ${exitText(state.exit)}`);
-  for (const left of state.unreleased) rows.push(`**Not released**: ${left.name} on ${left.hostId}: ${left.message}`);
-  for (const note of state.notes.slice(-5)) rows.push(`Note: ${note.slice(0, 300)}`);
-  return rows.map((row) => `- ${row}`);
+  return waiting === undefined ? [] : [plain(waiting.reason, REASON), ''];
 }
 
-function exitText(exit: NonNullable<WorkloadState['exit']>): string {
-  const how = exit.signal === null ? `code ${exit.code ?? 'unknown'}` : exit.signal;
-  return `${how} (${exit.reason})`;
+function facts(state: WorkloadState): [label: string, text: string][] {
+  const { vm, exit, image } = state;
+  const rows: [string, string | undefined][] = [
+    ['Service', code(state.servicePath) + belongs(state)],
+    ['Image', image && `${code(image.name)} ${code(image.digest.slice(0, 19))}`],
+    ['Doing', doing(state)],
+    ['Host', vm && code(vm.hostId)],
+    ['VM', vm && `${code(vm.vmId)}${vm.pid === undefined ? '' : `, pid ${vm.pid}`}`],
+    ['Address', vm?.url === undefined ? undefined : link(vm.url)],
+    ['Exit', exit && `${exit.signal ?? `code ${exit.code ?? 'unknown'}`} (${exit.reason})`],
+  ];
+  return rows.flatMap(([label, text]) => (text === undefined ? [] : [[label, text] as [string, string]]));
 }
 
-function stageTable(state: WorkloadState): string[] {
-  const head = ['| stage | entered | took | why |', '|---|---|---|---|'];
-  return [...head, row('pending', state.createdAt, state.moves[0], 'created'), ...state.moves.map(moveRow)];
+function belongs({ deploymentId, projectId }: WorkloadState): string {
+  const of = (label: string, id: string | undefined) => (id === undefined ? '' : `, ${label} ${code(id)}`);
+  return of('deployment', deploymentId) + of('project', projectId);
 }
 
-function moveRow(move: StageMove, index: number, moves: readonly StageMove[]): string {
-  return row(move.to, move.at, moves[index + 1], move.cause);
+/** What goes on within the stage, as far as the state tells it. */
+function doing({ stage, vm, leaving, waiting }: WorkloadState): string | undefined {
+  if (isFinal(stage)) return undefined;
+  if (leaving) return 'stops the service, then releases VM, disks, port and reservation';
+  if (stage === 'pending') return waiting ? 'asks again for a host' : 'chooses a host and reserves capacity';
+  if (stage === 'validate') return 'reads and checks the service folder';
+  if (stage === 'build') return 'builds in a builder VM of its own';
+  if (stage === 'running') return 'answers; its process and health are watched';
+  if (vm?.pid === undefined) return 'makes disks and boots the VM';
+  return vm.url === undefined ? 'starts the service' : 'waits for the first healthy answer';
 }
 
-function row(stage: string, at: string, next: StageMove | undefined, why: string): string {
-  const took = next === undefined ? '' : `${((Date.parse(next.at) - Date.parse(at)) / 1000).toFixed(1)} s`;
-  return `| ${stage} | ${at} | ${took} | ${why.replaceAll('|', '/').replaceAll('\n', ' ').slice(0, 200)} |`;
+function stageTable({ createdAt, moves }: WorkloadState): string[] {
+  const head = cells('stage', 'entered, UTC', 'took', 'why');
+  const entered = [{ to: 'pending', at: createdAt, cause: 'created' }, ...moves];
+  const rows = entered.map(({ to, at, cause }, index) => {
+    const next = entered[index + 1];
+    const took = next === undefined ? '' : `${((Date.parse(next.at) - Date.parse(at)) / 1000).toFixed(1)} s`;
+    const day = at.slice(0, 10) === createdAt.slice(0, 10);
+    return cells(to, day ? moment(at).slice(11) : moment(at), took, plain(cause, 200));
+  });
+  return [head, '|---|---|---|---|', ...rows];
+}
+
+/** The Web UI gives columns no room between them; blanks that do not break are kept. */
+function cells(...texts: readonly string[]): string {
+  return `|${texts.map((text) => ` ${text}\u00a0\u00a0\u00a0 `).join('|')}|`;
+}
+
+/** What was left behind and what went wrong on the way. */
+function afterthoughts({ unreleased, notes }: WorkloadState): string[] {
+  const left = unreleased.slice(0, LEFT).map(({ name, hostId, message }) => {
+    return `- ⚠ **not released:** ${code(name)} on ${code(hostId)}: ${plain(message, REASON)}`;
+  });
+  const more = unreleased.length > LEFT ? [`- ⚠ and ${unreleased.length - LEFT} more`] : [];
+  const told = notes.slice(-NOTES).map((note) => `- note: ${plain(note, 300)}`);
+  const all = [...left, ...more, ...told];
+  return all.length === 0 ? [] : [...all, ''];
+}
+
+function nextSteps({ workloadId, stage }: WorkloadState, logsUrl: string | undefined): string {
+  const steps = ['inspect', 'logs', ...(isFinal(stage) ? [] : ['stop'])];
+  const commands = steps.map((step) => code(`kiln workload ${step} ${workloadId}`));
+  return [...commands, ...(logsUrl === undefined ? [] : [`log: ${link(logsUrl)}`])].join(' · ');
+}
+
+/** ISO 8601 without what nobody reads. */
+function moment(at: string): string {
+  return at.slice(0, 19).replace('T', ' ');
 }

@@ -1,0 +1,18 @@
+import { type CliContext, EXIT } from '../cli-context.ts';
+import type { CommandOutput } from '../command-output.ts';
+
+/** `kiln host drain` and `kiln host undrain`. What runs there is not touched. @returns exit code */
+export async function drainHost(
+  context: CliContext,
+  output: CommandOutput,
+  hostId: string,
+  draining: boolean,
+): Promise<number> {
+  const drain = await (await context.connect()).drainHost({ params: { hostId }, body: { draining } });
+  output.answer(drain, () => [
+    draining
+      ? `${hostId} takes no new workloads; what runs there stays. See with: kiln workload list --stage running`
+      : `${hostId} takes new workloads again.`,
+  ]);
+  return EXIT.ok;
+}
