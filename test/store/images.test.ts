@@ -218,6 +218,24 @@ describe('a host', () => {
     expect(counted.opens).toEqual([]);
   });
 
+  it('keeps what two images share once, and believes no copy that was changed', async () => {
+    const shared = randomBytes(10_000);
+    const digests = [await layOutImage({ vmlinux: shared }), await layOutImage({ vmlinux: shared })];
+    for (const digest of digests) await publish(digest);
+    const counted = counting();
+    const [first = '', second = ''] = digests;
+    const kernel = (await cacheFrom(store).ensure(first)).kernelPath;
+    const other = (await cacheFrom(counted.store).ensure(second)).kernelPath;
+    expect((await stat(other)).ino).toBe((await stat(kernel)).ino);
+    expect(counted.opens).toHaveLength(IMAGE_FILES.length - 1);
+    await rm(imageDirectory(join(root, 'host'), second), { recursive: true });
+    await chmod(kernel, 0o644);
+    await writeFile(kernel, 'something else');
+    const again = (await cacheFrom(store).ensure(second)).kernelPath;
+    expect((await stat(again)).ino).not.toBe((await stat(kernel)).ino);
+    expect(await hashFile(again)).toEqual(await hashFile(join(imageDirectory(builds, second), 'vmlinux')));
+  });
+
   it('notices what was changed since it was built here', async () => {
     const digest = await layOutImage();
     const path = join(imageDirectory(builds, digest), 'rootfs.ext4');
