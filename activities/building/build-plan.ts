@@ -6,6 +6,8 @@ import { SERVICE_FOLDER } from '../guest-environment.ts';
 /** Folder of the sources in a builder VM: where they will run, since builds write absolute paths into what they make. */
 export const SOURCE_FOLDER = SERVICE_FOLDER;
 
+const GUEST_PYTHON = '/usr/bin/python3';
+
 export interface BuildStep {
   readonly name: string;
   readonly argv: readonly string[];
@@ -22,9 +24,10 @@ export function buildSteps(manifest: ServiceManifest): BuildStep[] {
 
 function installSteps({ language, lockFile, requirements }: ServiceManifest): BuildStep[] {
   if (language === 'python') {
-    // The guest's own pip installs into it: a pip in every environment takes a guest half a minute.
-    const make = ['python3', '-m', 'venv', '--without-pip', PYTHON_ENVIRONMENT];
-    const install = ['python3', '-m', 'pip', '--python', `${PYTHON_ENVIRONMENT}/bin/python3`, 'install'];
+    // The guest's own pip installs into it: a pip in every environment takes a guest half a minute. By their paths,
+    // since the environment, which has no pip, comes first where programs are looked for.
+    const make = [GUEST_PYTHON, '-m', 'venv', '--without-pip', PYTHON_ENVIRONMENT];
+    const install = [GUEST_PYTHON, '-m', 'pip', '--python', `${PYTHON_ENVIRONMENT}/bin/python3`, 'install'];
     const what = requirements ?? ['-r', REQUIREMENTS_FILE, ...(lockFile === undefined ? [] : ['--require-hashes'])];
     return [
       { name: 'virtual environment', argv: make },

@@ -22,10 +22,10 @@ describe('what a manifest asks for', () => {
     await service('big', { ...start, resources: { memMib: 1_000 } });
     await service('huge', { ...start, resources: { memMib: 200_000 } });
     await service('hooks-only', { ...start, language: 'none' });
-    // Room for one default service and one of any size up to 1,400 MiB, not for a small and a big one.
+    // Each VM costs some 320 MiB more than its guest has: room for two small services or a big one, not for both kinds.
     kiln = await startHarness({
       projectRoot,
-      capacity: { vcpus: 4, memMib: 1_500 },
+      capacity: { vcpus: 4, memMib: 2_000 },
       policies: { placement: { deadlineMs: 30_000 } },
     });
 

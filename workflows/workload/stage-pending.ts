@@ -21,7 +21,9 @@ export async function place(ctx: WorkloadContext): Promise<Placed> {
       resources: ctx.needs.resources,
       excludedHosts: [...ctx.lostHosts, ...refused],
       freshForMs: host.lostAfterMs,
-      ...(attempt === 1 && ctx.lostHosts.length === 0 ? { requestedAt: ctx.input.requestedAt } : {}),
+      ...(attempt === 1 && ctx.record.stage === 'pending' && ctx.lostHosts.length === 0
+        ? { requestedAt: ctx.input.requestedAt }
+        : {}),
     });
     if (choice.kind === 'impossible') throw noCapacity(ctx, choice.reason);
     if (choice.kind === 'placed') {
