@@ -5,7 +5,7 @@ import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
 import type { DevStack as StackInfo } from '../../contracts/dev-stack.ts';
 import { freePort } from './free-port.ts';
-import { endLeftProcesses, recordProcesses } from './left-processes.ts';
+import { endLeftProcesses, PROCESSES_FILE, processMark, recordProcesses } from './left-processes.ts';
 import { ProcessSupervisor, type SupervisorEvent, type SupervisorOptions } from './process-supervisor.ts';
 import { stackIdentity } from './stack-identity.ts';
 import { lockStack } from './stack-lock.ts';
@@ -26,7 +26,7 @@ export interface DevStackOptions {
   readonly baseEnv: Readonly<Record<string, string | undefined>>;
   /** Services' paths are relative to this folder. */
   readonly projectRoot: string;
-  readonly timings: Omit<SupervisorOptions, 'logsDir' | 'onEvent'>;
+  readonly timings: Omit<SupervisorOptions, 'logsDir' | 'markOf' | 'onEvent'>;
   readonly onProgress: (text: string) => void;
   readonly onEvent: (event: SupervisorEvent) => void;
 }
@@ -48,15 +48,16 @@ export async function startDevStack(options: DevStackOptions, signal: AbortSigna
   const unlock = await lockStack(paths.home);
   await rm(paths.devJson, { force: true });
   await mkdir(paths.logsDir, { recursive: true });
-  const record = join(paths.home, 'processes.json');
+  const record = join(paths.home, PROCESSES_FILE);
   const { stopGraceMs: graceMs, readyPollMs: pollMs } = options.timings;
-  for (const name of await endLeftProcesses(record, { graceMs, pollMs }))
+  for (const name of await endLeftProcesses(record, paths.home, { graceMs, pollMs }))
     options.onProgress(`ended ${name} of an earlier run`);
   // One after another, so that an older list never replaces a newer one.
   let recorded = Promise.resolve();
   const supervisor: ProcessSupervisor = new ProcessSupervisor({
     ...options.timings,
     logsDir: paths.logsDir,
+    markOf: (name) => processMark(paths.home, name),
     onEvent: (event) => {
       if (event.kind === 'started') {
         const failed = (error: unknown) => options.onProgress(`${record} could not be written: ${String(error)}`);

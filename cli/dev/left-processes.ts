@@ -1,11 +1,13 @@
-import { readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
 import { processStartTime } from './process-start-time.ts';
 
-const schema = z.record(z.string(), z.object({ pid: z.int().min(2), startTime: z.string().min(1) }));
+const processSchema = z.object({ pid: z.int().min(2), startTime: z.string().min(1) });
+type LeftProcess = z.infer<typeof processSchema>;
+const schema = z.record(z.string(), processSchema);
 
 /** Notes which processes a stack runs, so that the next one finds what a supervisor killed by force left behind. */
 export async function recordProcesses(path: string, pids: Readonly<Record<string, number>>): Promise<void> {
@@ -18,12 +20,57 @@ export async function recordProcesses(path: string, pids: Readonly<Record<string
   );
 }
 
+/** In a stack's home: which processes run it. */
+export const PROCESSES_FILE = 'processes.json';
+
+/** Environment variable by which a process of a stack is known, whoever recorded it. */
+const MARK = 'KILN_STACK_PROCESS';
+/** Workers let go of these in an orderly way, so they end last. */
+const SERVERS: readonly string[] = ['temporal', 's3'];
+
+/** @returns what a supervisor adds to the environment of a process of the stack in `home`. */
+export function processMark(home: string, name: string): Record<string, string> {
+  return { [MARK]: `${name}@${home}` };
+}
+
 /**
- * Ends the processes that an earlier supervisor of this home recorded and that still run: two servers on one database
- * would destroy it. @returns their names
+ * Every process that a supervisor of this home started, by the mark in its environment: also one that was started by a
+ * supervisor that died before it could record it.
  */
-export async function endLeftProcesses(path: string, options: { graceMs: number; pollMs: number }): Promise<string[]> {
-  const recorded = Object.entries(await readRecorded(path));
+async function markedProcesses(home: string): Promise<[string, LeftProcess][]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found: [string, LeftProcess][] = [];
+  for (const pid of pids) {
+    // Of other users' processes and of those that have just ended nothing is to be known, and none is ours.
+    const environment = await readFile(`/proc/${pid}/environ`, 'latin1').catch(() => '');
+    const mark = environment.split('\0').find((entry) => entry.startsWith(`${MARK}=`) && entry.endsWith(`@${home}`));
+    if (mark === undefined || !(await leadsGroup(pid))) continue;
+    const name = mark.slice(MARK.length + 1, -home.length - 1);
+    found.push([name, { pid, startTime: await processStartTime(pid) }]);
+  }
+  // They are ended from the last to the first.
+  return found.sort(([a], [b]) => Number(SERVERS.includes(b)) - Number(SERVERS.includes(a)));
+}
+
+/** What a process of the stack starts itself has the mark too, and ends with its group. */
+async function leadsGroup(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[2]) === pid;
+}
+
+/**
+ * Ends the processes that an earlier supervisor of this home started and that still run: two servers on one database
+ * would destroy it. @param path where that supervisor recorded them
+ * @returns their names
+ */
+export async function endLeftProcesses(
+  path: string,
+  home: string,
+  options: { graceMs: number; pollMs: number },
+): Promise<string[]> {
+  const known = Object.entries(await readRecorded(path));
+  const unknown = (await markedProcesses(home)).filter(([, { pid }]) => known.every(([, other]) => other.pid !== pid));
+  const recorded = [...known, ...unknown];
   const ended: string[] = [];
   // The last started first: workers let go of their servers in an orderly way only while these still answer.
   for (const [name, { pid, startTime }] of recorded.reverse()) {
@@ -49,8 +96,8 @@ export async function endLeftProcesses(path: string, options: { graceMs: number;
   return ended;
 }
 
-/** @throws CONFIG_INVALID: with a record that says nothing, a server may be running that nobody knows of */
-async function readRecorded(path: string): Promise<z.infer<typeof schema>> {
+/** @returns the processes of a stack by name. @throws CONFIG_INVALID: with a record that says nothing, a server may be running that nobody knows of */
+export async function readRecorded(path: string): Promise<z.infer<typeof schema>> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return '{}';
     throw error;

@@ -16,6 +16,8 @@ export interface ProcessSpec {
 
 export interface SupervisorOptions {
   readonly logsDir: string;
+  /** Environment by which a process of that name is found again, were this one to die before it is recorded. */
+  readonly markOf?: (name: string) => Readonly<Record<string, string>>;
   readonly readyDeadlineMs: number;
   readonly readyPollMs: number;
   readonly restartBackoffMs: number;
@@ -104,7 +106,7 @@ export class ProcessSupervisor {
     const child = spawn(spec.command, spec.args, {
       detached: true,
       stdio: ['ignore', log, log],
-      env: spec.env,
+      env: { ...spec.env, ...this.options.markOf?.(spec.name) },
     });
     closeSync(log);
     const ended = new Promise<void>((resolve) => {
