@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import type { CliContext } from './cli-context.ts';
+import { registerDeployCommand } from './deploy-command.ts';
 import { registerDeploymentCommands } from './deployment-commands.ts';
 import { registerDevCommands } from './dev-commands.ts';
 import { registerImageCommands } from './image-commands.ts';
@@ -22,6 +23,7 @@ export function kilnProgram(context: CliContext): Command {
         'else by .kiln/dev.json in this folder or the nearest one above.\n' +
         'Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.',
     );
+  registerDeployCommand(program, context);
   registerWorkloadCommands(program, context);
   registerDeploymentCommands(program, context);
   registerImageCommands(program, context);

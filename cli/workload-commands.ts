@@ -2,8 +2,9 @@ import type { Command } from 'commander';
 import { LOG_LEVELS } from '../domain/log-entry.ts';
 import { STAGES, type Stage } from '../domain/stages.ts';
 import type { CliContext } from './cli-context.ts';
-import { assignment, oneOf, wholeNumber } from './option-values.ts';
+import { oneOf, wholeNumber } from './option-values.ts';
 import { type JsonOption, run, withJson } from './run-command.ts';
+import { withRunOptions } from './run-options.ts';
 import type { CreateOptions } from './workload/create.ts';
 import type { LogOptions } from './workload/logs.ts';
 
@@ -17,19 +18,9 @@ export function registerWorkloadCommands(program: Command, context: CliContext):
 }
 
 function registerCreate(workload: Command, context: CliContext): void {
-  withJson(workload.command('create'))
+  withRunOptions(withJson(workload.command('create')))
     .description('run a service')
     .requiredOption('--service <path>', 'folder of the service, relative to the project root')
-    .option('--id <id>', 'key of the workload: the same id with the same options is the same workload')
-    .option('--deployment <id>', 'deployment that it belongs to')
-    .option('--project <id>', 'project that it belongs to')
-    .option('--env <name=value>', 'environment variable; may be given many times', assignment)
-    .option('--env-file <file>', 'file of NAME=VALUE lines; --env goes before it')
-    .option('--port <n>', 'port in the guest that the service listens on (default 8080)', wholeNumber(1, 65_535))
-    .option('--host-port <n>', 'port on the host (default: a free one)', wholeNumber(1, 65_535))
-    .option('--image <ref>', 'name, name:tag or name@sha256:… (default node)')
-    .option('--vcpus <n>', 'virtual processors', wholeNumber(1, 64))
-    .option('--mem-mib <n>', 'memory, MiB', wholeNumber(128, 262_144))
     .option('--wait', 'show its stages until it runs; exit 1 where it does not come to run')
     .action((options: CreateOptions & JsonOption) =>
       run(context, options, async (output) => {

@@ -3,6 +3,7 @@ import { parseEnv } from 'node:util';
 import { type CreateWorkloadBody, createWorkloadBodySchema } from '../../contracts/workload-request.ts';
 import type { WorkloadView } from '../../contracts/workload-view.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
+import type { WorkloadRequest } from '../../domain/workload.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { checkedBody } from '../request-body.ts';
@@ -12,8 +13,15 @@ import { mintId } from './mint-id.ts';
 import { workloadTable } from './show.ts';
 import { waitUntilUp } from './wait.ts';
 
-export interface CreateOptions {
+export interface CreateOptions extends RunOptions {
   readonly service: string;
+}
+
+/** Where the code lies: on the host, or in uploaded sources. */
+export type ServiceCode = Pick<WorkloadRequest, 'servicePath' | 'source'>;
+
+/** How a service is run, wherever its code comes from. */
+export interface RunOptions {
   readonly id?: string;
   readonly deployment?: string;
   readonly project?: string;
@@ -33,8 +41,23 @@ export async function createWorkload(
   output: CommandOutput,
   options: CreateOptions,
 ): Promise<number> {
-  const id = options.id ?? mintId(servicePath(options.service));
-  const body = workloadBody({ ...options, id }, await environmentOf(options));
+  const path = servicePath(options.service);
+  return await startWorkload(context, output, { ...options, id: options.id ?? mintId(path) }, { servicePath: path });
+}
+
+/**
+ * Asks for a workload whose id is chosen already, and with `wait` shows it until it runs.
+ * @returns exit code
+ * @throws UsageError that names every option that is wrong
+ */
+export async function startWorkload(
+  context: CliContext,
+  output: CommandOutput,
+  options: RunOptions & { readonly id: string },
+  code: ServiceCode,
+): Promise<number> {
+  const { id } = options;
+  const body = workloadBody(options, code, await environmentOf(options));
   const api = await context.connect();
   const created = await api.createWorkload({ body }).catch((error: unknown) => {
     if (isKilnError(error) && error.retryable) output.note(`It may have begun: repeat the command with --id ${id}.`);
@@ -46,17 +69,18 @@ export async function createWorkload(
   return EXIT.ok;
 }
 
-/**
- * @returns the request that the options stand for
- * @throws UsageError that names every option that is wrong
- */
-export function workloadBody(options: CreateOptions, env: Readonly<Record<string, string>>): CreateWorkloadBody {
+/** @throws UsageError that names every option that is wrong */
+export function workloadBody(
+  options: RunOptions,
+  code: ServiceCode,
+  env: Readonly<Record<string, string>>,
+): CreateWorkloadBody {
   const { id, deployment, project, port, hostPort, image, vcpus, memMib } = options;
   return checkedBody(
     createWorkloadBodySchema,
     {
       ...given({ id, deploymentId: deployment, projectId: project, port, hostPort, image }),
-      servicePath: servicePath(options.service),
+      ...code,
       ...(Object.keys(env).length === 0 ? {} : { env }),
       ...(vcpus === undefined && memMib === undefined ? {} : { resources: given({ vcpus, memMib }) }),
     },
@@ -81,7 +105,7 @@ function given(fields: Readonly<Record<string, unknown>>): Record<string, unknow
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 }
 
-async function environmentOf({ env, envFile }: CreateOptions): Promise<Record<string, string>> {
+async function environmentOf({ env, envFile }: RunOptions): Promise<Record<string, string>> {
   if (envFile === undefined) return { ...env };
   const text = await readFile(envFile, 'utf8').catch((error: unknown) => {
     throw new UsageError(`--env-file ${envFile} cannot be read: ${error instanceof Error ? error.message : error}`);
