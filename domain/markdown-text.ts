@@ -1,8 +1,8 @@
 /** Text from users, services and guests, put into Markdown so that it stays text: nothing in it is markup. Pure. */
 
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
-/** Every character that Markdown or HTML may read as markup. Not the slash: the Web UI shows the backslash before it. */
-const MARKUP = /[\\`*_{}[\]()<>#+\-.!|~&$"'=:@]/g;
+/** Every character that Markdown or HTML may read as markup. Not slash and quotes: the Web UI shows the backslash before them. */
+const MARKUP = /[\\`*_{}[\]()<>#+\-.!|~&$=:@]/g;
 
 /** @returns one line of plain text of at most `max` characters of the original. */
 export function plain(text: string, max: number): string {
