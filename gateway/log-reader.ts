@@ -100,20 +100,26 @@ async function readPage(
   { positions, limit }: Pick<LogPageOptions, 'positions' | 'limit'>,
 ): Promise<ReadLogPage> {
   const wanted = limit + 1;
-  // The host first: what it ships and forgets in between is then found in the store.
-  const live = await askHost(sources, place, positions, wanted);
   const queues = new Map<string, NumberedLogEntry[]>();
   const add = (key: string, entries: readonly NumberedLogEntry[]) => {
     const merged = new Map([...(queues.get(key) ?? []), ...entries].map((entry) => [entry.n, entry]));
     queues.set(key, [...merged.values()].sort((a, b) => a.n - b.n).slice(0, wanted));
   };
-  if (live.reply !== undefined) add(writerKey(live.reply), live.reply.entries);
+  const addStored = async (ref: LogWriterRef) => {
+    const after = positions[writerKey(ref)] ?? -1;
+    add(writerKey(ref), await sources.chunks.read(ref, { after, limit: wanted }));
+  };
   for (const entry of place.derived ?? []) {
     if (entry.n > (positions[writerKey(entry)] ?? -1)) add(writerKey(entry), [entry]);
   }
-  for (const ref of await sources.chunks.writers(place.workloadId)) {
-    const key = writerKey(ref);
-    add(key, await sources.chunks.read(ref, { after: positions[key] ?? -1, limit: wanted }));
+  for (const ref of await sources.chunks.writers(place.workloadId)) await addStored(ref);
+  const live = await askForNewest(sources, place, { positions, wanted, stored: queues });
+  if (live.reply !== undefined) {
+    const { epoch, writer, entries } = live.reply;
+    const next = (queues.get(writerKey(live.reply))?.at(-1)?.n ?? positions[writerKey(live.reply)] ?? -1) + 1;
+    // What it has shipped and forgotten since the store was looked at is in the store by now.
+    if (entries[0]?.n !== next) await addStored({ workloadId: place.workloadId, epoch, writer });
+    add(writerKey(live.reply), entries);
   }
   const cut = live.reply?.more === true ? writerKey(live.reply) : undefined;
   const merged = mergeQueues(
@@ -126,6 +132,27 @@ async function readPage(
     more: merged.left,
     ...(live.incomplete === undefined ? {} : { incomplete: live.incomplete }),
   };
+}
+
+/** Asks the host, unless the store alone has all that the page can take of that host's lines. */
+async function askForNewest(
+  sources: LogSources,
+  place: LogPlace,
+  page: {
+    positions: LogPositions;
+    wanted: number;
+    stored: ReadonlyMap<string, readonly NumberedLogEntry[]>;
+  },
+): Promise<{ reply?: HostLogsAnswer; incomplete?: string }> {
+  const { hostId, epoch } = place;
+  if (hostId !== undefined && epoch !== undefined) {
+    const stored = page.stored.get(writerKey({ epoch, writer: hostId })) ?? [];
+    if (stored.length >= page.wanted) return {};
+    const last = stored.at(-1);
+    const positions = last === undefined ? page.positions : advance(page.positions, last);
+    return askHost(sources, place, positions, page.wanted - stored.length);
+  }
+  return askHost(sources, place, page.positions, page.wanted);
 }
 
 /**

@@ -51,6 +51,8 @@ export async function pumpServiceOutput(
   await pump.settle();
 }
 
+const STREAMS = ['stdout', 'stderr'] as const;
+
 class OutputPump {
   private readonly handle: Pick<ExecHandle, 'acknowledge'>;
   private readonly target: ServiceOutputTarget;
@@ -59,6 +61,8 @@ class OutputPump {
   private readonly lines = { stdout: new ByteLines(), stderr: new ByteLines() };
   /** Where the unfinished line of a stream begins. */
   private readonly partialFrom: Partial<Record<OutputStream, number>> = {};
+  /** When its first byte came. */
+  private readonly partialSince: Partial<Record<OutputStream, number>> = {};
   private end = 0;
   private savedTo = 0;
   private flushedTo = 0;
@@ -104,11 +108,7 @@ class OutputPump {
   takePartials(): void {
     clearTimeout(this.partialTimer);
     this.partialTimer = undefined;
-    for (const stream of ['stdout', 'stderr'] as const) {
-      const line = this.lines[stream].end();
-      delete this.partialFrom[stream];
-      if (line !== undefined) this.write([line], () => outputLevel(stream, line));
-    }
+    for (const stream of STREAMS) this.takePartial(stream);
   }
 
   /** After a loss the bytes from the safe end on come again: lines beyond an unfinished one would be written twice. */
@@ -125,24 +125,40 @@ class OutputPump {
     if (this.failure !== undefined) throw this.failure;
   }
 
-  private notePartial(stream: OutputStream, hadLines: boolean): void {
-    const held = this.lines[stream].held;
-    if (held === 0) delete this.partialFrom[stream];
-    // Bytes of the other stream may lie in between: then this is earlier than need be, which is safe.
-    else if (hadLines || this.partialFrom[stream] === undefined) this.partialFrom[stream] = this.end - held;
+  private takePartial(stream: OutputStream): void {
+    const line = this.lines[stream].end();
+    delete this.partialFrom[stream];
+    delete this.partialSince[stream];
+    if (line !== undefined) this.write([line], () => outputLevel(stream, line));
   }
 
-  private armPartialTimer(): void {
-    if (this.lines.stdout.held + this.lines.stderr.held === 0) {
-      clearTimeout(this.partialTimer);
-      this.partialTimer = undefined;
-      return;
+  private notePartial(stream: OutputStream, hadLines: boolean): void {
+    const held = this.lines[stream].held;
+    if (held === 0) {
+      delete this.partialFrom[stream];
+      delete this.partialSince[stream];
+    } else if (hadLines || this.partialFrom[stream] === undefined) {
+      // Bytes of the other stream may lie in between: then this is earlier than need be, which is safe.
+      this.partialFrom[stream] = this.end - held;
+      this.partialSince[stream] = performance.now();
     }
-    // Counted from the first unfinished byte: a chatty stream must not hold up the other one's line for ever.
-    this.partialTimer ??= setTimeout(() => {
-      this.takePartials();
-      this.settleSoon();
-    }, this.options.partialLineMs);
+  }
+
+  /** Each stream's line has its own time: a chatty stream neither holds up the other's nor has its own cut all the while. */
+  private armPartialTimer(): void {
+    const since = STREAMS.flatMap((stream) => this.partialSince[stream] ?? []);
+    if (since.length === 0 || this.partialTimer !== undefined) return;
+    const dueMs = Math.min(...since) + this.options.partialLineMs - performance.now();
+    this.partialTimer = setTimeout(
+      () => {
+        this.partialTimer = undefined;
+        const longAgo = performance.now() - this.options.partialLineMs;
+        for (const stream of STREAMS) if ((this.partialSince[stream] ?? Infinity) <= longAgo) this.takePartial(stream);
+        this.armPartialTimer();
+        this.settleSoon();
+      },
+      Math.max(1, Math.ceil(dueMs)),
+    );
   }
 
   private settleSoon(): void {

@@ -219,6 +219,26 @@ describe('service output', () => {
     expect(acknowledged.at(-1)).toBe(20_000);
   });
 
+  it('a stream that always has an unfinished line has none of them cut, however long it goes on', async () => {
+    const pieces: [OutputStream, string][] = Array.from({ length: 30 }, (_, n) => ['stdout', `${n} begins\nhalf `]);
+    async function* output(): AsyncGenerator<ExecOutput> {
+      for (const piece of outputOf(pieces)) {
+        yield piece;
+        // Longer in all than an unfinished line may be, each for itself much shorter.
+        await new Promise((done) => setTimeout(done, 5));
+      }
+    }
+    const writer = await logs.open('w', 0);
+    const target = { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' as const };
+    const options = { ...OPTIONS, partialLineMs: 100 };
+    await pumpServiceOutput({ output: output(), acknowledge: () => undefined }, target, [], options);
+    expect(await lines()).toEqual([
+      'info 0 begins',
+      ...Array.from({ length: 29 }, (_, n) => `info half ${n + 1} begins`),
+      'info half ',
+    ]);
+  });
+
   it('an unfinished line is shown after its time, while the output goes on', async () => {
     const writer = await logs.open('w', 0);
     const acknowledged = Promise.withResolvers<number>();
