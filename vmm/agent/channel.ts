@@ -14,7 +14,7 @@ import { attachExec, listExecs, startExec } from './exec-handle.ts';
 import type { Frame, FrameReader } from './frames.ts';
 import { nothing, usageMessage } from './messages.ts';
 import { Mux } from './mux.ts';
-import { getTar, putTar } from './tar-transfer.ts';
+import { getTar, putTar, type TarLimits } from './tar-transfer.ts';
 import { connectTcp, egressOpener } from './tcp.ts';
 
 export interface ChannelParts {
@@ -25,6 +25,8 @@ export interface ChannelParts {
   readonly first: readonly Frame[];
   /** How long the agent may take to answer a request, ms. */
   readonly requestMs: number;
+  /** Largest archive that is taken from the guest. */
+  readonly maxTarBytes: number;
 }
 
 /** The host's end of the protocol of docs/agent-protocol.md, over a connection whose agent has said hello. */
@@ -33,11 +35,13 @@ export class Channel implements AgentChannel {
   readonly closed: Promise<Error>;
   readonly #mux: Mux;
   readonly #requestMs: number;
+  readonly #tars: TarLimits;
   #egress: EgressHandler | undefined;
 
   constructor(parts: ChannelParts) {
     this.hello = parts.hello;
     this.#requestMs = parts.requestMs;
+    this.#tars = { idleMs: parts.requestMs, maxBytes: parts.maxTarBytes };
     this.#mux = new Mux(
       parts.socket,
       parts.reader,
@@ -68,11 +72,11 @@ export class Channel implements AgentChannel {
   }
 
   putTar(path: string, tar: Readable): Promise<{ bytes: number }> {
-    return putTar(this.#mux, path, tar);
+    return putTar(this.#mux, path, tar, this.#tars);
   }
 
   getTar(root: string, paths: readonly string[], exclude: readonly string[] = []): Readable {
-    return getTar(this.#mux, root, paths, exclude);
+    return getTar(this.#mux, root, { paths, exclude }, this.#tars);
   }
 
   connectTcp(port: number): Promise<Duplex> {

@@ -10,6 +10,8 @@ import type { Frame } from './frames.ts';
 import { encodeAttach, FRAME, FrameReader, NONCE_BYTES, PROTOCOL_VERSION } from './frames.ts';
 import { helloMessage, parseMessage } from './messages.ts';
 
+const MAX_TAR_BYTES = 4 * 1024 ** 3;
+
 export interface ConnectAgentOptions {
   /** Path of a unix socket, or what opens a connection. Used again where a connection ends before the hello. */
   readonly connect: string | (() => Promise<Duplex>);
@@ -18,6 +20,8 @@ export interface ConnectAgentOptions {
   readonly signal?: AbortSignal;
   /** How long the agent may take to answer one request later; default `deadlineMs`. */
   readonly requestMs?: number;
+  /** Largest archive that is taken from the guest; default 4 GiB. */
+  readonly maxTarBytes?: number;
   /** Pause before the next try to connect; default 20. */
   readonly retryMs?: number;
   /** A hello that is not there after this is asked for again, each time after twice the time; default 1000. */
@@ -84,7 +88,8 @@ async function attach(socket: Duplex, options: ConnectAgentOptions, signal: Abor
       );
     }
     wait.stop();
-    return new Channel({ socket, reader, hello, first: rest, requestMs: options.requestMs ?? options.deadlineMs });
+    const { requestMs = options.deadlineMs, maxTarBytes = MAX_TAR_BYTES } = options;
+    return new Channel({ socket, reader, hello, first: rest, requestMs, maxTarBytes });
   } catch (error) {
     wait.stop();
     socket.on('error', () => {});

@@ -1,5 +1,6 @@
 import type { ExecOutput, OutputStream } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
+import { JoinedBytes } from './joined-bytes.ts';
 
 /** Stream number and offset before the bytes of an output frame. */
 const OUTPUT_HEADER = 9;
@@ -15,7 +16,10 @@ export function parseOutput(payload: Buffer): ExecOutput {
 /** @throws AGENT_PROTOCOL where the payload is no gap. */
 export function parseGap(payload: Buffer): ExecOutput {
   if (payload.length !== GAP_BYTES) throw malformed();
-  return { kind: 'gap', offset: readOffset(payload, 0), bytes: readOffset(payload, 8) };
+  const gap = { kind: 'gap', offset: readOffset(payload, 0), bytes: readOffset(payload, 8) } as const;
+  // A gap of nothing could be told for ever; one that ends beyond all numbers has no end.
+  if (gap.bytes === 0 || !Number.isSafeInteger(endOf(gap))) throw malformed();
+  return gap;
 }
 
 /** @returns the offset right behind a piece. */
@@ -39,10 +43,38 @@ function malformed(): KilnError {
   return new KilnError('AGENT_PROTOCOL', 'The guest agent sent a malformed piece of output.');
 }
 
-interface Queued {
-  readonly piece: ExecOutput;
-  /** Credit that the piece cost. */
-  readonly cost: number;
+/** One piece or several that follow each other and are of one kind. */
+class Queued {
+  readonly #first: ExecOutput;
+  readonly #bytes: JoinedBytes | undefined;
+  #gap: number;
+  /** Credit that it cost. */
+  cost: number;
+
+  constructor(piece: ExecOutput, cost: number) {
+    this.#first = piece;
+    this.#bytes = piece.kind === 'data' ? new JoinedBytes(piece.data) : undefined;
+    this.#gap = piece.kind === 'gap' ? piece.bytes : 0;
+    this.cost = cost;
+  }
+
+  /** @returns whether the piece became part of this. */
+  join(piece: ExecOutput, cost: number): boolean {
+    if (piece.kind === 'data') {
+      const alike = this.#first.kind === 'data' && this.#first.stream === piece.stream;
+      if (!alike || this.#bytes?.join(piece.data) !== true) return false;
+    } else {
+      if (this.#first.kind !== 'gap') return false;
+      this.#gap += piece.bytes;
+    }
+    this.cost += cost;
+    return true;
+  }
+
+  take(): ExecOutput {
+    if (this.#first.kind === 'gap') return { ...this.#first, bytes: this.#gap };
+    return { ...this.#first, data: this.#bytes?.take() ?? this.#first.data };
+  }
 }
 
 /**
@@ -77,7 +109,7 @@ export class OutputQueue implements AsyncIterable<ExecOutput>, AsyncIterator<Exe
       this.#onHandled(this.#next);
       return;
     }
-    this.#queue.push({ piece, cost });
+    if (this.#queue.at(-1)?.join(piece, cost) !== true) this.#queue.push(new Queued(piece, cost));
     this.#wake?.();
   }
 
@@ -101,9 +133,10 @@ export class OutputQueue implements AsyncIterable<ExecOutput>, AsyncIterator<Exe
     for (;;) {
       const first = this.#queue.shift();
       if (first !== undefined) {
+        const piece = first.take();
         this.#onTaken(first.cost);
-        this.#handled = endOf(first.piece);
-        return { done: false, value: first.piece };
+        this.#handled = endOf(piece);
+        return { done: false, value: piece };
       }
       if (this.#discarding || this.#ended) return { done: true, value: undefined };
       if (this.#error !== undefined) throw this.#error;

@@ -1,3 +1,5 @@
+import { JoinedBytes } from './joined-bytes.ts';
+
 /**
  * Bytes of a guest's stream on their way to a Node reader. Credit goes back to the guest only for what the reader has
  * taken, so a reader that is slow slows the guest and nothing grows here.
@@ -5,7 +7,7 @@
 export class InboundQueue {
   readonly #push: (chunk: Buffer | null) => boolean;
   readonly #grant: (bytes: number) => void;
-  readonly #queue: Buffer[] = [];
+  readonly #queue: JoinedBytes[] = [];
   #ended = false;
   #wanted = false;
 
@@ -16,7 +18,7 @@ export class InboundQueue {
   }
 
   add(payload: Buffer): void {
-    this.#queue.push(payload);
+    if (this.#queue.at(-1)?.join(payload) !== true) this.#queue.push(new JoinedBytes(payload));
     this.#flow();
   }
 
@@ -36,7 +38,7 @@ export class InboundQueue {
     while (this.#wanted) {
       const next = this.#queue.shift();
       if (next === undefined) break;
-      this.#wanted = this.#push(next);
+      this.#wanted = this.#push(next.take());
       this.#grant(next.length);
     }
     if (this.#ended && this.#queue.length === 0) {

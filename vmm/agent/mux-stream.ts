@@ -173,7 +173,8 @@ export class MuxStream {
     this.#mustBeOpen();
     this.#inOutstanding += payload.length;
     if (this.#inEnded || this.#inOutstanding > WINDOW) throw unexpected();
-    if (payload.length > 0) handle.call(this.#handler, payload);
+    // Empty data is no data; output and gaps are never empty, which their parsers say.
+    if (payload.length > 0 || handler !== this.#handler.data) handle.call(this.#handler, payload);
   }
 
   #addCredit(payload: Buffer): void {

@@ -13,6 +13,9 @@ const MAX_GUEST_STREAMS = 1024;
 /** Unsent bytes from which on nothing more is read: a guest that does not listen must not make the host remember. */
 const MAX_UNSENT = 4 * 1024 * 1024;
 
+/** Frames that are handled in one go: a guest that sends many tiny ones must not hold up its neighbours. */
+const FRAMES_A_TURN = 64;
+
 /** Accepts a stream that the guest opens. @throws AGENT_PROTOCOL on a request that is none. */
 export type GuestOpener = (id: number, request: Buffer, make: (handler: StreamHandler) => MuxStream) => void;
 
@@ -26,6 +29,8 @@ export class Mux implements StreamCarrier {
   readonly #streams = new Map<number, MuxStream>();
   readonly #pings = new Map<string, { resolve: () => void; reject: (reason: KilnError) => void }>();
   readonly #acks = new Map<string, number>();
+  /** Frames of the last bytes read that were not handled yet. */
+  #backlog: Frame[] = [];
   #drainWaiters: (() => void)[] = [];
   #resolveClosed: (reason: KilnError) => void = () => {};
   #reason: KilnError | undefined;
@@ -46,26 +51,52 @@ export class Mux implements StreamCarrier {
   /** Begins to read; `first` are frames that came together with the hello. */
   start(first: readonly Frame[]): void {
     this.#socket.on('data', (chunk: Buffer) => this.#take(() => this.#reader.push(chunk)));
-    this.#socket.on('error', (cause: Error) => this.fail(lost(`The connection failed: ${cause.message}`, cause)));
-    this.#socket.on('end', () => this.fail(lost('The guest side ended the connection.')));
+    this.#socket.on('error', (cause: Error) => this.#over(lost(`The connection failed: ${cause.message}`, cause)));
+    this.#socket.on('end', () => this.#over(lost('The guest side ended the connection.')));
     this.#socket.on('drain', () => this.#wakeWriters());
-    this.#socket.on('close', () => this.fail(lost('The connection was closed.')));
+    this.#socket.on('close', () => this.#over(lost('The connection was closed.')));
     this.#take(() => first);
-    this.#socket.resume();
   }
 
   #take(frames: () => readonly Frame[]): void {
     if (this.#reason !== undefined) return;
-    try {
-      for (const frame of frames()) this.#dispatch(frame);
-    } catch (error) {
-      this.fail(isKilnError(error) ? error : new KilnError('INTERNAL', 'Reading from the guest failed.', {}, error));
-      return;
-    }
-    if (this.#socket.writableLength > MAX_UNSENT) {
+    this.#guarded(() => {
+      this.#backlog = this.#backlog.concat(frames());
+    });
+    this.#work(FRAMES_A_TURN);
+  }
+
+  /** Handles frames; while some are left over nothing more is read, so they are never more than one read gives. */
+  #work(most: number): void {
+    if (this.#reason !== undefined) return;
+    const now = this.#backlog.splice(0, most);
+    this.#guarded(() => {
+      for (const frame of now) this.#dispatch(frame);
+    });
+    if (this.#reason !== undefined) return;
+    if (this.#backlog.length > 0) {
+      this.#socket.pause();
+      setImmediate(() => this.#work(FRAMES_A_TURN));
+    } else if (this.#socket.writableLength > MAX_UNSENT) {
       this.#socket.pause();
       void this.writable().then(() => this.#socket.resume());
+    } else {
+      this.#socket.resume();
     }
+  }
+
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.fail(isKilnError(error) ? error : new KilnError('INTERNAL', 'Reading from the guest failed.', {}, error));
+    }
+  }
+
+  /** The connection is over: what came before is heard first. */
+  #over(reason: KilnError): void {
+    this.#work(this.#backlog.length);
+    this.fail(reason);
   }
 
   #dispatch(frame: Frame): void {

@@ -6,12 +6,20 @@ import type { Mux } from './mux.ts';
 import { parseReply } from './mux.ts';
 import type { MuxStream } from './mux-stream.ts';
 
+export interface TarLimits {
+  /** How long the guest may do nothing while it is waited for, ms. */
+  readonly idleMs: number;
+  /** Largest archive that is taken from a guest. */
+  readonly maxBytes: number;
+}
+
 /**
  * Sends a tar to be unpacked below `path`. Ends the transfer where the source fails.
  * @returns bytes of the tar as the guest counted them.
- * @throws SPEC_INVALID on an archive that would leave the path, DISK_FULL, AGENT_LOST, or the error of the source.
+ * @throws SPEC_INVALID on an archive that would leave the path, DISK_FULL, AGENT_TIMEOUT, AGENT_LOST, or the error of
+ *   the source.
  */
-export async function putTar(mux: Mux, path: string, tar: Readable): Promise<{ bytes: number }> {
+export async function putTar(mux: Mux, path: string, tar: Readable, { idleMs }: TarLimits): Promise<{ bytes: number }> {
   let stream: MuxStream | undefined;
   const answer = new Promise<{ bytes: number }>((resolve, reject) => {
     stream = mux.open(
@@ -19,22 +27,25 @@ export async function putTar(mux: Mux, path: string, tar: Readable): Promise<{ b
       { done: (payload) => parseReply(tarReceived, payload, resolve, reject), failed: reject },
     );
   });
-  // Asked for below; a refusal that comes while the source is read must not count as unhandled.
-  answer.catch(() => {});
+  // Asked for below; a refusal that comes while the source is read ends the reading.
+  answer.catch(() => tar.destroy());
   if (stream === undefined) return answer;
+  const sent = stream;
+  const idle = new IdleWatch(idleMs, (reason) => sent.reset('TIMED_OUT', reason));
   try {
     for await (const chunk of tar) {
-      if (stream.over) break;
-      await stream.send(toBuffer(chunk));
+      if (sent.over) break;
+      await idle.during(sent.send(toBuffer(chunk)));
     }
   } catch (error) {
-    if (!stream.over) {
-      stream.reset('CANCELLED', 'the source of the archive failed');
+    if (idle.expired !== undefined) throw idle.expired;
+    if (!sent.over) {
+      sent.reset('CANCELLED', 'the source of the archive failed');
       throw error;
     }
   }
-  stream.end();
-  return answer;
+  sent.end();
+  return idle.during(answer);
 }
 
 function toBuffer(chunk: unknown): Buffer {
@@ -44,26 +55,82 @@ function toBuffer(chunk: unknown): Buffer {
   throw new KilnError('INTERNAL', 'a tar stream must give bytes');
 }
 
-/** @returns the tar of `paths` below `root`; it fails with what the guest refused with, or AGENT_LOST. */
-export function getTar(mux: Mux, root: string, paths: readonly string[], exclude: readonly string[]): Readable {
-  return new TarReadable(mux, root, Buffer.from(JSON.stringify({ paths, exclude })));
+/** Waits for the guest, for a bounded time at once. */
+class IdleWatch {
+  /** Why the wait was given up. */
+  expired: KilnError | undefined;
+  readonly #ms: number;
+  readonly #giveUp: (reason: string) => void;
+  #timer: NodeJS.Timeout | undefined;
+  #fail: (error: KilnError) => void = () => {};
+
+  constructor(ms: number, giveUp: (reason: string) => void) {
+    this.#ms = ms;
+    this.#giveUp = giveUp;
+  }
+
+  /** @throws AGENT_TIMEOUT where the work takes too long */
+  async during<T>(work: Promise<T>): Promise<T> {
+    const expiry = new Promise<never>((_resolve, reject) => {
+      this.#fail = reject;
+    });
+    this.start();
+    try {
+      return await Promise.race([work, expiry]);
+    } finally {
+      this.stop();
+    }
+  }
+
+  start(): void {
+    this.#timer ??= setTimeout(() => {
+      this.expired = new KilnError('AGENT_TIMEOUT', `An archive stood still in the guest agent for ${this.#ms} ms.`);
+      this.#fail(this.expired);
+      this.#giveUp('the archive stands still');
+    }, this.#ms);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+/**
+ * @returns the tar of `paths` below `root`; it fails with what the guest refused with, AGENT_TIMEOUT, AGENT_LOST, or
+ *   PAYLOAD_TOO_LARGE where it has no end.
+ */
+export function getTar(
+  mux: Mux,
+  root: string,
+  wanted: { readonly paths: readonly string[]; readonly exclude: readonly string[] },
+  limits: TarLimits,
+): Readable {
+  return new TarReadable(mux, root, Buffer.from(JSON.stringify(wanted)), limits);
 }
 
 class TarReadable extends Readable {
   readonly #inbound = new InboundQueue(
-    (chunk) => this.push(chunk),
+    (chunk) => {
+      this.#idle.stop();
+      return this.push(chunk);
+    },
     (bytes) => this.#stream?.grant(bytes),
   );
+  readonly #idle: IdleWatch;
+  #left: number;
   readonly #begin: () => MuxStream;
   #stream: MuxStream | undefined;
 
-  constructor(mux: Mux, root: string, body: Buffer) {
+  constructor(mux: Mux, root: string, body: Buffer, { idleMs, maxBytes }: TarLimits) {
     super();
+    this.#left = maxBytes;
+    this.#idle = new IdleWatch(idleMs, () => this.destroy(this.#idle.expired));
     this.#begin = () => {
       const stream = mux.open(
         { kind: 'tar-out', path: root, bodyBytes: body.length },
         {
-          data: (payload) => this.#inbound.add(payload),
+          data: (payload) => this.#add(payload, maxBytes),
           done: () => this.#inbound.end(),
           failed: (error) => this.destroy(error),
         },
@@ -82,11 +149,20 @@ class TarReadable extends Readable {
     }
   }
 
+  #add(payload: Buffer, maxBytes: number): void {
+    this.#left -= payload.length;
+    if (this.#left >= 0) this.#inbound.add(payload);
+    else
+      this.destroy(new KilnError('PAYLOAD_TOO_LARGE', `The archive from the guest is larger than ${maxBytes} bytes.`));
+  }
+
   override _read(): void {
+    this.#idle.start();
     this.#inbound.want();
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#idle.stop();
     this.#stream?.reset('CANCELLED', 'not wanted any more');
     callback(error);
   }

@@ -32,14 +32,26 @@ export async function connectTcp(mux: Mux, port: number, timeoutMs: number): Pro
   return duplex;
 }
 
+/** Wishes of one guest that are decided on at once: a guest may take a wish back, the look-up that it began goes on. */
+const MAX_DECIDING = 256;
+
 /** @returns what answers the guest's wishes for connections with the handler that is set at that moment. */
 export function egressOpener(currentHandler: () => EgressHandler | undefined): GuestOpener {
+  let deciding = 0;
   return (_id, payload, make) => {
     const { name, port } = parseMessage(egressRequest, payload, 'request for a connection');
     const duplex = new StreamDuplex();
     const stream = make(duplex.handler());
     duplex.carry(stream);
-    void decide(currentHandler(), { name, port }, stream, duplex);
+    if (deciding >= MAX_DECIDING) {
+      stream.reset('QUEUE_FULL', 'too many connections are being opened');
+      duplex.destroy();
+      return;
+    }
+    deciding += 1;
+    void decide(currentHandler(), { name, port }, stream, duplex).finally(() => {
+      deciding -= 1;
+    });
   };
 }
 

@@ -1,0 +1,40 @@
+/** Largest buffer that small pieces are joined into. */
+const MAX_JOINED = 16 * 1024;
+const FIRST_CAPACITY = 1024;
+
+/**
+ * Bytes that came in one or many pieces. A guest pays credit for its bytes only, so a piece of one byte must not cost
+ * the host an object of its own.
+ */
+export class JoinedBytes {
+  #bytes: Buffer;
+  #used: number;
+
+  constructor(first: Buffer) {
+    this.#bytes = first;
+    this.#used = first.length;
+  }
+
+  get length(): number {
+    return this.#used;
+  }
+
+  /** @returns false where this is full: what follows begins anew. */
+  join(next: Buffer): boolean {
+    const size = this.#used + next.length;
+    if (size > MAX_JOINED) return false;
+    if (size > this.#bytes.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(MAX_JOINED, Math.max(FIRST_CAPACITY, size * 2)));
+      this.#bytes.copy(grown, 0, 0, this.#used);
+      this.#bytes = grown;
+    }
+    next.copy(this.#bytes, this.#used);
+    this.#used = size;
+    return true;
+  }
+
+  /** Call it once, when nothing is joined any more. */
+  take(): Buffer {
+    return this.#bytes.subarray(0, this.#used);
+  }
+}
