@@ -22,7 +22,12 @@ export function encodeCursor(value: unknown): string {
 export function decodeCursor<T>(schema: z.ZodType<T>, cursor: string): T {
   const parsed = schema.safeParse(jsonOf(cursor));
   if (parsed.success) return parsed.data;
-  throw new KilnError('SPEC_INVALID', 'The cursor is not one of an earlier answer of this list; begin without one.');
+  throw badCursor();
+}
+
+/** @returns the refusal of a cursor that this list has not given. */
+export function badCursor(): KilnError {
+  return new KilnError('SPEC_INVALID', 'The cursor is not one of an earlier answer of this list; begin without one.');
 }
 
 function jsonOf(cursor: string): unknown {

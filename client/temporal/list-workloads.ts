@@ -1,6 +1,7 @@
 /** List: from Temporal's visibility, page by page. */
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { decodeCursor, encodeCursor } from '../../contracts/cursor.ts';
+import { badCursor, decodeCursor, encodeCursor } from '../../contracts/cursor.ts';
 import { isoTimeSchema } from '../../contracts/identifiers.ts';
 import type { WorkloadPage, WorkloadSummary } from '../../contracts/workload-view.ts';
 import { workloadIdOf } from '../../domain/names.ts';
@@ -10,7 +11,7 @@ import type { ClientContext, ListWorkloads } from './client-context.ts';
 import { recordedStage } from './recorded-state.ts';
 import { withDeadline } from './temporal-calls.ts';
 
-const pageCursor = z.object({ token: z.base64().max(6000) });
+const pageCursor = z.object({ token: z.base64().max(6000), of: z.string().max(64) });
 
 type Listed = NonNullable<
   Awaited<ReturnType<ClientContext['client']['workflowService']['listWorkflowExecutions']>>['executions']
@@ -20,7 +21,7 @@ type Payloads = Readonly<Record<string, { data?: Uint8Array | null }>> | null | 
 /** @throws SPEC_INVALID (cursor), TEMPORAL_UNAVAILABLE */
 export async function listWorkloads(context: ClientContext, query: ListWorkloads): Promise<WorkloadPage> {
   const { client, timings } = context;
-  const token = query.cursor === undefined ? undefined : decodeCursor(pageCursor, query.cursor).token;
+  const token = query.cursor === undefined ? undefined : tokenOf(query.cursor, query);
   const reply = await withDeadline(client, timings.callMs, () =>
     client.workflowService.listWorkflowExecutions({
       namespace: client.options.namespace,
@@ -32,8 +33,27 @@ export async function listWorkloads(context: ClientContext, query: ListWorkloads
   const next = reply.nextPageToken;
   return {
     items: (reply.executions ?? []).flatMap((execution) => summary(execution) ?? []),
-    ...(next && next.length > 0 ? { next: encodeCursor({ token: Buffer.from(next).toString('base64') }) } : {}),
+    ...(next && next.length > 0 ? { next: nextCursor(Buffer.from(next).toString('base64'), query) } : {}),
   };
+}
+
+/** The server answers a token that is not its own only after its deadline, so what was cut or mixed up is told here. */
+function tokenOf(cursor: string, query: ListWorkloads): string {
+  const { token, of } = decodeCursor(pageCursor, cursor);
+  if (of !== bindingOf(token, query)) throw badCursor();
+  return token;
+}
+
+function nextCursor(token: string, query: ListWorkloads): string {
+  return encodeCursor({ token, of: bindingOf(token, query) });
+}
+
+/** Ties a token to the list that it is of. */
+function bindingOf(token: string, query: ListWorkloads): string {
+  return createHash('sha256')
+    .update(`${token} ${visibilityQuery(query)}`)
+    .digest('hex')
+    .slice(0, 16);
 }
 
 /** Values come from schemas that know no quotes. */
