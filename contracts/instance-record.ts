@@ -18,6 +18,7 @@ const owner = z.strictObject({
   epoch: z.int().min(0),
   boot: z.int().min(0),
   role: z.enum(['service', 'builder', 'session']),
+  projectId: z.string().min(1).max(256).exactOptional(),
 }) satisfies z.ZodType<VmOwner>;
 
 const drive = z.strictObject({
@@ -25,6 +26,7 @@ const drive = z.strictObject({
   path: absolutePath,
   format: z.enum(['raw', 'qcow2']),
   readOnly: z.boolean(),
+  backingPath: absolutePath.exactOptional(),
 }) satisfies z.ZodType<DriveSpec>;
 
 const exit = z.strictObject({
@@ -48,6 +50,8 @@ export const instanceRecordSchema = z.strictObject({
   vmId: z.string().regex(VM_ID_PATTERN),
   driver: z.enum(['qemu', 'firecracker', 'fake']),
   owner,
+  /** User and group that the VMM runs as; absent where it runs as the user of the host worker. */
+  uid: z.int().min(1).max(4_294_967_294).exactOptional(),
   imageDigest: z.string().min(1).max(256),
   vcpus: z.int().min(1).max(256),
   memMib: z.int().min(16).max(1_048_576),

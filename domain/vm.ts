@@ -10,6 +10,8 @@ export interface VmOwner {
   readonly epoch: number;
   readonly boot: number;
   readonly role: VmRole;
+  /** The tenant; VMs of one project share a user of the machine, those of none have one of their own. */
+  readonly projectId?: string;
 }
 
 /** An image as a host has it: every file present and checked. */
@@ -33,6 +35,8 @@ export interface DriveSpec {
   readonly path: string;
   readonly format: DiskFormat;
   readonly readOnly: boolean;
+  /** The raw image that a qcow2 drive only holds the differences to. */
+  readonly backingPath?: string;
 }
 
 /** All that a driver needs to make one VM. */

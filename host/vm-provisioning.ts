@@ -45,7 +45,13 @@ export async function provisionVm(
   const workspace = await ports.workspaces.provision({ basePath: image.workspacePath, directory, vmId });
   signal?.throwIfAborted();
   const drives: DriveSpec[] = [
-    { serial: ROOT_SERIAL, path: root.path, format: root.format, readOnly: false },
+    {
+      serial: ROOT_SERIAL,
+      path: root.path,
+      format: root.format,
+      readOnly: false,
+      ...(root.format === 'qcow2' && { backingPath: image.rootfsPath }),
+    },
     { serial: WORKSPACE_SERIAL, path: workspace.path, format: workspace.format, readOnly: false },
   ];
   await ports.driver.prepare({

@@ -9,6 +9,7 @@ import type { KeyedLock } from './keyed-lock.ts';
 import { hasCode } from './process-identity.ts';
 import type { VmPaths } from './vm-paths.ts';
 import type { ProcessEnd } from './vm-process.ts';
+import type { VmLaunch } from './vm-user.ts';
 
 /** What the driver says; a pino logger fits. */
 export interface DriverLog {
@@ -59,8 +60,10 @@ export interface VmBackend {
   probe(): Promise<DriverCapabilities>;
   /** @throws SPEC_INVALID, UNSUPPORTED where this driver cannot make such a VM */
   check(spec: VmSpec): void;
+  /** The user that the process of such a VM runs as; undefined for the one of this worker. */
+  uidOf?(spec: VmSpec): Promise<number | undefined>;
   /** Makes what the process needs beside it. @returns its command line, which names the VM's agent socket */
-  commandLine(record: InstanceRecord, paths: VmPaths, signal: AbortSignal): Promise<readonly string[]>;
+  command(record: InstanceRecord, paths: VmPaths, signal: AbortSignal): Promise<VmLaunch>;
   /** Files besides console and VMM log that grow while the VM runs. */
   readonly logFiles: readonly string[];
   /** Why the process is gone. `end` is absent where this worker was not its parent. */

@@ -55,11 +55,13 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
 async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
   context.backend.check(spec);
   const paths = vmPaths(context.options, spec.vmId);
+  const uid = await context.backend.uidOf?.(spec);
   const record = await context.records.create({
     version: 1,
     vmId: spec.vmId,
     driver: recordedKind(context.backend.kind),
     owner: { ...spec.owner },
+    ...(uid === undefined ? {} : { uid }),
     imageDigest: spec.imageDigest,
     vcpus: spec.vcpus,
     memMib: spec.memMib,

@@ -11,6 +11,13 @@ export interface ProcessEnd {
   readonly signal: string | null;
 }
 
+/** How the process of a VM is started. */
+export interface VmCommand {
+  readonly argv: readonly string[];
+  /** User and group to be from the start, with no other groups; absent: those of this worker. */
+  readonly user?: { readonly uid: number; readonly gid: number };
+}
+
 export interface SpawnedVm {
   readonly process: VmProcess;
   /** Waits for the end as the kernel reports it; never rejects. Nobody waiting, the process keeps this one from nothing. */
@@ -21,16 +28,21 @@ export interface SpawnedVm {
 const VMM_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
 
 /**
- * Starts a process that outlives this one: a session and process group of its own, no inherited descriptors but stdout
- * and stderr, which are appended to `logPath`.
+ * Starts a process that outlives this one: a session and process group of its own, no inherited descriptors but those
+ * given, from 3 on, and stdout and stderr, which are appended to `logPath`.
  * @throws HYPERVISOR_UNAVAILABLE where the program cannot be run
  */
-export async function spawnDetached(argv: readonly string[], logPath: string): Promise<SpawnedVm> {
-  const [file, ...args] = argv;
+export async function spawnDetached(
+  command: VmCommand,
+  logPath: string,
+  descriptors: readonly number[] = [],
+): Promise<SpawnedVm> {
+  const [file, ...args] = command.argv;
   if (file === undefined) throw new KilnError('INTERNAL', 'An empty command line cannot be started');
   const log = await open(logPath, 'a', 0o600);
   try {
-    const child = spawn(file, args, { cwd: '/', env: VMM_ENV, detached: true, stdio: ['ignore', log.fd, log.fd] });
+    const stdio = ['ignore' as const, log.fd, log.fd, ...descriptors];
+    const child = spawn(file, args, { cwd: '/', env: VMM_ENV, detached: true, stdio, ...command.user });
     const ended = endOf(child);
     if (child.pid === undefined) throw await cannotRun(child, file);
     // At once, before the event loop turns: until then even a process that has ended is still there to be identified.

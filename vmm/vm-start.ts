@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import type { AgentChannel, StartedVm } from '../activities/ports.ts';
 import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
 import { isFailureCode, isKilnError, KilnError } from '../domain/failures.ts';
@@ -8,7 +8,8 @@ import { type DriverContext, readTail, recordedPaths } from './driver-context.ts
 import { isAlive, waitGone } from './process-identity.ts';
 import { adoptUnrecorded, exitFailure, plainExit, recordProcess, rememberEnd, settleExit } from './vm-exit.ts';
 import { type VmPaths, vmPaths } from './vm-paths.ts';
-import { findVmProcesses, killVmProcesses, spawnDetached } from './vm-process.ts';
+import { findVmProcesses, killVmProcesses } from './vm-process.ts';
+import { makeRuntimeDirectory, spawnAs, takeBackRuntimeDirectory } from './vm-user.ts';
 
 export interface StartRequest {
   readonly identity: GuestIdentity;
@@ -75,10 +76,10 @@ async function launch(context: DriverContext, record: InstanceRecord, signal: Ab
   // Several processes without a record, of which none is the leader: nothing to adopt, so they must go before the start.
   const leftovers = await findVmProcesses(paths.agentSocket);
   if (leftovers.length > 0) await killVmProcesses(paths.agentSocket, undefined, killTimings(context));
-  const argv = await context.backend.commandLine(record, paths, signal);
-  await mkdir(paths.runtimeDirectory, { recursive: true, mode: 0o700 });
+  const command = await context.backend.command(record, paths, signal);
+  await makeRuntimeDirectory(paths.runtimeDirectory);
   for (const socket of [paths.agentSocket, paths.qmpSocket]) await rm(socket, { force: true });
-  const spawned = await spawnDetached(argv, paths.vmmLog);
+  const spawned = await spawnAs(record.uid, command, paths);
   rememberEnd(context, spawned.process, spawned.end);
   const recorded = await recordProcess(context, vmId, spawned.process);
   if (recorded === undefined)
@@ -112,6 +113,7 @@ export async function linkAgent(
   try {
     const channel = await Promise.race([connected, gone]);
     if (channel === undefined) throw exitFailure(vmId, await settleExit(context, vmId));
+    await takeBackRuntimeDirectory(record);
     context.links.hold(vmId, channel);
     return channel;
   } catch (error) {

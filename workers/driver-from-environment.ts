@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import type { VmDriver } from '../activities/ports.ts';
 import type { KilnEnvironment, StackPaths } from '../config/environment.ts';
 import type { SetupRecord } from '../config/setup-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
+import { createProjectUids, type ProjectUids, usableUidRange } from '../vmm/project-uids.ts';
 import { createQemuDriver } from '../vmm/qemu/qemu-driver.ts';
 import { createTscRate } from '../vmm/qemu/tsc-rate.ts';
 
@@ -30,13 +32,33 @@ export async function driverFromEnvironment(
   const tscKhz = createTscRate({ ...(probePath === undefined ? {} : { probePath }), deadlineMs: TSC_MEASUREMENT_MS });
   // Where KVM is required, a failed trial boot must not fall back to software emulation.
   const accel = env.KILN_REQUIRE_KVM === '1' ? 'kvm' : 'auto';
-  const driver = createQemuDriver({ ...places, tscKhz, accel });
+  const vmUids = await vmUidsFromEnvironment(env, paths.hostDir, log);
+  const driver = createQemuDriver({ ...places, tscKhz, accel, ...(vmUids === undefined ? {} : { vmUids }) });
   const found = await driver.probe();
   log.info({ driver: driver.kind, ...found }, `guests run under ${found.accel}`);
   if (env.KILN_REQUIRE_KVM === '1' && found.accel !== 'kvm') {
     throw new KilnError('HYPERVISOR_UNAVAILABLE', `KVM is required and not usable here: ${found.reason ?? 'unknown'}`);
   }
   return driver;
+}
+
+/** @returns undefined where VMMs run as this worker: it is not root, or root of nothing but its own name, or told so. */
+async function vmUidsFromEnvironment(
+  env: KilnEnvironment,
+  stateDir: string,
+  log: Logger,
+): Promise<ProjectUids | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  if (env.KILN_VMM_UID_BASE === 'off') {
+    log.warn({}, 'VMMs run as root: KILN_VMM_UID_BASE is off');
+    return undefined;
+  }
+  const range = usableUidRange(await readFile('/proc/self/uid_map', 'latin1'), env.KILN_VMM_UID_BASE);
+  if (range === undefined) {
+    log.warn({}, 'VMMs run as the user of this worker: there are no others in its user namespace');
+    return undefined;
+  }
+  return createProjectUids(stateDir, range);
 }
 
 /** @returns a stable id for a machine that was given none. */

@@ -1,9 +1,9 @@
-import { mkdir } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { flushCompileCache } from 'node:module';
 import { cpus, hostname, totalmem } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
-import { type KilnEnvironment, readEnvironment, stackPaths } from '../config/environment.ts';
+import { type KilnEnvironment, ROOT_RUNTIME_DIR, readEnvironment, stackPaths } from '../config/environment.ts';
 import { readSetupRecord } from '../config/setup-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { HostCapacity } from '../domain/host-entry.ts';
@@ -60,7 +60,7 @@ async function composeHost(
   const setup = readSetupRecord();
   const paths = stackPaths(env, process.getuid?.() ?? 0);
   await mkdir(paths.hostDir, { recursive: true, mode: 0o700 });
-  await mkdir(paths.runtimeDir, { recursive: true, mode: 0o700 });
+  await makeSocketsFolder(paths.runtimeDir);
   const hostId = env.KILN_HOST_ID ?? defaultHostId(hostname());
   const driver = await driverFromEnvironment(env, paths, setup, log);
   const { diskFormats } = await driver.probe();
@@ -86,6 +86,15 @@ async function composeHost(
     logger: log,
     settings: { dataPlane: { port: env.KILN_HOST_PORT } },
   });
+}
+
+/** Where VMMs run as users of their own, these pass through to their sockets; there is nothing else to see there. */
+async function makeSocketsFolder(directory: string): Promise<void> {
+  const isRoot = process.getuid?.() === 0;
+  await mkdir(directory, { recursive: true, mode: isRoot ? 0o711 : 0o700 });
+  if (!isRoot) return;
+  await chmod(directory, 0o711);
+  if (dirname(directory) === ROOT_RUNTIME_DIR) await chmod(ROOT_RUNTIME_DIR, 0o711);
 }
 
 function capacityOf(env: KilnEnvironment): HostCapacity {

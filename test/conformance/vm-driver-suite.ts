@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -38,6 +38,8 @@ export function describeVmDriver(under: DriverUnderTest): void {
 
   beforeEach(async () => {
     root = await mkdtemp(join(tmpdir(), 'kd-'));
+    // The users of VMMs have to pass through to their sockets.
+    await chmod(root, 0o711);
     places = { stateDir: join(root, 'state'), runtimeDir: join(root, 'run') };
     driver = under.open(places);
   });

@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import type { DriveSpec, VmSpec } from '../../domain/vm.ts';
+import { createProjectUids, type ProjectUids, usableUidRange } from '../../vmm/project-uids.ts';
 import { createTscRate } from '../../vmm/qemu/tsc-rate.ts';
 
 const run = promisify(execFile);
@@ -15,6 +17,12 @@ export const testTscRate = createTscRate({ ...probe(), deadlineMs: 30_000 });
 function probe(): { probePath?: string } {
   const { tscProbePath } = readSetupRecord();
   return tscProbePath === undefined ? {} : { probePath: tscProbePath };
+}
+
+/** As a host worker does: root gives each project's VMMs a user, anybody else runs them as itself. */
+export function vmUsers(stateDir: string): { vmUids?: ProjectUids } {
+  const range = process.getuid?.() === 0 ? usableUidRange(readFileSync('/proc/self/uid_map', 'latin1')) : undefined;
+  return range === undefined ? {} : { vmUids: createProjectUids(stateDir, range) };
 }
 
 /** A VM of the image that set-up built, its disks as fresh overlays in `directory`. */
@@ -56,5 +64,5 @@ export function plainVmSpec(vmId: string): VmSpec {
 
 async function overlay(serial: string, base: string, path: string): Promise<DriveSpec> {
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', path]);
-  return { serial, path, format: 'qcow2', readOnly: false };
+  return { serial, path, format: 'qcow2', readOnly: false, backingPath: base };
 }

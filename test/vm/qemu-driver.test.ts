@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -11,7 +11,7 @@ import { vmPaths } from '../../vmm/vm-paths.ts';
 import { identity } from '../conformance/vm-driver-identity.ts';
 import { describeVmDriver } from '../conformance/vm-driver-suite.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
-import { imageVmSpec, silentLog, testTscRate } from '../support/vm-fixtures.ts';
+import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixtures.ts';
 
 const DEADLINE_MS = 60_000;
 
@@ -21,6 +21,7 @@ const optionsAt = ({ stateDir, runtimeDir }: Places): QemuDriverOptions => ({
   log: silentLog,
   tscKhz: testTscRate,
   accel: 'tcg',
+  ...vmUsers(stateDir),
 });
 
 describeVmDriver({
@@ -41,6 +42,7 @@ describe('QEMU guest', () => {
   let places: Places;
   beforeEach(async () => {
     root = await mkdtemp(join(tmpdir(), 'kd-'));
+    await chmod(root, 0o711);
     places = { stateDir: join(root, 'state'), runtimeDir: join(root, 'run') };
   });
   afterEach(async () => {

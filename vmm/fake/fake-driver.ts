@@ -49,7 +49,7 @@ function fakeBackend(options: FakeDriverOptions): VmBackend {
     logFiles: [],
     probe: () => probe(options.agentBinary),
     check: () => undefined,
-    commandLine: async (record, paths) => commandLine(options, paths, options.faultOf?.(record.vmId)),
+    command: async (record, paths) => ({ argv: commandLine(options, paths, options.faultOf?.(record.vmId)) }),
     explain,
     isPaused: async () => false,
   };

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import type { VmPaths } from '../vm-paths.ts';
+import { descriptorPath, type VmFiles } from '../vm-user.ts';
 
 export interface QemuMachine {
   readonly binary: string;
@@ -11,6 +12,46 @@ export interface QemuMachine {
   readonly tscKhz: number;
   /** Whether writes to the drives are thrown away at the end. */
   readonly discardWrites?: boolean;
+}
+
+/** @returns every file of a VM that its VMM opens. */
+export function qemuFiles(record: InstanceRecord, paths: VmPaths): VmFiles {
+  const drives = record.drives;
+  return {
+    own: [
+      paths.consoleLog,
+      join(paths.directory, EVENT_FILES.input),
+      join(paths.directory, EVENT_FILES.output),
+      ...drives.filter(({ readOnly }) => !readOnly).map(({ path }) => path),
+    ],
+    shared: [
+      record.kernelPath,
+      record.initrdPath,
+      ...drives.filter(({ readOnly }) => readOnly).map(({ path }) => path),
+      ...drives.flatMap(({ backingPath }) => backingPath ?? []),
+    ],
+  };
+}
+
+/**
+ * How the VMM opens its files: by their names, or, where it runs as a user of its own, by descriptors.
+ * @param pipe name of the two event files without their endings
+ */
+interface FileNames {
+  readonly of: (path: string) => string;
+  readonly pipe: string;
+  readonly byDescriptor: boolean;
+}
+
+function fileNames(record: InstanceRecord, paths: VmPaths): FileNames {
+  if (record.uid === undefined)
+    return { of: (path) => path, pipe: join(paths.directory, EVENT_FILES.pipe), byDescriptor: false };
+  const files = qemuFiles(record, paths);
+  return {
+    of: (path) => descriptorPath(files, path),
+    pipe: join(paths.runtimeDirectory, EVENT_FILES.pipe),
+    byDescriptor: true,
+  };
 }
 
 /** Name of the port on which the guest's agent serves. */
@@ -24,6 +65,7 @@ export const EVENT_FILES = { pipe: 'events', input: 'events.in', output: 'events
  * No network card, no monitor but QMP, no spawning, nothing of QEMU's defaults.
  */
 export function qemuCommandLine(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): string[] {
+  const files = fileNames(record, paths);
   return [
     machine.binary,
     ...['-name', `guest=${record.vmId},process=kiln-${record.vmId}`],
@@ -34,12 +76,24 @@ export function qemuCommandLine(record: InstanceRecord, paths: VmPaths, machine:
     // The name of the memory is part of a saved state: it must be m0 in every VM.
     ...['-object', `memory-backend-ram,id=m0,size=${record.memMib}M`],
     ...['-machine', 'microvm,rtc=on,x-option-roms=off,memory-backend=m0'],
-    ...['-kernel', record.kernelPath, '-initrd', record.initrdPath, '-append', kernelCommandLine(machine)],
+    ...[
+      '-kernel',
+      files.of(record.kernelPath),
+      '-initrd',
+      files.of(record.initrdPath),
+      '-append',
+      kernelCommandLine(machine),
+    ],
     ...['-chardev', `socket,id=qmp,path=${paths.qmpSocket},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
-    ...['-chardev', `pipe,id=events,path=${quoted(join(paths.directory, EVENT_FILES.pipe))}`],
+    ...['-chardev', `pipe,id=events,path=${quoted(files.pipe)}`],
     ...['-mon', 'chardev=events,mode=control'],
-    ...['-chardev', `file,id=console,path=${quoted(paths.consoleLog)},append=on`, '-serial', 'chardev:console'],
-    ...record.drives.flatMap((drive, index) => driveWords(drive, index, machine.discardWrites ?? false)),
+    ...[
+      '-chardev',
+      `file,id=console,path=${quoted(files.of(paths.consoleLog))},append=on`,
+      '-serial',
+      'chardev:console',
+    ],
+    ...record.drives.flatMap((drive, index) => driveWords(drive, index, files, machine.discardWrites ?? false)),
     ...['-device', 'virtio-serial-device,max_ports=4'],
     ...['-chardev', `socket,id=agent,path=${paths.agentSocket},server=on,wait=off`],
     ...['-device', `virtserialport,chardev=agent,name=${AGENT_PORT}`],
@@ -69,9 +123,22 @@ function kernelCommandLine(machine: QemuMachine): string {
   ].join(' ');
 }
 
-function driveWords(drive: InstanceRecord['drives'][number], index: number, discardWrites: boolean): string[] {
+function driveWords(
+  drive: InstanceRecord['drives'][number],
+  index: number,
+  files: FileNames,
+  discardWrites: boolean,
+): string[] {
   const id = `drive${index}`;
-  const options = [`id=${id}`, `file=${quoted(drive.path)}`, `format=${drive.format}`, 'if=none', 'cache=writeback'];
+  const options = [
+    `id=${id}`,
+    `file=${quoted(files.of(drive.path))}`,
+    `format=${drive.format}`,
+    'if=none',
+    'cache=writeback',
+  ];
+  if (files.byDescriptor && drive.backingPath !== undefined)
+    options.push('backing.driver=raw', `backing.file.filename=${quoted(files.of(drive.backingPath))}`);
   if (drive.readOnly) options.push('read-only=on');
   if (discardWrites && !drive.readOnly) options.push('snapshot=on');
   return ['-drive', options.join(','), '-device', `virtio-blk-device,drive=${id},serial=${drive.serial}`];

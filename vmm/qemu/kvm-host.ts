@@ -1,6 +1,12 @@
 import { constants } from 'node:fs';
-import { access, open, readFile } from 'node:fs/promises';
+import { access, open, readFile, stat } from 'node:fs/promises';
 import { hasCode } from '../process-identity.ts';
+
+/** @returns the group by which others than root may open a KVM device; undefined where none may */
+export async function kvmGroup(device: string = LINUX.device): Promise<number | undefined> {
+  const { mode, gid } = await stat(device);
+  return (mode & 0o060) === 0o060 && gid !== 0 ? gid : undefined;
+}
 
 /** Why this machine's KVM is out of the question before any guest was tried. */
 export type KvmHostReason = 'absent' | 'denied' | 'busy' | 'pvm' | 'no-cpu-support';
@@ -17,13 +23,16 @@ const LINUX: KvmHostPaths = { device: '/dev/kvm', modules: '/sys/module', cpuinf
  * First look at KVM. A device that opens proves little: under `kvm_pvm` everything answers and no real guest runs. So
  * undefined means only "worth a trial boot".
  * @param ignorePvm for those who know that their host's pvm runs real guests: the trial decides then
+ * @param byOthers whether users other than this one have to open the device
  */
 export async function kvmHostObjection(
   ignorePvm: boolean,
   paths: KvmHostPaths = LINUX,
+  byOthers = false,
 ): Promise<KvmHostReason | undefined> {
   const denied = await openObjection(paths.device);
   if (denied !== undefined) return denied;
+  if (byOthers && (await kvmGroup(paths.device)) === undefined) return 'denied';
   if (ignorePvm) return undefined;
   const loaded = (name: string) => exists(`${paths.modules}/${name}`);
   if (await loaded('kvm_pvm')) return 'pvm';

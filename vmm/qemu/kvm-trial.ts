@@ -1,14 +1,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, open, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, mkdir, open, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
 import { readTail } from '../driver-context.ts';
 import type { VmPaths } from '../vm-paths.ts';
-import { type QemuMachine, qemuCommandLine } from './command-line.ts';
-import { writeEventFiles } from './event-files.ts';
+import { lendFiles } from '../vm-user.ts';
+import type { QemuMachine } from './command-line.ts';
+import { qemuLaunch } from './launch.ts';
 
 export interface TrialOptions {
   /** What the guest is tried on; its writes are thrown away whatever is said here. */
@@ -28,9 +29,10 @@ const TAIL_BYTES = 1024;
 export async function trialBoot(record: InstanceRecord, paths: VmPaths, options: TrialOptions): Promise<void> {
   const trial = trialPaths(paths);
   await mkdir(trial.runtimeDirectory, { recursive: true, mode: 0o700 });
+  // One folder deeper than a VM's own sockets, so there is one more to pass through.
+  if (record.uid !== undefined) await chmod(dirname(paths.runtimeDirectory), 0o711);
   await mkdir(trial.directory, { recursive: true, mode: 0o700 });
   try {
-    await writeEventFiles(trial.directory);
     await bootOnce(record, trial, options);
   } catch (error) {
     if (!isKilnError(error)) throw error;
@@ -44,9 +46,15 @@ export async function trialBoot(record: InstanceRecord, paths: VmPaths, options:
 
 async function bootOnce(record: InstanceRecord, trial: VmPaths, options: TrialOptions): Promise<void> {
   const machine = { ...options.machine, discardWrites: true };
-  const args = ['--pdeathsig', 'KILL', ...qemuCommandLine(record, trial, machine)];
+  const { argv, user, files } = await qemuLaunch(record, trial, machine);
+  const opened = await lendFiles(record.uid, files, trial);
   const log = await open(trial.vmmLog, 'a', 0o600);
-  const child = spawn('setpriv', args, { cwd: '/', stdio: ['ignore', log.fd, log.fd] });
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...argv], {
+    cwd: '/',
+    stdio: ['ignore', log.fd, log.fd, ...opened.descriptors],
+    ...user,
+  });
+  await opened.close();
   const ended = once(child, 'exit').then(
     () => undefined,
     () => undefined,

@@ -8,13 +8,14 @@ import type { VmSpec } from '../../domain/vm.ts';
 import { DEFAULT_TIMINGS, type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
 import { createKeyedLock } from '../keyed-lock.ts';
 import { createProcessDriver } from '../process-driver.ts';
+import type { ProjectUids } from '../project-uids.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { type AccelMode, createAccelerator, tryBoots } from './accelerator.ts';
-import { EVENT_FILES, qemuCommandLine } from './command-line.ts';
-import { writeEventFiles } from './event-files.ts';
+import { EVENT_FILES } from './command-line.ts';
 import { explainExit, lastShutdownReason, readEventTail } from './exit-events.ts';
 import { kvmHostObjection } from './kvm-host.ts';
 import { trialBoot } from './kvm-trial.ts';
+import { qemuLaunch } from './launch.ts';
 import { connectQmp } from './qmp-client.ts';
 
 const run = promisify(execFile);
@@ -28,6 +29,8 @@ export interface QemuDriverOptions extends ProcessDriverOptions {
   readonly tbSizeMib?: number;
   /** Rate of the host's TSC in kHz (`createTscRate`); asked only where guests run under tcg. */
   readonly tscKhz: () => Promise<number>;
+  /** Gives every project's VMMs a user of their own; needs root. Absent: they run as this worker. */
+  readonly vmUids?: ProjectUids;
   readonly kvmTrial?: {
     /** Default 3000. */
     readonly deadlineMs?: number;
@@ -51,10 +54,10 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
   const binary = options.qemuBinary ?? 'qemu-system-x86_64';
   const version = once(() => qemuVersion(binary, options.timings?.versionMs ?? DEFAULT_TIMINGS.versionMs));
   const ignorePvm = options.kvmTrial?.ignorePvm ?? false;
-  const { stateDir, log } = options;
+  const { stateDir, log, vmUids } = options;
   const accelerator = createAccelerator({
     mode: options.accel ?? 'auto',
-    objection: () => kvmHostObjection(ignorePvm),
+    objection: () => kvmHostObjection(ignorePvm, undefined, vmUids !== undefined),
     stateDir,
     qemuVersion: version,
     log,
@@ -76,14 +79,15 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
     logFiles: [EVENT_FILES.output],
     probe: () => probe(version, accelerator.expected),
     check,
-    async commandLine(record, paths, signal) {
+    ...(vmUids === undefined ? {} : { uidOf: (spec: VmSpec) => vmUids.uidOf(spec.owner.projectId) }),
+    async command(record, paths, signal) {
       const { deadlineMs = 3000, tries = 2 } = options.kvmTrial ?? {};
       const kvm = { binary, accel: 'kvm', tbSizeMib: 0, tscKhz: 0 } as const;
       const trial = () => trialBoot(record, paths, { machine: kvm, deadlineMs, signal });
       const accel = await accelerator.choose(record.imageDigest, () => tryBoots(tries, trial, log));
-      await writeEventFiles(paths.directory);
       const tscKhz = accel === 'tcg' ? await options.tscKhz() : 0;
-      return qemuCommandLine(record, paths, { binary, accel, tbSizeMib: options.tbSizeMib ?? 256, tscKhz });
+      const machine = { binary, accel, tbSizeMib: options.tbSizeMib ?? 256, tscKhz };
+      return qemuLaunch(record, paths, machine);
     },
     async explain(paths, end) {
       const exit = explainExit(lastShutdownReason(await readEventTail(join(paths.directory, EVENT_FILES.output))), end);

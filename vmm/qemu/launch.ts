@@ -1,0 +1,25 @@
+import { join } from 'node:path';
+import type { InstanceRecord } from '../../contracts/instance-record.ts';
+import type { VmPaths } from '../vm-paths.ts';
+import { descriptorPath, linkPipe, makeRuntimeDirectory, touch, type VmLaunch } from '../vm-user.ts';
+import { EVENT_FILES, type QemuMachine, qemuCommandLine, qemuFiles } from './command-line.ts';
+import { writeEventFiles } from './event-files.ts';
+import { kvmGroup } from './kvm-host.ts';
+
+/** Makes the files that QEMU needs beside the VM's disks. @returns how it is started */
+export async function qemuLaunch(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): Promise<VmLaunch> {
+  await writeEventFiles(paths.directory);
+  const argv = qemuCommandLine(record, paths, machine);
+  const { uid } = record;
+  if (uid === undefined) return { argv };
+  const files = qemuFiles(record, paths);
+  await touch(paths.consoleLog);
+  await makeRuntimeDirectory(paths.runtimeDirectory);
+  await linkPipe(paths.runtimeDirectory, {
+    [EVENT_FILES.input]: descriptorPath(files, join(paths.directory, EVENT_FILES.input)),
+    [EVENT_FILES.output]: descriptorPath(files, join(paths.directory, EVENT_FILES.output)),
+  });
+  // The group of the KVM device, where one is used: it opens that device and, all files being 0600, nothing else.
+  const gid = machine.accel === 'kvm' ? ((await kvmGroup()) ?? uid) : uid;
+  return { argv, user: { uid, gid }, files };
+}

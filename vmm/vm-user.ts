@@ -1,0 +1,140 @@
+import { chmod, chown, lchown, lstat, mkdir, open, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { InstanceRecord } from '../contracts/instance-record.ts';
+import { KilnError } from '../domain/failures.ts';
+import type { VmPaths } from './vm-paths.ts';
+import { type SpawnedVm, spawnDetached, type VmCommand } from './vm-process.ts';
+
+/**
+ * What a VMM that runs as a user of its project needs to be given. It can open nothing by name: its files lie in folders
+ * of root. It is given them as descriptors and opens them anew by `/proc/self/fd`, where the kernel asks for the rights
+ * on the file alone. Its own files belong to it; images are readable by all and writable by nobody.
+ */
+export interface OpenedFiles {
+  /** From descriptor 3 on. */
+  readonly descriptors: readonly number[];
+  close(): Promise<void>;
+}
+
+const FIRST_DESCRIPTOR = 3;
+
+/** Files of a VM, in the order of their descriptors. */
+export interface VmFiles {
+  /** Read and written by this VM only. */
+  readonly own: readonly string[];
+  /** Shared by many VMs; read only. */
+  readonly shared: readonly string[];
+}
+
+/** @returns how a file is named on the command line of a VMM with a user of its own. */
+export function descriptorPath(files: VmFiles, path: string): string {
+  const index = [...files.own, ...files.shared].indexOf(path);
+  if (index < 0) throw new KilnError('INTERNAL', `${path} is not among the files of the VM`);
+  return `/proc/self/fd/${FIRST_DESCRIPTOR + index}`;
+}
+
+/** Gives a VM's own files to its user, makes the shared ones readable, and opens all. */
+async function openFor(uid: number, files: VmFiles): Promise<OpenedFiles> {
+  for (const path of files.shared) {
+    const { mode } = await stat(path);
+    // Images hold no secrets, and what built them may have had a narrow umask.
+    if ((mode & 0o004) === 0) await chmod(path, (mode & 0o777) | 0o444);
+  }
+  const handles: Awaited<ReturnType<typeof open>>[] = [];
+  const close = async (): Promise<void> => {
+    for (const handle of handles) await handle.close();
+  };
+  try {
+    for (const path of files.own) {
+      await chmod(path, 0o600);
+      await chown(path, uid, uid);
+    }
+    for (const path of [...files.own, ...files.shared]) handles.push(await open(path, 'r'));
+    return { descriptors: handles.map(({ fd }) => fd), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Makes an empty file where there is none. */
+export async function touch(path: string): Promise<void> {
+  await writeFile(path, '', { flag: 'a', mode: 0o600 });
+}
+
+/**
+ * Makes the folder of a VM's sockets. Others may pass through the one above, which holds nothing but such folders.
+ * @throws CONFIG_INVALID where somebody else owns the place: it could be made to lead elsewhere
+ */
+export async function makeRuntimeDirectory(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  for (const path of [dirname(directory), directory]) {
+    const found = await lstat(path);
+    if (found.isDirectory() && (path === directory || found.uid === process.getuid?.())) continue;
+    throw new KilnError(
+      'CONFIG_INVALID',
+      `${path} belongs to somebody else: remove it, or set KILN_RUNTIME_DIR to a folder of your own`,
+      { path, uid: found.uid },
+    );
+  }
+}
+
+/** Lets the VM's user make its sockets; given back once they are there (`takeBackRuntimeDirectory`). */
+async function lendRuntimeDirectory(uid: number, directory: string): Promise<void> {
+  await chmod(dirname(directory), 0o711);
+  await mustReach(dirname(directory));
+  await chmod(directory, 0o700);
+  await lchown(directory, uid, uid);
+}
+
+/** A user other than root passes through a folder only where it is open to all. */
+async function mustReach(directory: string): Promise<void> {
+  for (let path = directory; path !== '/'; path = dirname(path)) {
+    if (((await stat(path)).mode & 0o001) !== 0) continue;
+    throw new KilnError('CONFIG_INVALID', `The users of the VMs cannot pass through ${path} to their sockets`, {
+      fix: `chmod o+x ${path}, or leave KILN_RUNTIME_DIR unset`,
+    });
+  }
+}
+
+/**
+ * Once its sockets are there a VMM has nothing more to make: from then on it cannot put something else in the place of
+ * one, to which this worker, being root, would connect. Called before any code of a user runs in the guest.
+ */
+export async function takeBackRuntimeDirectory(record: InstanceRecord): Promise<void> {
+  if (record.uid !== undefined) await lchown(dirname(record.sockets.agent), 0, 0);
+}
+
+/** QEMU appends `.in` and `.out` to the name of a pipe by itself, so these two names lead to descriptors. */
+export async function linkPipe(runtimeDirectory: string, ends: Readonly<Record<string, string>>): Promise<void> {
+  for (const [name, target] of Object.entries(ends)) {
+    await rm(join(runtimeDirectory, name), { force: true });
+    await symlink(target, join(runtimeDirectory, name));
+  }
+}
+
+/** Gives a VM's user all that its VMM opens; nothing to do where it has none. */
+export async function lendFiles(
+  uid: number | undefined,
+  files: VmFiles | undefined,
+  paths: VmPaths,
+): Promise<OpenedFiles> {
+  if (uid === undefined || files === undefined) return { descriptors: [], close: async () => undefined };
+  await lendRuntimeDirectory(uid, paths.runtimeDirectory);
+  return openFor(uid, files);
+}
+
+/** How a VMM is started, and the files that one with a user of its own is given. */
+export interface VmLaunch extends VmCommand {
+  readonly files?: VmFiles;
+}
+
+/** Starts the process of a VM, as its user where it has one. */
+export async function spawnAs(uid: number | undefined, command: VmLaunch, paths: VmPaths): Promise<SpawnedVm> {
+  const opened = await lendFiles(uid, command.files, paths);
+  try {
+    return await spawnDetached(command, paths.vmmLog, opened.descriptors);
+  } finally {
+    await opened.close();
+  }
+}
