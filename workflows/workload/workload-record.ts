@@ -68,7 +68,7 @@ export class WorkloadRecord {
   }
 
   note(text: string): void {
-    this.update({ notes: [...this.current.notes, text.slice(0, 500)].slice(-20) });
+    this.update({ notes: [...this.current.notes, text.slice(0, 500).toWellFormed()].slice(-20) });
   }
 
   /** Why the workload waits; undefined once it no longer does. */
