@@ -1,4 +1,5 @@
 /** Workloads whose code was uploaded: nothing of it lies on the host beforehand. */
+import { randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,7 +22,7 @@ afterAll(async () => {
 });
 
 async function uploaded(service: string): Promise<{ sha256: string }> {
-  const tarPath = join(scratch, `${service}.tar`);
+  const tarPath = join(scratch, `${randomUUID()}.tar`);
   const limits = { maxBytes: 10_000_000, maxEntries: 1_000, allowSecrets: [] };
   const { sha256, bytes, files } = await packForUpload(join(SERVICES, service), tarPath, limits);
   await createSources(kiln.store).save(tarPath, { sha256, bytes, files: files.length });
