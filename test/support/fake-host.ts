@@ -101,15 +101,16 @@ export async function bootVm(host: HostNode, vmId: string, workloadId: string): 
   return pid;
 }
 
-/** Boots a VM, starts the service in it and opens its port. @returns once it listens */
+/** Boots a VM, starts the service in it and opens its port; what is there already is found. @returns once it listens */
 export async function deployService(
   host: HostNode,
   vmId: string,
   workloadId: string,
+  argv: readonly string[] = ['node', '-e', SERVICE],
 ): Promise<{ pid: number; port: number; url: string }> {
   const pid = await bootVm(host, vmId, workloadId);
   const opened = await host.vms.openIngress({ vmId, guestPort: GUEST_PORT });
-  const exec = { execId: 'service', argv: ['node', '-e', SERVICE], cwd: '/', output: 'ring' as const };
+  const exec = { execId: 'service', argv, cwd: '/', output: 'ring' as const };
   await host.services.start({ vmId, workloadId, epoch: 0, exec });
   const watching = new AbortController();
   try {
