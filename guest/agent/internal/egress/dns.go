@@ -2,6 +2,7 @@ package egress
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"time"
@@ -14,6 +15,8 @@ const (
 	maxQuestion = 4096
 	// idleTCP ends a resolver connection that asks nothing.
 	idleTCP = 30 * time.Second
+	// acceptPause is how long a listener rests where no file can be opened.
+	acceptPause = 20 * time.Millisecond
 )
 
 // ServeDNS answers on the address (host:port) over UDP and TCP until the process ends. It returns once both listen.
@@ -31,8 +34,12 @@ func ServeDNS(address string, names *Names) error {
 	go func() {
 		for {
 			conn, err := listener.Accept()
-			if err != nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			if err != nil {
+				time.Sleep(acceptPause)
+				continue
 			}
 			go serveTCP(conn, names)
 		}
@@ -44,8 +51,12 @@ func servePackets(packets net.PacketConn, names *Names) {
 	buffer := make([]byte, maxQuestion)
 	for {
 		n, from, err := packets.ReadFrom(buffer)
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil {
+			time.Sleep(acceptPause)
+			continue
 		}
 		if reply := Answer(buffer[:n], names); reply != nil {
 			_, _ = packets.WriteTo(reply, from)

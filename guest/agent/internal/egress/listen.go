@@ -1,9 +1,11 @@
 package egress
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"kiln/guest-agent/internal/mux"
 )
@@ -33,8 +35,13 @@ func Listen(ports []int, names *Names, dial Dial) error {
 func accept(listener net.Listener, port int, names *Names, dial Dial) {
 	for {
 		conn, err := listener.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil {
+			// A program that holds every file the agent may open must not end the way out for good.
+			time.Sleep(acceptPause)
+			continue
 		}
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			go forward(tcp, port, names, dial)

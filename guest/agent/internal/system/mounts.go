@@ -37,16 +37,17 @@ func mountAll(mounts []mount) error {
 
 const hidden = unix.MS_NOSUID | unix.MS_NODEV
 
-// guestMounts are the memory file systems that every guest has below root, whatever its kind.
+// guestMounts are the memory file systems that every guest has below root, whatever its kind. Their sizes are shares of
+// the guest's memory: what fills one gets "no space left", and the guest lives on.
 func guestMounts(root string) []mount {
 	at := func(path string) string { return filepath.Join(root, path) }
 	return []mount{
 		{"devpts", at("/dev/pts"), "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"},
-		{"tmpfs", at("/dev/shm"), "tmpfs", hidden, "mode=1777"},
-		{"tmpfs", at("/run"), "tmpfs", hidden, "mode=0755"},
-		{"tmpfs", at("/root"), "tmpfs", hidden, "mode=0700"},
-		{"tmpfs", at("/tmp"), "tmpfs", hidden, "mode=1777"},
-		{"tmpfs", at("/var/log"), "tmpfs", hidden, "mode=0755"},
+		{"tmpfs", at("/dev/shm"), "tmpfs", hidden, "mode=1777,size=25%"},
+		{"tmpfs", at("/run"), "tmpfs", hidden, "mode=0755,size=10%"},
+		{"tmpfs", at("/root"), "tmpfs", hidden, "mode=0700,size=50%"},
+		{"tmpfs", at("/tmp"), "tmpfs", hidden, "mode=1777,size=50%"},
+		{"tmpfs", at("/var/log"), "tmpfs", hidden, "mode=0755,size=10%"},
 	}
 }
 
