@@ -97,6 +97,11 @@ function limitTimeOfBodies(server: FastifyInstance, requestMs: number): void {
     }, requestMs);
     reply.raw.once('close', () => clearTimeout(timer));
   });
+  server.addHook('onResponse', async ({ raw }) => {
+    if (raw.complete) return;
+    // Answered before it had come: Node no longer asks when the rest of it does.
+    setTimeout(() => !raw.complete && raw.socket.destroy(), requestMs).unref();
+  });
 }
 
 /**

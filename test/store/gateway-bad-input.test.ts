@@ -1,4 +1,5 @@
 /** Whatever is wrong with a request: a problem document with its code, never a 5xx. */
+import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { problemSchema } from '../../contracts/problem.ts';
 import { createGateway } from '../../gateway/gateway.ts';
@@ -131,6 +132,33 @@ describe('what is wrong is a problem document, never a 5xx', () => {
     expect((await fetch(`${base}/api/workloads/${id}/logs?after=bm9uc2Vuc2U`, { headers: authorized })).status).toBe(
       400,
     );
+  });
+
+  const unfinished = (...headers: string[]) => [
+    'POST /api/workloads HTTP/1.1',
+    'host: a',
+    'content-type: application/json',
+    'content-length: 9',
+    ...headers,
+    '',
+    '{',
+  ];
+  test.each([
+    ['headers', 408, ['GET /healthz HTTP/1.1', 'host: a', '']],
+    ['a body', 408, unfinished(`authorization: Bearer ${TOKEN}`)],
+    ['a body that nobody waits for', 401, unfinished()],
+  ])('%s without an end: a problem, and the end of the connection', async (_what, status, lines) => {
+    const options = { workloads, store, isPolled: async () => true, fetchHostLogs: async () => undefined };
+    const limits = { requestMs: 200 };
+    const gateway = createGateway({ ...options, token: TOKEN, log: silent, version: '0', limits });
+    const { port } = new URL(await gateway.listen({ host: '127.0.0.1', port: 0 }));
+    const socket = connect({ host: '127.0.0.1', port: Number(port) });
+    socket.write(lines.join('\r\n'));
+    let answer = '';
+    for await (const chunk of socket) answer += String(chunk);
+    await gateway.close();
+    expect(answer.startsWith(`HTTP/1.1 ${status} `)).toBe(true);
+    expect(problemSchema.parse(JSON.parse(answer.slice(answer.indexOf('{'))))).toMatchObject({ status });
   });
 
   test('a gateway without a proper token does not come to be', () => {
