@@ -6,7 +6,11 @@ import type { AgentChannel } from './ports.ts';
 export type ProbeResult = { readonly healthy: true } | { readonly healthy: false; readonly reason: string };
 
 /** Asks the service once, from inside its guest's loopback: TCP connect, or an HTTP GET that must answer below 400. */
-export async function probeHealth(agent: AgentChannel, port: number, check: HealthCheck): Promise<ProbeResult> {
+export async function probeHealth(
+  agent: Pick<AgentChannel, 'connectTcp'>,
+  port: number,
+  check: HealthCheck,
+): Promise<ProbeResult> {
   const deadline = AbortSignal.timeout(check.timeoutMs);
   try {
     const socket = await abortable(agent.connectTcp(port), deadline);
