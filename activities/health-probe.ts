@@ -19,7 +19,7 @@ export async function probeHealth(
       return { healthy: true };
     }
     const status = await getStatus(socket, check.path, deadline);
-    if (status < 400) return { healthy: true };
+    if (status >= 200 && status < 400) return { healthy: true };
     return { healthy: false, reason: `GET ${check.path} answered ${status}` };
   } catch (error) {
     if (deadline.aborted) return { healthy: false, reason: `no answer on port ${port} within ${check.timeoutMs} ms` };
@@ -40,6 +40,11 @@ function getStatus(socket: Duplex, path: string, signal: AbortSignal): Promise<n
     const call = request(options, (response) => {
       // Only the head matters; a body without end must not be read.
       response.destroy();
+      socket.destroy();
+      resolve(response.statusCode ?? 0);
+    });
+    // What nobody asked for: no answer follows it.
+    call.on('upgrade', (response) => {
       socket.destroy();
       resolve(response.statusCode ?? 0);
     });

@@ -7,7 +7,7 @@ import type { AgentChannel } from '../../activities/ports.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { connectAgent } from '../../vmm/agent/connect-agent.ts';
 import { endOf, OutputQueue, parseGap, parseOutput } from '../../vmm/agent/exec-output.ts';
-import { encodeFrame, FRAME, FrameReader, MAX_PAYLOAD } from '../../vmm/agent/frames.ts';
+import { encodeFrame, FRAME, FrameReader, MAX_FRAME, MAX_PAYLOAD } from '../../vmm/agent/frames.ts';
 import * as messages from '../../vmm/agent/messages.ts';
 import { scriptedGuest } from '../support/scripted-guest.ts';
 
@@ -182,7 +182,8 @@ const channel: FuzzTarget = {
     ];
     const settled = Promise.allSettled(asked);
     for (let at = 0; at < all.length; at += step) guest.wire.write(all.subarray(at, at + step));
-    guest.wire.write(Buffer.alloc(64, 0xff));
+    // More than any frame that was begun, and never the end of one.
+    guest.wire.write(Buffer.alloc(MAX_FRAME, 0xff));
     check(['AGENT_PROTOCOL', 'AGENT_LOST'].includes(codeOf(await agent.closed)), 'an end without its code');
     await settled;
   }),
