@@ -25,8 +25,10 @@ for await (const event of client.streamWorkloadLogs('a')) if (event.kind === 'lo
 const wrong: 'paused' = view.stage;
 // @ts-expect-error the id is not given
 client.getWorkload();
-// @ts-expect-error a path is needed
-client.createWorkload({ body: { id: 'a' } });
+// @ts-expect-error a body is needed
+client.createWorkload({});
+// @ts-expect-error a path is text
+client.createWorkload({ body: { id: 'a', servicePath: 1 } });
 // @ts-expect-error a client is needed
 createWorkloadClient({});
 declare const direct: WorkloadClient;

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { inject } from 'vitest';
 import { CLI_ENTRY } from '../../config/checkout.ts';
+import { inheritedEnvironment } from '../../config/environment.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
 
 export interface GatewayProcess {
@@ -25,7 +26,7 @@ export async function startGatewayProcess(options: {
   const child = spawn(readSetupRecord().nodePath, [CLI_ENTRY, 'gateway', 'run'], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: {
-      PATH: process.env['PATH'],
+      ...inheritedEnvironment(),
       HOME: options.home,
       KILN_HOME: options.home,
       KILN_API_PORT: '0',

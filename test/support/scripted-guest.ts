@@ -1,4 +1,6 @@
 import { type Duplex, duplexPair } from 'node:stream';
+import type { AgentChannel } from '../../activities/ports.ts';
+import { connectAgent } from '../../vmm/agent/connect-agent.ts';
 import { encodeFrame, encodeHelloRecord, FRAME, type Frame, FrameReader, NONCE_BYTES } from '../../vmm/agent/frames.ts';
 
 const RECORD_BYTES = 16 + NONCE_BYTES + 4;
@@ -59,4 +61,11 @@ export function scriptedGuest(answer?: (wire: Duplex, nonce: Buffer) => void): S
       }
     },
   };
+}
+
+/** @returns a scripted guest with the host's channel to it */
+export async function attached(requestMs = 60_000): Promise<{ guest: ScriptedGuest; agent: AgentChannel }> {
+  const guest = scriptedGuest();
+  const agent = await connectAgent({ connect: async () => guest.host, deadlineMs: 10_000, requestMs });
+  return { guest, agent };
 }

@@ -1,17 +1,10 @@
 /** Every state that the host's end of the protocol can be in, against every frame that may not come in it. */
-import { type Duplex, Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import type { AgentChannel } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { connectAgent } from '../../vmm/agent/connect-agent.ts';
-import { encodeFrame, encodeHelloRecord, FRAME, type FrameType, WINDOW } from '../../vmm/agent/frames.ts';
-import { plainHello, type ScriptedGuest, scriptedGuest } from '../support/scripted-guest.ts';
-
-async function attached(requestMs = 60_000): Promise<{ guest: ScriptedGuest; agent: AgentChannel }> {
-  const guest = scriptedGuest();
-  const agent = await connectAgent({ connect: async () => guest.host, deadlineMs: 10_000, requestMs });
-  return { guest, agent };
-}
+import { encodeFrame, FRAME, type FrameType, WINDOW } from '../../vmm/agent/frames.ts';
+import { attached, plainHello, type ScriptedGuest } from '../support/scripted-guest.ts';
 
 interface State {
   readonly name: string;
@@ -391,79 +384,6 @@ describe('silence, and an end in the middle', () => {
       guest.wire.write(Buffer.from([byte]));
     }
     expect(await usage).toEqual({ memUsedBytes: 1, memTotalBytes: 2, cpuMs: 3 });
-    await agent.detach();
-  });
-});
-
-describe('a hello that is none', () => {
-  const hello = (change: object) =>
-    encodeFrame(FRAME.hello, 0, Buffer.from(JSON.stringify({ ...plainHello, ...change })));
-  const other = (nonce: Buffer) => Buffer.from(nonce.map((byte) => byte ^ 1));
-  it.each<[string, (nonce: Buffer) => Buffer[], string]>([
-    ['nothing at all', () => [], 'AGENT_TIMEOUT'],
-    ['noise', () => [Buffer.alloc(100_000, 0x4b)], 'AGENT_TIMEOUT'],
-    ['another nonce', (nonce) => [encodeHelloRecord(other(nonce)), hello({})], 'AGENT_TIMEOUT'],
-    ['a record with a broken sum', (nonce) => [encodeHelloRecord(nonce).fill(0, 32), hello({})], 'AGENT_TIMEOUT'],
-    ['half a record', (nonce) => [encodeHelloRecord(nonce).subarray(0, 20)], 'AGENT_TIMEOUT'],
-    ['a record and nothing', (nonce) => [encodeHelloRecord(nonce)], 'AGENT_TIMEOUT'],
-    ['half a frame', (nonce) => [encodeHelloRecord(nonce), hello({}).subarray(0, -3)], 'AGENT_TIMEOUT'],
-    ['another frame', (nonce) => [encodeHelloRecord(nonce), encodeFrame(FRAME.pong, 0)], 'AGENT_PROTOCOL'],
-    ['no frame', (nonce) => [encodeHelloRecord(nonce), Buffer.alloc(64, 0xff)], 'AGENT_PROTOCOL'],
-    ['another protocol', (nonce) => [encodeHelloRecord(nonce), hello({ protocol: 2 })], 'AGENT_PROTOCOL'],
-    ['no boot id', (nonce) => [encodeHelloRecord(nonce), hello({ bootId: 'x' })], 'AGENT_PROTOCOL'],
-    [
-      'a version without end',
-      (nonce) => [encodeHelloRecord(nonce), hello({ agentVersion: 'x'.repeat(30_000) })],
-      'AGENT_PROTOCOL',
-    ],
-    [
-      'features without end',
-      (nonce) => [encodeHelloRecord(nonce), hello({ features: Array(1000).fill('x') })],
-      'AGENT_PROTOCOL',
-    ],
-    [
-      'a deep one',
-      (nonce) => [encodeHelloRecord(nonce), encodeFrame(FRAME.hello, 0, Buffer.from(deep))],
-      'AGENT_PROTOCOL',
-    ],
-  ])('%s', async (_what, answer, code) => {
-    const wires: Duplex[] = [];
-    const connect = async () => {
-      const guest = scriptedGuest((wire, nonce) => {
-        for (const bytes of answer(nonce)) wire.write(bytes);
-      });
-      wires.push(guest.host);
-      return guest.host;
-    };
-    await expect(connectAgent({ connect, deadlineMs: 150, helloRetryMs: 40 })).rejects.toMatchObject({ code });
-    expect(wires.every((wire) => wire.destroyed)).toBe(true);
-  });
-});
-
-describe('a guest that opens and takes back', () => {
-  it('has only so many wishes decided at a time; the rest are refused, and later ones are heard again', async () => {
-    const { guest, agent } = await attached();
-    let asked = 0;
-    const decide: (() => void)[] = [];
-    agent.serveEgress(async () => {
-      asked += 1;
-      await new Promise<void>((resolve) => decide.push(resolve));
-      throw new KilnError('INTERNAL', 'no matter');
-    });
-    const resets = () => guest.received.filter(({ type }) => type === reset).length;
-    for (let id = 2; id <= 4000; id += 2) {
-      guest.send(FRAME.open, id, EGRESS);
-      guest.send(reset, id, '{"code":"ECONNRESET","message":""}');
-    }
-    await expect.poll(() => resets() + asked).toBe(2000);
-    expect(asked).toBe(256);
-    for (const go of decide.splice(0)) go();
-    await expect
-      .poll(() => {
-        guest.send(FRAME.open, 4002 + 2 * resets(), EGRESS);
-        return asked;
-      })
-      .toBeGreaterThan(256);
     await agent.detach();
   });
 });

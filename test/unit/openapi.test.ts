@@ -22,7 +22,7 @@ it('has exactly the operations of the route table, each with its parameters and 
     ).toEqual(Object.keys(route.query?.shape ?? {}));
     const statuses = route.responses === undefined ? ['200'] : Object.keys(route.responses);
     expect(Object.keys(operation?.responses ?? {})).toEqual([...statuses, 'default']);
-    expect(operation?.requestBody !== undefined).toBe(route.body !== undefined);
+    expect(operation?.requestBody !== undefined).toBe(route.body !== undefined || route.upload !== undefined);
   }
 });
 

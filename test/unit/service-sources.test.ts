@@ -97,6 +97,8 @@ describe('inspecting a service', () => {
         outputs: ['dist'],
         env: { required: ['A', 'B', 'A'] },
         health: { path: '/up', failures: 5 },
+        resources: { memMib: 700 },
+        egress: { allow: ['api.example.com'] },
       },
     });
     expect(await inspect()).toEqual({
@@ -105,6 +107,8 @@ describe('inspecting a service', () => {
       outputs: ['dist'],
       envRequired: ['A', 'B'],
       health: { ...DEFAULT_HEALTH, path: '/up', failures: 5 },
+      resources: { memMib: 700 },
+      egress: ['api.example.com:443'],
       installs: false,
     });
   });
