@@ -13,6 +13,8 @@ import type { ProcessEnd } from '../vm-process.ts';
 export type FakeFault =
   /** The process lives and its agent never answers. */
   | { readonly kind: 'silent' }
+  /** Another program in the place of the agent; it gets the agent's arguments behind its own. */
+  | { readonly kind: 'instead'; readonly argv: readonly string[] }
   /** The process ends by itself, as a guest that crashes during its boot. */
   | { readonly kind: 'dies'; readonly afterMs: number; readonly code: number };
 
@@ -66,6 +68,7 @@ function commandLine(options: FakeDriverOptions, paths: VmPaths, fault: FakeFaul
 
 function program(agentBinary: string, fault: FakeFault | undefined): string[] {
   if (fault === undefined) return [agentBinary];
+  if (fault.kind === 'instead') return [...fault.argv];
   if (fault.kind === 'silent') return ['sh', '-c', 'exec sleep infinity'];
   return ['sh', '-c', `sleep ${fault.afterMs / 1000}; echo "dies as told"; exit ${fault.code}`];
 }
