@@ -2,7 +2,6 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import type { AgentChannel } from '../../activities/ports.ts';
-import { KilnError } from '../../domain/failures.ts';
 import { encodeFrame, FRAME, type FrameType, WINDOW } from '../../vmm/agent/frames.ts';
 import { attached, plainHello, type ScriptedGuest } from '../support/scripted-guest.ts';
 
