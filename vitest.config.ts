@@ -24,6 +24,13 @@ export default defineConfig({
         hookTimeout: 60_000,
         fileParallelism: false,
       }),
+      project('fault', {
+        ...REAL_SERVERS,
+        ...turn(5),
+        testTimeout: 120_000,
+        hookTimeout: 120_000,
+        fileParallelism: false,
+      }),
       project('replay'),
       project('conformance', { ...REAL_GUESTS, ...turn(2) }),
       project('vm', { ...REAL_GUESTS, ...turn(3) }),

@@ -39,7 +39,9 @@ declare global {
   var kilnTestServers: SharedServers | undefined;
 }
 
-interface Servers {
+export interface Servers {
+  /** The processes that were started, by name; none for a server that was there. */
+  readonly pids: Readonly<Record<string, number>>;
   readonly temporalAddress: string;
   readonly temporalNamespace: string;
   readonly s3: TestS3;
@@ -90,7 +92,8 @@ function isAlive(pid: number): boolean {
   }
 }
 
-async function startServers(): Promise<Servers> {
+/** Starts a Temporal dev server and an S3 server that die with this process. */
+export async function startServers(): Promise<Servers> {
   const env = readEnvironment();
   const record = readSetupRecord();
   await sweepAbandoned();
@@ -106,6 +109,7 @@ async function startServers(): Promise<Servers> {
       temporalAddress,
       temporalNamespace: env.TEMPORAL_NAMESPACE,
       s3: await startS3(env, record, directory, children),
+      pids: Object.fromEntries(children.map((child) => [child.name, child.pid])),
       stop,
     };
   } catch (error) {
@@ -212,7 +216,7 @@ async function freePort(): Promise<number> {
 class ServerProcess {
   private readonly child: ChildProcess;
   private readonly exited: Promise<void>;
-  private readonly name: string;
+  readonly name: string;
   private readonly logPath: string;
 
   constructor(name: string, argv: readonly string[], env: Readonly<Record<string, string>>, logPath: string) {
@@ -231,6 +235,10 @@ class ServerProcess {
       this.child.once('error', () => resolve());
       this.child.once('exit', () => resolve());
     });
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
   }
 
   async throwIfDead(): Promise<void> {

@@ -1,0 +1,71 @@
+/** `npm run chaos -- [--minutes N] [--seed S] [--schedules N] [--together N] [--json]`: random schedules until told to end. */
+import { parseArgs } from 'node:util';
+import { DefaultLogger, Runtime } from '@temporalio/worker';
+import { startServers } from '../test/support/servers.global.ts';
+import { runEvents } from './run-events.ts';
+import { type ChaosEvent, inOrder, scheduleOf } from './schedule.ts';
+import { shrink } from './shrink.ts';
+
+const SPAN_MS = 4_000;
+const SETTLE_MS = 45_000;
+const SHRINK_RUNS = 40;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '5' },
+    seed: { type: 'string', default: '1' },
+    schedules: { type: 'string' },
+    together: { type: 'string', default: '8' },
+    json: { type: 'boolean', default: false },
+    'keep-whole': { type: 'boolean', default: false },
+  },
+});
+
+// The replays that judge a history would tell of each worker's start and end.
+Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
+const until = Date.now() + Number(values.minutes) * 60_000;
+const most = values.schedules === undefined ? Number.POSITIVE_INFINITY : Number(values.schedules);
+const together = Number(values.together);
+const servers = await startServers();
+const totals = { schedules: 0, events: 0, workloads: 0, failed: 0 };
+let seed = Number(values.seed);
+
+function say(record: Record<string, unknown>, text: string): void {
+  process.stdout.write(`${values.json ? JSON.stringify(record) : text}\n`);
+}
+
+async function runOnce(events: readonly ChaosEvent[]): Promise<string[]> {
+  return runEvents(inOrder(events), { servers, settleMs: SETTLE_MS }).catch((error: unknown) => [String(error)]);
+}
+
+/** Several schedules on one stack: each is a neighbour to the others. @returns whether nothing went wrong */
+async function runBatch(seeds: readonly number[]): Promise<void> {
+  const events = inOrder(seeds.flatMap((one) => scheduleOf(one, { spanMs: SPAN_MS })));
+  const wrong = await runOnce(events);
+  totals.schedules += seeds.length;
+  totals.events += events.length;
+  totals.workloads += events.filter(({ kind }) => kind === 'create').length;
+  say(
+    { seeds, events: events.length, wrong },
+    `seeds ${seeds[0]}…${seeds.at(-1)}: ${wrong.length === 0 ? 'ok' : wrong.join('\n  ')}`,
+  );
+  if (wrong.length === 0) return;
+  totals.failed += 1;
+  if (values['keep-whole']) return;
+  const shortest = await shrink(events, async (part) => (await runOnce(part)).length > 0, SHRINK_RUNS);
+  say({ seeds, shortest }, `shortest form:\n${shortest.map((event) => `  ${JSON.stringify(event)}`).join('\n')}`);
+}
+
+try {
+  while (Date.now() < until && totals.schedules < most) {
+    const count = Math.min(together, most - totals.schedules);
+    await runBatch(Array.from({ length: count }, () => seed++));
+  }
+} finally {
+  await servers.stop();
+}
+say(
+  totals,
+  `${totals.schedules} schedules, ${totals.events} events, ${totals.workloads} workloads; ${totals.failed} batches failed`,
+);
+process.exitCode = totals.failed === 0 ? 0 : 1;

@@ -1,0 +1,186 @@
+/** Does to a Kiln what a schedule says, then waits for its end and judges it. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { isKilnError } from '../domain/failures.ts';
+import { isFinal } from '../domain/stages.ts';
+import type { WorkloadState } from '../domain/workload.ts';
+import { ProcessStack } from '../test/support/process-stack.ts';
+import type { Servers } from '../test/support/servers.global.ts';
+import { allowedOutcomes } from './allowed-outcomes.ts';
+import type { ChaosEvent, FaultPort } from './schedule.ts';
+
+export interface RunOptions {
+  readonly servers: Pick<Servers, 'temporalAddress' | 's3' | 'pids'>;
+  /** How long a workload may take to its end after the last event, and the host to let go of everything. */
+  readonly settleMs: number;
+}
+
+const POLL_MS = 50;
+/** A service that never listens is given up after this. */
+const HEALTH = { intervalMs: 100, timeoutMs: 500, failures: 3, startPeriodMs: 6_000 };
+const NEVER_LISTENS = { ...HEALTH, startPeriodMs: 1_000 };
+const CONTROL_PORTS: readonly FaultPort[] = ['hosts.list', 'documents.writeResult'];
+
+/** Runs events on a Kiln of their own. @returns what went wrong, one line each; empty = nothing */
+export async function runEvents(events: readonly ChaosEvent[], options: RunOptions): Promise<string[]> {
+  const { temporalAddress, s3 } = options.servers;
+  const stack = await ProcessStack.start({ temporalAddress, s3 });
+  try {
+    return await new ScheduleRun(stack, events, options).run();
+  } finally {
+    await stack.close();
+  }
+}
+
+class ScheduleRun {
+  private readonly stack: ProcessStack;
+  private readonly events: readonly ChaosEvent[];
+  private readonly options: RunOptions;
+  private readonly wrong: string[] = [];
+  /** One worker at a time is replaced, each role on its own. */
+  private readonly replacing = new Map<string, Promise<void>>();
+  private deadline = 0;
+
+  constructor(stack: ProcessStack, events: readonly ChaosEvent[], options: RunOptions) {
+    this.stack = stack;
+    this.events = events;
+    this.options = options;
+  }
+
+  async run(): Promise<string[]> {
+    const begun = Date.now();
+    const doing: Promise<void>[] = [];
+    for (const event of this.events) {
+      await delay(Math.max(0, begun + event.atMs - Date.now()));
+      doing.push(this.act(event).catch((error: unknown) => this.report(`${event.kind}: ${String(error)}`)));
+    }
+    await Promise.all(doing);
+    await Promise.all(this.replacing.values());
+    this.deadline = Date.now() + this.options.settleMs;
+    const created = this.events.filter((event) => event.kind === 'create');
+    const states = await Promise.all(created.map((event) => this.settled(event)));
+    await Promise.all(states.map((state) => this.end(state)));
+    await this.expectNothingLeft();
+    await this.stack.judge().catch((error: unknown) => this.report(String(error)));
+    return this.wrong;
+  }
+
+  private report(line: string): void {
+    this.wrong.push(line.slice(0, 1_000));
+  }
+
+  private async act(event: ChaosEvent): Promise<void> {
+    const { workloads, temporal } = this.stack;
+    if (event.kind === 'create') {
+      const health = event.service === 'never-listens' ? NEVER_LISTENS : HEALTH;
+      const env = event.service === 'waits-in-build' ? { BUILD_MS: '700', BUILD_FOR: event.id } : {};
+      await patient(() => workloads.create({ servicePath: event.service, health, env }, event.id));
+    } else if (event.kind === 'stop') await patient(() => workloads.stop(event.id, { waitMs: 0 }));
+    else if (event.kind === 'cancel')
+      await ignoringAbsence(temporal.workflow.getHandle(`workload/${event.id}`).cancel());
+    else if (event.kind === 'kill-vm') await this.killVm(event.id);
+    else if (event.kind === 'stall') await this.stall(event.server, event.forMs);
+    else if (event.kind === 'kill-worker') await this.replace(event.role);
+    else {
+      const role = CONTROL_PORTS.includes(event.port) ? 'control' : 'host';
+      await this.replacing.get(role);
+      await this.stack.worker(role).fail(event.port, event.moment);
+    }
+  }
+
+  private replace(role: 'host' | 'control'): Promise<void> {
+    const before = this.replacing.get(role) ?? Promise.resolve();
+    const replaced = before.then(() => this.stack.replaceWorker(role));
+    this.replacing.set(role, replaced);
+    return replaced;
+  }
+
+  private async killVm(id: string): Promise<void> {
+    const { state } = await patient(() => this.stack.workloads.get(id));
+    if (state.vm?.pid !== undefined) signal(state.vm.pid, 'SIGKILL');
+  }
+
+  private async stall(server: 'temporal' | 'versitygw', forMs: number): Promise<void> {
+    const pid = this.options.servers.pids[server];
+    if (pid === undefined) return;
+    signal(pid, 'SIGSTOP');
+    await delay(forMs);
+    signal(pid, 'SIGCONT');
+  }
+
+  /** Waits until a workload runs or is over, and compares with what may be. */
+  private async settled({ id, service }: Extract<ChaosEvent, { kind: 'create' }>): Promise<WorkloadState | undefined> {
+    const willStop = this.events.some((event) => (event.kind === 'stop' || event.kind === 'cancel') && event.id === id);
+    for (;;) {
+      const state = (await patient(() => this.stack.workloads.get(id))).state;
+      const settled = isFinal(state.stage) || (state.stage === 'running' && !willStop && !state.leaving);
+      if (settled && (state.stage !== 'running' || (await answers(state)))) {
+        const outcome = state.failure?.code ?? state.stage;
+        const allowed = allowedOutcomes(id, service, this.events);
+        if (!allowed.has(outcome)) {
+          this.report(`${id} (${service}) ended ${outcome}, not ${[...allowed].join(' or ')}: ${brief(state)}`);
+        }
+        return state;
+      }
+      if (Date.now() > this.deadline) {
+        this.report(`${id} (${service}) is stuck: ${brief(state)}`);
+        return state;
+      }
+      await delay(POLL_MS);
+    }
+  }
+
+  private async end(state: WorkloadState | undefined): Promise<void> {
+    if (state === undefined) return;
+    const { workloadId } = state;
+    const { snapshot } = await patient(() => this.stack.workloads.stop(workloadId, { waitMs: 20_000 }));
+    if (!isFinal(snapshot.state.stage)) this.report(`${workloadId} does not stop: ${brief(snapshot.state)}`);
+  }
+
+  private async expectNothingLeft(): Promise<void> {
+    const deadline = Date.now() + this.options.settleMs;
+    for (;;) {
+      const left = await this.stack.left();
+      if (left.length === 0) return;
+      if (Date.now() > deadline) return this.report(`left: ${left.join('; ')}`);
+      await delay(POLL_MS);
+    }
+  }
+}
+
+/** A service may be dead already without its workload knowing: then it is asked again. */
+async function answers({ vm }: WorkloadState): Promise<boolean> {
+  const response = await fetch(vm?.url ?? '', { signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
+  await response?.body?.cancel();
+  return response?.ok === true;
+}
+
+/** Repeats what a caller repeats: a server that was away, a workload whose creation is still under way. */
+async function patient<T>(call: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      const again = isKilnError(error) && /^(TEMPORAL_UNAVAILABLE|STORE_UNAVAILABLE|NOT_FOUND)$/.test(error.code);
+      if (!again) throw error;
+      await delay(POLL_MS);
+    }
+  }
+}
+
+async function ignoringAbsence(call: Promise<unknown>): Promise<void> {
+  await call.catch((error: unknown) => {
+    if (!(error instanceof Error && error.name === 'WorkflowNotFoundError')) throw error;
+  });
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It is gone.
+  }
+}
+
+function brief({ stage, leaving, failure, waiting, vm, notes, unreleased }: WorkloadState): string {
+  return JSON.stringify({ stage, leaving, failure, waiting, vm, notes, unreleased });
+}

@@ -1,0 +1,16 @@
+/** A few of the random schedules that `npm run chaos` makes without end: kills, failures, stops, all at once. */
+import { expect, inject, it } from 'vitest';
+import { runEvents } from '../../chaos/run-events.ts';
+import { inOrder, scheduleOf } from '../../chaos/schedule.ts';
+
+const SPAN_MS = 4_000;
+
+it.each([[[11, 12, 13, 14]], [[21, 22, 23, 24]]])(
+  'schedules %j at once: every workload ends as it may, nothing is left, every history is lawful',
+  async (seeds) => {
+    const events = inOrder(seeds.flatMap((seed) => scheduleOf(seed, { spanMs: SPAN_MS })));
+    // The servers of the run are everybody's: they are stalled only by `npm run chaos`, which has its own.
+    const servers = { temporalAddress: inject('temporalAddress'), s3: inject('s3'), pids: {} };
+    expect(await runEvents(events, { servers, settleMs: 45_000 })).toEqual([]);
+  },
+);
