@@ -22,10 +22,6 @@ export function allowedOutcomes(id: string, service: Service, events: readonly C
   for (const event of events) {
     if ((event.kind === 'stop' || event.kind === 'cancel') && event.id === id) allowed.add('stopped');
     if (event.kind === 'kill-vm' && event.id === id) for (const code of VM_KILLED) allowed.add(code);
-    // Where a step may not be tried again by itself, its own code ends the workload.
-    if (event.kind === 'fail' || (event.kind === 'stall' && event.server === 'versitygw')) {
-      allowed.add('STORE_UNAVAILABLE');
-    }
   }
   return allowed;
 }

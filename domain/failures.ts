@@ -85,6 +85,14 @@ export function failureKind(code: FailureCode): FailureKind {
 }
 
 /**
+ * @returns whether a code says only that something outside of the work was away for a moment: the same call, with the
+ * same names, is worth making again, and nothing is known to be wrong with the workload
+ */
+export function isOutage(code: FailureCode): boolean {
+  return code === 'STORE_UNAVAILABLE';
+}
+
+/**
  * An error with a code of the failure table. Adapters throw it; activities turn it into an ApplicationFailure whose
  * type is the code; the gateway into a problem document.
  */

@@ -19,6 +19,8 @@ export interface WorkloadPolicies {
     readonly recheckMs: number;
     /** Placements tried when hosts are lost before the service runs. */
     readonly placements: number;
+    /** Times that one call is made again while something outside of it, such as the store, is away. */
+    readonly outageTries: number;
   };
   readonly validate: { readonly startToCloseMs: number; readonly tries: number };
   readonly build: {
@@ -67,7 +69,7 @@ const DAY = 24 * 60 * MINUTE;
 export const DEFAULT_POLICIES: WorkloadPolicies = {
   control: { startToCloseMs: 10 * SECOND, scheduleToCloseMs: 2 * MINUTE },
   placement: { deadlineMs: 10 * MINUTE, backoffMs: 200, maxBackoffMs: 5 * SECOND, reservationTtlMs: 2 * MINUTE },
-  host: { scheduleToStartMs: 10 * SECOND, lostAfterMs: MINUTE, recheckMs: 2 * SECOND, placements: 5 },
+  host: { scheduleToStartMs: 10 * SECOND, lostAfterMs: MINUTE, recheckMs: 2 * SECOND, placements: 5, outageTries: 20 },
   validate: { startToCloseMs: 30 * SECOND, tries: 3 },
   build: { startToCloseMs: 30 * MINUTE, heartbeatMs: 15 * SECOND, tries: 2, interruptions: 10, bootMs: 30 * SECOND },
   deploy: {

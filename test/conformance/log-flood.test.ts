@@ -82,7 +82,12 @@ async function startHost(guestRingBytes: number): Promise<void> {
   const script = fileURLToPath(new URL('../fixtures/flooding-host.ts', import.meta.url));
   const args = [script, root, VM, ID, JSON.stringify(options), String(guestRingBytes)];
   host = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const [line] = await once(host.stdout ?? host, 'data');
+  const ended = once(host, 'exit').then(() => {
+    throw new Error('the host process ended before its service answered; it says why above');
+  });
+  // Later it is killed on purpose.
+  ended.catch(() => undefined);
+  const [line] = await Promise.race([once(host.stdout ?? host, 'data'), ended]);
   serviceUrl = z.object({ url: z.string() }).parse(JSON.parse(String(line))).url;
 }
 

@@ -51,7 +51,7 @@ export const SERVICES = fileURLToPath(new URL('../fixtures/services', import.met
 /** Timings under which a whole workload takes a second or two. */
 export const FAST: WorkloadPolicyOverrides = {
   placement: { deadlineMs: 5_000, backoffMs: 20, maxBackoffMs: 100 },
-  host: { scheduleToStartMs: 1_500, lostAfterMs: 2_500, recheckMs: 100 },
+  host: { scheduleToStartMs: 1_500, lostAfterMs: 2_500, recheckMs: 100, outageTries: 100 },
   supervise: { backoffMs: 20, maxBackoffMs: 200, heartbeatMs: 1_500, settleMs: 2_000 },
   leave: { graceMs: 1_000, startToCloseMs: 10_000, heartbeatMs: 3_000, scheduleToCloseMs: 15_000 },
 };

@@ -1,4 +1,5 @@
 import { CancellationScope, sleep } from '@temporalio/workflow';
+import { failureKind } from '../../domain/failures.ts';
 import { backoffMs } from '../../domain/policies.ts';
 import { type ServiceNeeds, sameResources } from '../../domain/workload.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';
@@ -57,7 +58,8 @@ async function reserve(ctx: WorkloadContext, hostId: string): Promise<Placed | u
     return undefined;
   } catch (error) {
     const verdict = judge(error);
-    if (verdict.kind !== 'suspicion' && verdict.kind !== 'timeout') throw error;
+    const passing = verdict.kind === 'failure' && failureKind(verdict.code).retryable;
+    if (verdict.kind !== 'suspicion' && verdict.kind !== 'timeout' && !passing) throw error;
     // A silent host may yet have made the reservation: it expires by itself, and this epoch is never used again.
     ctx.record.note(`${hostId}: ${verdict.message}`);
     ctx.undo.settle(undo);

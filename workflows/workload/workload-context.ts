@@ -1,8 +1,9 @@
 import { CancellationScope, sleep, workflowInfo } from '@temporalio/workflow';
 import type { ControlActivities, ControlLogLine, HostActivities, OwnerClaim } from '../../activities/activity-types.ts';
+import { isOutage } from '../../domain/failures.ts';
 import type { LogLevel } from '../../domain/log-entry.ts';
 import { reservationId, type SearchAttribute, vmId } from '../../domain/names.ts';
-import { resolvePolicies, type WorkloadPolicies } from '../../domain/policies.ts';
+import { backoffMs, resolvePolicies, type WorkloadPolicies } from '../../domain/policies.ts';
 import type { Stage } from '../../domain/stages.ts';
 import type { VmRole } from '../../domain/vm.ts';
 import type { ServiceNeeds } from '../../domain/workload.ts';
@@ -158,20 +159,31 @@ export class WorkloadContext {
 
   /**
    * Calls an activity of a host until it answers. A time-out of the host itself is suspicion: the same call, with the
-   * same names, is made again for as long as the host may come back.
+   * same names, is made again for as long as the host may come back; and so it is, a number of times, while the store is
+   * away.
    * @throws StageFailure HOST_LOST
    */
   async onHost<T>(placed: Placed, call: () => Promise<T>): Promise<T> {
-    for (;;) {
+    for (let outages = 0; ; ) {
       try {
         return await call();
       } catch (error) {
         const verdict = judge(error);
-        if (verdict.kind !== 'suspicion') throw error;
-        this.record.note(`${placed.hostId}: ${verdict.message}`);
-        await this.untilHostAnswers(placed.hostId);
+        if (verdict.kind === 'suspicion') {
+          this.record.note(`${placed.hostId}: ${verdict.message}`);
+          await this.untilHostAnswers(placed.hostId);
+        } else if (verdict.kind === 'failure' && isOutage(verdict.code) && outages < this.policies.host.outageTries) {
+          outages += 1;
+          this.record.note(`${placed.hostId}: ${verdict.message}`);
+          await this.outagePause(outages);
+        } else throw error;
       }
     }
+  }
+
+  private outagePause(outages: number): Promise<void> {
+    const { backoffMs: firstMs, maxBackoffMs } = this.policies.placement;
+    return sleep(backoffMs(outages, firstMs, maxBackoffMs), { summary: 'until what was away is back' });
   }
 
   /**
