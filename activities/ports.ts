@@ -121,6 +121,13 @@ export interface AgentChannel {
   serveEgress(handler: EgressHandler): void;
   /** Memory and CPU of the guest, as the agent reads them from /proc. */
   usage(): Promise<GuestUsage>;
+  /** Sets the guest's wall clock, which stood still while the VM was paused. */
+  setClock(wallClockMs: number): Promise<void>;
+  /**
+   * Makes the guest ready to be frozen as a template: nothing runs, nothing is remembered, disks agree with memory.
+   * @throws CONFLICT while a process runs
+   */
+  quiesce(): Promise<void>;
   /** Syncs disks and powers the guest off. Resolves when the agent has confirmed. */
   shutdown(): Promise<void>;
   /** Lets go of the guest without disturbing it. */
@@ -151,18 +158,31 @@ export interface VmDriver {
   /** Makes the VM's directory and instance record, no process. @throws CONFLICT where another owner has the id. */
   prepare(spec: VmSpec): Promise<void>;
   /**
-   * Starts the process and returns once the agent has said hello and answered `configure`. A VM that runs already is
-   * attached to; one that is over is never started again and fails as it did before. Whatever fails, and an abort,
+   * Starts the process, cold or from the template of its spec, and returns once the agent has said hello and answered
+   * `configure`; without an identity the agent is not configured, and no user code may run yet. A VM that runs already
+   * is attached to; one that is over is never started again and fails as it did before. Whatever fails, and an abort,
    * kills the VM. @throws BOOT_TIMEOUT, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT, AGENT_PROTOCOL, CANCELLED, NOT_FOUND,
-   * HYPERVISOR_UNAVAILABLE
+   * HYPERVISOR_UNAVAILABLE; from a template TEMPLATE_CORRUPT in place of the first five
    */
   start(
     vmId: string,
-    options: { identity: GuestIdentity; deadlineMs: number; signal?: AbortSignal },
+    options: { identity?: GuestIdentity; deadlineMs: number; signal?: AbortSignal },
   ): Promise<StartedVm>;
   /** After a worker restart: pid, start time and sockets checked. Never kills. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT */
   attach(vmId: string, options: { deadlineMs: number; signal?: AbortSignal }): Promise<StartedVm>;
   status(vmId: string): Promise<VmStatus>;
+  /** Stops the guest's CPUs; its memory stays. A paused VM stays so. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED */
+  pause(vmId: string): Promise<void>;
+  /**
+   * Lets a paused guest go on, its clock set. A VM that runs goes on running.
+   * @param options `wallClockMs` tells ms since 1970 @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT
+   */
+  resume(
+    vmId: string,
+    options: { wallClockMs: () => number; deadlineMs: number; signal?: AbortSignal },
+  ): Promise<StartedVm>;
+  /** How guests are frozen and what a frozen one needs; absent where this driver starts every guest cold. */
+  readonly templates?: TemplateMaker;
   /** Resolves when the process is gone (at once where it is already). */
   waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
   /** Graceful by the agent within `graceMs`, then by force, proven by pid + start time. Keeps record and files. */
@@ -179,6 +199,33 @@ export interface StartedVm {
   readonly vmId: string;
   readonly pid: number;
   readonly agent: AgentChannel;
+}
+
+/** A guest that is booted only to be frozen. */
+export interface FreezeRequest {
+  /** Where memory, state and logs are put; the disks lie there already. Nobody else uses it. */
+  readonly directory: string;
+  /** Names the sockets. */
+  readonly name: string;
+  readonly spec: Omit<VmSpec, 'vmId' | 'owner' | 'template'>;
+  readonly projectId?: string;
+  /** Programs that are run once in the guest before it is frozen, so that every clone has them in its memory. */
+  readonly warm: readonly (readonly string[])[];
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface TemplateMaker {
+  /**
+   * @returns hex hash of all that a guest must be restored with exactly as it was frozen: VMM, machine, CPU, sizes, image.
+   * The VMM itself refuses only a part of what does not fit, and runs a dead guest for the rest.
+   */
+  fingerprint(spec: FreezeRequest['spec']): Promise<string>;
+  /**
+   * Boots a guest, warms it, and freezes it; its process is gone afterwards, also where this one dies in the middle.
+   * Disks are written to. @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, HYPERVISOR_UNAVAILABLE, CANCELLED
+   */
+  freeze(request: FreezeRequest): Promise<void>;
 }
 
 export interface VmInspection {

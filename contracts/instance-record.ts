@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { FAILURES, type FailureCode } from '../domain/failures.ts';
-import type { DriveSpec, VmExit, VmOwner } from '../domain/vm.ts';
+import type { DriveSpec, TemplateRef, VmExit, VmOwner } from '../domain/vm.ts';
 
 /** The file on a host that owns a VM: `<state>/vms/<vmId>/instance.json`. No record, no VM. */
 
@@ -28,6 +28,12 @@ const drive = z.strictObject({
   readOnly: z.boolean(),
   backingPath: absolutePath.exactOptional(),
 }) satisfies z.ZodType<DriveSpec>;
+
+const template = z.strictObject({
+  templateId: z.string().regex(/^[a-z0-9-]{1,64}$/),
+  memoryPath: absolutePath,
+  statePath: absolutePath,
+}) satisfies z.ZodType<TemplateRef>;
 
 const exit = z.strictObject({
   reason: z.enum(['guest-shutdown', 'guest-panic', 'killed', 'vmm-crash', 'unknown']),
@@ -61,6 +67,8 @@ export const instanceRecordSchema = z.strictObject({
   sockets: z.strictObject({ agent: absolutePath, qmp: absolutePath.exactOptional() }),
   /** Host listeners that lead to guest ports; kept by the host, not by the driver. */
   ports: z.array(z.strictObject({ guestPort: port, hostPort: port })).max(64),
+  /** The frozen guest that this one goes on from; absent: it boots cold. */
+  template: template.exactOptional(),
   createdAt: isoTime,
   /** Absent until the process was started and written down. */
   process: vmProcess.exactOptional(),

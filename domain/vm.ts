@@ -39,6 +39,18 @@ export interface DriveSpec {
   readonly backingPath?: string;
 }
 
+/** A frozen guest that a VM goes on from instead of booting. */
+export interface TemplateRef {
+  readonly templateId: string;
+  /** Memory of the frozen guest; every clone maps it and writes to pages of its own. */
+  readonly memoryPath: string;
+  /** State of its devices. */
+  readonly statePath: string;
+}
+
+/** Names of the files that a freeze makes. */
+export const FROZEN_FILES = { memory: 'memory', state: 'state' } as const;
+
 /** All that a driver needs to make one VM. */
 export interface VmSpec {
   readonly vmId: string;
@@ -50,6 +62,8 @@ export interface VmSpec {
   readonly imageDigest: string;
   /** Root first, workspace second. */
   readonly drives: readonly DriveSpec[];
+  /** Absent: a cold boot. */
+  readonly template?: TemplateRef;
 }
 
 /** What a guest is told before any user code runs. */

@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { DriverCapabilities, VmDriver } from '../activities/ports.ts';
+import type { DriverCapabilities, TemplateMaker, VmDriver } from '../activities/ports.ts';
 import type { InstanceRecord } from '../contracts/instance-record.ts';
 import type { VmExit, VmSpec } from '../domain/vm.ts';
 import type { AgentLinks } from './agent-links.ts';
@@ -71,6 +71,13 @@ export interface VmBackend {
   /** Asks the process to end; may fail or be ignored. Absent where there is nothing to ask. */
   quit?(paths: VmPaths, deadlineMs: number): Promise<void>;
   isPaused(paths: VmPaths, deadlineMs: number): Promise<boolean>;
+  /** Stops the guest's CPUs; nothing to do where they stand. */
+  pause(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<void>;
+  /** Lets the guest's CPUs go on; nothing to do where they run. */
+  resume(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<void>;
+  /** Brings a process that was started for a clone of `record.template` to run; nothing to do where it runs. */
+  restore?(record: InstanceRecord, paths: VmPaths, options: { deadlineMs: number; signal: AbortSignal }): Promise<void>;
+  readonly templates?: TemplateMaker;
 }
 
 /** Shared parts of one driver instance. */

@@ -11,6 +11,7 @@ import { createKeyedLock } from './keyed-lock.ts';
 import { isAlive } from './process-identity.ts';
 import { adoptUnrecorded, plainExit, settleExit, waitExit } from './vm-exit.ts';
 import { vmPaths } from './vm-paths.ts';
+import { pauseVm, resumeVm } from './vm-pause.ts';
 import { attachVm, pathsOf, startVm } from './vm-start.ts';
 import { destroyVm, stopVm } from './vm-stop.ts';
 
@@ -44,6 +45,9 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
       return started;
     },
     status: (vmId) => status(context, vmId),
+    pause: (vmId) => pauseVm(context, vmId),
+    resume: (vmId, request) => resumeVm(context, vmId, request),
+    ...(backend.templates === undefined ? {} : { templates: backend.templates }),
     waitExit: (vmId, signal) => waitExit(context, vmId, signal),
     stop: (vmId, request) => stopVm(context, vmId, request),
     destroy: (vmId) => destroyVm(context, vmId),
@@ -68,6 +72,7 @@ async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
     kernelPath: spec.kernelPath,
     initrdPath: spec.initrdPath,
     drives: spec.drives.map((drive) => ({ ...drive })),
+    ...(spec.template === undefined ? {} : { template: { ...spec.template } }),
     sockets: { agent: paths.agentSocket, ...(context.backend.hasQmp && { qmp: paths.qmpSocket }) },
     ports: [],
     createdAt: new Date().toISOString(),

@@ -12,7 +12,8 @@ import { findVmProcesses, killVmProcesses } from './vm-process.ts';
 import { makeRuntimeDirectory, spawnAs, takeBackRuntimeDirectory } from './vm-user.ts';
 
 export interface StartRequest {
-  readonly identity: GuestIdentity;
+  /** Absent: the guest is left without one, and must get one before any user code runs. */
+  readonly identity?: GuestIdentity;
   readonly deadlineMs: number;
   readonly signal?: AbortSignal;
 }
@@ -42,16 +43,37 @@ async function boot(
   try {
     if (request.signal.aborted) throw cancelled(vmId);
     const process = record.process ?? (await launch(context, record, request.signal));
-    const agent = await linkAgent(context, { ...record, process }, { deadlineMs: left(), signal: request.signal });
-    await configure(agent, request.identity, vmId, left());
+    const agent = await firstAnswer(context, { ...record, process }, { deadlineMs: left(), signal: request.signal });
+    if (request.identity !== undefined) await configure(agent, request.identity, vmId, left());
     return { vmId, pid: process.pid, agent };
   } catch (error) {
     throw await endFailedStart(context, record, await asStartFailure(context, record, error, request));
   }
 }
 
+/** The channel of a guest that boots, or that goes on from a template: then its VMM is brought to run meanwhile. */
+async function firstAnswer(
+  context: DriverContext,
+  record: InstanceRecord & { process: VmProcess },
+  options: { deadlineMs: number; signal: AbortSignal },
+): Promise<AgentChannel> {
+  const { backend } = context;
+  if (record.template === undefined || backend.restore === undefined) return linkAgent(context, record, options);
+  const failed = new AbortController();
+  const signal = AbortSignal.any([options.signal, failed.signal]);
+  const restored = backend.restore(record, pathsOf(context, record), { ...options, signal });
+  const linked = linkAgent(context, record, { ...options, signal });
+  try {
+    const [agent] = await Promise.all([linked, restored]);
+    return agent;
+  } finally {
+    failed.abort();
+    await Promise.allSettled([linked, restored]);
+  }
+}
+
 /** @throws NOT_FOUND without a record; the failure that ended the VM where it has been started and is over */
-async function startable(context: DriverContext, vmId: string): Promise<InstanceRecord> {
+export async function startable(context: DriverContext, vmId: string): Promise<InstanceRecord> {
   const record = await readRecord(context, vmId);
   const { exit, process } = record;
   if (exit?.failure !== undefined && isFailureCode(exit.failure.code)) {
@@ -108,6 +130,8 @@ export async function linkAgent(
     connect: record.sockets.agent,
     deadlineMs: options.deadlineMs,
     requestMs: context.timings.requestMs,
+    // The VMM of a clone listens after some 30 ms, and its guest answers 30 ms later.
+    ...(record.template === undefined ? {} : { retryMs: 2 }),
     signal,
   });
   try {
@@ -156,6 +180,7 @@ async function asStartFailure(
 ): Promise<KilnError> {
   const { vmId } = record;
   if (request.signal.aborted) return cancelled(vmId, error);
+  if (record.template !== undefined && isGuestFailure(error)) return templateFailure(context, record, error);
   if (isKilnError(error, 'AGENT_TIMEOUT') && context.links.live(vmId) === undefined) {
     const paths = pathsOf(context, record);
     const said = [await readTail(paths.consoleLog, 2048), await readTail(paths.vmmLog, 2048)]
@@ -170,6 +195,24 @@ async function asStartFailure(
   }
   if (error instanceof KilnError) return error;
   return new KilnError('INTERNAL', `VM ${vmId} could not be started: ${String(error)}`, { vmId }, error);
+}
+
+/** What a guest that boots cold would have another chance against. */
+function isGuestFailure(error: unknown): error is KilnError {
+  return (
+    isKilnError(error) &&
+    ['BOOT_TIMEOUT', 'VMM_EXITED', 'GUEST_CRASHED', 'AGENT_TIMEOUT', 'AGENT_PROTOCOL', 'TEMPLATE_CORRUPT'].includes(
+      error.code,
+    )
+  );
+}
+
+async function templateFailure(context: DriverContext, record: InstanceRecord, error: KilnError): Promise<KilnError> {
+  const { vmId, template } = record;
+  const said = (await readTail(pathsOf(context, record).vmmLog, 2048)).slice(-600).trim();
+  const message = `VM ${vmId} does not go on from the template ${template?.templateId}: ${error.message}`;
+  const details = { vmId, templateId: template?.templateId, was: error.code };
+  return new KilnError('TEMPLATE_CORRUPT', said ? `${message}; it said last: ${said}` : message, details, error);
 }
 
 /** Kills what the failed start left, writes the failure down, and returns it. */

@@ -1,4 +1,16 @@
-import { chmod, chown, lchown, lstat, mkdir, open, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  type FileHandle,
+  lchown,
+  lstat,
+  mkdir,
+  open,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { InstanceRecord } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
@@ -24,11 +36,20 @@ export interface VmFiles {
   readonly own: readonly string[];
   /** Shared by many VMs; read only. */
   readonly shared: readonly string[];
+  /** Of a template, which belong to the VM's user already. Nothing is changed about them: they are known by their looks. */
+  readonly frozen: readonly string[];
+}
+
+const allFiles = ({ own, shared, frozen }: VmFiles): readonly string[] => [...own, ...shared, ...frozen];
+
+/** @returns the descriptor after those of a VM's own files. */
+export function nextDescriptor(files: VmFiles | undefined): number {
+  return FIRST_DESCRIPTOR + (files === undefined ? 0 : allFiles(files).length);
 }
 
 /** @returns how a file is named on the command line of a VMM with a user of its own. */
 export function descriptorPath(files: VmFiles, path: string): string {
-  const index = [...files.own, ...files.shared].indexOf(path);
+  const index = allFiles(files).indexOf(path);
   if (index < 0) throw new KilnError('INTERNAL', `${path} is not among the files of the VM`);
   return `/proc/self/fd/${FIRST_DESCRIPTOR + index}`;
 }
@@ -49,7 +70,7 @@ async function openFor(uid: number, files: VmFiles): Promise<OpenedFiles> {
       await chmod(path, 0o600);
       await chown(path, uid, uid);
     }
-    for (const path of [...files.own, ...files.shared]) handles.push(await open(path, 'r'));
+    for (const path of allFiles(files)) handles.push(await open(path, 'r'));
     return { descriptors: handles.map(({ fd }) => fd), close };
   } catch (error) {
     await close();
@@ -127,14 +148,26 @@ export async function lendFiles(
 /** How a VMM is started, and the files that one with a user of its own is given. */
 export interface VmLaunch extends VmCommand {
   readonly files?: VmFiles;
+  /** Handed over opened, after those files, whatever user the VMM runs as: the state of the guest it goes on from. */
+  readonly statePath?: string;
 }
 
 /** Starts the process of a VM, as its user where it has one. */
 export async function spawnAs(uid: number | undefined, command: VmLaunch, paths: VmPaths): Promise<SpawnedVm> {
   const opened = await lendFiles(uid, command.files, paths);
+  const state = command.statePath === undefined ? undefined : await openState(command.statePath);
   try {
-    return await spawnDetached(command, paths.vmmLog, opened.descriptors);
+    return await spawnDetached(command, paths.vmmLog, [...opened.descriptors, ...(state ? [state.fd] : [])]);
   } finally {
+    await state?.close();
     await opened.close();
+  }
+}
+
+async function openState(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    throw new KilnError('TEMPLATE_CORRUPT', `The state of the template cannot be opened: ${path}`, { path }, error);
   }
 }

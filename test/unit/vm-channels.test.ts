@@ -36,6 +36,8 @@ function channel(): FakeChannel {
     connectTcp: none,
     serveEgress: none,
     usage: none,
+    setClock: none,
+    quiesce: none,
     shutdown: none,
   };
 }

@@ -91,6 +91,14 @@ export class Channel implements AgentChannel {
     return this.#mux.call({ kind: 'usage' }, usageMessage, this.#requestMs);
   }
 
+  async setClock(wallClockMs: number): Promise<void> {
+    await this.#mux.call({ kind: 'clock', wallClockMs }, nothing, this.#requestMs);
+  }
+
+  async quiesce(): Promise<void> {
+    await this.#mux.call({ kind: 'quiesce' }, nothing, this.#requestMs);
+  }
+
   async shutdown(): Promise<void> {
     await this.#mux.call({ kind: 'shutdown' }, nothing, this.#requestMs);
   }

@@ -6,8 +6,9 @@ import { KilnError } from '../../domain/failures.ts';
 import type { VmExit } from '../../domain/vm.ts';
 import { type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
 import { createProcessDriver } from '../process-driver.ts';
+import { hasCode, readProcess } from '../process-identity.ts';
 import type { VmPaths } from '../vm-paths.ts';
-import type { ProcessEnd } from '../vm-process.ts';
+import { findVmProcesses, type ProcessEnd } from '../vm-process.ts';
 
 /** How a fake VM misbehaves, for tests. */
 export type FakeFault =
@@ -53,7 +54,9 @@ function fakeBackend(options: FakeDriverOptions): VmBackend {
     check: () => undefined,
     command: async (record, paths) => ({ argv: commandLine(options, paths, options.faultOf?.(record.vmId)) }),
     explain,
-    isPaused: async () => false,
+    isPaused: async (paths) => (await findVmProcesses(paths.agentSocket)).length > 0 && isStopped(paths),
+    pause: (_, paths) => signalAll(paths, 'SIGSTOP'),
+    resume: (_, paths) => signalAll(paths, 'SIGCONT'),
   };
 }
 
@@ -91,4 +94,22 @@ async function explain(paths: VmPaths, end: ProcessEnd | undefined): Promise<VmE
   if (end.code === 0) return { reason: 'guest-shutdown', ...end };
   const detail = await readTail(paths.vmmLog, 2048);
   return { reason: 'guest-panic', ...end, ...(detail && { detail }) };
+}
+
+/** Every process of such a VM bears its socket in its command line, or descends from one that does and waits for it. */
+async function signalAll(paths: VmPaths, signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+  for (const { pid } of await findVmProcesses(paths.agentSocket)) {
+    try {
+      process.kill(pid, signal);
+    } catch (error) {
+      if (!hasCode(error, 'ESRCH')) throw error;
+    }
+  }
+}
+
+async function isStopped(paths: VmPaths): Promise<boolean> {
+  const states = await Promise.all(
+    (await findVmProcesses(paths.agentSocket)).map(async ({ pid }) => (await readProcess(pid))?.state),
+  );
+  return states.every((state) => state === 'T');
 }

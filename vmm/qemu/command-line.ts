@@ -12,13 +12,16 @@ export interface QemuMachine {
   readonly tscKhz: number;
   /** Whether writes to the drives are thrown away at the end. */
   readonly discardWrites?: boolean;
+  /** File that is the guest's memory, for a guest that is to be frozen. */
+  readonly memoryFile?: string;
 }
 
 /** @returns every file of a VM that its VMM opens. */
-export function qemuFiles(record: InstanceRecord, paths: VmPaths): VmFiles {
-  const drives = record.drives;
+export function qemuFiles(record: InstanceRecord, paths: VmPaths, memoryFile?: string): VmFiles {
+  const { drives, template } = record;
   return {
     own: [
+      ...(memoryFile === undefined ? [] : [memoryFile]),
       paths.consoleLog,
       join(paths.directory, EVENT_FILES.input),
       join(paths.directory, EVENT_FILES.output),
@@ -30,6 +33,7 @@ export function qemuFiles(record: InstanceRecord, paths: VmPaths): VmFiles {
       ...drives.filter(({ readOnly }) => readOnly).map(({ path }) => path),
       ...drives.flatMap(({ backingPath }) => backingPath ?? []),
     ],
+    frozen: template === undefined ? [] : [template.memoryPath],
   };
 }
 
@@ -43,10 +47,10 @@ interface FileNames {
   readonly byDescriptor: boolean;
 }
 
-function fileNames(record: InstanceRecord, paths: VmPaths): FileNames {
+function fileNames(record: InstanceRecord, paths: VmPaths, { memoryFile }: QemuMachine): FileNames {
   if (record.uid === undefined)
     return { of: (path) => path, pipe: join(paths.directory, EVENT_FILES.pipe), byDescriptor: false };
-  const files = qemuFiles(record, paths);
+  const files = qemuFiles(record, paths, memoryFile);
   return {
     of: (path) => descriptorPath(files, path),
     pipe: join(paths.runtimeDirectory, EVENT_FILES.pipe),
@@ -65,7 +69,7 @@ export const EVENT_FILES = { pipe: 'events', input: 'events.in', output: 'events
  * No network card, no monitor but QMP, no spawning, nothing of QEMU's defaults.
  */
 export function qemuCommandLine(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): string[] {
-  const files = fileNames(record, paths);
+  const files = fileNames(record, paths, machine);
   return [
     machine.binary,
     ...['-name', `guest=${record.vmId},process=kiln-${record.vmId}`],
@@ -74,7 +78,7 @@ export function qemuCommandLine(record: InstanceRecord, paths: VmPaths, machine:
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     // The name of the memory is part of a saved state: it must be m0 in every VM.
-    ...['-object', `memory-backend-ram,id=m0,size=${record.memMib}M`],
+    ...['-object', memory(record, machine, files)],
     ...['-machine', 'microvm,rtc=on,x-option-roms=off,memory-backend=m0'],
     ...[
       '-kernel',
@@ -98,7 +102,22 @@ export function qemuCommandLine(record: InstanceRecord, paths: VmPaths, machine:
     ...['-chardev', `socket,id=agent,path=${paths.agentSocket},server=on,wait=off`],
     ...['-device', `virtserialport,chardev=agent,name=${AGENT_PORT}`],
     ...['-device', 'virtio-rng-device'],
+    // It waits to be told where from, since what may be in that stream has to be said before.
+    ...(record.template === undefined ? [] : ['-incoming', 'defer']),
   ];
+}
+
+/**
+ * A guest that is frozen leaves its memory in a file; each clone maps that file and keeps its own writes to itself.
+ * No QEMU before 8.2 opens it read-only.
+ */
+function memory(record: InstanceRecord, { memoryFile }: QemuMachine, files: FileNames): string {
+  const size = `size=${record.memMib}M`;
+  const file = (path: string, share: 'on' | 'off') =>
+    `memory-backend-file,id=m0,${size},mem-path=${quoted(files.of(path))},share=${share}`;
+  if (memoryFile !== undefined) return file(memoryFile, 'on');
+  if (record.template !== undefined) return file(record.template.memoryPath, 'off');
+  return `memory-backend-ram,id=m0,${size}`;
 }
 
 function accelerator(machine: QemuMachine): string[] {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import type { VmPaths } from '../vm-paths.ts';
-import { descriptorPath, linkPipe, makeRuntimeDirectory, touch, type VmLaunch } from '../vm-user.ts';
+import { descriptorPath, linkPipe, makeRuntimeDirectory, nextDescriptor, touch, type VmLaunch } from '../vm-user.ts';
 import { EVENT_FILES, type QemuMachine, qemuCommandLine, qemuFiles } from './command-line.ts';
 import { writeEventFiles } from './event-files.ts';
 import { kvmGroup } from './kvm-host.ts';
@@ -10,9 +10,10 @@ import { kvmGroup } from './kvm-host.ts';
 export async function qemuLaunch(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): Promise<VmLaunch> {
   await writeEventFiles(paths.directory);
   const argv = qemuCommandLine(record, paths, machine);
-  const { uid } = record;
-  if (uid === undefined) return { argv };
-  const files = qemuFiles(record, paths);
+  const { uid, template } = record;
+  const state = template === undefined ? {} : { statePath: template.statePath };
+  if (uid === undefined) return { argv, ...state };
+  const files = qemuFiles(record, paths, machine.memoryFile);
   await touch(paths.consoleLog);
   await makeRuntimeDirectory(paths.runtimeDirectory);
   await linkPipe(paths.runtimeDirectory, {
@@ -21,5 +22,10 @@ export async function qemuLaunch(record: InstanceRecord, paths: VmPaths, machine
   });
   // The group of the KVM device, where one is used: it opens that device and, all files being 0600, nothing else.
   const gid = machine.accel === 'kvm' ? ((await kvmGroup()) ?? uid) : uid;
-  return { argv, user: { uid, gid }, files };
+  return { argv, user: { uid, gid }, files, ...state };
+}
+
+/** @returns the descriptor by which the VMM of a clone has the state it goes on from */
+export function stateDescriptor(record: InstanceRecord, paths: VmPaths): number {
+  return nextDescriptor(record.uid === undefined ? undefined : qemuFiles(record, paths));
 }

@@ -10,13 +10,15 @@ import { createKeyedLock } from '../keyed-lock.ts';
 import { createProcessDriver } from '../process-driver.ts';
 import type { ProjectUids } from '../project-uids.ts';
 import type { VmPaths } from '../vm-paths.ts';
-import { type AccelMode, createAccelerator, tryBoots } from './accelerator.ts';
-import { EVENT_FILES } from './command-line.ts';
+import { type AccelMode, createAccelerator, type TrialBoot, tryBoots } from './accelerator.ts';
+import { EVENT_FILES, type QemuMachine } from './command-line.ts';
 import { explainExit, lastShutdownReason, readEventTail } from './exit-events.ts';
 import { kvmHostObjection } from './kvm-host.ts';
 import { trialBoot } from './kvm-trial.ts';
-import { qemuLaunch } from './launch.ts';
+import { qemuLaunch, stateDescriptor } from './launch.ts';
+import { qemuTemplates } from './qemu-templates.ts';
 import { connectQmp } from './qmp-client.ts';
+import { restoreState } from './template-restore.ts';
 
 const run = promisify(execFile);
 
@@ -73,6 +75,14 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
       }
     });
 
+  const runningIn = (paths: VmPaths, deadlineMs: number, command: 'stop' | 'cont') =>
+    ask(paths, deadlineMs, command, () => undefined);
+  const machineFor = async (imageDigest: string, trial: TrialBoot): Promise<QemuMachine> => {
+    const accel = await accelerator.choose(imageDigest, trial);
+    const tscKhz = accel === 'tcg' ? await options.tscKhz() : 0;
+    return { binary, accel, tbSizeMib: options.tbSizeMib ?? 256, tscKhz };
+  };
+
   return {
     kind: 'qemu',
     hasQmp: true,
@@ -84,11 +94,14 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
       const { deadlineMs = 3000, tries = 2 } = options.kvmTrial ?? {};
       const kvm = { binary, accel: 'kvm', tbSizeMib: 0, tscKhz: 0 } as const;
       const trial = () => trialBoot(record, paths, { machine: kvm, deadlineMs, signal });
-      const accel = await accelerator.choose(record.imageDigest, () => tryBoots(tries, trial, log));
-      const tscKhz = accel === 'tcg' ? await options.tscKhz() : 0;
-      const machine = { binary, accel, tbSizeMib: options.tbSizeMib ?? 256, tscKhz };
+      const machine = await machineFor(record.imageDigest, () => tryBoots(tries, trial, log));
       return qemuLaunch(record, paths, machine);
     },
+    templates: qemuTemplates({ options, binary, machineFor }),
+    restore: (record, paths, limits) =>
+      qmp.run(paths.qmpSocket, () => restoreState(paths.qmpSocket, stateDescriptor(record, paths), limits)),
+    pause: (_, paths, deadlineMs) => runningIn(paths, deadlineMs, 'stop'),
+    resume: (_, paths, deadlineMs) => runningIn(paths, deadlineMs, 'cont'),
     async explain(paths, end) {
       const exit = explainExit(lastShutdownReason(await readEventTail(join(paths.directory, EVENT_FILES.output))), end);
       if (exit.reason === 'guest-shutdown') return exit;

@@ -115,6 +115,24 @@ func (g *Registry) makeRoom() error {
 	return nil
 }
 
+// ForgetEnded forgets every process. It refuses while one of them still runs.
+func (g *Registry) ForgetEnded() error {
+	g.starting.Lock()
+	defer g.starting.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, exec := range g.byID {
+		if !exec.hasEnded() {
+			return mux.Fail("CONFLICT", "process "+id+" still runs")
+		}
+	}
+	for _, exec := range g.byID {
+		exec.Output.Drop()
+	}
+	g.byID, g.order = map[string]*Exec{}, nil
+	return nil
+}
+
 // Signal sends a signal to the process group of an id.
 func (g *Registry) Signal(id string, sig syscall.Signal) error {
 	exec := g.Find(id)

@@ -3,6 +3,7 @@ package service
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -18,6 +19,8 @@ import (
 type Machine interface {
 	// Configure takes the identity that the host gives to this guest.
 	Configure(identity Identity) error
+	// SetClock sets the wall clock: the machine stood still for a while.
+	SetClock(wallClockMs int64) error
 	// Settle stops every process and makes the disks safe.
 	Settle()
 	// PowerOff ends the machine; it does not return.
@@ -30,6 +33,8 @@ type Identity struct {
 	SeedHex     string `json:"seedHex"`
 	MachineID   string `json:"machineId"`
 	WallClockMs int64  `json:"wallClockMs"`
+	// Cloned says that this guest goes on from the memory of another one, whose identity it must lose.
+	Cloned bool `json:"-"`
 }
 
 type hello struct {
@@ -48,6 +53,10 @@ type Agent struct {
 
 	mu      sync.Mutex
 	current *mux.Session
+	// frozen is set once the memory of this machine is about to become a template.
+	frozen bool
+	// cloned is set in a guest that went on from a template and has no identity of its own yet.
+	cloned bool
 }
 
 // New makes an agent of a version that is told in the hello. egressPorts are the ports on which the agent itself listens.
@@ -58,7 +67,7 @@ func New(version string, machine Machine, registry *process.Registry, egressPort
 		AgentVersion: version,
 		Protocol:     wire.Version,
 		BootID:       hex.EncodeToString(id),
-		Features:     []string{"exec", "tar", "tcp", "egress", "usage"},
+		Features:     []string{"exec", "tar", "tcp", "egress", "usage", "clock", "quiesce"},
 	}}
 }
 
@@ -99,6 +108,18 @@ func (a *Agent) Serve(in io.Reader, out io.Writer) error {
 	}
 }
 
+// thaw gives a guest that goes on from a template a boot id of its own. Only a host's nonce differs between clones yet.
+func (a *Agent) thaw(nonce [wire.NonceBytes]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.frozen {
+		return
+	}
+	a.frozen, a.cloned = false, true
+	id := sha256.Sum256(append([]byte(a.hello.BootID), nonce[:]...))
+	a.hello.BootID = hex.EncodeToString(id[:16])
+}
+
 func (a *Agent) session() *mux.Session {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -106,6 +127,7 @@ func (a *Agent) session() *mux.Session {
 }
 
 func (a *Agent) attach(nonce [wire.NonceBytes]byte, out io.Writer, writing *sync.Mutex) error {
+	a.thaw(nonce)
 	session, err := mux.NewSession(nonce, a.hello, a.open, a.registry.Acknowledge)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"slices"
 	"strconv"
 
@@ -42,6 +43,8 @@ func init() {
 		"tar-out":   (*Agent).tarOut,
 		"tcp":       (*Agent).tcp,
 		"usage":     (*Agent).usage,
+		"clock":     (*Agent).clock,
+		"quiesce":   (*Agent).quiesce,
 		"shutdown":  (*Agent).shutdown,
 	}
 }
@@ -64,9 +67,37 @@ func body(st *mux.Stream, size int, into any) error {
 }
 
 func (a *Agent) configure(st *mux.Stream, request request) error {
+	a.mu.Lock()
+	request.Cloned = a.cloned
+	a.mu.Unlock()
 	if err := a.machine.Configure(request.Identity); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.cloned = false
+	a.mu.Unlock()
+	return st.Done(none{})
+}
+
+func (a *Agent) clock(st *mux.Stream, request request) error {
+	if err := a.machine.SetClock(request.WallClockMs); err != nil {
+		return err
+	}
+	return st.Done(none{})
+}
+
+// quiesce makes the guest ready to be frozen: no process but this one, nothing remembered, disks in step with memory.
+// Whoever attaches next is taken for the host of a clone.
+func (a *Agent) quiesce(st *mux.Stream, _ request) error {
+	if err := a.registry.ForgetEnded(); err != nil {
+		return err
+	}
+	unix.Sync()
+	// The garbage of the boot would be in the memory of every clone.
+	debug.FreeOSMemory()
+	a.mu.Lock()
+	a.frozen = true
+	a.mu.Unlock()
 	return st.Done(none{})
 }
 

@@ -1,7 +1,9 @@
 package system
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"regexp"
 	"time"
@@ -83,9 +85,32 @@ func seedKernel(seedHex string) error {
 	return nil
 }
 
-func setClock(wallClockMs int64) error {
+// renewBootID covers the boot id that the kernel made when it started, which all clones of one memory image have alike.
+func renewBootID(seedHex string) error {
+	const ownID, kernelID = "/run/kiln-boot-id", "/proc/sys/kernel/random/boot_id"
+	id := sha256.Sum256([]byte("boot id of " + seedHex))
+	// Version 4, variant 1, as the kernel's own.
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	text := fmt.Sprintf("%x-%x-%x-%x-%x\n", id[0:4], id[4:6], id[6:8], id[8:10], id[10:16])
+	if err := replaceFile(ownID, text); err != nil {
+		return mux.Fail("INTERNAL", err.Error())
+	}
+	if err := unix.Mount(ownID, kernelID, "", unix.MS_BIND, ""); err != nil {
+		return mux.Fail("INTERNAL", "boot id: "+err.Error())
+	}
+	return nil
+}
+
+func plausibleClock(wallClockMs int64) error {
 	if wallClockMs <= 0 {
 		return mux.Fail("SPEC_INVALID", "wallClockMs is a time after 1970")
+	}
+	return nil
+}
+
+func setClock(wallClockMs int64) error {
+	if err := plausibleClock(wallClockMs); err != nil {
+		return err
 	}
 	now := unix.NsecToTimespec(wallClockMs * int64(time.Millisecond))
 	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {

@@ -109,6 +109,9 @@ type ProcessMachine struct{}
 // Configure sets the names; clock and entropy belong to the machine that the process shares.
 func (ProcessMachine) Configure(identity service.Identity) error { return applyIdentity(identity) }
 
+// SetClock checks what it is told and leaves the clock to the machine that the process shares.
+func (ProcessMachine) SetClock(wallClockMs int64) error { return plausibleClock(wallClockMs) }
+
 // Settle kills every other process of the namespace.
 func (ProcessMachine) Settle() { _ = unix.Kill(-1, unix.SIGKILL) }
 

@@ -192,8 +192,16 @@ func (VM) Configure(identity service.Identity) error {
 	if err := setClock(identity.WallClockMs); err != nil {
 		return err
 	}
+	if identity.Cloned {
+		if err := renewBootID(identity.SeedHex); err != nil {
+			return err
+		}
+	}
 	return applyIdentity(identity)
 }
+
+// SetClock sets the wall clock.
+func (VM) SetClock(wallClockMs int64) error { return setClock(wallClockMs) }
 
 // Settle kills every other process and makes the disks clean.
 func (VM) Settle() {

@@ -1,0 +1,54 @@
+import { execFile } from 'node:child_process';
+import { stat } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { promisify } from 'node:util';
+import type { TemplateMaker } from '../../activities/ports.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { DEFAULT_TIMINGS } from '../driver-context.ts';
+import type { TrialBoot } from './accelerator.ts';
+import type { QemuMachine } from './command-line.ts';
+import type { QemuDriverOptions } from './qemu-driver.ts';
+import { templateFingerprint } from './template-fingerprint.ts';
+import { freezeGuest } from './template-freeze.ts';
+
+const run = promisify(execFile);
+
+export interface QemuTemplateParts {
+  readonly options: QemuDriverOptions;
+  readonly binary: string;
+  /** What guests of an image are run with; the trial is asked for where that is not known yet. */
+  readonly machineFor: (imageDigest: string, trial: TrialBoot) => Promise<QemuMachine>;
+}
+
+/** Templates of guests under QEMU. */
+export function qemuTemplates({ options, binary, machineFor }: QemuTemplateParts): TemplateMaker {
+  const machineOf = (imageDigest: string) => machineFor(imageDigest, untried);
+  return {
+    async fingerprint(spec) {
+      const machine = await machineOf(spec.imageDigest);
+      const version = await programIdentity(binary, options.timings?.versionMs ?? DEFAULT_TIMINGS.versionMs);
+      return templateFingerprint(spec, machine, version, machine.accel === 'kvm' ? (cpus()[0]?.model ?? '') : '');
+    },
+    async freeze(request) {
+      const { runtimeDir, vmUids } = options;
+      const uid = await vmUids?.uidOf(request.projectId);
+      const machine = await machineOf(request.spec.imageDigest);
+      await freezeGuest(request, { machine, runtimeDir, ...(uid === undefined ? {} : { uid }) });
+    },
+  };
+}
+
+/** A template is made of an image of which a guest has run here, so what it runs with is known. */
+const untried: TrialBoot = () => {
+  throw new KilnError('HYPERVISOR_UNAVAILABLE', 'No guest of this image has been started on this host yet', {
+    fix: 'start one cold first',
+  });
+};
+
+/** A security update changes a program under the same version. */
+async function programIdentity(binary: string, timeout: number): Promise<string> {
+  const { stdout } = await run(binary, ['--version'], { timeout, maxBuffer: 1024 * 1024 });
+  const path = (await run('sh', ['-c', 'command -v "$1"', 'sh', binary], { timeout })).stdout.trim();
+  const { size, mtimeMs } = await stat(path);
+  return `${stdout.split('\n')[0] ?? ''} ${size} ${mtimeMs}`;
+}

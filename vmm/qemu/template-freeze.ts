@@ -1,0 +1,245 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { chmod, mkdir, open, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import type { AgentChannel, FreezeRequest } from '../../activities/ports.ts';
+import type { InstanceRecord } from '../../contracts/instance-record.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { FROZEN_FILES } from '../../domain/vm.ts';
+import { connectAgent } from '../agent/connect-agent.ts';
+import { readTail } from '../driver-context.ts';
+import type { VmPaths } from '../vm-paths.ts';
+import { lendFiles } from '../vm-user.ts';
+import type { QemuMachine } from './command-line.ts';
+import { qemuLaunch } from './launch.ts';
+import { connectStarting } from './template-restore.ts';
+
+export interface FreezeSurroundings {
+  readonly machine: QemuMachine;
+  readonly runtimeDir: string;
+  /** User that the VMM runs as, where it has one of its own. */
+  readonly uid?: number;
+}
+
+const migration = z.object({
+  status: z.string().max(64).exactOptional(),
+  'error-desc': z.string().max(4096).exactOptional(),
+});
+const TAIL_BYTES = 1024;
+const POLL_MS = 5;
+
+/**
+ * Boots a guest whose memory is a file, runs what every clone is to have in its memory, and saves the state of its
+ * devices beside it. The process dies with this one (`setpriv --pdeathsig`), so that a crash in the middle leaves only files.
+ * @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, CANCELLED, INTERNAL where the VMM refuses to save
+ */
+export async function freezeGuest(request: FreezeRequest, around: FreezeSurroundings): Promise<void> {
+  const paths = freezePaths(request, around);
+  await mkdir(paths.runtimeDirectory, { recursive: true, mode: 0o700 });
+  try {
+    await bootAndFreeze(request, around, paths);
+  } catch (error) {
+    if (!isKilnError(error)) throw error;
+    const said = [await readTail(paths.consoleLog, TAIL_BYTES), await readTail(paths.vmmLog, TAIL_BYTES)];
+    const message = [`The guest to be frozen: ${error.message}`, ...said.map((text) => text.trim())];
+    throw new KilnError(error.code, message.filter(Boolean).join(': '), error.details, error);
+  } finally {
+    await rm(paths.runtimeDirectory, { recursive: true, force: true });
+  }
+}
+
+async function bootAndFreeze(request: FreezeRequest, around: FreezeSurroundings, paths: VmPaths): Promise<void> {
+  const deadline = performance.now() + request.deadlineMs;
+  const memoryFile = join(request.directory, FROZEN_FILES.memory);
+  await makeMemoryFile(memoryFile, request.spec.memMib);
+  const child = await launch(recordOf(request, around, paths), paths, { ...around.machine, memoryFile });
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, ...(request.signal === undefined ? [] : [request.signal])]);
+  const work = freezeRunning(request, paths, { deadline, signal });
+  work.catch(() => undefined);
+  try {
+    const ended = child.ended.then(() => 'ended' as const);
+    // It ends by itself once it is asked to, and then the work is done as well.
+    if ((await Promise.race([work, ended])) === 'ended' && !child.isAsked()) {
+      throw new KilnError('VMM_EXITED', 'it ended before it was frozen');
+    }
+    await work;
+  } finally {
+    over.abort();
+    child.process.kill('SIGKILL');
+    await child.ended;
+    await work.catch(() => undefined);
+  }
+
+  async function freezeRunning(
+    { warm, directory }: FreezeRequest,
+    { agentSocket, qmpSocket, runtimeDirectory }: VmPaths,
+    limits: { deadline: number; signal: AbortSignal },
+  ): Promise<void> {
+    const deadlineMs = Math.max(1, Math.ceil(limits.deadline - performance.now()));
+    const agent = await connectAgent({ connect: agentSocket, deadlineMs, signal: limits.signal });
+    try {
+      for (const [index, argv] of warm.entries()) await runOnce(agent, `warm-${index}`, argv);
+      await agent.quiesce();
+      // Still attached: a guest that reads from its host when it is frozen reads from the clone's at once.
+      await saveState(qmpSocket, join(runtimeDirectory, 'm.sock'), join(directory, FROZEN_FILES.state), {
+        ...limits,
+        asked: child.ask,
+      });
+    } finally {
+      await agent.detach().catch(() => undefined);
+    }
+  }
+}
+
+async function makeMemoryFile(path: string, memMib: number): Promise<void> {
+  const file = await open(path, 'w', 0o600);
+  try {
+    await file.truncate(memMib * 1024 * 1024);
+  } finally {
+    await file.close();
+  }
+}
+
+interface Child {
+  readonly process: ChildProcess;
+  readonly ended: Promise<unknown>;
+  /** Notes that it has been told to end. */
+  ask(): void;
+  isAsked(): boolean;
+}
+
+async function launch(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): Promise<Child> {
+  const { argv, user, files } = await qemuLaunch(record, paths, machine);
+  const opened = await lendFiles(record.uid, files, paths);
+  const log = await open(paths.vmmLog, 'a', 0o600);
+  try {
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...argv], {
+      cwd: '/',
+      stdio: ['ignore', log.fd, log.fd, ...opened.descriptors],
+      ...user,
+    });
+    let asked = false;
+    const ended = once(child, 'exit').catch(() => undefined);
+    return {
+      process: child,
+      ended,
+      ask: () => {
+        asked = true;
+      },
+      isAsked: () => asked,
+    };
+  } finally {
+    await opened.close();
+    await log.close();
+  }
+}
+
+/** The output is read and thrown away: a program that nobody listens to would wait. */
+async function runOnce(agent: AgentChannel, execId: string, argv: readonly string[]): Promise<void> {
+  const exec = await agent.exec({ execId, argv, cwd: '/', output: 'wait' });
+  let said = '';
+  for await (const piece of exec.output) if (piece.kind === 'data') said = (said + piece.data.toString()).slice(-500);
+  const exit = await exec.exit;
+  if (exit.code !== 0)
+    throw new KilnError('INTERNAL', `${argv.join(' ')} ended with ${exit.code ?? exit.signal}: ${said}`);
+}
+
+/** Stops the guest and has the VMM send the state of its devices into a file; the memory is in its file already. */
+async function saveState(
+  qmpSocket: string,
+  stateSocket: string,
+  path: string,
+  limits: { deadline: number; signal: AbortSignal; asked: () => void },
+): Promise<void> {
+  const received = await receiveOnce(stateSocket, path);
+  const qmp = await connectStarting(qmpSocket, limits.deadline, limits.signal);
+  const execute = (command: string, args: object = {}) =>
+    qmp.execute(command, { deadlineMs: Math.max(1, Math.ceil(limits.deadline - performance.now())), arguments: args });
+  try {
+    await execute('stop');
+    await execute('migrate-set-capabilities', { capabilities: [{ capability: 'x-ignore-shared', state: true }] });
+    await execute('migrate', { uri: `unix:${stateSocket}` });
+    for (;;) {
+      const { status, 'error-desc': why } = migration.parse(await execute('query-migrate'));
+      if (status === 'completed') break;
+      if (status === 'failed' || status === 'cancelled')
+        throw new KilnError('INTERNAL', `it was not saved: ${why ?? status}`);
+      await sleep(POLL_MS, undefined, { signal: limits.signal });
+    }
+    await received.whole;
+    limits.asked();
+    await execute('quit').catch(() => undefined);
+  } finally {
+    received.server.close();
+    qmp.close();
+  }
+}
+
+/** The VMM may write to no file of its choice and start no program, so it sends to a socket. */
+async function receiveOnce(socket: string, path: string): Promise<{ server: Server; whole: Promise<void> }> {
+  const done = Promise.withResolvers<void>();
+  done.promise.catch(() => undefined);
+  const server = createServer((connection) => {
+    server.close();
+    pipeline(connection, createWriteStream(path, { mode: 0o600, flush: true })).then(done.resolve, done.reject);
+  });
+  server.on('error', done.reject);
+  server.listen(socket);
+  await once(server, 'listening');
+  // Only the user of the VMM may pass through the folder that it lies in.
+  await chmod(socket, 0o666);
+  return { server, whole: done.promise };
+}
+
+/** What such a guest leaves among the sockets of VMs begins with this, which no VM id does. */
+export const FREEZE_PREFIX = '.freeze-';
+
+function freezePaths({ directory, name }: FreezeRequest, { runtimeDir }: FreezeSurroundings): VmPaths {
+  const runtimeDirectory = join(runtimeDir, `${FREEZE_PREFIX}${name}`);
+  return {
+    directory,
+    runtimeDirectory,
+    agentSocket: join(runtimeDirectory, 'a.sock'),
+    qmpSocket: join(runtimeDirectory, 'q.sock'),
+    consoleLog: join(directory, 'console.log'),
+    vmmLog: join(directory, 'vmm.log'),
+  };
+}
+
+/** A record that is never written: the command line is made of records. */
+function recordOf(
+  { name, spec, projectId }: FreezeRequest,
+  { uid }: FreezeSurroundings,
+  paths: VmPaths,
+): InstanceRecord {
+  return {
+    version: 1,
+    vmId: name,
+    driver: 'qemu',
+    owner: {
+      workflowId: 'template',
+      firstExecutionId: 'template',
+      namespaceId: 'template',
+      epoch: 0,
+      boot: 0,
+      role: 'service',
+      ...(projectId === undefined ? {} : { projectId }),
+    },
+    ...(uid === undefined ? {} : { uid }),
+    imageDigest: spec.imageDigest,
+    vcpus: spec.vcpus,
+    memMib: spec.memMib,
+    kernelPath: spec.kernelPath,
+    initrdPath: spec.initrdPath,
+    drives: spec.drives.map((drive) => ({ ...drive })),
+    sockets: { agent: paths.agentSocket, qmp: paths.qmpSocket },
+    ports: [],
+    createdAt: new Date().toISOString(),
+  };
+}

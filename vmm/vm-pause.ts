@@ -1,0 +1,38 @@
+import type { StartedVm } from '../activities/ports.ts';
+import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
+import { KilnError } from '../domain/failures.ts';
+import type { DriverContext } from './driver-context.ts';
+import { linkAgent, pathsOf, startable } from './vm-start.ts';
+
+/** Stops the guest's CPUs. Never kills. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED */
+export function pauseVm(context: DriverContext, vmId: string): Promise<void> {
+  return context.operations.run(vmId, async () => {
+    const record = await runningRecord(context, vmId);
+    await context.backend.pause(record, pathsOf(context, record), context.timings.quitMs);
+  });
+}
+
+/**
+ * Lets a guest go on, and sets its clock, which stood still. Never kills.
+ * @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT
+ */
+export function resumeVm(
+  context: DriverContext,
+  vmId: string,
+  options: { wallClockMs: () => number; deadlineMs: number; signal?: AbortSignal },
+): Promise<StartedVm> {
+  return context.operations.run(vmId, async () => {
+    const record = await runningRecord(context, vmId);
+    await context.backend.resume(record, pathsOf(context, record), context.timings.quitMs);
+    const agent = await linkAgent(context, record, options);
+    await agent.setClock(options.wallClockMs());
+    return { vmId, pid: record.process.pid, agent };
+  });
+}
+
+async function runningRecord(context: DriverContext, vmId: string): Promise<InstanceRecord & { process: VmProcess }> {
+  const record = await startable(context, vmId);
+  const { process } = record;
+  if (process === undefined) throw new KilnError('NOT_FOUND', `VM ${vmId} has not been started`, { vmId });
+  return { ...record, process };
+}
