@@ -8,8 +8,10 @@ import type { HostCapacity, HostEntry } from '../domain/host-entry.ts';
 import type { LogLevel } from '../domain/log-entry.ts';
 import type { Stage } from '../domain/stages.ts';
 import type {
+  BaseDisk,
   CachedImage,
   DiskFormat,
+  DiskRef,
   DriveSpec,
   GuestIdentity,
   VmExit,
@@ -191,17 +193,21 @@ export interface VmInspection {
 
 // ---------------------------------------------------------------------------------------------- disks and images
 
-export interface DiskRef {
-  readonly path: string;
-  readonly format: DiskFormat;
+/** A disk that a provisioner has made for one VM. */
+export interface ProvisionedDisk extends DiskRef {
+  /** Where it only holds differences: to what, nearest first. */
+  readonly backing?: readonly DiskRef[];
 }
 
 export interface RootfsProvisioner {
   readonly kind: 'qcow2-overlay' | 'sparse-copy' | 'reflink' | 'dm-thin' | 'ro-base+scratch';
   /** Proves itself by doing it once in `directory`. */
   probe(directory: string): Promise<{ ok: boolean; reason?: string }>;
-  /** A fresh copy-on-write disk named by the VM, over a raw base that nobody writes. Found again on a retry. */
-  provision(request: { basePath: string; directory: string; vmId: string }): Promise<DiskRef>;
+  /**
+   * A fresh copy-on-write disk named by VM and base, over a base that nobody writes. Found again on a retry.
+   * @throws DISK_FULL, IMAGE_MISSING where the base is gone
+   */
+  provision(request: { base: BaseDisk; directory: string; vmId: string }): Promise<ProvisionedDisk>;
   /** Unknown id: nothing to do. */
   release(request: { directory: string; vmId: string }): Promise<void>;
 }
@@ -370,4 +376,4 @@ export interface ControlLog {
   }): Promise<void>;
 }
 
-export type { CachedImage, DriveSpec, GuestIdentity, VmExit, VmOwner, VmSpec, VmStatus };
+export type { BaseDisk, CachedImage, DiskRef, DriveSpec, GuestIdentity, VmExit, VmOwner, VmSpec, VmStatus };

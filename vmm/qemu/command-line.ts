@@ -28,7 +28,7 @@ export function qemuFiles(record: InstanceRecord, paths: VmPaths): VmFiles {
       record.kernelPath,
       record.initrdPath,
       ...drives.filter(({ readOnly }) => readOnly).map(({ path }) => path),
-      ...drives.flatMap(({ backingPath }) => backingPath ?? []),
+      ...new Set(drives.flatMap(({ backing }) => backing ?? []).map(({ path }) => path)),
     ],
   };
 }
@@ -137,8 +137,13 @@ function driveWords(
     'if=none',
     'cache=writeback',
   ];
-  if (files.byDescriptor && drive.backingPath !== undefined)
-    options.push('backing.driver=raw', `backing.file.filename=${quoted(files.of(drive.backingPath))}`);
+  // By name, QEMU finds what lies below in the disk itself.
+  if (files.byDescriptor) {
+    for (const [depth, below] of (drive.backing ?? []).entries()) {
+      const prefix = 'backing.'.repeat(depth + 1);
+      options.push(`${prefix}driver=${below.format}`, `${prefix}file.filename=${quoted(files.of(below.path))}`);
+    }
+  }
   if (drive.readOnly) options.push('read-only=on');
   if (discardWrites && !drive.readOnly) options.push('snapshot=on');
   return ['-drive', options.join(','), '-device', `virtio-blk-device,drive=${id},serial=${drive.serial}`];
