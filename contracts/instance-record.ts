@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { FAILURES, type FailureCode } from '../domain/failures.ts';
-import type { DriveSpec, TemplateRef, VmExit, VmOwner } from '../domain/vm.ts';
+import type { DiskRef, DriveSpec, TemplateRef, VmExit, VmOwner } from '../domain/vm.ts';
 
 /** The file on a host that owns a VM: `<state>/vms/<vmId>/instance.json`. No record, no VM. */
 
@@ -21,13 +21,21 @@ const owner = z.strictObject({
   projectId: z.string().min(1).max(256).exactOptional(),
 }) satisfies z.ZodType<VmOwner>;
 
-const drive = z.strictObject({
-  serial: z.string().regex(/^[a-z0-9-]{1,20}$/),
-  path: absolutePath,
-  format: z.enum(['raw', 'qcow2']),
-  readOnly: z.boolean(),
-  backingPath: absolutePath.exactOptional(),
-}) satisfies z.ZodType<DriveSpec>;
+const disk = z.strictObject({ path: absolutePath, format: z.enum(['raw', 'qcow2']) }) satisfies z.ZodType<DiskRef>;
+
+const drive = z
+  .strictObject({
+    serial: z.string().regex(/^[a-z0-9-]{1,20}$/),
+    ...disk.shape,
+    readOnly: z.boolean(),
+    backing: z.array(disk).max(8).exactOptional(),
+    /** The raw image below, as records were written before a base could be a template's disk. */
+    backingPath: absolutePath.exactOptional(),
+  })
+  .transform(({ backingPath, ...drive }): DriveSpec => {
+    if (backingPath === undefined || drive.backing !== undefined) return drive;
+    return { ...drive, backing: [{ path: backingPath, format: 'raw' }] };
+  });
 
 const template = z.strictObject({
   templateId: z.string().regex(/^[a-z0-9-]{1,64}$/),

@@ -29,14 +29,25 @@ export interface CachedImage {
 
 export type DiskFormat = 'raw' | 'qcow2';
 
+export interface DiskRef {
+  readonly path: string;
+  readonly format: DiskFormat;
+}
+
+/** What a VM's disk is made over: an image, or the frozen disk of a template. Nobody writes it. */
+export interface BaseDisk extends DiskRef {
+  /** Where it is a qcow2 disk: what it only holds the differences to, nearest first. */
+  readonly backing?: readonly DiskRef[];
+}
+
 export interface DriveSpec {
   /** Serial seen by the guest: `kiln-root`, `kiln-workspace`. */
   readonly serial: string;
   readonly path: string;
   readonly format: DiskFormat;
   readonly readOnly: boolean;
-  /** The raw image that a qcow2 drive only holds the differences to. */
-  readonly backingPath?: string;
+  /** What a qcow2 drive only holds the differences to, nearest first. */
+  readonly backing?: readonly DiskRef[];
 }
 
 /** A frozen guest that a VM goes on from instead of booting. */

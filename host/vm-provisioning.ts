@@ -1,6 +1,6 @@
 /** Disks and record of a VM that is to be booted. */
 import type { ImageCache, RootfsProvisioner, VmDriver } from '../activities/ports.ts';
-import type { DriveSpec, VmOwner } from '../domain/vm.ts';
+import type { BaseDisk, DriveSpec, VmOwner } from '../domain/vm.ts';
 import type { Resources } from '../domain/workload.ts';
 
 /** Serials by which the guest finds its drives. */
@@ -40,19 +40,13 @@ export async function provisionVm(
   signal?.throwIfAborted();
   const directory = ports.vmDirectory(vmId);
   const begun = performance.now();
-  const root = await ports.provisioner.provision({ basePath: image.rootfsPath, directory, vmId });
+  const root = await ports.provisioner.provision({ base: raw(image.rootfsPath), directory, vmId });
   const provisionMs = performance.now() - begun;
-  const workspace = await ports.workspaces.provision({ basePath: image.workspacePath, directory, vmId });
+  const workspace = await ports.workspaces.provision({ base: raw(image.workspacePath), directory, vmId });
   signal?.throwIfAborted();
   const drives: DriveSpec[] = [
-    {
-      serial: ROOT_SERIAL,
-      path: root.path,
-      format: root.format,
-      readOnly: false,
-      ...(root.format === 'qcow2' && { backingPath: image.rootfsPath }),
-    },
-    { serial: WORKSPACE_SERIAL, path: workspace.path, format: workspace.format, readOnly: false },
+    { serial: ROOT_SERIAL, ...root, readOnly: false },
+    { serial: WORKSPACE_SERIAL, ...workspace, readOnly: false },
   ];
   await ports.driver.prepare({
     vmId,
@@ -65,4 +59,8 @@ export async function provisionVm(
     drives,
   });
   return { provisioner: ports.provisioner.kind, provisionMs };
+}
+
+function raw(path: string): BaseDisk {
+  return { path, format: 'raw' };
 }

@@ -72,9 +72,13 @@ async function prepareBed(directory: string): Promise<Bed> {
 
 /** Root and workspace of one VM, fresh. */
 async function disks({ provisioner, image, disksDir }: Bed, vmId: string): Promise<DriveSpec[]> {
-  const root = await provisioner.provision({ basePath: image.rootfsPath, directory: disksDir, vmId });
+  const root = await provisioner.provision({
+    base: { path: image.rootfsPath, format: 'raw' },
+    directory: disksDir,
+    vmId,
+  });
   const workspace = await provisioner.provision({
-    basePath: image.workspacePath,
+    base: { path: image.workspacePath, format: 'raw' },
     directory: disksDir,
     vmId: `${vmId}-work`,
   });

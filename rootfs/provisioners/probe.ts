@@ -23,7 +23,11 @@ export async function probeByDoing(
     place = await mkdtemp(join(directory, '.probe-'));
     const basePath = join(place, 'base.ext4');
     const data = await writeSparseBase(basePath);
-    const disk = await provisioner.provision({ basePath, directory: place, vmId: PROBE_VM });
+    const disk = await provisioner.provision({
+      base: { path: basePath, format: 'raw' },
+      directory: place,
+      vmId: PROBE_VM,
+    });
     await judge(disk, basePath);
     if (!(await readFile(basePath)).subarray(0, data.length).equals(data)) throw new Error('the base was written to');
     await provisioner.release({ directory: place, vmId: PROBE_VM });

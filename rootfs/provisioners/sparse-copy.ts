@@ -5,8 +5,8 @@ import { diskPath, makeDisk, removeDisks } from './disk-files.ts';
 import { probeByDoing } from './probe.ts';
 
 /**
- * A raw copy of the base that leaves its holes out: works on every file system and for every VMM, and costs time and
- * space in proportion to what the base really holds.
+ * A copy of the base that leaves its holes out: works on every file system and for every VMM, and costs time and space
+ * in proportion to what the base really holds. It has the format of the base.
  */
 export function createSparseCopyProvisioner(): RootfsProvisioner {
   const provisioner: RootfsProvisioner = {
@@ -21,15 +21,15 @@ export function createSparseCopyProvisioner(): RootfsProvisioner {
           );
         }
       }),
-    async provision({ basePath, directory, vmId }) {
-      const path = diskPath(directory, vmId, basePath, 'raw');
-      await makeDisk(path, basePath, async (temporary) => {
+    async provision({ base, directory, vmId }) {
+      const path = diskPath(directory, vmId, base.path, base.format);
+      await makeDisk(path, base.path, async (temporary) => {
         await makeEmptyFile(temporary);
         // cp asks the file system for the holes (SEEK_HOLE), which Node cannot.
-        await mustRun(['cp', '--reflink=never', '--sparse=auto', '--', basePath, temporary]);
+        await mustRun(['cp', '--reflink=never', '--sparse=auto', '--', base.path, temporary]);
         await chmod(temporary, 0o600);
       });
-      return { path, format: 'raw' };
+      return { path, format: base.format, ...(base.backing !== undefined && { backing: base.backing }) };
     },
     release: ({ directory, vmId }) => removeDisks(directory, vmId),
   };

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DiskRef, RootfsProvisioner } from '../../activities/ports.ts';
-import type { DiskFormat } from '../../domain/vm.ts';
+import type { BaseDisk, DiskFormat } from '../../domain/vm.ts';
 import { hashFile } from '../../rootfs/image/manifest.ts';
 import { chooseProvisioner } from '../../rootfs/provisioners/choose-provisioner.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
@@ -37,6 +37,8 @@ beforeEach(async () => {
 afterEach(async () => {
   await rm(root, { recursive: true, force: true });
 });
+
+const rawBase = (path = basePath): BaseDisk => ({ path, format: 'raw' });
 
 /** Reads and writes a disk as a VMM would, whatever its format. */
 const qemuIo = async (disk: DiskRef, command: string): Promise<string> =>
@@ -68,7 +70,7 @@ describe.each(KINDS)('%s', (kind, format, create) => {
   });
 
   it('makes a private disk with the content and size of the base', async () => {
-    const disk = await create().provision({ basePath, directory, vmId: 'a-1-1' });
+    const disk = await create().provision({ base: rawBase(), directory, vmId: 'a-1-1' });
     expect(disk.format).toBe(format);
     expect(await equalToBase(disk)).toBe(true);
     expect((await stat(disk.path)).mode & 0o777).toBe(0o600);
@@ -77,15 +79,15 @@ describe.each(KINDS)('%s', (kind, format, create) => {
   });
 
   it('costs far less space than the base is large', async () => {
-    const disk = await create().provision({ basePath, directory, vmId: 'a-1-1' });
+    const disk = await create().provision({ base: rawBase(), directory, vmId: 'a-1-1' });
     expect((await stat(disk.path)).blocks * 512).toBeLessThan(8 * MIB);
   });
 
   it('gives each VM a disk of its own and never writes the base', async () => {
     const provisioner = create();
     const before = await hashFile(basePath);
-    const first = await provisioner.provision({ basePath, directory, vmId: 'a-1-1' });
-    const second = await provisioner.provision({ basePath, directory, vmId: 'a-1-10' });
+    const first = await provisioner.provision({ base: rawBase(), directory, vmId: 'a-1-1' });
+    const second = await provisioner.provision({ base: rawBase(), directory, vmId: 'a-1-10' });
     await qemuIo(first, 'write -P 0xab 0 64k');
     expect(await qemuIo(first, 'read -P 0xab 0 64k')).not.toMatch(/verification failed/i);
     expect(await equalToBase(second)).toBe(true);
@@ -93,15 +95,15 @@ describe.each(KINDS)('%s', (kind, format, create) => {
   });
 
   it('finds the disk again on a retry, with what was written, also in another process', async () => {
-    const disk = await create().provision({ basePath, directory, vmId: 'a-1-1' });
+    const disk = await create().provision({ base: rawBase(), directory, vmId: 'a-1-1' });
     await qemuIo(disk, 'write -P 0xab 0 64k');
-    expect(await create().provision({ basePath, directory, vmId: 'a-1-1' })).toEqual(disk);
+    expect(await create().provision({ base: rawBase(), directory, vmId: 'a-1-1' })).toEqual(disk);
     expect(await qemuIo(disk, 'read -P 0xab 0 64k')).not.toMatch(/verification failed/i);
   });
 
   it('makes one whole disk when asked many times at once, and never replaces it', async () => {
     const provisioner = create();
-    const request = { basePath, directory, vmId: 'a-1-1' };
+    const request = { base: rawBase(), directory, vmId: 'a-1-1' };
     const calls = Array.from({ length: 8 }, () => provisioner.provision(request));
     const first = await Promise.race(calls);
     const { ino } = await stat(first.path);
@@ -115,17 +117,31 @@ describe.each(KINDS)('%s', (kind, format, create) => {
     const provisioner = create();
     const other = join(root, 'workspace.ext4');
     await writeFile(other, Buffer.alloc(MIB, 7));
-    const disk = await provisioner.provision({ basePath, directory, vmId: 'a-1-1' });
-    const workspace = await provisioner.provision({ basePath: other, directory, vmId: 'a-1-1' });
+    const disk = await provisioner.provision({ base: rawBase(), directory, vmId: 'a-1-1' });
+    const workspace = await provisioner.provision({ base: { path: other, format: 'raw' }, directory, vmId: 'a-1-1' });
     expect(workspace.path).not.toBe(disk.path);
     await provisioner.release({ directory, vmId: 'a-1-1' });
     expect(await readdir(directory)).toEqual([]);
   });
 
+  it('makes a disk over one that is itself frozen, and writes neither it nor what it lies over', async () => {
+    const provisioner = create();
+    const frozen = await createQcow2OverlayProvisioner().provision({ base: rawBase(), directory: root, vmId: 't-1-1' });
+    await qemuIo(frozen, 'write -P 0xcd 0 64k');
+    const before = [await hashFile(basePath), await hashFile(frozen.path)];
+    const first = await provisioner.provision({ base: frozen, directory, vmId: 'a-1-1' });
+    const second = await provisioner.provision({ base: frozen, directory, vmId: 'a-1-10' });
+    expect(first.backing?.at(-1)).toEqual(rawBase());
+    await qemuIo(first, 'write -P 0xab 0 4k');
+    expect(await qemuIo(first, 'read -P 0xcd 4k 60k')).not.toMatch(/verification failed/i);
+    expect(await qemuIo(second, 'read -P 0xcd 0 64k')).not.toMatch(/verification failed/i);
+    expect([await hashFile(basePath), await hashFile(frozen.path)]).toEqual(before);
+  });
+
   it('releases only what belongs to the VM, twice, with what a killed call left', async () => {
     const provisioner = create();
-    const kept = await provisioner.provision({ basePath, directory, vmId: 'a-1-10' });
-    const disk = await provisioner.provision({ basePath, directory, vmId: 'a-1-1' });
+    const kept = await provisioner.provision({ base: rawBase(), directory, vmId: 'a-1-10' });
+    const disk = await provisioner.provision({ base: rawBase(), directory, vmId: 'a-1-1' });
     await writeFile(`${disk.path}.new-0123456789ab`, 'half');
     await provisioner.release({ directory, vmId: 'a-1-1' });
     await provisioner.release({ directory, vmId: 'a-1-1' });
@@ -137,7 +153,7 @@ describe.each(KINDS)('%s', (kind, format, create) => {
   });
 
   it('says IMAGE_MISSING where the base is gone and leaves nothing', async () => {
-    const request = { basePath: join(root, 'gone.ext4'), directory, vmId: 'a-1-1' };
+    const request = { base: rawBase(join(root, 'gone.ext4')), directory, vmId: 'a-1-1' };
     await expect(create().provision(request)).rejects.toMatchObject({ code: 'IMAGE_MISSING' });
     expect(await readdir(directory)).toEqual([]);
   });
@@ -157,7 +173,9 @@ describe.each(KINDS)('%s', (kind, format, create) => {
   });
 
   it('refuses a name that could reach outside of the folder', async () => {
-    await expect(create().provision({ basePath, directory, vmId: '../x' })).rejects.toMatchObject({ code: 'INTERNAL' });
+    await expect(create().provision({ base: rawBase(), directory, vmId: '../x' })).rejects.toMatchObject({
+      code: 'INTERNAL',
+    });
   });
 });
 

@@ -64,5 +64,5 @@ export function plainVmSpec(vmId: string): VmSpec {
 
 async function overlay(serial: string, base: string, path: string): Promise<DriveSpec> {
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', path]);
-  return { serial, path, format: 'qcow2', readOnly: false, backingPath: base };
+  return { serial, path, format: 'qcow2', readOnly: false, backing: [{ path: base, format: 'raw' }] };
 }

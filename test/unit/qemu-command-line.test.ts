@@ -70,6 +70,27 @@ describe('QEMU command line', () => {
     ]);
   });
 
+  it('opens what lies below a disk by descriptor, each once, where the VMM has a user of its own', () => {
+    const image = { path: '/img/rootfs.ext4', format: 'raw' } as const;
+    const frozen = { path: '/t/root.qcow2', format: 'qcow2' } as const;
+    const own: InstanceRecord = {
+      ...record,
+      uid: 700_000,
+      drives: [
+        { serial: 'kiln-root', path: '/s/root.qcow2', format: 'qcow2', readOnly: false, backing: [frozen, image] },
+        { serial: 'kiln-other', path: '/s/other.qcow2', format: 'qcow2', readOnly: false, backing: [image] },
+      ],
+    };
+    // 3 to 5: the console and the event files; 6 and 7 the disks; 8 and 9 kernel and initrd.
+    expect(values(qemuCommandLine(own, paths, machine), '-drive')).toEqual([
+      'id=drive0,file=/proc/self/fd/6,format=qcow2,if=none,cache=writeback,' +
+        'backing.driver=qcow2,backing.file.filename=/proc/self/fd/10,' +
+        'backing.backing.driver=raw,backing.backing.file.filename=/proc/self/fd/11',
+      'id=drive1,file=/proc/self/fd/7,format=qcow2,if=none,cache=writeback,' +
+        'backing.driver=raw,backing.file.filename=/proc/self/fd/11',
+    ]);
+  });
+
   it('throws writes away only on a trial', () => {
     expect(argv.join(' ')).not.toContain('snapshot=on');
     const trial = qemuCommandLine(record, paths, { ...machine, discardWrites: true });

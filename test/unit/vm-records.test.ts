@@ -52,6 +52,20 @@ describe('instance records', () => {
     expect(await readdir(join(stateDir, 'vms', 'a-1-1'))).toEqual(['instance.json']);
   });
 
+  it('are read as they were written before a base could be a disk of a template', async () => {
+    const store = createInstanceStore(stateDir);
+    await store.create(record('a-1-1'));
+    const path = join(stateDir, 'vms', 'a-1-1', 'instance.json');
+    const old = (await readFile(path, 'utf8')).replace('"path": "/d"', '"path": "/d", "backingPath": "/img"');
+    expect(old).toContain('backingPath');
+    await writeFile(path, old);
+    const [drive] = (await store.read('a-1-1'))?.drives ?? [];
+    expect(drive).toEqual({
+      ...record('a-1-1').drives[0],
+      backing: [{ path: '/img', format: 'raw' }],
+    });
+  });
+
   it('a damaged one is named, and hides no other', async () => {
     const store = createInstanceStore(stateDir);
     await store.create(record('a-1-1'));

@@ -98,7 +98,7 @@ describe('users of VMMs', () => {
       expect(await tryAs('b-1-1', `rm ${socket}`)).toContain('Permission denied');
     }
     expect((await stat(record?.kernelPath ?? '')).uid).toBe(0);
-    expect(await tryAs('b-1-1', `: >> ${record?.drives[0]?.backingPath}`)).toContain('Permission denied');
+    expect(await tryAs('b-1-1', `: >> ${record?.drives[0]?.backing?.[0]?.path}`)).toContain('Permission denied');
     expect(await tryAs('a-1-1', `kill -0 ${pids.get('b-1-1')}`)).toContain('not permitted');
   });
 });

@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { descriptorPath, type VmFiles } from '../vm-user.ts';
@@ -19,6 +19,9 @@ export interface QemuMachine {
 /** @returns every file of a VM that its VMM opens. */
 export function qemuFiles(record: InstanceRecord, paths: VmPaths, memoryFile?: string): VmFiles {
   const { drives, template } = record;
+  const below = [...new Set(drives.flatMap(({ backing }) => backing ?? []).map(({ path }) => path))];
+  // A template's disks lie beside its memory.
+  const isFrozen = (path: string) => template !== undefined && dirname(path) === dirname(template.memoryPath);
   return {
     own: [
       ...(memoryFile === undefined ? [] : [memoryFile]),
@@ -31,9 +34,9 @@ export function qemuFiles(record: InstanceRecord, paths: VmPaths, memoryFile?: s
       record.kernelPath,
       record.initrdPath,
       ...drives.filter(({ readOnly }) => readOnly).map(({ path }) => path),
-      ...drives.flatMap(({ backingPath }) => backingPath ?? []),
+      ...below.filter((path) => !isFrozen(path)),
     ],
-    frozen: template === undefined ? [] : [template.memoryPath],
+    frozen: template === undefined ? [] : [template.memoryPath, ...below.filter(isFrozen)],
   };
 }
 
@@ -156,8 +159,13 @@ function driveWords(
     'if=none',
     'cache=writeback',
   ];
-  if (files.byDescriptor && drive.backingPath !== undefined)
-    options.push('backing.driver=raw', `backing.file.filename=${quoted(files.of(drive.backingPath))}`);
+  // By name, QEMU finds what lies below in the disk itself.
+  if (files.byDescriptor) {
+    for (const [depth, below] of (drive.backing ?? []).entries()) {
+      const prefix = 'backing.'.repeat(depth + 1);
+      options.push(`${prefix}driver=${below.format}`, `${prefix}file.filename=${quoted(files.of(below.path))}`);
+    }
+  }
   if (drive.readOnly) options.push('read-only=on');
   if (discardWrites && !drive.readOnly) options.push('snapshot=on');
   return ['-drive', options.join(','), '-device', `virtio-blk-device,drive=${id},serial=${drive.serial}`];

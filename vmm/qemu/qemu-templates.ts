@@ -4,17 +4,19 @@ import { cpus } from 'node:os';
 import { promisify } from 'node:util';
 import type { TemplateMaker } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { DEFAULT_TIMINGS } from '../driver-context.ts';
+import { DEFAULT_TIMINGS, type ProcessDriverOptions } from '../driver-context.ts';
+import type { ProjectUids } from '../project-uids.ts';
 import type { TrialBoot } from './accelerator.ts';
 import type { QemuMachine } from './command-line.ts';
-import type { QemuDriverOptions } from './qemu-driver.ts';
 import { templateFingerprint } from './template-fingerprint.ts';
 import { freezeGuest } from './template-freeze.ts';
 
 const run = promisify(execFile);
 
+type QemuTemplateOptions = ProcessDriverOptions & { readonly vmUids?: ProjectUids };
+
 export interface QemuTemplateParts {
-  readonly options: QemuDriverOptions;
+  readonly options: QemuTemplateOptions;
   readonly binary: string;
   /** What guests of an image are run with; the trial is asked for where that is not known yet. */
   readonly machineFor: (imageDigest: string, trial: TrialBoot) => Promise<QemuMachine>;
