@@ -3,7 +3,7 @@
  * One object in, one object out; names are minted by the workflow; every call may happen twice.
  */
 import type { Observation } from '../domain/supervision.ts';
-import type { VmOwner } from '../domain/vm.ts';
+import type { VmOwner, VmStart } from '../domain/vm.ts';
 import type { Resources, ServiceExit, ServiceManifest, ServiceNeeds, WorkloadState } from '../domain/workload.ts';
 import type { CarriedLogLine } from '../domain/workload-input.ts';
 
@@ -68,15 +68,29 @@ export interface HostActivities {
       specHash: string;
       manifest: ServiceManifest;
       imageDigest: string;
-      builder: { vmId: string; owner: OwnerClaim; resources: Resources; reservationTtlMs: number; bootMs: number };
+      builder: {
+        vmId: string;
+        owner: OwnerClaim;
+        resources: Resources;
+        reservationTtlMs: number;
+        bootMs: number;
+        cold?: boolean;
+      };
     },
   ): Promise<BuildResult>;
   provisionRootfs(
-    input: WorkloadRef & { vmId: string; owner: OwnerClaim; imageDigest: string; resources: Resources },
-  ): Promise<{ provisioner: string; provisionMs: number }>;
+    input: WorkloadRef & {
+      vmId: string;
+      owner: OwnerClaim;
+      imageDigest: string;
+      resources: Resources;
+      /** Boots cold even where there is a template: the last try from one has failed. */
+      cold?: boolean;
+    },
+  ): Promise<{ provisioner: string; provisionMs: number; start: VmStart }>;
   bootVm(
     input: WorkloadRef & { vmId: string; hostname: string; deadlineMs: number },
-  ): Promise<{ pid: number; bootMs: number }>;
+  ): Promise<{ pid: number; bootMs: number; start: VmStart }>;
   startService(
     input: WorkloadRef & {
       vmId: string;

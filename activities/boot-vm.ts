@@ -1,3 +1,4 @@
+import type { VmStart } from '../domain/vm.ts';
 import { framed } from './activity-frame.ts';
 import type { HostActivities } from './activity-types.ts';
 import type { VmHost, WorkloadLogs } from './ports.ts';
@@ -8,25 +9,28 @@ interface Ports {
   readonly namespaceId: string;
 }
 
+const STARTED: Readonly<Record<VmStart, string>> = { cold: '', template: ' from a template', pool: ' from the pool' };
+
 /** Copy-on-write disks and the instance record, under the VM's name. */
 export function createProvisionRootfs(ports: Ports): HostActivities['provisionRootfs'] {
-  return ({ workloadId, epoch, vmId, owner, imageDigest, resources }) =>
+  return ({ workloadId, epoch, vmId, owner, imageDigest, resources, cold = false }) =>
     framed(async (signal) => {
       const log = await ports.logs.open(workloadId, epoch);
       const owned = { ...owner, namespaceId: ports.namespaceId };
-      const made = await ports.vms.provision({ vmId, owner: owned, imageDigest, resources, signal });
+      const made = await ports.vms.provision({ vmId, owner: owned, imageDigest, resources, cold, signal });
       log.write('deploy', 'info', `disks of ${vmId} made by ${made.provisioner} in ${Math.round(made.provisionMs)} ms`);
       return made;
     });
 }
 
-/** Boots to a configured agent, or finds the VM that runs already. */
+/** Starts the VM, to a configured agent, or finds the one that runs already. */
 export function createBootVm(ports: Ports): HostActivities['bootVm'] {
   return ({ workloadId, epoch, vmId, hostname, deadlineMs }) =>
     framed(async (signal) => {
       const log = await ports.logs.open(workloadId, epoch);
       const booted = await ports.vms.boot({ vmId, hostname, deadlineMs, signal });
-      log.write('deploy', 'info', `VM ${vmId} answers after ${Math.round(booted.bootMs)} ms, pid ${booted.pid}`);
+      const took = `${Math.round(booted.bootMs)} ms${STARTED[booted.start]}`;
+      log.write('deploy', 'info', `VM ${vmId} answers after ${took}, pid ${booted.pid}`);
       return booted;
     });
 }

@@ -17,6 +17,7 @@ import type {
   VmExit,
   VmOwner,
   VmSpec,
+  VmStart,
   VmStatus,
 } from '../domain/vm.ts';
 import type { Resources, ServiceManifest, WorkloadRequest, WorkloadState } from '../domain/workload.ts';
@@ -169,12 +170,18 @@ export interface VmHost {
     owner: VmOwner;
     imageDigest: string;
     resources: Resources;
+    /** Boots cold even where there is a template to go on from. */
+    cold?: boolean;
     signal?: AbortSignal;
-  }): Promise<{ provisioner: string; provisionMs: number }>;
-  /** Cold boot to a configured agent; a VM that runs already is found. `bootMs` counts from the call. */
+  }): Promise<{ provisioner: string; provisionMs: number; start: VmStart }>;
+  /**
+   * To a configured agent, by booting or from a template, as was decided when it was provisioned; a VM that runs already
+   * is found. `bootMs` counts from the call. @throws TEMPLATE_CORRUPT where the next try should be a cold one
+   */
   boot(request: { vmId: string; hostname: string; deadlineMs: number; signal?: AbortSignal }): Promise<{
     pid: number;
     bootMs: number;
+    start: VmStart;
   }>;
   /** The VM's channel, attached anew where it was lost. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
   agent(vmId: string): Promise<AgentChannel>;

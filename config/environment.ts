@@ -37,6 +37,8 @@ const schema = z.object({
     .exactOptional(),
   KILN_REQUIRE_KVM: z.enum(['0', '1']).default('0'),
   KILN_PROVISIONER: z.enum(['qcow2-overlay', 'sparse-copy']).exactOptional(),
+  /** `off`: every VM boots cold. */
+  KILN_TEMPLATES: z.enum(['auto', 'off']).default('auto'),
   KILN_API_HOST: z.string().default('127.0.0.1'),
   KILN_API_PORT: z.coerce.number().int().min(0).max(65_535).default(4800),
   KILN_API_TOKEN: z.string().min(16).exactOptional(),

@@ -14,6 +14,18 @@ export interface VmOwner {
   readonly projectId?: string;
 }
 
+/** @returns whether two claims to a VM are of the same boot of the same workflow */
+export function sameOwner(a: VmOwner, b: VmOwner): boolean {
+  return (
+    a.workflowId === b.workflowId &&
+    a.firstExecutionId === b.firstExecutionId &&
+    a.namespaceId === b.namespaceId &&
+    a.epoch === b.epoch &&
+    a.boot === b.boot &&
+    a.role === b.role
+  );
+}
+
 /** An image as a host has it: every file present and checked. */
 export interface CachedImage {
   readonly name: string;
@@ -58,6 +70,9 @@ export interface TemplateRef {
   /** State of its devices. */
   readonly statePath: string;
 }
+
+/** How a VM comes to run: by booting, from a frozen guest, or by one that was cloned and paused beforehand. */
+export type VmStart = 'cold' | 'template' | 'pool';
 
 /** Names of the files that a freeze makes. */
 export const FROZEN_FILES = { memory: 'memory', state: 'state' } as const;

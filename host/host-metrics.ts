@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { DriverCapabilities, EgressVerdict, GuestUsage, VmDriver, VmInspection } from '../activities/ports.ts';
 import { workloadIdOf } from '../domain/names.ts';
+import type { VmStart } from '../domain/vm.ts';
 import type { HostCapacityLedger } from './capacity-ledger.ts';
 import type { SweepReport } from './sweep.ts';
+import type { TemplateEvent } from './templates/template-store.ts';
 import type { HostVms } from './vm-host.ts';
 import type { HostLogs } from './workload-logs.ts';
 
@@ -28,7 +30,8 @@ export interface HostMetrics {
   noteDriver(driver: string, capabilities: DriverCapabilities): void;
   noteEgress(verdict: EgressVerdict): void;
   noteSweep(report: SweepReport): void;
-  noteBoot(bootMs: number): void;
+  noteBoot(bootMs: number, start: VmStart): void;
+  noteTemplate(event: TemplateEvent): void;
   /** @param result whether it was built, found in the cache, or failed */
   noteBuild(result: 'built' | 'cached' | 'failed', buildMs: number): void;
 }
@@ -59,10 +62,11 @@ function createNotes(registers: Registry[]): Notes {
   });
   const egress = counter('kiln_host_egress_total', 'Connections that guests asked for.', 'verdict', registers);
   const swept = counter('kiln_host_swept_total', 'What sweeps did.', 'outcome', registers);
+  const templates = counter('kiln_host_templates_total', 'What became of templates.', 'event', registers);
   const boots = new Histogram({
     name: 'kiln_host_boot_seconds',
-    help: 'Cold boots, from the call to a configured agent.',
-    labelNames: ['accel'],
+    help: 'Starts of guests, from the call to a configured agent, by what they started from.',
+    labelNames: ['accel', 'start'],
     buckets: BOOT_SECONDS,
     registers,
   });
@@ -85,7 +89,8 @@ function createNotes(registers: Registry[]): Notes {
         swept.inc({ outcome }, report[outcome].length);
       }
     },
-    noteBoot: (bootMs) => boots.observe({ accel }, bootMs / 1000),
+    noteBoot: (bootMs, start) => boots.observe({ accel, start }, bootMs / 1000),
+    noteTemplate: (event) => templates.inc({ event }),
     noteBuild: (result, buildMs) => builds.observe({ result }, buildMs / 1000),
   };
 }

@@ -28,6 +28,7 @@ import { createRefusalNotes } from './refusal-notes.ts';
 import { createRegistration, type Registration } from './registration.ts';
 import { createServiceSources } from './service-sources.ts';
 import { createSweep, type OwnerLookup, type SweepReport } from './sweep.ts';
+import { createTemplates, type Templates } from './templates/template-store.ts';
 import { createUploadedSources } from './uploaded-sources.ts';
 import { type Adoption, createVmHost, type HostVms } from './vm-host.ts';
 import { createWorkloadLogs, type HostLogs } from './workload-logs.ts';
@@ -68,6 +69,8 @@ export interface HostNode {
   readonly metrics: HostMetrics;
   readonly dataPlane: DataPlane;
   readonly registration: Registration;
+  /** Absent where the driver starts every guest cold. */
+  readonly templates: Templates | undefined;
   /** For tars on their way; emptied at start. */
   readonly scratchDir: string;
   sweep(): Promise<SweepReport>;
@@ -96,10 +99,12 @@ class Node implements HostNode {
   readonly metrics: HostMetrics;
   readonly dataPlane: DataPlane;
   readonly registration: Registration;
+  readonly templates: Templates | undefined;
   readonly scratchDir: string;
   private readonly options: HostOptions;
   private readonly settings: HostSettings;
   private readonly records: InstanceStore;
+  private readonly workspaces = createSparseCopyProvisioner();
   private readonly sweeper: { run(): Promise<SweepReport> };
   private sweepTimer: NodeJS.Timeout | undefined;
   private sweeping: Promise<void> = Promise.resolve();
@@ -115,6 +120,13 @@ class Node implements HostNode {
     this.records = createInstanceStore(stateDir);
     this.scratchDir = join(stateDir, 'tmp');
     this.logs = createWorkloadLogs({ ...settings.logs, stateDir, hostId, store, logger });
+    this.ledger = createCapacityLedger({
+      ...settings.capacity,
+      stateDir,
+      capacity: options.capacity,
+      hasVm: (reservation) => this.hasVm(reservation),
+    });
+    this.templates = this.makeTemplates();
     this.vms = this.makeVms();
     this.services = createGuestServices({
       ...settings.logs,
@@ -122,12 +134,6 @@ class Node implements HostNode {
       logs: this.logs,
       vmDirectory: (vmId) => this.records.directory(vmId),
       logger,
-    });
-    this.ledger = createCapacityLedger({
-      ...settings.capacity,
-      stateDir,
-      capacity: options.capacity,
-      hasVm: (reservation) => this.hasVm(reservation),
     });
     this.sources = createServiceSources({
       ...settings.sources,
@@ -165,6 +171,7 @@ class Node implements HostNode {
   async sweep(): Promise<SweepReport> {
     const report = await this.sweeper.run();
     this.metrics.noteSweep(report);
+    await this.templates?.collect();
     const inUse = new Set<string>();
     for (const vmId of await this.options.driver.list()) {
       const found = await this.options.driver.inspect(vmId).catch(() => undefined);
@@ -188,6 +195,7 @@ class Node implements HostNode {
     this.url = await this.dataPlane.listen();
     this.logs.start();
     await this.registration.start();
+    await this.templates?.start();
     this.sweepSoon(0);
     return { url: this.url, adoptions };
   }
@@ -222,6 +230,7 @@ class Node implements HostNode {
     this.detached = true;
     clearTimeout(this.sweepTimer);
     await this.sweeping;
+    await this.templates?.stop();
     await this.registration.stop();
     await this.vms.detachAll();
     for (const vmId of await this.options.driver.list()) await this.services.settled(vmId);
@@ -240,7 +249,9 @@ class Node implements HostNode {
       hostId: options.hostId,
       driver: options.driver,
       provisioner: options.provisioner,
-      workspaces: createSparseCopyProvisioner(),
+      workspaces: this.workspaces,
+      ...(this.templates === undefined ? {} : { templates: this.templates }),
+      cloneMs: settings.templates.cloneMs,
       images: options.images,
       records: this.records,
       dialEgress: createEgressDialer({
@@ -256,8 +267,31 @@ class Node implements HostNode {
         if (!verdict.allow) void refusals.note(vmId, request, verdict.reason);
       },
       onReleased: (vmId) => refusals.forget(vmId),
-      onBooted: (bootMs) => this.metrics.noteBoot(bootMs),
+      onBooted: (bootMs, start) => this.metrics.noteBoot(bootMs, start),
     });
+  }
+
+  private makeTemplates(): Templates | undefined {
+    const { driver, stateDir, provisioner, images, logger } = this.options;
+    if (driver.templates === undefined) return undefined;
+    return createTemplates({
+      stateDir,
+      maker: driver.templates,
+      provisioner,
+      workspaces: this.workspaces,
+      images,
+      ledger: this.ledger,
+      logger,
+      inUse: () => this.templatesInUse(),
+      settings: this.settings.templates,
+      onEvent: (event) => this.metrics.noteTemplate(event),
+    });
+  }
+
+  /** A record that cannot be read may name any template: then this throws, and none is removed. */
+  private async templatesInUse(): Promise<ReadonlySet<string>> {
+    const records = await Promise.all((await this.records.list()).map((vmId) => this.records.read(vmId)));
+    return new Set(records.flatMap((record) => record?.template?.templateId ?? []));
   }
 
   private makeRegistration(): Registration {

@@ -1,4 +1,5 @@
 /** Every number of a host that may be set, in one place. */
+import type { TemplateSettings } from './templates/template-store.ts';
 import type { ReattachOptions } from './vm-channels.ts';
 
 export interface HostSettings {
@@ -50,6 +51,7 @@ export interface HostSettings {
     readonly usageMs: number;
   };
   readonly dataPlane: { readonly bindAddress: string; readonly urlHost: string; readonly port: number };
+  readonly templates: TemplateSettings;
 }
 
 const SECOND = 1000;
@@ -92,6 +94,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   sweep: { everyMs: 30 * SECOND, graceMs: MINUTE, maxDestroys: 5 },
   metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
+  templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, retryMs: MINUTE, max: 12 },
 };
 
 /** Any subset of the settings, group by group. */
@@ -112,5 +115,6 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     sweep: { ...d.sweep, ...overrides.sweep },
     metrics: { ...d.metrics, ...overrides.metrics },
     dataPlane: { ...d.dataPlane, ...overrides.dataPlane },
+    templates: { ...d.templates, ...overrides.templates },
   };
 }

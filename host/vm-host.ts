@@ -1,22 +1,33 @@
 /** The VMs of one host with their disks, channels, ports and egress. Holds nothing that is not on disk as well. */
 import { randomBytes } from 'node:crypto';
 import type { AgentChannel, EgressPolicy, EgressVerdict, VmDriver, VmHost } from '../activities/ports.ts';
+import type { TemplateKey } from '../contracts/template-manifest.ts';
 import { isKilnError, KilnError } from '../domain/failures.ts';
-import type { GuestIdentity, VmExit, VmStatus } from '../domain/vm.ts';
+import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../domain/vm.ts';
 import type { InstanceStore } from '../vmm/instance-record.ts';
 import { createKeyedLock } from '../vmm/keyed-lock.ts';
 import type { EgressDialer } from './egress-dialer.ts';
 import { createEgressPolicies, type EgressPolicies } from './egress-policy.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { IngressOptions } from './ingress.ts';
+import type { Templates } from './templates/template-store.ts';
 import { createVmChannels, type ReattachOptions, type VmChannels } from './vm-channels.ts';
 import { createVmIngress, type VmIngress } from './vm-ingress.ts';
-import { type ProvisioningPorts, type ProvisionRequest, provisionVm } from './vm-provisioning.ts';
+import {
+  type Provisioned,
+  type ProvisioningPorts,
+  type ProvisionRequest,
+  provisionVm,
+  templateKey,
+} from './vm-provisioning.ts';
 
-export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'vmDirectory'> {
+export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'records' | 'templates'> {
   readonly hostId: string;
   readonly driver: VmDriver;
   readonly records: InstanceStore;
+  readonly templates?: Pick<Templates, 'find' | 'want' | 'discard'>;
+  /** How long a clone may take to its agent's answer, ms; a cold boot has the time that its caller gives it. */
+  readonly cloneMs: number;
   readonly dialEgress: EgressDialer;
   readonly ingress: IngressOptions & {
     /** Pause before a recorded port that somebody holds is tried again, ms. */
@@ -29,8 +40,8 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'vmDir
   /** Told of every connection that a guest asked for. */
   readonly onEgress?: (vmId: string, request: { name: string; port: number }, verdict: EgressVerdict) => void;
   readonly onReleased?: (vmId: string) => void;
-  /** Told how long a cold boot took, from the call to a configured agent. */
-  readonly onBooted?: (bootMs: number) => void;
+  /** Told how long a start took, from the call to a configured agent. */
+  readonly onBooted?: (bootMs: number, start: VmStart) => void;
 }
 
 /** What became of a recorded VM when the host started. */
@@ -73,6 +84,8 @@ class DriverVmHost implements HostVms {
   private readonly running = new Map<string, Set<AbortController>>();
   /** How many releases of a VM wait or work. */
   private readonly releasing = new Map<string, number>();
+  /** What a VM that boots cold could have gone on from. */
+  private readonly wanted = new Map<string, TemplateKey>();
 
   constructor(options: VmHostOptions) {
     this.options = options;
@@ -100,10 +113,11 @@ class DriverVmHost implements HostVms {
     return this.ingress.ports().size;
   }
 
-  provision(request: ProvisionRequest): Promise<{ provisioner: string; provisionMs: number }> {
-    return this.operation(request.vmId, request.signal, (signal) => {
-      const vmDirectory = (vmId: string) => this.options.records.directory(vmId);
-      return provisionVm({ ...this.options, vmDirectory }, { ...request, signal });
+  provision(request: ProvisionRequest): Promise<Provisioned> {
+    return this.operation(request.vmId, request.signal, async (signal) => {
+      const made = await provisionVm(this.options, { ...request, signal });
+      if (made.start === 'cold') this.wanted.set(request.vmId, templateKey(request, made.provisioner));
+      return made;
     });
   }
 
@@ -112,19 +126,35 @@ class DriverVmHost implements HostVms {
     hostname: string;
     deadlineMs: number;
     signal?: AbortSignal;
-  }): Promise<{ pid: number; bootMs: number }> {
-    const { vmId, hostname, deadlineMs } = request;
+  }): Promise<{ pid: number; bootMs: number; start: VmStart }> {
+    const { vmId, hostname } = request;
     const begun = performance.now();
     return this.operation(vmId, request.signal, async (signal) => {
+      const template = (await this.options.records.read(vmId))?.template;
+      const start: VmStart = template === undefined ? 'cold' : 'template';
       const found = await this.foundRunning(vmId);
-      if (found !== undefined) return { pid: found, bootMs: performance.now() - begun };
-      const identity = freshIdentity(hostname);
-      const started = await this.options.driver.start(vmId, { identity, deadlineMs, signal });
+      if (found !== undefined) return { pid: found, bootMs: performance.now() - begun, start };
+      const deadlineMs =
+        template === undefined ? request.deadlineMs : Math.min(request.deadlineMs, this.options.cloneMs);
+      const options = { identity: freshIdentity(hostname), deadlineMs, signal };
+      const started = await this.options.driver.start(vmId, options).catch((error: unknown) => this.failed(error));
       this.channels.adopt(vmId, started.agent);
       const bootMs = performance.now() - begun;
-      this.options.onBooted?.(bootMs);
-      return { pid: started.pid, bootMs };
+      this.options.onBooted?.(bootMs, start);
+      const wanted = this.wanted.get(vmId);
+      this.wanted.delete(vmId);
+      if (wanted !== undefined) this.options.templates?.want(wanted);
+      return { pid: started.pid, bootMs, start };
     });
+  }
+
+  /** A template that a guest does not go on from is not tried again: the next boot, under another name, is a cold one. */
+  private async failed(error: unknown): Promise<never> {
+    if (isKilnError(error, 'TEMPLATE_CORRUPT') || isKilnError(error, 'TEMPLATE_MISMATCH')) {
+      const { templateId } = error.details;
+      if (typeof templateId === 'string') await this.options.templates?.discard(templateId, error.message);
+    }
+    throw error;
   }
 
   agent(vmId: string): Promise<AgentChannel> {
@@ -171,6 +201,7 @@ class DriverVmHost implements HostVms {
     await this.ingress.close(vmId);
     this.egress.forget(vmId);
     this.channels.forget(vmId);
+    this.wanted.delete(vmId);
     const stopped = await this.stopProven(vmId, graceMs);
     const disks = { directory: records.directory(vmId), vmId };
     const releaseDisks = async () => {

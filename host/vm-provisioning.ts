@@ -1,21 +1,18 @@
-/** Disks and record of a VM that is to be booted. */
-import type { ImageCache, RootfsProvisioner, VmDriver } from '../activities/ports.ts';
-import type { BaseDisk, DriveSpec, VmOwner } from '../domain/vm.ts';
+/** Disks and record of a VM that is to be started. */
+import type { ImageCache, VmDriver } from '../activities/ports.ts';
+import type { TemplateKey } from '../contracts/template-manifest.ts';
+import { sameOwner, type VmOwner, type VmStart } from '../domain/vm.ts';
 import type { Resources } from '../domain/workload.ts';
+import type { InstanceStore } from '../vmm/instance-record.ts';
+import type { Templates } from './templates/template-store.ts';
+import { type DrivePorts, makeDrives } from './vm-drives.ts';
 
-/** Serials by which the guest finds its drives. */
-export const ROOT_SERIAL = 'kiln-root';
-export const WORKSPACE_SERIAL = 'kiln-workspace';
-
-export interface ProvisioningPorts {
+export interface ProvisioningPorts extends DrivePorts {
   readonly driver: Pick<VmDriver, 'prepare'>;
-  /** Makes the root disk. */
-  readonly provisioner: RootfsProvisioner;
-  /** Makes the workspace disk: a copy of an empty file system, so sparse that copying is the fastest way everywhere. */
-  readonly workspaces: RootfsProvisioner;
   readonly images: ImageCache;
-  /** Where a VM's record and disks lie. */
-  readonly vmDirectory: (vmId: string) => string;
+  readonly records: Pick<InstanceStore, 'directory' | 'read'>;
+  /** Frozen guests to go on from; absent: every VM boots cold. */
+  readonly templates?: Pick<Templates, 'find'>;
 }
 
 export interface ProvisionRequest {
@@ -23,31 +20,45 @@ export interface ProvisionRequest {
   readonly owner: VmOwner;
   readonly imageDigest: string;
   readonly resources: Resources;
+  /** Boots cold even where there is a template. */
+  readonly cold?: boolean;
   readonly signal?: AbortSignal;
 }
 
+/** How a VM was provisioned. */
+export interface Provisioned {
+  readonly provisioner: string;
+  /** How long the root disk took, ms, without fetching the image; 0 where it was there already. */
+  readonly provisionMs: number;
+  readonly start: VmStart;
+}
+
 /**
- * Makes what is not there yet: a retry finds the same disks and record.
- * @returns how long the root disk took, ms, without fetching the image
+ * Decides how the VM will start, and makes what is not there yet: a retry finds the same decision, disks and record.
  * @throws DISK_FULL, IMAGE_MISSING, IMAGE_CORRUPT, CONFLICT where the id belongs to another owner
  */
-export async function provisionVm(
-  ports: ProvisioningPorts,
-  request: ProvisionRequest,
-): Promise<{ provisioner: string; provisionMs: number }> {
+export async function provisionVm(ports: ProvisioningPorts, request: ProvisionRequest): Promise<Provisioned> {
   const { vmId, owner, imageDigest, resources, signal } = request;
+  const { kind } = ports.provisioner;
+  const found = await ports.records.read(vmId);
+  if (found !== undefined && sameOwner(found.owner, owner)) {
+    return { provisioner: kind, provisionMs: 0, start: found.template === undefined ? 'cold' : 'template' };
+  }
   const image = await ports.images.ensure(imageDigest, signal);
   signal?.throwIfAborted();
-  const directory = ports.vmDirectory(vmId);
+  const key = templateKey(request, kind);
+  const template = request.cold === true ? undefined : await ports.templates?.find(key, image);
   const begun = performance.now();
-  const root = await ports.provisioner.provision({ base: raw(image.rootfsPath), directory, vmId });
+  const rootBase = template?.root ?? { path: image.rootfsPath, format: 'raw' };
+  const { drives } = await makeDrives(ports, {
+    image,
+    directory: ports.records.directory(vmId),
+    vmId,
+    resources,
+    rootBase,
+  });
   const provisionMs = performance.now() - begun;
-  const workspace = await ports.workspaces.provision({ base: raw(image.workspacePath), directory, vmId });
   signal?.throwIfAborted();
-  const drives: DriveSpec[] = [
-    { serial: ROOT_SERIAL, ...root, readOnly: false },
-    { serial: WORKSPACE_SERIAL, ...workspace, readOnly: false },
-  ];
   await ports.driver.prepare({
     vmId,
     owner,
@@ -57,10 +68,21 @@ export async function provisionVm(
     initrdPath: image.initrdPath,
     imageDigest: image.digest,
     drives,
+    ...(template === undefined ? {} : { template: template.ref }),
   });
-  return { provisioner: ports.provisioner.kind, provisionMs };
+  return { provisioner: kind, provisionMs, start: template === undefined ? 'cold' : 'template' };
 }
 
-function raw(path: string): BaseDisk {
-  return { path, format: 'raw' };
+/** @returns which template a VM may go on from */
+export function templateKey(
+  request: Pick<ProvisionRequest, 'imageDigest' | 'resources'> & { owner: Pick<VmOwner, 'projectId'> },
+  provisioner: string,
+): TemplateKey {
+  const { imageDigest, resources, owner } = request;
+  return {
+    imageDigest,
+    resources: { vcpus: resources.vcpus, memMib: resources.memMib },
+    ...(owner.projectId === undefined ? {} : { projectId: owner.projectId }),
+    provisioner,
+  };
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { VmDriver, VmInspection } from '../activities/ports.ts';
 import type { InstanceRecord } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
-import type { VmOwner, VmSpec, VmStatus } from '../domain/vm.ts';
+import { sameOwner, type VmSpec, type VmStatus } from '../domain/vm.ts';
 import { createAgentLinks } from './agent-links.ts';
 import { DEFAULT_TIMINGS, type DriverContext, type ProcessDriverOptions, type VmBackend } from './driver-context.ts';
 import { createInstanceStore } from './instance-record.ts';
@@ -90,17 +90,6 @@ async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
 
 function recordedKind(kind: VmDriver['kind']): InstanceRecord['driver'] {
   return kind;
-}
-
-function sameOwner(a: VmOwner, b: VmOwner): boolean {
-  return (
-    a.workflowId === b.workflowId &&
-    a.firstExecutionId === b.firstExecutionId &&
-    a.namespaceId === b.namespaceId &&
-    a.epoch === b.epoch &&
-    a.boot === b.boot &&
-    a.role === b.role
-  );
 }
 
 async function status(context: DriverContext, vmId: string): Promise<VmStatus> {

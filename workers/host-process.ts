@@ -84,7 +84,7 @@ async function composeHost(
       ? {}
       : { egressProxy: { url: proxy, bypass: env.NO_PROXY.split(',').filter((name) => name !== '') } }),
     logger: log,
-    settings: { dataPlane: { port: env.KILN_HOST_PORT } },
+    settings: { dataPlane: { port: env.KILN_HOST_PORT }, templates: { mode: env.KILN_TEMPLATES } },
   });
 }
 

@@ -88,3 +88,9 @@ export function mayTryAnew(error: unknown): boolean {
   if (verdict.kind === 'failure') return failureKind(verdict.code).retryable;
   return verdict.kind === 'timeout' || verdict.kind === 'suspicion';
 }
+
+/** @returns whether a frozen guest, not the work, failed: the next try boots cold. */
+export function isTemplateFailure(error: unknown): boolean {
+  const verdict = judge(error);
+  return verdict.kind === 'failure' && (verdict.code === 'TEMPLATE_CORRUPT' || verdict.code === 'TEMPLATE_MISMATCH');
+}

@@ -20,6 +20,8 @@ export interface Builder {
   readonly resources: Resources;
   readonly reservationTtlMs: number;
   readonly bootMs: number;
+  /** Boots cold even where there is a template. */
+  readonly cold?: boolean;
 }
 
 interface Ports {
@@ -52,15 +54,16 @@ export async function prepareBuilder(
   log: WorkloadLogWriter,
   signal: AbortSignal,
 ): Promise<AgentChannel> {
-  const { vmId, owner, resources, bootMs } = builder;
-  await ports.vms.provision({ vmId, owner, imageDigest: source.imageDigest, resources, signal });
+  const { vmId, owner, resources, bootMs, cold = false } = builder;
+  await ports.vms.provision({ vmId, owner, imageDigest: source.imageDigest, resources, cold, signal });
   const booted = await ports.vms.boot({
     vmId,
     hostname: `builder-${owner.epoch}-${owner.boot}`,
     deadlineMs: bootMs,
     signal,
   });
-  log.write(STAGE, 'info', `builder ${vmId} answers after ${Math.round(booted.bootMs)} ms`);
+  const from = booted.start === 'cold' ? '' : ` from the ${booted.start}`;
+  log.write(STAGE, 'info', `builder ${vmId} answers after ${Math.round(booted.bootMs)} ms${from}`);
   const agent = await ports.vms.agent(vmId);
   await connectRegistries(ports.vms, agent, vmId, source.registries);
   await agent.putTar(SOURCE_FOLDER, createReadStream(source.tarPath));

@@ -59,11 +59,11 @@ func serveVM() {
 }
 
 func serveProcess(listen, root, pathPrefix string) error {
-	listener, err := system.EnterProcessGuest(listen, root)
+	listener, machine, err := system.EnterProcessGuest(listen, root)
 	if err != nil {
 		return err
 	}
-	agent, err := newAgent(system.ProcessMachine{}, pathPrefix)
+	agent, err := newAgent(machine, pathPrefix)
 	if err != nil {
 		return err
 	}

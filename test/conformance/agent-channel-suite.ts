@@ -122,6 +122,16 @@ function describeIdentity(bench: Bench, ownClock: boolean): void {
     expect(stdout.split('\n')).toEqual(['guest-under-test', identity.machineId, 'guest-under-test', year, '']);
   });
 
+  it('configure mounts the workspace, and a second time finds it with what is in it', async () => {
+    const identity = { hostname: 'guest-under-test', machineId: 'c'.repeat(32), seedHex: 'd'.repeat(64) };
+    const mounts = ['grep', '-c', ' /workspace ', '/proc/self/mounts'];
+    await bench.agent().configure({ ...identity, wallClockMs: Date.now() });
+    await runIn(bench.agent(), ['sh', '-c', 'echo kept > /workspace/kept']);
+    await bench.agent().configure({ ...identity, wallClockMs: Date.now() });
+    expect((await runIn(bench.agent(), ['cat', '/workspace/kept'])).stdout).toBe('kept\n');
+    expect((await runIn(bench.agent(), mounts)).stdout).toBe('1\n');
+  });
+
   it('configure refuses what is no identity', async () => {
     const good = { hostname: 'g', machineId: 'a'.repeat(32), seedHex: 'b'.repeat(64), wallClockMs: Date.now() };
     for (const bad of [{ hostname: 'a b' }, { hostname: '' }, { machineId: 'short' }]) {

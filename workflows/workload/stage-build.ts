@@ -1,7 +1,7 @@
 import type { BuildResult } from '../../activities/activity-types.ts';
 import { DEFAULT_BUILDER_RESOURCES, type ServiceManifest, type ServiceNeeds } from '../../domain/workload.ts';
 import type { Undo } from '../undo-ledger.ts';
-import { judge, mayTryAnew } from '../workflow-failures.ts';
+import { isTemplateFailure, judge, mayTryAnew } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';
 
 /** @throws ActivityFailure with SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, ENV_MISSING */
@@ -20,10 +20,11 @@ export async function validate(
 export async function build(ctx: WorkloadContext, placed: Placed, manifest: ServiceManifest): Promise<BuildResult> {
   let tries = 0;
   let interruptions = 0;
+  let cold = false;
   for (;;) {
     const undo = builderUndo(ctx, placed);
     try {
-      const result = await buildOnce(ctx, placed, manifest, undo.vm);
+      const result = await buildOnce(ctx, placed, manifest, undo.vm, cold);
       ctx.undo.settle(undo);
       return result;
     } catch (error) {
@@ -33,6 +34,8 @@ export async function build(ctx: WorkloadContext, placed: Placed, manifest: Serv
       if (verdict.kind === 'suspicion') {
         interruptions += 1;
         await ctx.untilHostAnswers(placed.hostId);
+      } else if (!cold && isTemplateFailure(error)) {
+        cold = true;
       } else {
         tries += 1;
       }
@@ -66,6 +69,7 @@ function buildOnce(
   placed: Placed,
   manifest: ServiceManifest,
   vm: BuilderUndo['vm'],
+  cold: boolean,
 ): Promise<BuildResult> {
   const { servicePath, specHash } = ctx.input;
   return placed.host.buildService({
@@ -80,6 +84,7 @@ function buildOnce(
       resources: DEFAULT_BUILDER_RESOURCES,
       reservationTtlMs: ctx.policies.placement.reservationTtlMs,
       bootMs: ctx.policies.build.bootMs,
+      ...(cold && { cold }),
     },
   });
 }

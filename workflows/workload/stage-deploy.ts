@@ -1,7 +1,7 @@
 import { CancellationScope } from '@temporalio/workflow';
 import type { BuildResult } from '../../activities/activity-types.ts';
 import type { ServiceManifest } from '../../domain/workload.ts';
-import { judge, mayTryAnew } from '../workflow-failures.ts';
+import { isTemplateFailure, judge, mayTryAnew } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';
 
 /** Boots the service's VM, starts the service and waits until it is healthy. */
@@ -25,13 +25,16 @@ async function bootFreshVm(ctx: WorkloadContext, placed: Placed): Promise<string
   const imageDigest = ctx.record.state.image?.digest ?? '';
   const { workloadId, requestedAt } = ctx.input;
   const { resources } = ctx.needs;
+  let cold = false;
   for (let tries = 1; ; tries++) {
     const { vmId, boot, owner } = ctx.mintVm(placed, 'service');
     placed.vmIds.push(vmId);
     ctx.record.update({ vm: { hostId: placed.hostId, epoch: placed.epoch, boot, vmId } });
     try {
       const ref = ctx.ref(placed);
-      await ctx.onHost(placed, () => placed.host.provisionRootfs({ ...ref, vmId, owner, imageDigest, resources }));
+      await ctx.onHost(placed, () =>
+        placed.host.provisionRootfs({ ...ref, vmId, owner, imageDigest, resources, ...(cold && { cold }) }),
+      );
       const deadlineMs = ctx.policies.deploy.bootMs;
       const { pid } = await ctx.onHost(placed, () =>
         placed.host.bootVm({ ...ref, vmId, hostname: workloadId, deadlineMs }),
@@ -42,6 +45,9 @@ async function bootFreshVm(ctx: WorkloadContext, placed: Placed): Promise<string
     } catch (error) {
       const verdict = judge(error);
       if (verdict.kind === 'cancelled' || !mayTryAnew(error) || tries >= ctx.policies.deploy.boots) throw error;
+      // A template that failed says nothing about the workload: the boot from it costs no try.
+      if (!cold && isTemplateFailure(error)) tries -= 1;
+      cold ||= isTemplateFailure(error);
       ctx.record.note(`boot ${boot} is tried anew: ${verdict.message}`);
       await releaseFailedBoot(ctx, placed, vmId);
     }

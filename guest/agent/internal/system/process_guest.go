@@ -22,28 +22,30 @@ const stageVariable = "KILN_AGENT_STAGE"
 // EnterProcessGuest makes the calling process into something that looks like a VM from inside: process 1 with mounts,
 // network, host name of its own, and a writable layer over the machine's root. It returns in the process that is to
 // serve; a process that is not in namespaces yet starts that one and lives exactly as long. listen is unix:PATH.
-func EnterProcessGuest(listen, root string) (net.Listener, error) {
+func EnterProcessGuest(listen, root string) (net.Listener, ProcessMachine, error) {
+	machine := ProcessMachine{}
 	path, isUnix := strings.CutPrefix(listen, "unix:")
 	if !isUnix || !filepath.IsAbs(path) || !filepath.IsAbs(root) {
-		return nil, errors.New("--listen is unix: and an absolute path, --root an absolute path")
+		return nil, machine, errors.New("--listen is unix: and an absolute path, --root an absolute path")
 	}
 	if os.Getenv(stageVariable) == "" {
 		if os.Getpid() != 1 {
-			return nil, runInNamespaces()
+			return nil, machine, runInNamespaces()
 		}
-		return nil, ownHostname()
+		return nil, machine, ownHostname()
 	}
 	if os.Getpid() != 1 {
-		return nil, errors.New("a guest as a process must be process 1 of its namespace")
+		return nil, machine, errors.New("a guest as a process must be process 1 of its namespace")
 	}
 	listener, err := listenFresh(path)
 	if err != nil {
-		return nil, err
+		return nil, machine, err
 	}
-	if err := buildRoot(root); err != nil {
-		return nil, err
+	machine.workspace, err = buildRoot(root)
+	if err != nil {
+		return nil, machine, err
 	}
-	return listener, errors.Join(loopbackUp(), writeResolvConf())
+	return listener, machine, errors.Join(loopbackUp(), writeResolvConf())
 }
 
 func listenFresh(path string) (net.Listener, error) {
@@ -104,10 +106,20 @@ func runInNamespaces() error {
 }
 
 // ProcessMachine is the guest that is a plain process.
-type ProcessMachine struct{}
+type ProcessMachine struct {
+	// workspace is a mount that hangs nowhere yet.
+	workspace int
+}
 
-// Configure sets the names; clock and entropy belong to the machine that the process shares.
-func (ProcessMachine) Configure(identity service.Identity) error { return applyIdentity(identity) }
+// Configure sets the names and mounts the workspace; clock and entropy belong to the machine that the process shares.
+func (machine ProcessMachine) Configure(identity service.Identity) error {
+	if err := applyIdentity(identity); err != nil {
+		return err
+	}
+	return mountWorkspace(func() error {
+		return unix.MoveMount(machine.workspace, "", unix.AT_FDCWD, workspace, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	})
+}
 
 // SetClock checks what it is told and leaves the clock to the machine that the process shares.
 func (ProcessMachine) SetClock(wallClockMs int64) error { return plausibleClock(wallClockMs) }

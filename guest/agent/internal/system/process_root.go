@@ -14,20 +14,21 @@ import (
 // machine's own do not.
 var ownFolders = []string{"etc", "root", "tmp", "run", "var/log", "workspace", "proc", "sys", "dev"}
 
-// buildRoot lays a writable layer over the machine's root and makes it the root of this process.
-func buildRoot(dir string) error {
+// buildRoot lays a writable layer over the machine's root and makes it the root of this process. It returns the
+// descriptor of a mount of the workspace, which hangs nowhere yet.
+func buildRoot(dir string) (int, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("private mounts: %w", err)
+		return 0, fmt.Errorf("private mounts: %w", err)
 	}
 	merged := filepath.Join(dir, "merged")
 	for _, folder := range []string{"work", "merged", "workspace"} {
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, folder := range ownFolders {
 		if err := os.MkdirAll(filepath.Join(dir, "upper", folder), 0o755); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	cover := overlayRoot
@@ -35,25 +36,28 @@ func buildRoot(dir string) error {
 		cover = overlayFolders
 	}
 	if err := cover(dir, merged); err != nil {
-		return err
+		return 0, err
 	}
 	mounts := []mount{
-		{filepath.Join(dir, "workspace"), filepath.Join(merged, "workspace"), "", unix.MS_BIND, ""},
 		{"proc", filepath.Join(merged, "proc"), "proc", hidden | unix.MS_NOEXEC, ""},
 		{"tmpfs", filepath.Join(merged, "dev"), "tmpfs", unix.MS_NOSUID, "mode=0755"},
 	}
 	if err := mountAll(mounts); err != nil {
-		return err
+		return 0, err
 	}
 	// Some machines forbid a sysfs of one's own; nothing of the agent needs it here.
 	_ = mount{"sysfs", filepath.Join(merged, "sys"), "sysfs", hidden | unix.MS_NOEXEC | unix.MS_RDONLY, ""}.do()
 	if err := bindDevices(merged); err != nil {
-		return err
+		return 0, err
 	}
 	if err := mountAll(guestMounts(merged)); err != nil {
-		return err
+		return 0, err
 	}
-	return pivot(merged)
+	space, err := unix.OpenTree(unix.AT_FDCWD, filepath.Join(dir, "workspace"), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("workspace: %w", err)
+	}
+	return space, pivot(merged)
 }
 
 func overlayRoot(dir, merged string) error {

@@ -43,8 +43,8 @@ func fatal(err error) {
 	powerOff()
 }
 
-// BootVM turns the initial memory file system into a running guest: drivers, disks, mounts, loopback, and the port to
-// the host.
+// BootVM turns the initial memory file system into a running guest: drivers, root disk, mounts, loopback, and the port
+// to the host. The workspace is mounted when the host has said who this guest is.
 func BootVM() (*SerialPort, VM, error) {
 	machine := VM{}
 	early := []mount{
@@ -66,9 +66,6 @@ func BootVM() (*SerialPort, VM, error) {
 		return nil, machine, fmt.Errorf("switch root: %w", err)
 	}
 	if err := mountAll(guestMounts("/")); err != nil {
-		return nil, machine, err
-	}
-	if err := mountDrive(spaceSerial, "/workspace", unix.MS_NOATIME|hidden); err != nil {
 		return nil, machine, err
 	}
 	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: maxOpenFiles, Max: maxOpenFiles})
@@ -148,13 +145,18 @@ func findByContent(pattern, wanted string) (string, bool) {
 }
 
 func mountDrive(serial, target string, flags uintptr) error {
-	device, err := waitFor("drive "+serial, func() (string, bool) {
-		return findByContent("/sys/block/vd*/serial", serial)
-	})
+	device, err := driveOf(serial)
 	if err != nil {
 		return err
 	}
-	return mount{"/dev/" + device, target, "ext4", flags, ""}.do()
+	return mount{device, target, "ext4", flags, ""}.do()
+}
+
+func driveOf(serial string) (string, error) {
+	name, err := waitFor("drive "+serial, func() (string, bool) {
+		return findByContent("/sys/block/vd*/serial", serial)
+	})
+	return "/dev/" + name, err
 }
 
 // switchRoot makes root the root of this very process. pivot_root does not work from the initial file system.
@@ -184,7 +186,7 @@ func switchRoot(root string) error {
 // VM is the machine of which the agent is process 1.
 type VM struct{}
 
-// Configure sets clock, entropy and names.
+// Configure sets clock, entropy and names, and mounts the workspace.
 func (VM) Configure(identity service.Identity) error {
 	if err := seedKernel(identity.SeedHex); err != nil {
 		return err
@@ -197,7 +199,35 @@ func (VM) Configure(identity service.Identity) error {
 			return err
 		}
 	}
-	return applyIdentity(identity)
+	if err := applyIdentity(identity); err != nil {
+		return err
+	}
+	return mountWorkspace(mountWorkspaceDrive)
+}
+
+// mountWorkspaceDrive forgets first what the kernel has read of the drive: this guest may be the clone of one that had
+// another disk in the same place.
+func mountWorkspaceDrive() error {
+	device, err := driveOf(spaceSerial)
+	if err != nil {
+		return err
+	}
+	if err := forgetBlocks(device); err != nil {
+		return err
+	}
+	return mount{device, workspace, "ext4", unix.MS_NOATIME | hidden, ""}.do()
+}
+
+func forgetBlocks(device string) error {
+	file, err := os.Open(device)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	if err := unix.IoctlSetInt(int(file.Fd()), unix.BLKFLSBUF, 0); err != nil {
+		return fmt.Errorf("flush %s: %w", device, err)
+	}
+	return nil
 }
 
 // SetClock sets the wall clock.
@@ -207,7 +237,7 @@ func (VM) SetClock(wallClockMs int64) error { return setClock(wallClockMs) }
 func (VM) Settle() {
 	_ = unix.Kill(-1, unix.SIGKILL)
 	unix.Sync()
-	_ = unix.Unmount("/workspace", unix.MNT_DETACH)
+	_ = unix.Unmount(workspace, unix.MNT_DETACH)
 	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 }
 

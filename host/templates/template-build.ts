@@ -1,0 +1,133 @@
+/** Makes one template: a guest is booted, warmed and frozen in a folder that gets its name last. */
+import { createHash } from 'node:crypto';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { TemplateMaker } from '../../activities/ports.ts';
+import { TEMPLATE_MANIFEST, type TemplateKey, type TemplateManifest } from '../../contracts/template-manifest.ts';
+import { type CachedImage, type DriveSpec, FROZEN_FILES } from '../../domain/vm.ts';
+import { hashFile } from '../../rootfs/image/manifest.ts';
+import { syncDirectory, writeRecord } from '../record-file.ts';
+import { type DrivePorts, makeDrives } from '../vm-drives.ts';
+
+/** Folders of templates that are not whole yet end like this. */
+export const UNFINISHED = '.building';
+/** Disks of a guest that is to be frozen bear this in place of a VM's id. */
+const DISK_NAME = 'template';
+
+export interface TemplateBuildPorts extends DrivePorts {
+  readonly maker: TemplateMaker;
+  /** Where templates lie. */
+  readonly directory: string;
+}
+
+export interface TemplateBuildRequest {
+  readonly key: TemplateKey;
+  readonly image: CachedImage;
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** @returns the part of a template's name that all templates of one key share, 16 hex digits */
+export function templateKeyHash(key: TemplateKey): string {
+  const { imageDigest, resources, projectId, provisioner } = key;
+  const facts = [
+    imageDigest,
+    resources.vcpus,
+    resources.memMib,
+    resources.diskMib ?? null,
+    projectId ?? null,
+    provisioner,
+  ];
+  return createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 16);
+}
+
+/**
+ * @returns the manifest of the new template, which is whole and on disk
+ * @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, HYPERVISOR_UNAVAILABLE, DISK_FULL, CANCELLED; then nothing is left
+ */
+export async function buildTemplate(
+  ports: TemplateBuildPorts,
+  request: TemplateBuildRequest,
+): Promise<TemplateManifest> {
+  const begun = Date.now();
+  const templateId = `${templateKeyHash(request.key)}-${begun.toString(36)}`;
+  const directory = join(ports.directory, `${templateId}${UNFINISHED}`);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  try {
+    const { spec, root } = await freeze(ports, request, directory, templateId);
+    const fingerprint = await ports.maker.fingerprint(spec);
+    const manifest: TemplateManifest = {
+      version: 1,
+      templateId,
+      key: request.key,
+      imageName: request.image.name,
+      fingerprint,
+      root: { name: basename(root.path), format: root.format },
+      files: await hashed(directory, [FROZEN_FILES.memory, FROZEN_FILES.state, basename(root.path)]),
+      createdAt: new Date(begun).toISOString(),
+      tookMs: Date.now() - begun,
+    };
+    await writeRecord(join(directory, TEMPLATE_MANIFEST), manifest);
+    await rename(directory, join(ports.directory, templateId));
+    await syncDirectory(ports.directory);
+    return manifest;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function freeze(
+  ports: TemplateBuildPorts,
+  { key, image, deadlineMs, signal }: TemplateBuildRequest,
+  directory: string,
+  templateId: string,
+): Promise<{ spec: TemplateSpec; root: DriveSpec }> {
+  const { drives, root } = await makeDrives(ports, {
+    image,
+    directory,
+    vmId: DISK_NAME,
+    resources: key.resources,
+    rootBase: { path: image.rootfsPath, format: 'raw' },
+  });
+  const spec = templateSpec(key, image, drives);
+  await ports.maker.freeze({
+    directory,
+    name: templateId,
+    spec,
+    ...(key.projectId === undefined ? {} : { projectId: key.projectId }),
+    warm: warmPrograms(image.name),
+    deadlineMs,
+    signal,
+  });
+  return { spec, root };
+}
+
+export type TemplateSpec = Parameters<TemplateMaker['fingerprint']>[0];
+
+/** @returns what a guest of this key is frozen as, and a clone of it restored as */
+export function templateSpec(key: TemplateKey, image: CachedImage, drives: readonly DriveSpec[]): TemplateSpec {
+  return {
+    vcpus: key.resources.vcpus,
+    memMib: key.resources.memMib,
+    kernelPath: image.kernelPath,
+    initrdPath: image.initrdPath,
+    imageDigest: image.digest,
+    drives,
+  };
+}
+
+/**
+ * What is run once before a guest is frozen: every clone then has the language's program in its memory and shares it with
+ * the others. Nothing of a user.
+ */
+function warmPrograms(imageName: string): readonly (readonly string[])[] {
+  if (imageName.startsWith('node')) return [['node', '-e', 'require("node:http")']];
+  if (imageName.startsWith('python')) return [['python3', '-c', 'import http.server, json, ssl']];
+  return [];
+}
+
+async function hashed(directory: string, names: readonly string[]): Promise<TemplateManifest['files']> {
+  const files: TemplateManifest['files'] = [];
+  for (const name of names) files.push({ name, ...(await hashFile(join(directory, name))) });
+  return files;
+}

@@ -1,0 +1,365 @@
+/**
+ * Templates of one host: frozen guests from which VMs are cloned instead of booted. Made in the background once a guest of
+ * that kind has booted cold, checked whole at the start of the host, known by their looks from then on.
+ */
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CapacityLedger, ImageCache, TemplateMaker } from '../../activities/ports.ts';
+import type { TemplateKey, TemplateManifest } from '../../contracts/template-manifest.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { type BaseDisk, type CachedImage, FROZEN_FILES, type TemplateRef } from '../../domain/vm.ts';
+import type { HostLogger } from '../host-logger.ts';
+import { type DrivePorts, ROOT_SERIAL, WORKSPACE_SERIAL } from '../vm-drives.ts';
+import { buildTemplate, templateKeyHash, templateSpec, UNFINISHED } from './template-build.ts';
+import { changedLook, type FileLooks, readTemplateManifest, verifyTemplate } from './template-files.ts';
+
+export interface TemplateStoreOptions extends DrivePorts {
+  readonly stateDir: string;
+  readonly maker: TemplateMaker;
+  readonly images: ImageCache;
+  readonly ledger: Pick<CapacityLedger, 'reserve' | 'release'>;
+  readonly logger: HostLogger;
+  /** Ids of templates that VMs of this host were cloned from. Throws where that cannot be told. */
+  readonly inUse: () => Promise<ReadonlySet<string>>;
+  readonly settings: TemplateSettings;
+  readonly onEvent?: (event: TemplateEvent) => void;
+}
+
+export interface TemplateSettings {
+  /** `off`: none is made or used. */
+  readonly mode: 'auto' | 'off';
+  /** How long a guest that is to be frozen may take to boot and be warmed, ms. */
+  readonly freezeMs: number;
+  /** How long a clone may take to its agent's answer before its template counts as damaged, ms. */
+  readonly cloneMs: number;
+  /** Pause after a template could not be made, ms. */
+  readonly retryMs: number;
+  /** Templates kept at most; the one unused for longest goes first. */
+  readonly max: number;
+}
+
+export type TemplateEvent = 'made' | 'failed' | 'refused' | 'discarded';
+
+/** A template that a VM can be cloned from now. */
+export interface UsableTemplate {
+  readonly ref: TemplateRef;
+  /** What the clone's root disk is made over. */
+  readonly root: BaseDisk;
+}
+
+export interface TemplateView {
+  readonly templateId: string;
+  readonly key: TemplateKey;
+  readonly imageName: string;
+  readonly createdAt: string;
+  readonly lastUsedAt?: string;
+  readonly bytes: number;
+  readonly clones: number;
+  readonly state: 'unverified' | 'usable' | 'superseded';
+}
+
+export interface Templates {
+  /** @returns the newest usable template of a key; undefined: boot cold. Damage that is seen here ends the template. */
+  find(key: TemplateKey, image: CachedImage): Promise<UsableTemplate | undefined>;
+  /** Has a template made in the background, unless there is a usable one or it is being made. */
+  want(key: TemplateKey): void;
+  /** Makes a new one beside the one there is, which serves until then. @throws as the freeze does; NO_CAPACITY */
+  refresh(key: TemplateKey): Promise<TemplateManifest>;
+  /** Never clones from it again; its files go once no VM needs them. */
+  discard(templateId: string, reason: string): Promise<void>;
+  list(): readonly TemplateView[];
+  /** Checks all that lie there, in the background. */
+  start(): Promise<void>;
+  /** Removes what is superseded and needed by no VM. @returns ids */
+  collect(): Promise<readonly string[]>;
+  /** Resolves once nothing is being checked or made. */
+  settled(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+interface Entry {
+  readonly manifest: TemplateManifest;
+  looks: FileLooks | undefined;
+  superseded: boolean;
+  lastUsedAt: number | undefined;
+  clones: number;
+}
+
+/** @returns the templates below `<stateDir>/templates/`. One process a directory. */
+export function createTemplates(options: TemplateStoreOptions): Templates {
+  return new TemplateStore(options);
+}
+
+class TemplateStore implements Templates {
+  private readonly options: TemplateStoreOptions;
+  private readonly directory: string;
+  private readonly entries = new Map<string, Entry>();
+  private readonly making = new Map<string, Promise<TemplateManifest>>();
+  private readonly notBefore = new Map<string, number>();
+  private readonly over = new AbortController();
+  private background: Promise<unknown> = Promise.resolve();
+
+  constructor(options: TemplateStoreOptions) {
+    this.options = options;
+    this.directory = join(options.stateDir, 'templates');
+  }
+
+  async find(key: TemplateKey, image: CachedImage): Promise<UsableTemplate | undefined> {
+    if (this.options.settings.mode === 'off') return undefined;
+    const entry = this.newest(key);
+    if (entry?.looks === undefined) return undefined;
+    const { templateId } = entry.manifest;
+    const changed = await changedLook(entry.looks);
+    if (changed !== undefined) {
+      await this.discard(templateId, `${changed} has changed`);
+      return undefined;
+    }
+    entry.lastUsedAt = Date.now();
+    entry.clones += 1;
+    return usable(join(this.directory, templateId), entry.manifest, image);
+  }
+
+  want(key: TemplateKey): void {
+    const hash = templateKeyHash(key);
+    if (this.options.settings.mode === 'off' || this.over.signal.aborted) return;
+    if (this.making.has(hash) || this.newest(key) !== undefined) return;
+    if (Date.now() < (this.notBefore.get(hash) ?? 0)) return;
+    this.refresh(key).catch((error: unknown) => {
+      if (this.over.signal.aborted) return;
+      this.notBefore.set(hash, Date.now() + this.options.settings.retryMs);
+      this.options.logger.warn({ key, reason: String(error) }, 'a template could not be made; VMs boot cold');
+    });
+  }
+
+  refresh(key: TemplateKey): Promise<TemplateManifest> {
+    const hash = templateKeyHash(key);
+    const under = this.making.get(hash);
+    if (under !== undefined) return under;
+    // One at a time: each takes a core for some seconds.
+    const made = this.background.then(() => this.make(key)).finally(() => this.making.delete(hash));
+    this.background = made.catch(() => undefined);
+    this.making.set(hash, made);
+    return made;
+  }
+
+  private async make(key: TemplateKey): Promise<TemplateManifest> {
+    const { options, directory } = this;
+    const { ledger, settings, logger } = options;
+    const reservation = `template-${templateKeyHash(key)}`;
+    const request = {
+      id: reservation,
+      ownerWorkflowId: 'template',
+      resources: key.resources,
+      ttlMs: settings.freezeMs,
+    };
+    if (!(await ledger.reserve(request))) {
+      throw new KilnError('NO_CAPACITY', 'The host has no room to boot a guest that is to be frozen now.');
+    }
+    try {
+      this.over.signal.throwIfAborted();
+      const image = await options.images.ensure(key.imageDigest, this.over.signal);
+      const ports = { ...options, directory };
+      const manifest = await buildTemplate(ports, {
+        key,
+        image,
+        deadlineMs: settings.freezeMs,
+        signal: this.over.signal,
+      });
+      const looks = await verifyTemplate(join(directory, manifest.templateId), manifest, imageFiles(image));
+      this.supersede(key);
+      this.entries.set(manifest.templateId, newEntry(manifest, looks));
+      options.onEvent?.('made');
+      logger.info(
+        { templateId: manifest.templateId, image: manifest.imageName, tookMs: manifest.tookMs },
+        'template made',
+      );
+      return manifest;
+    } catch (error) {
+      options.onEvent?.('failed');
+      throw error;
+    } finally {
+      await ledger.release(reservation);
+    }
+  }
+
+  async discard(templateId: string, reason: string): Promise<void> {
+    const entry = this.entries.get(templateId);
+    if (entry === undefined || entry.superseded) return;
+    entry.superseded = true;
+    entry.looks = undefined;
+    this.options.onEvent?.('discarded');
+    this.options.logger.warn(
+      { templateId, reason },
+      'a template is not used any more; VMs boot cold until there is a new one',
+    );
+  }
+
+  list(): readonly TemplateView[] {
+    return [...this.entries.values()].map(viewOf);
+  }
+
+  async start(): Promise<void> {
+    await mkdir(this.directory, { recursive: true, mode: 0o700 });
+    const names = await readdir(this.directory);
+    for (const name of names.filter((each) => each.endsWith(UNFINISHED))) await this.remove(name);
+    if (this.options.settings.mode === 'off') return;
+    const whole = names.filter((each) => !each.endsWith(UNFINISHED)).sort();
+    this.background = this.background.then(() => this.checkAll(whole)).catch(() => undefined);
+  }
+
+  private async checkAll(names: readonly string[]): Promise<void> {
+    for (const templateId of names) {
+      if (this.over.signal.aborted) return;
+      try {
+        await this.check(templateId);
+      } catch (error) {
+        if (this.over.signal.aborted) return;
+        const reason = error instanceof Error ? error.message : String(error);
+        this.options.onEvent?.('refused');
+        this.options.logger.warn({ templateId, reason }, 'a template is refused; a new one is made when it is wanted');
+        await this.removeUnused(templateId);
+      }
+    }
+  }
+
+  /** @throws TEMPLATE_CORRUPT, TEMPLATE_MISMATCH, IMAGE_MISSING, IMAGE_CORRUPT */
+  private async check(templateId: string): Promise<void> {
+    const directory = join(this.directory, templateId);
+    const manifest = await readTemplateManifest(directory, templateId);
+    const entry = newEntry(manifest, undefined);
+    this.entries.set(templateId, entry);
+    try {
+      const image = await this.options.images.ensure(manifest.key.imageDigest, this.over.signal);
+      await this.checkFingerprint(manifest, image, directory);
+      entry.looks = await verifyTemplate(directory, manifest, imageFiles(image), this.over.signal);
+      for (const other of this.ofKey(manifest.key))
+        if (other !== entry && isOlder(other, entry)) other.superseded = true;
+    } catch (error) {
+      this.entries.delete(templateId);
+      throw error;
+    }
+  }
+
+  private async checkFingerprint(manifest: TemplateManifest, image: CachedImage, directory: string): Promise<void> {
+    const probe = await this.options.workspaces.provision({
+      base: { path: image.workspacePath, format: 'raw' },
+      directory: join(this.directory, `probe${UNFINISHED}`),
+      vmId: 'probe',
+    });
+    const root = usable(directory, manifest, image).root;
+    const drives = [
+      { serial: ROOT_SERIAL, ...root, readOnly: false },
+      { serial: WORKSPACE_SERIAL, ...probe, readOnly: false },
+    ];
+    const now = await this.options.maker.fingerprint(templateSpec(manifest.key, image, drives));
+    await this.remove(`probe${UNFINISHED}`);
+    if (now === manifest.fingerprint) return;
+    throw new KilnError(
+      'TEMPLATE_MISMATCH',
+      `Template ${manifest.templateId} was frozen under another VMM, machine or size.`,
+    );
+  }
+
+  async collect(): Promise<readonly string[]> {
+    const excess = this.excess();
+    const gone = [...this.entries].filter(([id, entry]) => entry.superseded || excess.has(id)).map(([id]) => id);
+    if (gone.length === 0) return [];
+    const inUse = await this.options.inUse();
+    const removed: string[] = [];
+    for (const templateId of gone.filter((id) => !inUse.has(id))) {
+      this.entries.delete(templateId);
+      await this.remove(templateId);
+      removed.push(templateId);
+    }
+    return removed;
+  }
+
+  private excess(): Set<string> {
+    const byUse = [...this.entries]
+      .filter(([, entry]) => !entry.superseded)
+      .sort(([, a], [, b]) => lastUse(b) - lastUse(a));
+    return new Set(byUse.slice(this.options.settings.max).map(([id]) => id));
+  }
+
+  async settled(): Promise<void> {
+    for (let seen: unknown; seen !== this.background; ) {
+      seen = this.background;
+      await seen;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.over.abort(new KilnError('CANCELLED', 'This host is shutting down.'));
+    await this.settled();
+  }
+
+  private ofKey(key: TemplateKey): Entry[] {
+    const prefix = `${templateKeyHash(key)}-`;
+    return [...this.entries.values()].filter(({ manifest }) => manifest.templateId.startsWith(prefix));
+  }
+
+  private newest(key: TemplateKey): Entry | undefined {
+    return this.ofKey(key)
+      .filter(({ superseded }) => !superseded)
+      .sort((a, b) => (isOlder(a, b) ? 1 : -1))[0];
+  }
+
+  private supersede(key: TemplateKey): void {
+    for (const entry of this.ofKey(key)) entry.superseded = true;
+  }
+
+  /** A refused one may still be what VMs that run were cloned from. */
+  private async removeUnused(templateId: string): Promise<void> {
+    const inUse = await this.options.inUse().catch(() => undefined);
+    if (inUse !== undefined && !inUse.has(templateId)) await this.remove(templateId);
+  }
+
+  private remove(name: string): Promise<void> {
+    return rm(join(this.directory, name), { recursive: true, force: true });
+  }
+}
+
+function newEntry(manifest: TemplateManifest, looks: FileLooks | undefined): Entry {
+  return { manifest, looks, superseded: false, lastUsedAt: undefined, clones: 0 };
+}
+
+function isOlder(a: Entry, b: Entry): boolean {
+  return Date.parse(a.manifest.createdAt) < Date.parse(b.manifest.createdAt);
+}
+
+function lastUse({ lastUsedAt, manifest }: Entry): number {
+  return lastUsedAt ?? Date.parse(manifest.createdAt);
+}
+
+/** Files of the image that a clone reads by its disks. */
+function imageFiles(image: CachedImage): string[] {
+  return [image.rootfsPath];
+}
+
+function usable(directory: string, { templateId, root }: TemplateManifest, image: CachedImage): UsableTemplate {
+  return {
+    ref: {
+      templateId,
+      memoryPath: join(directory, FROZEN_FILES.memory),
+      statePath: join(directory, FROZEN_FILES.state),
+    },
+    root: {
+      path: join(directory, root.name),
+      format: root.format,
+      ...(root.format === 'raw' ? {} : { backing: [{ path: image.rootfsPath, format: 'raw' }] }),
+    },
+  };
+}
+
+function viewOf({ manifest, looks, superseded, lastUsedAt, clones }: Entry): TemplateView {
+  return {
+    templateId: manifest.templateId,
+    key: manifest.key,
+    imageName: manifest.imageName,
+    createdAt: manifest.createdAt,
+    ...(lastUsedAt === undefined ? {} : { lastUsedAt: new Date(lastUsedAt).toISOString() }),
+    bytes: manifest.files.reduce((sum, { bytes }) => sum + bytes, 0),
+    clones,
+    state: superseded ? 'superseded' : looks === undefined ? 'unverified' : 'usable',
+  };
+}
