@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { constants as fsConstants } from 'node:fs';
-import { copyFile, link, open, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, link, open, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -10,11 +10,12 @@ import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import { isErrno } from '../errno.ts';
 import { mustRun } from '../run-command.ts';
+import { changedFiles, noteLook, noteLooks } from './file-looks.ts';
 import { hasCheckedLook } from './file-stamps.ts';
 import { readPublishedManifest } from './image-catalog.ts';
 import { type ImageStore, storedFileKey } from './image-store.ts';
 import { cachedImage, imageDirectory, listLocalImages, readManifest } from './local-images.ts';
-import { canonicalJson, hashFile, type ImageFile, type ImageManifest, MANIFEST_FILE } from './manifest.ts';
+import { canonicalJson, hashFile, type ImageFile, MANIFEST_FILE } from './manifest.ts';
 import { stageDirectory } from './stage-directory.ts';
 
 export interface ImageCacheOptions {
@@ -46,7 +47,8 @@ async function ensureImage(options: ImageCacheOptions, digest: string): Promise<
   const { imagesDir } = options;
   const present = await readManifest(imagesDir, digest);
   if (present !== undefined) {
-    await checkSizes(imageDirectory(imagesDir, digest), present);
+    const directory = imageDirectory(imagesDir, digest);
+    for (const file of await changedFiles(directory, present)) await mend(options, digest, directory, file);
     return cachedImage(imagesDir, digest, present);
   }
   const local = options.localBuildsDir === undefined ? undefined : await readManifest(options.localBuildsDir, digest);
@@ -63,7 +65,43 @@ async function ensureImage(options: ImageCacheOptions, digest: string): Promise<
     }
     await writeFile(join(directory, MANIFEST_FILE), canonicalJson(manifest), { mode: 0o444, flush: true });
   });
+  await noteLooks(imageDirectory(imagesDir, digest), manifest);
   return cachedImage(imagesDir, digest, manifest);
+}
+
+/**
+ * Puts a file that is not what it was in order: from this machine's own build, else from the store. VMs that have the bad
+ * one open keep it; what starts from now on has the good one.
+ * @throws IMAGE_CORRUPT where neither has it
+ */
+async function mend(options: ImageCacheOptions, digest: string, directory: string, file: ImageFile): Promise<void> {
+  const target = join(directory, file.name);
+  const fresh = `${target}.new`;
+  const local = options.localBuildsDir === undefined ? undefined : imageDirectory(options.localBuildsDir, digest);
+  const sources = [
+    ...(local === undefined ? [] : [() => takeLocal(local, file, fresh)]),
+    () => download(options.store, digest, file, fresh),
+  ];
+  const failures: string[] = [];
+  for (const fetchFresh of sources) {
+    await rm(fresh, { force: true });
+    try {
+      await fetchFresh();
+      await rename(fresh, target);
+      return await noteLook(directory, file.name);
+    } catch (error) {
+      if (isKilnError(error, 'STORE_UNAVAILABLE')) throw error;
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  await rm(fresh, { force: true });
+  throw new KilnError(
+    'IMAGE_CORRUPT',
+    `${target} is not what its image's manifest says, and cannot be fetched anew: ${failures.join('; ')}`,
+    {
+      path: target,
+    },
+  );
 }
 
 /** A hard link where the file system allows it, else a copy that shares blocks or at least leaves the holes out. */
@@ -186,18 +224,6 @@ function check(found: FileContent, { name, bytes, sha256 }: ImageFile): void {
     expected: sha256,
     found: found.sha256,
   });
-}
-
-/** Content is checked when an image arrives; later only that nothing was cut or lost. */
-async function checkSizes(directory: string, manifest: ImageManifest): Promise<void> {
-  for (const { name, bytes } of manifest.files) {
-    const path = join(directory, name);
-    const size = (await stat(path).catch(() => undefined))?.size;
-    if (size === bytes) continue;
-    throw new KilnError('IMAGE_CORRUPT', `${path} has ${size ?? 'no'} bytes, not ${bytes}: remove ${directory}`, {
-      path,
-    });
-  }
 }
 
 async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

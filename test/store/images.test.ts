@@ -1,6 +1,6 @@
 /** Images on their way from the machine that built them through the store to a host. */
 import { createHash, randomBytes } from 'node:crypto';
-import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
@@ -284,13 +284,37 @@ describe('a host', () => {
     }
   });
 
-  it('notices a file that was cut afterwards', async () => {
+  const flip = async (path: string) => {
+    await chmod(path, 0o644);
+    const { mtime, atime } = await stat(path);
+    const file = await open(path, 'r+');
+    await file.write(Buffer.from('x'), 0, 1, 5);
+    await file.close();
+    await utimes(path, atime, mtime);
+  };
+  const exchange = async (path: string) => {
+    await rm(path);
+    await writeFile(path, 'short');
+  };
+
+  it.each([
+    ['exchanged', exchange],
+    ['flipped in one byte, its time put back', flip],
+    ['removed', rm],
+  ] as const)('a file that was %s afterwards is fetched anew, and refused where nobody has it', async (_, damage) => {
     const digest = await layOutImage();
-    const cache = cacheFrom(store, builds);
-    const image = await cache.ensure(digest);
-    await rm(image.initrdPath);
-    await writeFile(image.initrdPath, 'short');
+    await publish(digest);
+    const cache = cacheFrom(store);
+    const { rootfsPath } = await cache.ensure(digest);
+    const right = await hashFile(rootfsPath);
+    await damage(rootfsPath);
+    expect((await cache.ensure(digest)).rootfsPath).toBe(rootfsPath);
+    expect(await hashFile(rootfsPath)).toEqual(right);
+    await store.delete(storedFileKey(await fileOf(digest, 'rootfs.ext4')));
+    await damage(rootfsPath);
     await expect(cache.ensure(digest)).rejects.toMatchObject({ code: 'IMAGE_CORRUPT' });
+    await expect(cacheFrom(store, builds).ensure(digest)).resolves.toMatchObject({ digest });
+    expect(await hashFile(rootfsPath)).toEqual(right);
   });
 
   it('says IMAGE_MISSING for an image that nobody published', async () => {

@@ -59,7 +59,6 @@ export async function createFakeHost(
   await writeFile(workspacePath, 'workspace');
   return createHost({
     ...places,
-    ...ports,
     hostId: 'h1',
     projectRoot: join(places.root, 'project'),
     provisioner: createSparseCopyProvisioner(),
@@ -74,6 +73,7 @@ export async function createFakeHost(
     token: HOST_TOKEN,
     versions: {},
     logger: silentLogger,
+    ...ports,
     settings: {
       logs: { flushMs: 1, reattachPauseMs: 1 },
       sweep: { everyMs: 3_600_000, graceMs: 0 },
