@@ -33,6 +33,8 @@ describeVmDriver({
     for (const { pid } of await childrenOf(vm.pid)) process.kill(pid, 'SIGQUIT');
   },
   lateMs: 200,
+  lateCode: 'BOOT_TIMEOUT',
+  pauses: 20,
   explainsUnseenExits: false,
 });
 

@@ -20,8 +20,11 @@ export interface DriverUnderTest {
   spec(vmId: string, directory: string): Promise<VmSpec>;
   /** Ends the guest as a crash of its own kernel does. */
   crashGuest(vm: StartedVm): Promise<void>;
-  /** A deadline that a boot of a VM named `late-…` never meets. */
+  /** A deadline that a boot of a VM named `late-…` never meets, and what it then fails with. */
   readonly lateMs: number;
+  readonly lateCode: 'BOOT_TIMEOUT' | 'TEMPLATE_CORRUPT';
+  /** Pauses in a row after which the guest must still answer. */
+  readonly pauses: number;
   /** Whether an exit that no worker saw is explained afterwards. */
   readonly explainsUnseenExits: boolean;
 }
@@ -180,9 +183,9 @@ export function describeVmDriver(under: DriverUnderTest): void {
     it('a boot that takes too long fails with what was said last, for good, and leaves no process', async () => {
       await prepared('late-1-1');
       const late = { identity: identity('late-1-1'), deadlineMs: under.lateMs };
-      await expect(driver.start('late-1-1', late)).rejects.toMatchObject({ code: 'BOOT_TIMEOUT' });
+      await expect(driver.start('late-1-1', late)).rejects.toMatchObject({ code: under.lateCode });
       expect(await driver.status('late-1-1')).toMatchObject({ state: 'exited', exit: { reason: 'killed' } });
-      await expect(start('late-1-1')).rejects.toMatchObject({ code: 'BOOT_TIMEOUT' });
+      await expect(start('late-1-1')).rejects.toMatchObject({ code: under.lateCode });
       await driver.destroy('late-1-1');
       expect(await whatIsLeft(places)).toEqual([]);
     });
@@ -209,6 +212,63 @@ export function describeVmDriver(under: DriverUnderTest): void {
       await driver.destroy('late-1-1');
       await failed;
       expect(await whatIsLeft(places)).toEqual([]);
+    });
+  });
+
+  describe(`${under.name}: pause and resume`, () => {
+    const resume = (vmId: string, by = driver) => by.resume(vmId, { wallClockMs: Date.now, deadlineMs: DEADLINE_MS });
+
+    it(`a guest answers after ${under.pauses} pauses in a row`, async () => {
+      const vm = await started('a-1-1');
+      for (let round = 0; round < under.pauses; round++) {
+        await driver.pause('a-1-1');
+        await resume('a-1-1');
+      }
+      await vm.agent.ping();
+      expect(await hostnameIn(vm)).toBe('a-1-1');
+    });
+
+    it('each may be repeated; a paused guest does nothing, and is found paused by the next worker', async () => {
+      const vm = await started('a-1-1');
+      await driver.pause('a-1-1');
+      await driver.pause('a-1-1');
+      const paused = { state: 'paused', pid: vm.pid };
+      expect(await driver.status('a-1-1')).toEqual(paused);
+      const next = await restartWorker(vm);
+      expect(await next.status('a-1-1')).toEqual(paused);
+      const again = await resume('a-1-1', next);
+      expect(again.pid).toBe(vm.pid);
+      await resume('a-1-1', next);
+      expect(await next.status('a-1-1')).toEqual({ state: 'running', pid: vm.pid });
+      expect(await hostnameIn(again)).toBe('a-1-1');
+    });
+
+    it('a paused VM is stopped and destroyed like any other', async () => {
+      await started('a-1-1');
+      await driver.pause('a-1-1');
+      expect(await driver.stop('a-1-1', { graceMs: 0 })).toMatchObject({ reason: 'killed' });
+      await expect(driver.pause('a-1-1')).rejects.toMatchObject({ code: 'VMM_EXITED' });
+      await expect(resume('a-1-1')).rejects.toMatchObject({ code: 'VMM_EXITED' });
+      await started('b-1-1');
+      await driver.pause('b-1-1');
+      await driver.destroy('b-1-1');
+    });
+
+    it('of what is not there, or was never started, is NOT_FOUND', async () => {
+      await prepared('a-1-1');
+      for (const vmId of ['a-1-1', 'none-1-1']) {
+        await expect(driver.pause(vmId)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+        await expect(resume(vmId)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      }
+    });
+
+    it('a VM that is started without an identity is given one later', async () => {
+      await prepared('a-1-1');
+      const vm = await driver.start('a-1-1', { deadlineMs: DEADLINE_MS });
+      await driver.pause('a-1-1');
+      await resume('a-1-1');
+      await vm.agent.configure(identity('named-later'));
+      expect(await hostnameIn(vm)).toBe('named-later');
     });
   });
 

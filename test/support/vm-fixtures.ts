@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { readSetupRecord } from '../../config/setup-record.ts';
-import type { DriveSpec, VmSpec } from '../../domain/vm.ts';
+import type { DiskRef, DriveSpec, VmSpec } from '../../domain/vm.ts';
 import { createProjectUids, type ProjectUids, usableUidRange } from '../../vmm/project-uids.ts';
 import { createTscRate } from '../../vmm/qemu/tsc-rate.ts';
 
@@ -35,8 +35,12 @@ export async function imageVmSpec(vmId: string, directory: string): Promise<VmSp
     initrdPath: file('initrd'),
     imageDigest: image.digest,
     drives: [
-      await overlay('kiln-root', file('rootfs.ext4'), join(directory, 'root.qcow2')),
-      await overlay('kiln-workspace', file('workspace.ext4'), join(directory, 'workspace.qcow2')),
+      await overlay('kiln-root', { path: file('rootfs.ext4'), format: 'raw' }, join(directory, 'root.qcow2')),
+      await overlay(
+        'kiln-workspace',
+        { path: file('workspace.ext4'), format: 'raw' },
+        join(directory, 'workspace.qcow2'),
+      ),
     ],
   };
 }
@@ -62,7 +66,13 @@ export function plainVmSpec(vmId: string): VmSpec {
   };
 }
 
-async function overlay(serial: string, base: string, path: string): Promise<DriveSpec> {
-  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', base, '-F', 'raw', path]);
-  return { serial, path, format: 'qcow2', readOnly: false, backing: [{ path: base, format: 'raw' }] };
+/** @param below what the base itself only holds the differences to */
+export async function overlay(
+  serial: string,
+  base: DiskRef,
+  path: string,
+  below: readonly DiskRef[] = [],
+): Promise<DriveSpec> {
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', base.path, '-F', base.format, path]);
+  return { serial, path, format: 'qcow2', readOnly: false, backing: [base, ...below] };
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { StartedVm } from '../../activities/ports.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { trialBoot } from '../../vmm/qemu/kvm-trial.ts';
@@ -10,6 +10,7 @@ import { createQemuDriver, type QemuDriverOptions } from '../../vmm/qemu/qemu-dr
 import { vmPaths } from '../../vmm/vm-paths.ts';
 import { identity } from '../conformance/vm-driver-identity.ts';
 import { describeVmDriver } from '../conformance/vm-driver-suite.ts';
+import { type FrozenGuest, freezeGuest } from '../support/frozen-guest.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
 import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixtures.ts';
 
@@ -24,17 +25,40 @@ const optionsAt = ({ stateDir, runtimeDir }: Places): QemuDriverOptions => ({
   ...vmUsers(stateDir),
 });
 
-describeVmDriver({
-  name: 'QEMU driver',
-  open: (places) => createQemuDriver(optionsAt(places)),
-  spec: imageVmSpec,
-  async crashGuest(vm) {
+const qemu = {
+  open: (places: Places) => createQemuDriver(optionsAt(places)),
+  async crashGuest(vm: StartedVm) {
     const argv = ['sh', '-c', 'echo c > /proc/sysrq-trigger'];
     // The guest is gone before it can answer.
     await vm.agent.exec({ execId: 'crash', argv, cwd: '/', output: 'wait' }).catch(() => undefined);
   },
-  lateMs: 100,
   explainsUnseenExits: true,
+} as const;
+
+describeVmDriver({
+  ...qemu,
+  name: 'QEMU driver',
+  spec: imageVmSpec,
+  lateMs: 100,
+  lateCode: 'BOOT_TIMEOUT',
+  pauses: 1_000,
+});
+
+describe('from a template', () => {
+  let template: FrozenGuest;
+  beforeAll(async () => {
+    template = await freezeGuest();
+  });
+  afterAll(() => template.remove());
+
+  describeVmDriver({
+    ...qemu,
+    name: 'QEMU driver, from a template',
+    spec: (vmId, directory) => template.cloneSpec(vmId, directory),
+    lateMs: 1,
+    lateCode: 'TEMPLATE_CORRUPT',
+    pauses: 1_000,
+  });
 });
 
 describe('QEMU guest', () => {
