@@ -25,8 +25,12 @@ export interface BenchStack {
   close(): Promise<void>;
 }
 
-/** Starts `kiln dev` in `directory`, with the example services as its project. */
-export async function startBenchStack(directory: string, signal: AbortSignal): Promise<BenchStack> {
+/** Starts `kiln dev` in `directory`, with the example services as its project. @param env laid over this process's own */
+export async function startBenchStack(
+  directory: string,
+  signal: AbortSignal,
+  env: Readonly<Record<string, string>> = {},
+): Promise<BenchStack> {
   const project = join(directory, 'project');
   const home = join(directory, 'home');
   await mkdir(project, { recursive: true });
@@ -34,7 +38,12 @@ export async function startBenchStack(directory: string, signal: AbortSignal): P
   const log = join(directory, 'dev.log');
   const child = spawn(
     'env',
-    [`KILN_HOME=${home}`, `KILN_PROJECT_ROOT=${project}`, process.execPath, CLI_ENTRY, 'dev'],
+    [
+      ...Object.entries(env).map(([name, value]) => `${name}=${value}`),
+      `KILN_HOME=${home}`,
+      `KILN_PROJECT_ROOT=${project}`,
+      ...[process.execPath, CLI_ENTRY, 'dev'],
+    ],
     {
       cwd: project,
       detached: true,

@@ -3,7 +3,7 @@
 /** Samples of one figure, all in `unit`, in the order they were taken. */
 export interface Measurement {
   readonly name: string;
-  readonly unit: 'ms';
+  readonly unit: 'ms' | 'MiB';
   readonly kiln: readonly number[];
   readonly rival: {
     /** What Kiln is compared with, in words. */

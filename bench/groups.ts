@@ -29,6 +29,16 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 7,
     measure: async (options) => (await import('./groups/boot.ts')).measureBoot(options),
   },
+  vm: {
+    what: 'clone → agent answers, pause, resume, memory, many clones, against cold boots; submit → guest ready',
+    defaultN: 10,
+    measure: async (options) => (await import('./groups/vm.ts')).measureVm(options),
+  },
+  growth: {
+    what: 'clones of guests with more memory, over larger disks, and beside more of them, against cold boots',
+    defaultN: 5,
+    measure: async (options) => (await import('./groups/growth.ts')).measureGrowth(options),
+  },
   running: {
     what: 'submit → running with a warm build cache, against poll + full copy + cold boot',
     defaultN: 5,
