@@ -12,6 +12,7 @@ import type {
 } from '../activities/ports.ts';
 import type { HostCapacity } from '../domain/host-entry.ts';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
+import { createEmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
 import { isDrained } from '../store/host-drains.ts';
 import type { ObjectStore } from '../store/object-store.ts';
@@ -241,6 +242,9 @@ class Node implements HostNode {
       driver: options.driver,
       provisioner: options.provisioner,
       workspaces: createSparseCopyProvisioner(),
+      emptyDisks: createEmptyDisks(options.stateDir),
+      freeBytes: settings.disks.freeBytes,
+      stateDir: options.stateDir,
       images: options.images,
       records: this.records,
       dialEgress: createEgressDialer({
