@@ -29,6 +29,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 7,
     measure: async (options) => (await import('./groups/boot.ts')).measureBoot(options),
   },
+  provision: {
+    what: 'root disk of a VM over a full image of 3 GB, each way to make it, against a full copy',
+    defaultN: 50,
+    measure: async (options) => (await import('./groups/provision.ts')).measureProvision(options),
+  },
   running: {
     what: 'submit → running with a warm build cache, against poll + full copy + cold boot',
     defaultN: 5,
