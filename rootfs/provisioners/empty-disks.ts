@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
 import type { DiskRef } from '../../domain/vm.ts';
 import { isErrno } from '../errno.ts';
 import { makeExt4 } from '../make-ext4.ts';
+
+/** Sizes that are kept: a caller may ask for thousands. */
+const KEPT = 64;
 
 /** What an empty disk is for: part of its name, so that one VM can have a copy of each. */
 export type EmptyDiskUse = 'workspace' | 'scratch';
@@ -55,6 +58,7 @@ async function make(directory: string, path: string, mib: number): Promise<void>
     }
     // All of one size are equal, so it does not matter whose stays.
     await rename(temporary, path);
+    await forgetOldest(directory);
   } catch (error) {
     if (isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT'))
       throw new KilnError('DISK_FULL', `no space for an empty disk in ${directory}: free some`, { directory }, error);
@@ -62,4 +66,18 @@ async function make(directory: string, path: string, mib: number): Promise<void>
   } finally {
     await rm(temporary, { force: true });
   }
+}
+
+/** The disks of VMs are copies, so nothing depends on one of these for longer than a copy takes. */
+async function forgetOldest(directory: string): Promise<void> {
+  const names = (await readdir(directory)).filter((name) => name.endsWith('.ext4'));
+  if (names.length <= KEPT) return;
+  const aged = await Promise.all(
+    names.map(async (name) => ({
+      name,
+      mtimeMs: (await stat(join(directory, name)).catch(() => ({ mtimeMs: 0 }))).mtimeMs,
+    })),
+  );
+  aged.sort((a, b) => b.mtimeMs - a.mtimeMs);
+  for (const { name } of aged.slice(KEPT)) await rm(join(directory, name), { force: true });
 }

@@ -13,7 +13,7 @@ export interface SparseImage {
 
 const BLOCK = 4096;
 /** Files with more than this on disk are not kept in memory. */
-const SMALL_BYTES = 8 << 20;
+const SMALL_BYTES = 2 << 20;
 
 const mapSchema = z.array(z.object({ start: z.int().min(0), length: z.int().min(0), data: z.boolean() }));
 

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -60,6 +60,19 @@ describe('the choice of a provisioner', () => {
 });
 
 describe('empty disks', () => {
+  it('of sizes that nobody has asked for lately are forgotten', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'kiln-disks-'));
+    try {
+      const disks = createEmptyDisks(root);
+      for (let mib = 64; mib < 136; mib += 1) await disks.ensure('workspace', mib);
+      const names = await readdir(join(root, 'empty-disks'));
+      expect(names).toHaveLength(64);
+      expect(names).toContain('workspace-135.ext4');
+    } finally {
+      await rm(root, { recursive: true, force: true });
+    }
+  });
+
   it('are made once a size, and anew where a crash of the machine left half of one', async () => {
     const root = await mkdtemp(join(tmpdir(), 'kiln-disks-'));
     try {
