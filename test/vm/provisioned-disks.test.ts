@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -40,6 +40,8 @@ describe('disks of every kind in guests', () => {
 
   beforeEach(async () => {
     root = await mkdtemp(join(tmpdir(), 'kp-'));
+    // The users of the VMMs pass through it to their sockets.
+    await chmod(root, 0o711);
     places = { stateDir: join(root, 's'), runtimeDir: join(root, 'r') };
     const base = { ...places, log: silentLog, tscKhz: testTscRate, accel: 'tcg' } as const;
     driver = createQemuDriver({ ...base, ...vmUsers(places.stateDir) });
