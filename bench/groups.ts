@@ -39,6 +39,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 5,
     measure: async (options) => (await import('./groups/growth.ts')).measureGrowth(options),
   },
+  provision: {
+    what: 'root disk of a VM over a full image of 3 GB, each way to make it, against a full copy',
+    defaultN: 50,
+    measure: async (options) => (await import('./groups/provision.ts')).measureProvision(options),
+  },
   running: {
     what: 'submit → running with a warm build cache, against poll + full copy + cold boot',
     defaultN: 5,

@@ -13,5 +13,6 @@ export function withRunOptions(command: Command): Command {
     .option('--host-port <n>', 'port on the host (default: a free one)', wholeNumber(1, 65_535))
     .option('--image <ref>', 'name, name:tag or name@sha256:… (default node)')
     .option('--vcpus <n>', 'virtual processors', wholeNumber(1, 64))
-    .option('--mem-mib <n>', 'memory, MiB', wholeNumber(128, 262_144));
+    .option('--mem-mib <n>', 'memory, MiB', wholeNumber(128, 262_144))
+    .option('--disk-mib <n>', 'size of /workspace, MiB', wholeNumber(64, 65_536));
 }

@@ -23,6 +23,8 @@ const schema = z.object({
   KILN_HOST_TOKEN: z.string().exactOptional(),
   KILN_HOST_VCPUS: z.coerce.number().int().positive().exactOptional(),
   KILN_HOST_MEM_MIB: z.coerce.number().int().positive().exactOptional(),
+  /** Space kept free where the disks of VMs lie; with less there is no new VM. */
+  KILN_HOST_FREE_DISK_MIB: z.coerce.number().int().min(0).exactOptional(),
   KILN_HOST_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
   KILN_RUNTIME_DIR: z.string().exactOptional(),
   XDG_RUNTIME_DIR: z.string().exactOptional(),
@@ -36,7 +38,8 @@ const schema = z.object({
     })
     .exactOptional(),
   KILN_REQUIRE_KVM: z.enum(['0', '1']).default('0'),
-  KILN_PROVISIONER: z.enum(['qcow2-overlay', 'sparse-copy']).exactOptional(),
+  /** How root disks are made; absent: the best way that has just proved itself in KILN_HOME. */
+  KILN_PROVISIONER: z.enum(['qcow2-overlay', 'reflink', 'ro-base+scratch', 'sparse-copy']).exactOptional(),
   /** `off`: every VM boots cold. */
   KILN_TEMPLATES: z.enum(['auto', 'off']).default('auto'),
   KILN_API_HOST: z.string().default('127.0.0.1'),

@@ -29,8 +29,11 @@ export const templateManifestSchema = z.strictObject({
   imageName: z.string().min(1).max(128),
   /** Of all that a clone must be restored with exactly as the guest was frozen. */
   fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
-  /** Root disk in the template's folder; one of qcow2 only holds the differences to the image's. */
-  root: z.strictObject({ name: fileName, format: z.enum(['raw', 'qcow2']) }),
+  /**
+   * The disk in the template's folder that its guest wrote to: a root disk, one of qcow2 holding only the differences to
+   * the image's; or the scratch disk of a guest whose root disk is the image itself.
+   */
+  disk: z.strictObject({ role: z.enum(['root', 'scratch']), name: fileName, format: z.enum(['raw', 'qcow2']) }),
   files: z
     .array(z.strictObject({ name: fileName, bytes: z.int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) }))
     .min(3)

@@ -50,10 +50,12 @@ export interface DiskRef {
 export interface BaseDisk extends DiskRef {
   /** Where it is a qcow2 disk: what it only holds the differences to, nearest first. */
   readonly backing?: readonly DiskRef[];
+  /** Where its guest wrote to a disk of its own instead: that disk, frozen too. */
+  readonly scratch?: DiskRef;
 }
 
 export interface DriveSpec {
-  /** Serial seen by the guest: `kiln-root`, `kiln-workspace`. */
+  /** Serial seen by the guest: `kiln-root`, `kiln-workspace`, `kiln-scratch`. */
   readonly serial: string;
   readonly path: string;
   readonly format: DiskFormat;
@@ -86,7 +88,7 @@ export interface VmSpec {
   readonly kernelPath: string;
   readonly initrdPath: string;
   readonly imageDigest: string;
-  /** Root first, workspace second. */
+  /** Root first, workspace second; third the scratch disk of a root that is read-only. */
   readonly drives: readonly DriveSpec[];
   /** Absent: a cold boot. */
   readonly template?: TemplateRef;

@@ -5,10 +5,21 @@ import type { Stage } from './stages.ts';
 export interface Resources {
   readonly vcpus: number;
   readonly memMib: number;
+  /** Size of /workspace, MiB; absent: that of the image. */
+  readonly diskMib?: number;
 }
 
 export const DEFAULT_SERVICE_RESOURCES: Resources = { vcpus: 1, memMib: 512 };
+/** What the images of Kiln give to /workspace. */
+const BUILDER_DISK_MIB = 4096;
 export const DEFAULT_BUILDER_RESOURCES: Resources = { vcpus: 2, memMib: 1024 };
+
+/** A service that asks for a larger disk is built on one of that size: its output has to fit both. */
+export function builderResources(service: Resources): Resources {
+  const { diskMib = 0 } = service;
+  return diskMib > BUILDER_DISK_MIB ? { ...DEFAULT_BUILDER_RESOURCES, diskMib } : DEFAULT_BUILDER_RESOURCES;
+}
+
 export const DEFAULT_GUEST_PORT = 8080;
 /** Guest ports that the egress listeners hold. */
 export const RESERVED_GUEST_PORTS: readonly number[] = [53, 80, 443];
@@ -43,9 +54,10 @@ export function needsOf(
 }
 
 export function sameNeeds(a: ServiceNeeds, b: ServiceNeeds): boolean {
-  return a.image === b.image && sameResources(a.resources, b.resources);
+  return a.image === b.image && sameResources(a.resources, b.resources) && a.resources.diskMib === b.resources.diskMib;
 }
 
+/** Whether both take the same share of a host: disks are not reserved, only what is written to them takes space. */
 export function sameResources(a: Resources, b: Resources): boolean {
   return a.vcpus === b.vcpus && a.memMib === b.memMib;
 }

@@ -12,6 +12,7 @@ import type {
 } from '../activities/ports.ts';
 import type { HostCapacity } from '../domain/host-entry.ts';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
+import { createEmptyDisks, type EmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
 import { isDrained } from '../store/host-drains.ts';
 import type { ObjectStore } from '../store/object-store.ts';
@@ -105,6 +106,7 @@ class Node implements HostNode {
   private readonly settings: HostSettings;
   private readonly records: InstanceStore;
   private readonly workspaces = createSparseCopyProvisioner();
+  private readonly emptyDisks: EmptyDisks;
   private readonly sweeper: { run(): Promise<SweepReport> };
   private sweepTimer: NodeJS.Timeout | undefined;
   private sweeping: Promise<void> = Promise.resolve();
@@ -118,6 +120,7 @@ class Node implements HostNode {
     this.options = options;
     this.settings = settings;
     this.records = createInstanceStore(stateDir);
+    this.emptyDisks = createEmptyDisks(stateDir);
     this.scratchDir = join(stateDir, 'tmp');
     this.logs = createWorkloadLogs({ ...settings.logs, stateDir, hostId, store, logger });
     this.ledger = createCapacityLedger({
@@ -250,6 +253,9 @@ class Node implements HostNode {
       driver: options.driver,
       provisioner: options.provisioner,
       workspaces: this.workspaces,
+      emptyDisks: this.emptyDisks,
+      freeBytes: settings.disks.freeBytes,
+      stateDir: options.stateDir,
       ...(this.templates === undefined ? {} : { templates: this.templates }),
       cloneMs: settings.templates.cloneMs,
       images: options.images,
@@ -279,6 +285,7 @@ class Node implements HostNode {
       maker: driver.templates,
       provisioner,
       workspaces: this.workspaces,
+      emptyDisks: this.emptyDisks,
       images,
       ledger: this.ledger,
       logger,

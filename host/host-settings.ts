@@ -7,6 +7,10 @@ export interface HostSettings {
     /** Cost of a VM beyond its guest's memory, MiB: the translation buffer (256) and the VMM itself (60). */
     readonly vmOverheadMib: number;
   };
+  readonly disks: {
+    /** Space that is kept free where the disks of VMs lie, bytes; with less there is no new VM. */
+    readonly freeBytes: number;
+  };
   readonly reattach: ReattachOptions & {
     /** How long a start waits for guests to answer; it goes on without those that have not, ms. */
     readonly startWaitMs: number;
@@ -60,6 +64,7 @@ const MIB = 1024 * 1024;
 
 export const DEFAULT_HOST_SETTINGS: HostSettings = {
   capacity: { vmOverheadMib: 316 },
+  disks: { freeBytes: 1024 * MIB },
   reattach: {
     attemptMs: 5 * SECOND,
     backoffMs: 50,
@@ -105,6 +110,7 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
   const d = DEFAULT_HOST_SETTINGS;
   return {
     capacity: { ...d.capacity, ...overrides.capacity },
+    disks: { ...d.disks, ...overrides.disks },
     reattach: { ...d.reattach, ...overrides.reattach },
     ingress: { ...d.ingress, ...overrides.ingress },
     egress: { ...d.egress, ...overrides.egress },

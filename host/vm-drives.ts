@@ -1,11 +1,13 @@
 /** Disks of one VM. */
-import type { RootfsProvisioner } from '../activities/ports.ts';
+import type { ProvisionedDisk, RootfsProvisioner } from '../activities/ports.ts';
 import type { BaseDisk, CachedImage, DriveSpec } from '../domain/vm.ts';
 import type { Resources } from '../domain/workload.ts';
+import type { EmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 
 /** Serials by which the guest finds its drives. */
 export const ROOT_SERIAL = 'kiln-root';
 export const WORKSPACE_SERIAL = 'kiln-workspace';
+export const SCRATCH_SERIAL = 'kiln-scratch';
 
 /** What makes the disks of a VM. */
 export interface DrivePorts {
@@ -13,17 +15,40 @@ export interface DrivePorts {
   readonly provisioner: RootfsProvisioner;
   /** Makes the workspace disk: a copy of an empty file system, so sparse that copying is the fastest way everywhere. */
   readonly workspaces: RootfsProvisioner;
+  /** What a workspace disk of another size than the image's is a copy of. */
+  readonly emptyDisks: EmptyDisks;
 }
 
-/** Root disk over `rootBase` and an empty workspace, in the order in which every guest has them. */
-export async function makeDrives(
-  ports: DrivePorts,
-  request: { image: CachedImage; directory: string; vmId: string; resources: Resources; rootBase: BaseDisk },
-): Promise<{ drives: DriveSpec[]; root: DriveSpec }> {
+export interface DriveRequest {
+  readonly image: CachedImage;
+  readonly directory: string;
+  readonly vmId: string;
+  readonly resources: Pick<Resources, 'diskMib'>;
+  /** The image's root file system, or a template's root disk. */
+  readonly rootBase: BaseDisk;
+}
+
+/** Root disk and an empty workspace. @returns the drives in the order in which every guest has them */
+export async function makeDrives(ports: DrivePorts, request: DriveRequest): Promise<DriveSpec[]> {
   const { image, directory, vmId, rootBase } = request;
-  const made = await ports.provisioner.provision({ base: rootBase, directory, vmId });
-  const root: DriveSpec = { serial: ROOT_SERIAL, ...made, readOnly: false };
-  const empty: BaseDisk = { path: image.workspacePath, format: 'raw' };
-  const workspace = await ports.workspaces.provision({ base: empty, directory, vmId });
-  return { root, drives: [root, { serial: WORKSPACE_SERIAL, ...workspace, readOnly: false }] };
+  const { diskMib } = request.resources;
+  const size = diskMib === undefined ? {} : { scratchMib: diskMib };
+  const root = await ports.provisioner.provision({ base: rootBase, directory, vmId, ...size });
+  const base = await workspaceBase(ports.emptyDisks, image, diskMib);
+  return drivesOf(root, await ports.workspaces.provision({ base, directory, vmId }));
+}
+
+/** The drives that a guest finds by their serials. */
+export function drivesOf(root: ProvisionedDisk, workspace: ProvisionedDisk): DriveSpec[] {
+  const { scratch, readOnly = false, ...disk } = root;
+  const drives: DriveSpec[] = [
+    { serial: ROOT_SERIAL, ...disk, readOnly },
+    { serial: WORKSPACE_SERIAL, ...workspace, readOnly: false },
+  ];
+  return scratch === undefined ? drives : [...drives, { serial: SCRATCH_SERIAL, ...scratch, readOnly: false }];
+}
+
+/** The size of a drive is all that bounds what a guest, root in itself, can write to it. */
+async function workspaceBase(emptyDisks: EmptyDisks, image: CachedImage, mib: number | undefined): Promise<BaseDisk> {
+  return mib === undefined ? { path: image.workspacePath, format: 'raw' } : await emptyDisks.ensure('workspace', mib);
 }

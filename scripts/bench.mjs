@@ -4,5 +4,5 @@ import { pinnedNode, projectRoot } from './setup/places.mjs';
 import { become } from './setup/run.mjs';
 import { setUpOrExit } from './setup.mjs';
 
-await setUpOrExit();
+await setUpOrExit({ forTests: true });
 become([pinnedNode(), join(projectRoot, 'bench', 'main.ts'), ...process.argv.slice(2)]);

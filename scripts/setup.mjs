@@ -5,7 +5,7 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { debianPackages } from './setup/debian-packages.mjs';
+import { debianPackages, debianPackagesForTests } from './setup/debian-packages.mjs';
 import { s3Server, temporalCli } from './setup/go-tools.mjs';
 import { guestAgent } from './setup/guest-agent.mjs';
 import { nodeImage, pythonImage } from './setup/guest-image.mjs';
@@ -20,7 +20,7 @@ import { tscProbe } from './setup/tsc-probe.mjs';
 const STEPS = { debianPackages, npmPackages, temporalCli, s3Server, tscProbe, guestAgent, nodeImage };
 
 /** What the tests need beyond that; a user builds it when it is wanted: `kiln image build python`. */
-const STEPS_FOR_TESTS = { ...STEPS, pythonImage };
+const STEPS_FOR_TESTS = { ...STEPS, debianPackages: debianPackagesForTests, pythonImage };
 
 /** @returns the state of every part, or undefined where one is missing. */
 async function allReady(steps) {

@@ -12,6 +12,7 @@ import type { OwnerLookup } from '../host/sweep.ts';
 import { createImageCache } from '../rootfs/image/image-cache.ts';
 import { listLocalImages } from '../rootfs/image/local-images.ts';
 import { chooseProvisioner } from '../rootfs/provisioners/choose-provisioner.ts';
+import { createEmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { defaultHostId, driverFromEnvironment } from './driver-from-environment.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
@@ -72,7 +73,10 @@ async function composeHost(
     runtimeDir: paths.runtimeDir,
     projectRoot: resolve(env.KILN_PROJECT_ROOT ?? '.'),
     driver,
-    provisioner: await chooseProvisioner(paths.hostDir, diskFormats, env.KILN_PROVISIONER),
+    provisioner: await chooseProvisioner(paths.hostDir, diskFormats, {
+      emptyDisks: createEmptyDisks(paths.hostDir),
+      only: env.KILN_PROVISIONER,
+    }),
     images: createImageCache({ imagesDir, localBuildsDir: join(paths.cacheDir, 'images'), store }),
     cachedImages: () => listLocalImages(imagesDir),
     store,
@@ -84,7 +88,13 @@ async function composeHost(
       ? {}
       : { egressProxy: { url: proxy, bypass: env.NO_PROXY.split(',').filter((name) => name !== '') } }),
     logger: log,
-    settings: { dataPlane: { port: env.KILN_HOST_PORT }, templates: { mode: env.KILN_TEMPLATES } },
+    settings: {
+      dataPlane: { port: env.KILN_HOST_PORT },
+      templates: { mode: env.KILN_TEMPLATES },
+      ...(env.KILN_HOST_FREE_DISK_MIB === undefined
+        ? {}
+        : { disks: { freeBytes: env.KILN_HOST_FREE_DISK_MIB * 2 ** 20 } }),
+    },
   });
 }
 

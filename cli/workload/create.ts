@@ -32,6 +32,7 @@ export interface RunOptions {
   readonly image?: string;
   readonly vcpus?: number;
   readonly memMib?: number;
+  readonly diskMib?: number;
   readonly wait?: boolean;
 }
 
@@ -75,14 +76,15 @@ export function workloadBody(
   code: ServiceCode,
   env: Readonly<Record<string, string>>,
 ): CreateWorkloadBody {
-  const { id, deployment, project, port, hostPort, image, vcpus, memMib } = options;
+  const { id, deployment, project, port, hostPort, image, vcpus, memMib, diskMib } = options;
+  const resources = given({ vcpus, memMib, diskMib });
   return checkedBody(
     createWorkloadBodySchema,
     {
       ...given({ id, deploymentId: deployment, projectId: project, port, hostPort, image }),
       ...code,
       ...(Object.keys(env).length === 0 ? {} : { env }),
-      ...(vcpus === undefined && memMib === undefined ? {} : { resources: given({ vcpus, memMib }) }),
+      ...(Object.keys(resources).length === 0 ? {} : { resources }),
     },
     OPTION_OF,
   );
@@ -99,6 +101,7 @@ const OPTION_OF: Readonly<Record<string, string>> = {
   image: '--image',
   'resources.vcpus': '--vcpus',
   'resources.memMib': '--mem-mib',
+  'resources.diskMib': '--disk-mib',
 };
 
 function given(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -78,10 +78,11 @@ function startOptions(context: ClientContext, spec: SpecDocument) {
 /** What was asked for, as the Temporal Web UI shows it for good; values of environment variables are told nowhere. */
 function staticDetails(input: WorkloadInput, { request }: SpecDocument): string {
   const names = Object.keys(request.env ?? {});
+  const { vcpus, memMib, diskMib } = input.resources;
   const rows = [
     `**Service:** ${code(input.servicePath, 1000)}`,
     `**Image:** ${code(input.image)}`,
-    `**Resources:** ${input.resources.vcpus} vCPU, ${input.resources.memMib} MiB`,
+    `**Resources:** ${vcpus} vCPU, ${memMib} MiB${diskMib === undefined ? '' : `, ${diskMib} MiB of disk`}`,
     `**Port:** ${input.port} in the guest${input.hostPort === undefined ? '' : `, ${input.hostPort} on the host`}`,
     ...(input.deploymentId === undefined ? [] : [`**Deployment:** ${code(input.deploymentId)}`]),
     ...(input.projectId === undefined ? [] : [`**Project:** ${code(input.projectId)}`]),

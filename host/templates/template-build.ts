@@ -4,10 +4,11 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { TemplateMaker } from '../../activities/ports.ts';
 import { TEMPLATE_MANIFEST, type TemplateKey, type TemplateManifest } from '../../contracts/template-manifest.ts';
+import { KilnError } from '../../domain/failures.ts';
 import { type CachedImage, type DriveSpec, FROZEN_FILES } from '../../domain/vm.ts';
 import { hashFile } from '../../rootfs/image/manifest.ts';
 import { syncDirectory, writeRecord } from '../record-file.ts';
-import { type DrivePorts, makeDrives } from '../vm-drives.ts';
+import { type DrivePorts, makeDrives, ROOT_SERIAL, SCRATCH_SERIAL } from '../vm-drives.ts';
 
 /** Folders of templates that are not whole yet end like this. */
 export const UNFINISHED = '.building';
@@ -54,7 +55,8 @@ export async function buildTemplate(
   const directory = join(ports.directory, `${templateId}${UNFINISHED}`);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   try {
-    const { spec, root } = await freeze(ports, request, directory, templateId);
+    const spec = await freeze(ports, request, directory, templateId);
+    const disk = frozenDisk(spec.drives);
     const fingerprint = await ports.maker.fingerprint(spec);
     const manifest: TemplateManifest = {
       version: 1,
@@ -62,8 +64,8 @@ export async function buildTemplate(
       key: request.key,
       imageName: request.image.name,
       fingerprint,
-      root: { name: basename(root.path), format: root.format },
-      files: await hashed(directory, [FROZEN_FILES.memory, FROZEN_FILES.state, basename(root.path)]),
+      disk,
+      files: await hashed(directory, [FROZEN_FILES.memory, FROZEN_FILES.state, disk.name]),
       createdAt: new Date(begun).toISOString(),
       tookMs: Date.now() - begun,
     };
@@ -81,8 +83,8 @@ async function freeze(
   { key, image, deadlineMs, signal }: TemplateBuildRequest,
   directory: string,
   templateId: string,
-): Promise<{ spec: TemplateSpec; root: DriveSpec }> {
-  const { drives, root } = await makeDrives(ports, {
+): Promise<TemplateSpec> {
+  const drives = await makeDrives(ports, {
     image,
     directory,
     vmId: DISK_NAME,
@@ -99,7 +101,15 @@ async function freeze(
     deadlineMs,
     signal,
   });
-  return { spec, root };
+  return spec;
+}
+
+/** The disk that a guest wrote to while it booted; the workspace is not mounted yet. */
+function frozenDisk(drives: readonly DriveSpec[]): TemplateManifest['disk'] {
+  const scratch = drives.find(({ serial }) => serial === SCRATCH_SERIAL);
+  const written = scratch ?? drives.find(({ serial }) => serial === ROOT_SERIAL);
+  if (written === undefined) throw new KilnError('INTERNAL', 'A guest without a root disk cannot be frozen.');
+  return { role: scratch === undefined ? 'root' : 'scratch', name: basename(written.path), format: written.format };
 }
 
 export type TemplateSpec = Parameters<TemplateMaker['fingerprint']>[0];

@@ -9,7 +9,7 @@ import type { TemplateKey, TemplateManifest } from '../../contracts/template-man
 import { KilnError } from '../../domain/failures.ts';
 import { type BaseDisk, type CachedImage, FROZEN_FILES, type TemplateRef } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
-import { type DrivePorts, ROOT_SERIAL, WORKSPACE_SERIAL } from '../vm-drives.ts';
+import { type DrivePorts, makeDrives } from '../vm-drives.ts';
 import { buildTemplate, templateKeyHash, templateSpec, UNFINISHED } from './template-build.ts';
 import { changedLook, type FileLooks, readTemplateManifest, verifyTemplate } from './template-files.ts';
 
@@ -240,19 +240,18 @@ class TemplateStore implements Templates {
     }
   }
 
+  /** What a clone would be restored with now: its disks are made as for a VM, and thrown away. */
   private async checkFingerprint(manifest: TemplateManifest, image: CachedImage, directory: string): Promise<void> {
-    const probe = await this.options.workspaces.provision({
-      base: { path: image.workspacePath, format: 'raw' },
-      directory: join(this.directory, `probe${UNFINISHED}`),
+    const place = `${manifest.templateId}-probe${UNFINISHED}`;
+    const drives = await makeDrives(this.options, {
+      image,
+      directory: join(this.directory, place),
       vmId: 'probe',
+      resources: manifest.key.resources,
+      rootBase: usable(directory, manifest, image).root,
     });
-    const root = usable(directory, manifest, image).root;
-    const drives = [
-      { serial: ROOT_SERIAL, ...root, readOnly: false },
-      { serial: WORKSPACE_SERIAL, ...probe, readOnly: false },
-    ];
     const now = await this.options.maker.fingerprint(templateSpec(manifest.key, image, drives));
-    await this.remove(`probe${UNFINISHED}`);
+    await this.remove(place);
     if (now === manifest.fingerprint) return;
     throw new KilnError(
       'TEMPLATE_MISMATCH',
@@ -336,18 +335,18 @@ function imageFiles(image: CachedImage): string[] {
   return [image.rootfsPath];
 }
 
-function usable(directory: string, { templateId, root }: TemplateManifest, image: CachedImage): UsableTemplate {
+function usable(directory: string, { templateId, disk }: TemplateManifest, image: CachedImage): UsableTemplate {
+  const path = join(directory, disk.name);
+  const { format } = disk;
+  const base: BaseDisk = { path: image.rootfsPath, format: 'raw' };
+  const ofRoot: BaseDisk = format === 'raw' ? { path, format } : { path, format, backing: [base] };
   return {
     ref: {
       templateId,
       memoryPath: join(directory, FROZEN_FILES.memory),
       statePath: join(directory, FROZEN_FILES.state),
     },
-    root: {
-      path: join(directory, root.name),
-      format: root.format,
-      ...(root.format === 'raw' ? {} : { backing: [{ path: image.rootfsPath, format: 'raw' }] }),
-    },
+    root: disk.role === 'root' ? ofRoot : { ...base, scratch: { path, format } },
   };
 }
 

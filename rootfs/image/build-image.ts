@@ -94,7 +94,7 @@ async function buildStages(request: BuildImageRequest): Promise<Stages> {
   const stages: Stages = {
     kernel: path('kernel', [kernelPackage, modules]),
     rootfs: path('rootfs', [rootfsPart, ...nodeParts(request)]),
-    workspace: path('workspace', [workspaceMib]),
+    workspace: path('workspace', [workspaceMib, 'fixed size']),
     initrd: path('initrd', [kernelPackage, modules, request.agentKey]),
   };
   await stageDirectory(stages.kernel, async (directory) => {

@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../errno.ts';
+import { makeExt4 } from '../make-ext4.ts';
 import { mustRun } from '../run-command.ts';
 import { type CpioEntry, packCpio } from './cpio.ts';
 import { type AsRoot, installDebian, unpackKernelPackage } from './debian-tree.ts';
@@ -10,10 +11,6 @@ import { resolveModules } from './kernel-modules.ts';
 import { hashFile, type ImageFile, type ImageFileName, imageFileSchema } from './manifest.ts';
 import type { Recipe } from './recipe.ts';
 import { findKernelPayload } from './vmlinux.ts';
-
-/** Fixed, so that file systems made from equal trees are equal; nothing is looked up by them. */
-const FILESYSTEM_ID = '6b696c6e-0000-4000-8000-000000000001';
-const EPOCH = { SOURCE_DATE_EPOCH: '1700000000', E2FSPROGS_FAKE_TIME: '1700000000' };
 
 const hashRecordSchema = z.record(z.string(), imageFileSchema);
 
@@ -71,7 +68,7 @@ export async function buildRootfsStage(
     if (recipe.packages.includes(PYTHON_PACKAGE)) await noteVersion(PYTHON_PACKAGE, tree, directory);
     for (const path of recipe.prune) await mustRun([...asRoot, 'rm', '-rf', join(tree, path)]);
     for (const path of recipe.directories) await mustRun([...asRoot, 'mkdir', '-p', join(tree, path)]);
-    await makeExt4(join(directory, 'rootfs.ext4'), recipe.rootfsMib, [...asRoot], tree);
+    await makeExt4(join(directory, 'rootfs.ext4'), recipe.rootfsMib, { asRoot, contents: tree });
   } finally {
     await mustRun([...asRoot, 'rm', '-rf', work]);
   }
@@ -127,21 +124,8 @@ async function unpackNpm({ version, integrity }: NpmPin, work: string, target: s
 
 /** Fills `directory` with `workspace.ext4`: empty, sparse. */
 export async function buildWorkspaceStage(recipe: Recipe, directory: string): Promise<void> {
-  await makeExt4(join(directory, 'workspace.ext4'), recipe.workspaceMib, []);
+  await makeExt4(join(directory, 'workspace.ext4'), recipe.workspaceMib, { fixedSize: true });
   await recordHashes(directory, ['workspace.ext4']);
-}
-
-async function makeExt4(path: string, mib: number, asRoot: AsRoot, contents?: string): Promise<void> {
-  await writeFile(path, '');
-  await mustRun([
-    ...asRoot,
-    ...['env', ...Object.entries(EPOCH).map(([name, value]) => `${name}=${value}`)],
-    ...['mke2fs', '-q', '-t', 'ext4', '-F', '-m', '0', '-U', FILESYSTEM_ID],
-    ...['-E', `root_owner=0:0,hash_seed=${FILESYSTEM_ID},lazy_itable_init=1,lazy_journal_init=1`],
-    ...(contents === undefined ? [] : ['-d', contents]),
-    path,
-    `${mib}M`,
-  ]);
 }
 
 /** Fills `directory` with `initrd`: the agent as `/init`, the kernel modules and the order to load them in. */

@@ -1,43 +1,52 @@
 import type { RootfsProvisioner } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { DiskFormat } from '../../domain/vm.ts';
+import type { EmptyDisks } from './empty-disks.ts';
 import { createQcow2OverlayProvisioner } from './qcow2-overlay.ts';
+import { createReflinkProvisioner } from './reflink.ts';
+import { createRoBaseScratchProvisioner } from './ro-base-scratch.ts';
 import { createSparseCopyProvisioner } from './sparse-copy.ts';
 
-export type ProvisionerKind = 'qcow2-overlay' | 'sparse-copy';
+export const PROVISIONER_KINDS = ['qcow2-overlay', 'reflink', 'ro-base+scratch', 'sparse-copy'] as const;
+export type ProvisionerKind = (typeof PROVISIONER_KINDS)[number];
 
 interface Candidate {
   readonly kind: ProvisionerKind;
   /** What its disks are; the VM driver must be able to open them. */
   readonly format: DiskFormat;
-  readonly create: () => RootfsProvisioner;
+  readonly create: (emptyDisks: EmptyDisks) => RootfsProvisioner;
 }
 
-/** Best first; the last one works everywhere. */
+/**
+ * Best first; the last one works everywhere. An overlay leaves the base's pages in the host's cache to all VMs, which a
+ * reflink does not; a reflink shows the guest one plain file system, which a scratch disk does not.
+ */
 const CANDIDATES: readonly Candidate[] = [
   { kind: 'qcow2-overlay', format: 'qcow2', create: createQcow2OverlayProvisioner },
+  { kind: 'reflink', format: 'raw', create: createReflinkProvisioner },
+  { kind: 'ro-base+scratch', format: 'raw', create: createRoBaseScratchProvisioner },
   { kind: 'sparse-copy', format: 'raw', create: createSparseCopyProvisioner },
 ];
 
 /**
  * Picks how disks are made in a folder: the first that the VM driver can open and that has just proved itself there.
  * @param diskFormats what the VM driver opens
- * @param override take this one or none
+ * @param options `emptyDisks` makes scratch disks; `only`: take this one or none
  * @throws UNSUPPORTED naming why each one was refused
  */
 export async function chooseProvisioner(
   directory: string,
   diskFormats: readonly DiskFormat[],
-  override?: ProvisionerKind,
+  options: { emptyDisks: EmptyDisks; only?: ProvisionerKind | undefined },
 ): Promise<RootfsProvisioner> {
   const refused: string[] = [];
   for (const { kind, format, create } of CANDIDATES) {
-    if (override !== undefined && kind !== override) continue;
+    if (options.only !== undefined && kind !== options.only) continue;
     if (!diskFormats.includes(format)) {
       refused.push(`${kind}: the VM driver cannot open ${format} disks`);
       continue;
     }
-    const provisioner = create();
+    const provisioner = create(options.emptyDisks);
     const probe = await provisioner.probe(directory);
     if (probe.ok) return provisioner;
     refused.push(`${kind}: ${probe.reason}`);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { DiskRef, RootfsProvisioner } from '../../activities/ports.ts';
+import type { ProvisionedDisk, RootfsProvisioner } from '../../activities/ports.ts';
 
 export type ProbeResult = { ok: true } | { ok: false; reason: string };
 
@@ -15,7 +15,7 @@ const BASE_BYTES = 8 << 20;
 export async function probeByDoing(
   provisioner: RootfsProvisioner,
   directory: string,
-  judge: (disk: DiskRef, basePath: string) => Promise<void>,
+  judge: (disk: ProvisionedDisk, basePath: string) => Promise<void>,
 ): Promise<ProbeResult> {
   let place: string | undefined;
   try {
@@ -31,7 +31,8 @@ export async function probeByDoing(
     await judge(disk, basePath);
     if (!(await readFile(basePath)).subarray(0, data.length).equals(data)) throw new Error('the base was written to');
     await provisioner.release({ directory: place, vmId: PROBE_VM });
-    if ((await stat(disk.path).catch(() => undefined)) !== undefined)
+    const own = disk.scratch ?? disk;
+    if ((await stat(own.path).catch(() => undefined)) !== undefined)
       throw new Error('the disk is still there after its release');
     return { ok: true };
   } catch (error) {

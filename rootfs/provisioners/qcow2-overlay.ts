@@ -1,9 +1,10 @@
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { RootfsProvisioner } from '../../activities/ports.ts';
 import type { DiskRef } from '../../domain/vm.ts';
 import { mustRun } from '../run-command.ts';
 import { diskPath, makeDisk, removeDisks } from './disk-files.ts';
+import { rememberedPerBase } from './per-base.ts';
 import { probeByDoing } from './probe.ts';
 
 /**
@@ -11,20 +12,7 @@ import { probeByDoing } from './probe.ts';
  * equal for all VMs over one base, so it is made once by qemu-img and written from memory from then on.
  */
 export function createQcow2OverlayProvisioner(): RootfsProvisioner {
-  const emptyOverlays = new Map<string, Promise<Buffer>>();
-
-  const emptyOverlay = async (base: DiskRef, temporary: string): Promise<Buffer> => {
-    const { size, mtimeMs, ino } = await stat(base.path);
-    const key = `${base.path}\0${base.format}\0${size}\0${mtimeMs}\0${ino}`;
-    let made = emptyOverlays.get(key);
-    if (made === undefined) {
-      made = makeEmptyOverlay(base, `${temporary}-empty`);
-      emptyOverlays.set(key, made);
-      made.catch(() => emptyOverlays.delete(key));
-    }
-    return await made;
-  };
-
+  const emptyOverlay = rememberedPerBase((base, temporary) => makeEmptyOverlay(base, `${temporary}-empty`));
   const provisioner: RootfsProvisioner = {
     kind: 'qcow2-overlay',
     probe: (directory) =>

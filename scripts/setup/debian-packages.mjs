@@ -14,18 +14,21 @@ export const DEBIAN_PACKAGES = [
   'ca-certificates',
 ];
 
-/** @returns the packages that are not installed. */
-async function missing() {
+/** What the tests and measurements need beyond that: a file system that shares blocks between files. */
+const TEST_PACKAGES = [...DEBIAN_PACKAGES, 'xfsprogs'];
+
+/** @returns those of the packages that are not installed. */
+async function missing(packages) {
   const { code, stdout } = await run([
     'dpkg-query',
     '-W',
     '-f',
     // biome-ignore lint/suspicious/noTemplateCurlyInString: these are dpkg-query's fields
     '${Package} ${db:Status-Status}\n',
-    ...DEBIAN_PACKAGES,
+    ...packages,
   ]);
   if (code === 127) {
-    throw new SetupError(`this is no Debian machine; install ${DEBIAN_PACKAGES.join(', ')} in its own way, and dpkg`);
+    throw new SetupError(`this is no Debian machine; install ${packages.join(', ')} in its own way, and dpkg`);
   }
   const installed = new Set(
     stdout
@@ -33,19 +36,19 @@ async function missing() {
       .filter((line) => line.endsWith(' installed'))
       .map((line) => line.split(' ')[0]),
   );
-  return DEBIAN_PACKAGES.filter((name) => !installed.has(name));
+  return packages.filter((name) => !installed.has(name));
 }
 
-export const debianPackages = {
+const step = (packages) => ({
   name: 'Debian packages',
 
   /** @returns what is there, or undefined where something is missing. */
   async ready() {
-    return (await missing()).length === 0 ? { text: `${DEBIAN_PACKAGES.length} installed` } : undefined;
+    return (await missing(packages)).length === 0 ? { text: `${packages.length} installed` } : undefined;
   },
 
   async make(progress) {
-    const names = await missing();
+    const names = await missing(packages);
     const install = `apt-get install -y --no-install-recommends ${names.join(' ')}`;
     const fix = `sudo sh -c 'apt-get update && ${install}'`;
     const prefix = await asRoot(fix);
@@ -65,8 +68,12 @@ export const debianPackages = {
     await mustRun([...apt, 'update', '-q'], options);
     progress.doing(`installing ${names.join(', ')}, about 1 min`);
     await mustRun([...apt, 'install', '-y', '-q', '--no-install-recommends', ...names], options);
-    const left = await missing();
+    const left = await missing(packages);
     if (left.length > 0) throw new SetupError(`still missing: ${left.join(', ')}`, fix);
     return { text: `installed ${names.join(', ')}` };
   },
-};
+});
+
+export const debianPackages = step(DEBIAN_PACKAGES);
+
+export const debianPackagesForTests = step(TEST_PACKAGES);

@@ -91,6 +91,7 @@ describe('what is wrong is a problem document, never a 5xx', () => {
     badCreate({ ...good, image: 'node@sha256:abc' }),
     badCreate({ ...good, resources: { vcpus: 0 } }),
     badCreate({ ...good, resources: { memMib: 1e9 } }),
+    badCreate({ ...good, resources: { diskMib: 63 } }),
     badCreate({ ...good, resources: { gpus: 1 } }),
     badCreate({ ...good, health: { path: 'no-slash' } }),
     badCreate({ ...good, replicas: 2 }),

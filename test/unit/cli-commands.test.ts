@@ -116,7 +116,7 @@ describe('kiln workload create', () => {
       await bodyOf(
         ...['--service', './services/hello/', '--id', 'hello-1', '--deployment', 'd-1', '--project', 'p-1'],
         ...['--env', 'A=1=2', '--env', 'C=', '--env-file', envFile, '--port', '3000', '--host-port', '8081'],
-        ...['--image', 'node:latest', '--vcpus', '2', '--mem-mib', '1024'],
+        ...['--image', 'node:latest', '--vcpus', '2', '--mem-mib', '1024', '--disk-mib', '100'],
       ),
     ).toEqual({
       id: 'hello-1',
@@ -127,7 +127,7 @@ describe('kiln workload create', () => {
       port: 3000,
       hostPort: 8081,
       image: 'node:latest',
-      resources: { vcpus: 2, memMib: 1024 },
+      resources: { vcpus: 2, memMib: 1024, diskMib: 100 },
     });
     expect(await bodyOf('--service', 'a', '--id', 'x')).toEqual({ id: 'x', servicePath: 'a' });
   });

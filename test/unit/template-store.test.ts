@@ -8,6 +8,7 @@ import type { TemplateKey } from '../../contracts/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import { createTemplates, type Templates } from '../../host/templates/template-store.ts';
+import { createEmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
@@ -55,6 +56,7 @@ async function opened(settings: { max?: number; mode?: 'auto' | 'off' } = {}): P
     maker,
     provisioner: createSparseCopyProvisioner(),
     workspaces: createSparseCopyProvisioner(),
+    emptyDisks: createEmptyDisks(root),
     images: { ensure: async () => image },
     ledger: { reserve: async () => room, release: async () => undefined },
     logger: silentLogger,

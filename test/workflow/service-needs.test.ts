@@ -1,5 +1,5 @@
 /** What a service's folder asks for is known only after it was placed: its reservation and image follow. */
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,6 +20,7 @@ describe('what a manifest asks for', () => {
     const start = { hooks: { start: 'node server.js' } };
     await service('small', { ...start });
     await service('big', { ...start, resources: { memMib: 1_000 } });
+    await service('roomy', { ...start, resources: { diskMib: 100 } });
     await service('huge', { ...start, resources: { memMib: 200_000 } });
     await service('hooks-only', { ...start, language: 'none' });
     // Each VM costs some 320 MiB more than its guest has: room for two small services or a big one, not for both kinds.
@@ -55,6 +56,17 @@ describe('what a manifest asks for', () => {
     await kiln.untilStage('asked', 'running');
     expect(await reservedMib()).toEqual([300]);
     await kiln.workloads.stop('asked', STOP);
+  });
+
+  it('makes the workspace drive as large as the disk quota', async () => {
+    await kiln.workloads.create({ servicePath: 'roomy' }, 'roomy');
+    const { vm } = await kiln.untilStage('roomy', 'running');
+    const directory = join(kiln.stateDir, 'vms', vm?.vmId ?? '');
+    const disks = (await readdir(directory)).filter((name) => name.includes('.workspace'));
+    expect(disks).toHaveLength(1);
+    expect((await stat(join(directory, disks[0] ?? ''))).size).toBe(100 * 2 ** 20);
+    await kiln.workloads.stop('roomy', STOP);
+    expect(await kiln.left()).toEqual([]);
   });
 
   it('waits in the open where the host has no room, holding nothing, and goes on when it has', async () => {

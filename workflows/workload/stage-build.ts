@@ -1,5 +1,5 @@
 import type { BuildResult } from '../../activities/activity-types.ts';
-import { DEFAULT_BUILDER_RESOURCES, type ServiceManifest, type ServiceNeeds } from '../../domain/workload.ts';
+import { builderResources, type ServiceManifest, type ServiceNeeds } from '../../domain/workload.ts';
 import type { Undo } from '../undo-ledger.ts';
 import { isTemplateFailure, judge, mayTryAnew } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';
@@ -81,7 +81,7 @@ function buildOnce(
     builder: {
       vmId: vm.vmId,
       owner: vm.owner,
-      resources: DEFAULT_BUILDER_RESOURCES,
+      resources: builderResources(ctx.needs.resources),
       reservationTtlMs: ctx.policies.placement.reservationTtlMs,
       bootMs: ctx.policies.build.bootMs,
       ...(cold && { cold }),

@@ -15,8 +15,6 @@ import (
 
 const (
 	portName     = "kiln.agent.0"
-	rootSerial   = "kiln-root"
-	spaceSerial  = "kiln-workspace"
 	moduleFolder = "/modules"
 	deviceWait   = 10 * time.Second
 	devicePoll   = 2 * time.Millisecond
@@ -59,7 +57,7 @@ func BootVM() (*SerialPort, VM, error) {
 	if err := loadModules(moduleFolder); err != nil {
 		return nil, machine, err
 	}
-	if err := mountDrive(rootSerial, newRoot, unix.MS_NOATIME); err != nil {
+	if err := mountRoot(newRoot); err != nil {
 		return nil, machine, err
 	}
 	if err := switchRoot(newRoot); err != nil {
@@ -133,32 +131,6 @@ func waitFor(what string, find func() (string, bool)) (string, error) {
 	}
 }
 
-func findByContent(pattern, wanted string) (string, bool) {
-	files, _ := filepath.Glob(pattern)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err == nil && strings.TrimSpace(string(text)) == wanted {
-			return filepath.Base(filepath.Dir(file)), true
-		}
-	}
-	return "", false
-}
-
-func mountDrive(serial, target string, flags uintptr) error {
-	device, err := driveOf(serial)
-	if err != nil {
-		return err
-	}
-	return mount{device, target, "ext4", flags, ""}.do()
-}
-
-func driveOf(serial string) (string, error) {
-	name, err := waitFor("drive "+serial, func() (string, bool) {
-		return findByContent("/sys/block/vd*/serial", serial)
-	})
-	return "/dev/" + name, err
-}
-
 // switchRoot makes root the root of this very process. pivot_root does not work from the initial file system.
 func switchRoot(root string) error {
 	_ = os.RemoveAll(moduleFolder)
@@ -203,31 +175,6 @@ func (VM) Configure(identity service.Identity) error {
 		return err
 	}
 	return mountWorkspace(mountWorkspaceDrive)
-}
-
-// mountWorkspaceDrive forgets first what the kernel has read of the drive: this guest may be the clone of one that had
-// another disk in the same place.
-func mountWorkspaceDrive() error {
-	device, err := driveOf(spaceSerial)
-	if err != nil {
-		return err
-	}
-	if err := forgetBlocks(device); err != nil {
-		return err
-	}
-	return mount{device, workspace, "ext4", unix.MS_NOATIME | hidden, ""}.do()
-}
-
-func forgetBlocks(device string) error {
-	file, err := os.Open(device)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	if err := unix.IoctlSetInt(int(file.Fd()), unix.BLKFLSBUF, 0); err != nil {
-		return fmt.Errorf("flush %s: %w", device, err)
-	}
-	return nil
 }
 
 // SetClock sets the wall clock.

@@ -1,0 +1,29 @@
+import { stat } from 'node:fs/promises';
+import type { DiskRef } from '../../domain/vm.ts';
+
+/** Bases whose preparation is remembered; images are few, templates come and go. */
+const REMEMBERED = 32;
+
+/**
+ * What is worked out once for a base and used for every disk over it.
+ * @param make called again where the file at the path is another one by now, or where the call before failed
+ */
+export function rememberedPerBase<T>(
+  make: (base: DiskRef, temporary: string) => Promise<T>,
+): (base: DiskRef, temporary: string) => Promise<T> {
+  const known = new Map<string, Promise<T>>();
+  return async (base, temporary) => {
+    const { size, mtimeMs, ino } = await stat(base.path);
+    const key = `${base.path}\0${base.format}\0${size}\0${mtimeMs}\0${ino}`;
+    const found = known.get(key);
+    if (found !== undefined) return await found;
+    const made = make(base, temporary);
+    known.set(key, made);
+    made.catch(() => known.delete(key));
+    for (const oldest of known.keys()) {
+      if (known.size <= REMEMBERED) break;
+      known.delete(oldest);
+    }
+    return await made;
+  };
+}
