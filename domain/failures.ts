@@ -50,6 +50,8 @@ export const FAILURES = {
   DISK_FULL: system(true, VM, 507),
   TEMPLATE_MISMATCH: system(true, ['build', 'deploy']),
   TEMPLATE_CORRUPT: system(true, ['build', 'deploy']),
+  CHECKPOINT_MISMATCH: system(false, ['deploy'], 409),
+  CHECKPOINT_CORRUPT: system(false, ['deploy']),
   STORE_UNAVAILABLE: system(true, ANY, 503),
   STORE_CONFLICT: system(false, ANY, 409),
   SESSION_CORRUPT: system(false, []),

@@ -110,6 +110,8 @@ it('there is advice for each code that a workload can end with, and for no other
   const silent = [
     'TEMPLATE_MISMATCH',
     'TEMPLATE_CORRUPT',
+    'CHECKPOINT_MISMATCH',
+    'CHECKPOINT_CORRUPT',
     'STORE_CONFLICT',
     'UNSUPPORTED',
     'KNOWN_DEFECT',

@@ -158,6 +158,8 @@ function driveWords(
     `format=${drive.format}`,
     'if=none',
     'cache=writeback',
+    // A host without space left must not stop the guest without a word, which is the default: the guest is told.
+    'werror=report,rerror=report',
   ];
   // By name, QEMU finds what lies below in the disk itself.
   if (files.byDescriptor) {

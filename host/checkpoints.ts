@@ -1,0 +1,198 @@
+/**
+ * Disk checkpoints: copies of a VM's disks, taken while its guest stands still, that say which image and kernel they belong
+ * to and are refused under any other.
+ */
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { ImageCache, VmDriver } from '../activities/ports.ts';
+import {
+  CHECKPOINT_MANIFEST,
+  type CheckpointManifest,
+  checkpointManifestSchema,
+} from '../contracts/checkpoint-manifest.ts';
+import type { InstanceRecord } from '../contracts/instance-record.ts';
+import { KilnError } from '../domain/failures.ts';
+import type { BaseDisk, CachedImage, DriveSpec } from '../domain/vm.ts';
+import { hashFile } from '../rootfs/image/manifest.ts';
+import { mustRun } from '../rootfs/run-command.ts';
+import type { InstanceStore } from '../vmm/instance-record.ts';
+import { readRecord, syncDirectory, writeRecord } from './record-file.ts';
+import { ROOT_SERIAL, SCRATCH_SERIAL, WORKSPACE_SERIAL } from './vm-drives.ts';
+
+export interface CheckpointPorts {
+  readonly stateDir: string;
+  readonly records: InstanceStore;
+  readonly driver: Pick<VmDriver, 'pause' | 'resume' | 'status'>;
+  readonly images: ImageCache;
+  /** How long a guest may take to answer once it goes on, ms. */
+  readonly resumeMs: number;
+}
+
+/** What a VM's disks are made over instead of an image's. */
+export interface CheckpointBases {
+  readonly root: BaseDisk;
+  readonly workspace: BaseDisk;
+}
+
+export interface Checkpoints {
+  /**
+   * Copies the disks of a VM as they are at one moment; what its guest has not written out yet is not in them. A name that
+   * is taken by a whole checkpoint of the same VM is found again. @throws NOT_FOUND, CONFLICT, DISK_FULL
+   */
+  take(vmId: string, checkpointId: string): Promise<CheckpointManifest>;
+  /**
+   * @returns what to make disks over
+   * @throws NOT_FOUND; CHECKPOINT_MISMATCH where it belongs to another image or kernel, or to a disk of another size;
+   * CHECKPOINT_CORRUPT where a file is not what was copied
+   */
+  open(checkpointId: string, wanted: { image: CachedImage; diskMib?: number }): Promise<CheckpointBases>;
+  /** Disks that were made over it keep what they have open, and nothing else may be made over it. Unknown: nothing to do. */
+  remove(checkpointId: string): Promise<void>;
+}
+
+/** @returns the checkpoints below `<stateDir>/checkpoints/`. */
+export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
+  const all = join(ports.stateDir, 'checkpoints');
+  const place = (id: string) => join(all, checkedId(id));
+  const find = (id: string) => readRecord(join(place(id), CHECKPOINT_MANIFEST), checkpointManifestSchema);
+  return {
+    async take(vmId, checkpointId) {
+      const known = await find(checkpointId);
+      if (known?.vmId === vmId) return known;
+      if (known !== undefined) throw new KilnError('CONFLICT', `Checkpoint ${checkpointId} is of ${known.vmId}.`);
+      const record = await ports.records.read(vmId);
+      if (record === undefined) throw new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
+      const fresh = `${place(checkpointId)}.new`;
+      await rm(fresh, { recursive: true, force: true });
+      await mkdir(fresh, { recursive: true, mode: 0o700 });
+      try {
+        const disks = await whilePaused(ports, vmId, () => copyDisks(record, fresh));
+        const image = await ports.images.ensure(record.imageDigest);
+        const manifest = await manifestOf({ checkpointId, record, disks, image, directory: fresh });
+        await writeRecord(join(fresh, CHECKPOINT_MANIFEST), manifest);
+        await rename(fresh, place(checkpointId));
+        await syncDirectory(all);
+        return manifest;
+      } finally {
+        await rm(fresh, { recursive: true, force: true });
+      }
+    },
+    async open(checkpointId, wanted) {
+      const manifest = await find(checkpointId);
+      if (manifest === undefined) throw new KilnError('NOT_FOUND', `There is no checkpoint ${checkpointId}.`);
+      await assertSame(manifest, wanted);
+      await assertWhole(manifest, place(checkpointId));
+      return basesOf(manifest, place(checkpointId), wanted.image);
+    },
+    remove: (checkpointId) => rm(place(checkpointId), { recursive: true, force: true }),
+  };
+}
+
+function checkedId(id: string): string {
+  if (/^[a-z0-9][a-z0-9-]{0,63}$/.test(id)) return id;
+  throw new KilnError('SPEC_INVALID', `"${id.slice(0, 64)}" is no checkpoint id: 1-64 of [a-z0-9-], no leading "-"`);
+}
+
+/** A VMM whose guest stands still has written everything that it knows to the files of the disks. */
+async function whilePaused<T>(ports: CheckpointPorts, vmId: string, work: () => Promise<T>): Promise<T> {
+  const { state } = await ports.driver.status(vmId);
+  if (state !== 'running') return work();
+  await ports.driver.pause(vmId);
+  try {
+    return await work();
+  } finally {
+    await ports.driver.resume(vmId, { wallClockMs: Date.now, deadlineMs: ports.resumeMs });
+  }
+}
+
+type CopiedDisk = Pick<CheckpointManifest['disks'][number], 'serial' | 'name' | 'format' | 'overImage'>;
+
+async function copyDisks(record: InstanceRecord, directory: string): Promise<CopiedDisk[]> {
+  const copied: CopiedDisk[] = [];
+  for (const drive of record.drives.filter(({ readOnly }) => !readOnly)) {
+    const name = `${drive.serial}.${drive.format}`;
+    const path = join(directory, name);
+    await mustRun(['cp', '--reflink=auto', '--sparse=always', '--', drive.path, path]);
+    await detachFromTemplate(drive, path);
+    copied.push({ serial: drive.serial, name, format: drive.format, overImage: drive.backing !== undefined });
+  }
+  return copied;
+}
+
+/** What a template's disk holds is taken into the copy: it then needs the image alone, and no template has to be kept. */
+async function detachFromTemplate({ backing }: DriveSpec, path: string): Promise<void> {
+  const image = backing?.at(-1);
+  if (image === undefined || backing?.length === 1) return;
+  await mustRun(['qemu-img', 'rebase', '-q', '-f', 'qcow2', '-b', image.path, '-F', image.format, path]);
+}
+
+async function manifestOf(parts: {
+  checkpointId: string;
+  record: InstanceRecord;
+  disks: readonly CopiedDisk[];
+  image: CachedImage;
+  directory: string;
+}): Promise<CheckpointManifest> {
+  const { checkpointId, record, disks, image, directory } = parts;
+  const hashed: CheckpointManifest['disks'] = [];
+  for (const disk of disks) hashed.push({ ...disk, ...(await hashFile(join(directory, disk.name))) });
+  const workspace = hashed.find(({ serial }) => serial === WORKSPACE_SERIAL);
+  return {
+    version: 1,
+    checkpointId,
+    vmId: record.vmId,
+    imageDigest: record.imageDigest,
+    kernelSha256: (await hashFile(image.kernelPath)).sha256,
+    rootfsSha256: (await hashFile(image.rootfsPath)).sha256,
+    resources: {
+      vcpus: record.vcpus,
+      memMib: record.memMib,
+      ...(workspace === undefined ? {} : { diskMib: Math.max(1, Math.floor(workspace.bytes / 2 ** 20)) }),
+    },
+    disks: hashed,
+    createdAt: new Date().toISOString(),
+  };
+}
+
+async function assertSame(
+  manifest: CheckpointManifest,
+  { image, diskMib }: { image: CachedImage; diskMib?: number },
+): Promise<void> {
+  const { checkpointId, imageDigest, kernelSha256, rootfsSha256, resources } = manifest;
+  const differs = (what: string, was: string, is: string) =>
+    new KilnError('CHECKPOINT_MISMATCH', `Checkpoint ${checkpointId} belongs to ${what} ${was}, not to ${is}.`, {
+      checkpointId,
+    });
+  if (imageDigest !== image.digest) throw differs('the image', imageDigest, image.digest);
+  const kernel = (await hashFile(image.kernelPath)).sha256;
+  if (kernel !== kernelSha256) throw differs('the kernel', kernelSha256, kernel);
+  const rootfs = (await hashFile(image.rootfsPath)).sha256;
+  if (rootfs !== rootfsSha256) throw differs('the root file system', rootfsSha256, rootfs);
+  if (diskMib !== undefined && diskMib !== resources.diskMib) {
+    throw differs('a workspace of', `${resources.diskMib} MiB`, `one of ${diskMib} MiB`);
+  }
+}
+
+async function assertWhole({ checkpointId, disks }: CheckpointManifest, directory: string): Promise<void> {
+  for (const { name, bytes, sha256 } of disks) {
+    const found = await hashFile(join(directory, name)).catch(() => undefined);
+    if (found?.bytes === bytes && found.sha256 === sha256) continue;
+    throw new KilnError('CHECKPOINT_CORRUPT', `${name} of checkpoint ${checkpointId} is not what was copied.`, {
+      file: join(directory, name),
+    });
+  }
+}
+
+function basesOf({ disks }: CheckpointManifest, directory: string, image: CachedImage): CheckpointBases {
+  const of = (serial: string): BaseDisk | undefined => {
+    const disk = disks.find((each) => each.serial === serial);
+    if (disk === undefined) return undefined;
+    const base = { path: join(directory, basename(disk.name)), format: disk.format };
+    return disk.overImage ? { ...base, backing: [{ path: image.rootfsPath, format: 'raw' }] } : base;
+  };
+  const scratch = of(SCRATCH_SERIAL);
+  const root = of(ROOT_SERIAL) ?? { path: image.rootfsPath, format: 'raw', ...(scratch && { scratch }) };
+  const workspace = of(WORKSPACE_SERIAL);
+  if (workspace === undefined) throw new KilnError('CHECKPOINT_CORRUPT', 'A checkpoint without a workspace.');
+  return { root, workspace };
+}
