@@ -40,7 +40,7 @@ export interface SweepReport {
   readonly left: readonly { readonly vmId: string; readonly reason: string }[];
   /** Names of VMs without a record of which something lay about. */
   readonly removed: readonly string[];
-  /** Reservations that had expired without a VM. */
+  /** Reservations that had expired without a VM, or went with the VM that lived on them. */
   readonly released: readonly string[];
   /** Workflow ids of those that held what was destroyed or released. */
   readonly freedOf: readonly string[];
@@ -120,6 +120,16 @@ class Sweeper {
     for (const { id, ownerWorkflowId } of before) if (released.includes(id)) report.freedOf.push(ownerWorkflowId);
   }
 
+  /** What a VM was placed on is over with its owner: its capacity need not wait until the reservation expires. */
+  private async releaseReservation(vmId: string, workflowId: string, report: MutableReport): Promise<void> {
+    report.freedOf.push(workflowId);
+    for (const { id, ownerWorkflowId } of await this.options.ledger.list()) {
+      if (ownerWorkflowId !== workflowId || !(vmId === id || vmId.startsWith(`${id}-`))) continue;
+      await this.options.ledger.release(id);
+      report.released.push(id);
+    }
+  }
+
   private async readVms(vmIds: readonly string[], report: MutableReport): Promise<FoundVm[]> {
     const vms: FoundVm[] = [];
     for (const vmId of vmIds) {
@@ -175,7 +185,7 @@ class Sweeper {
       await this.options.vms.release(action.vmId, { graceMs: 0 });
       report.destroyed.push(action.vmId);
       const owner = owners.get(action.vmId);
-      if (owner !== undefined) report.freedOf.push(owner);
+      if (owner !== undefined) await this.releaseReservation(action.vmId, owner, report);
     } else if (action.kind === 'leave-vm') report.left.push({ vmId: action.vmId, reason: action.reason });
     else if (action.kind === 'attach-vm') {
       const { adopted, reason } = await this.options.vms.adopt(action.vmId);

@@ -3,7 +3,7 @@
  * can no longer use them, then, if nobody has come to need them meanwhile, they go. A create that is under way during
  * the first step is seen by the second.
  */
-import { retiredSourceSchema, sourceDocumentSchema } from '../contracts/source.ts';
+import { retiredSourceSchema, type SourceDocument, sourceDocumentSchema } from '../contracts/source.ts';
 import { specDocumentSchema } from '../contracts/workload-documents.ts';
 import { storeKeys } from '../domain/names.ts';
 import { isFinal } from '../domain/stages.ts';
@@ -61,10 +61,16 @@ export async function pruneSources(store: ObjectStore, options: PruneSourcesOpti
 }
 
 async function isOld(store: ObjectStore, sha256: string, { keepMs, graceMs, now }: PruneSourcesOptions) {
-  const retired = (await store.readDocument(storeKeys.retiredSource(sha256), retiredSourceSchema))?.value;
-  if (retired !== undefined) return now - Date.parse(retired.retiredAt) > graceMs;
-  const standing = (await store.readDocument(storeKeys.sourceDocument(sha256), sourceDocumentSchema))?.value;
+  const { standing, retired } = await read(store, sha256);
+  // Both are there where a first step was cut off, or where the sources were uploaded again.
+  if (retired !== undefined) return standing !== undefined || now - Date.parse(retired.retiredAt) > graceMs;
   return standing !== undefined && now - Date.parse(standing.storedAt) > keepMs;
+}
+
+async function read(store: ObjectStore, sha256: string) {
+  const standing = await store.readDocument(storeKeys.sourceDocument(sha256), sourceDocumentSchema);
+  const retired = await store.readDocument(storeKeys.retiredSource(sha256), retiredSourceSchema);
+  return { standing: standing?.value, retired: retired?.value };
 }
 
 /** @returns those that a workload names which is not known to be over for long: it may still have to be built. */
@@ -95,27 +101,34 @@ async function removeOrKeep(
   isNeeded: boolean,
   { now }: PruneSourcesOptions,
 ): Promise<boolean> {
-  const keys = { document: storeKeys.sourceDocument(sha256), retired: storeKeys.retiredSource(sha256) };
-  const standing = (await store.readDocument(keys.document, sourceDocumentSchema))?.value;
-  const retired = (await store.readDocument(keys.retired, retiredSourceSchema))?.value;
-  if (retired === undefined) {
-    if (isNeeded || standing === undefined) return false;
-    await writeOnce(store, keys.retired, { ...standing, retiredAt: new Date(now).toISOString() });
-    await store.delete(keys.document);
+  const { standing, retired } = await read(store, sha256);
+  const isNewUpload = retired !== undefined && standing?.storedAt !== retired.storedAt;
+  if (standing !== undefined && !isNeeded && !isNewUpload) {
+    await retire(store, standing, now);
     return false;
   }
-  if (isNeeded && standing === undefined) {
+  if (retired === undefined) return false;
+  const isGone = standing === undefined && !isNeeded;
+  if (isGone) await removeTar(store, sha256);
+  else if (standing === undefined) {
     const { retiredAt: _retiredAt, ...document } = retired;
-    await writeOnce(store, keys.document, document);
+    await writeOnce(store, storeKeys.sourceDocument(sha256), document);
   }
-  const isGone = !isNeeded && standing === undefined;
-  if (isGone) {
-    await store.delete(storeKeys.sourceTar(sha256));
-    // An upload whose document came in between puts its tar again where it finds none; one that died has no tar.
-    const uploaded = await store.readDocument(keys.document, sourceDocumentSchema);
-    const hasTar = (await store.headBlob(storeKeys.sourceTar(sha256))) !== undefined;
-    if (uploaded !== undefined && !hasTar) await store.delete(keys.document);
-  }
-  await store.delete(keys.retired);
+  await store.delete(storeKeys.retiredSource(sha256));
   return isGone;
+}
+
+/** The first step; done again where it was cut off, for the pause counts from its end. */
+async function retire(store: ObjectStore, standing: SourceDocument, now: number): Promise<void> {
+  const retiredAt = new Date(now).toISOString();
+  await store.writeDocument(storeKeys.retiredSource(standing.sha256), { ...standing, retiredAt });
+  await store.delete(storeKeys.sourceDocument(standing.sha256));
+}
+
+async function removeTar(store: ObjectStore, sha256: string): Promise<void> {
+  const keys = { document: storeKeys.sourceDocument(sha256), tar: storeKeys.sourceTar(sha256) };
+  await store.delete(keys.tar);
+  // An upload whose document came in between puts its tar again where it finds none; one that died has no tar.
+  const uploaded = await store.readDocument(keys.document, sourceDocumentSchema);
+  if (uploaded !== undefined && (await store.headBlob(keys.tar)) === undefined) await store.delete(keys.document);
 }
