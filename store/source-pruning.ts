@@ -110,7 +110,7 @@ async function removeOrKeep(
   if (retired === undefined) return false;
   const isGone = standing === undefined && !isNeeded;
   if (isGone) await removeTar(store, sha256);
-  else if (standing === undefined) {
+  else if (standing === undefined && (await store.headBlob(storeKeys.sourceTar(sha256))) !== undefined) {
     const { retiredAt: _retiredAt, ...document } = retired;
     await writeOnce(store, storeKeys.sourceDocument(sha256), document);
   }

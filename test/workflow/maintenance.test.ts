@@ -41,10 +41,13 @@ beforeAll(async () => {
 afterAll(() => kiln.close());
 
 let runs = 0;
-async function maintain(input: Omit<MaintenanceInput, 'schemaVersion'> = {}): Promise<MaintenanceReport> {
+async function maintain(
+  input: Omit<MaintenanceInput, 'schemaVersion'> = {},
+  name = `run-${runs + 1}`,
+): Promise<MaintenanceReport> {
   runs += 1;
   const args: [MaintenanceInput] = [{ schemaVersion: 1, ...input, policies: { ...QUICK, ...input.policies } }];
-  const workflowId = `maintenance/run-${runs}`;
+  const workflowId = `maintenance/${name}`;
   return kiln.temporal.workflow.execute('maintenanceWorkflow', { args, taskQueue: CONTROL_QUEUE, workflowId });
 }
 
@@ -171,6 +174,21 @@ describe('a machine that slept', () => {
     const after = await kiln.untilStage('slept', 'running');
     expect(after.vm).toEqual(vm);
     await kiln.workloads.stop('slept', { waitMs: 20_000 });
+  });
+});
+
+describe('what is old', () => {
+  it('is removed where that was asked for, and nothing of what is open', async () => {
+    await kiln.workloads.create({ servicePath: 'plain' }, 'open-log');
+    await kiln.untilStage('open-log', 'running');
+    const linesOf = async (id: string) => (await kiln.store.list(storeKeys.logs(id))).objects.length;
+    await expect.poll(() => linesOf('open-log'), { timeout: 20_000 }).toBeGreaterThan(0);
+    expect(await linesOf('slept')).toBeGreaterThan(0);
+    const report = await maintain({ keep: { logsMs: 0, sourcesMs: 1_000 }, policies: { pruneStep: 3 } }, 'whole');
+    expect(report).toMatchObject({ hosts: [{ swept: true }], pruned: { sources: 0 }, problems: [] });
+    expect(report.pruned.logs).toBeGreaterThan(0);
+    expect([await linesOf('slept'), (await linesOf('open-log')) > 0]).toEqual([0, true]);
+    await kiln.workloads.stop('open-log', { waitMs: 20_000 });
   });
 });
 
