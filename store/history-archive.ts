@@ -56,6 +56,11 @@ export interface HistoryArchive {
    * @returns undefined where it was not recorded @throws ARCHIVE_CORRUPT
    */
   read(workflowId: string): Promise<ArchivedExecution[] | undefined>;
+  /**
+   * One execution and all before it, the first one first, as far back as it goes on from others.
+   * @returns undefined where not all of them are recorded @throws ARCHIVE_CORRUPT
+   */
+  readUpTo(workflowId: string, executionId: string): Promise<ArchivedExecution[] | undefined>;
   /** ISO 8601; undefined where nothing is known, or what is known cannot be read. */
   position(): Promise<string | undefined>;
   savePosition(closedBefore: string): Promise<void>;
@@ -77,6 +82,16 @@ export function createHistoryArchive(store: ObjectStore, clock: () => number = D
       if (document === undefined) return undefined;
       const read: ArchivedExecution[] = [];
       for (const part of document.executions) read.push(await readExecution(store, workflowId, part));
+      return read;
+    },
+    readUpTo: async (workflowId, executionId) => {
+      const read: ArchivedExecution[] = [];
+      for (let next: string | undefined = executionId; next !== undefined; ) {
+        const document: ExecutionDocument | undefined = await execution(workflowId, next);
+        if (document === undefined) return undefined;
+        read.unshift(await readExecution(store, workflowId, document));
+        next = document.continuedFrom;
+      }
       return read;
     },
     position: async () => {

@@ -26,6 +26,8 @@ export interface StoredWorkloads extends WorkloadDocuments, WorkloadReleases {
   result(workloadId: string): Promise<WorkloadState | undefined>;
   /** Its recorded executions, the first one first; undefined where not all are recorded. @throws ARCHIVE_CORRUPT */
   history(workloadId: string): Promise<ArchivedExecution[] | undefined>;
+  /** The same up to one execution, of a workload that may still run. @throws ARCHIVE_CORRUPT */
+  historyUpTo(workloadId: string, executionId: string): Promise<ArchivedExecution[] | undefined>;
 }
 
 /** @returns the documents of workloads in a store. Every method @throws STORE_UNAVAILABLE. */
@@ -34,6 +36,8 @@ export function createWorkloadDocuments(store: ObjectStore): StoredWorkloads {
     (await store.readDocument(storeKeys.workloadSpec(workloadId), specDocumentSchema))?.value;
   return {
     ...createWorkloadReleases(store),
+    historyUpTo: (workloadId, executionId) =>
+      createHistoryArchive(store).readUpTo(workloadWorkflowId(workloadId), executionId),
     history: (workloadId) => createHistoryArchive(store).read(workloadWorkflowId(workloadId)),
     specDocument,
     readSpec: async (workloadId, specHash) => checkedRequest(await specDocument(workloadId), workloadId, specHash),

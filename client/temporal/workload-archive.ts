@@ -17,6 +17,8 @@ export interface WorkloadArchive {
    * @throws ARCHIVE_CORRUPT
    */
   history(workloadId: string): Promise<ArchivedExecution[] | undefined>;
+  /** The same up to one execution, of a workload that may still run. @throws ARCHIVE_CORRUPT */
+  historyUpTo(workloadId: string, executionId: string): Promise<ArchivedExecution[] | undefined>;
   /** Hosts that hold nothing of the workload any more, although its end left something there. */
   releases(workloadId: string): Promise<readonly Release[]>;
 }

@@ -1,5 +1,6 @@
 /** History: the moves of a workload, folded from the events that Temporal, or later the archive, keeps. */
 import type { WorkloadHistoryView } from '../../contracts/workload-view.ts';
+import { KilnError } from '../../domain/failures.ts';
 import { workloadWorkflowId } from '../../domain/names.ts';
 import { project } from '../../domain/projector.ts';
 import { type StageLedger, stagesOf } from '../../domain/reducer.ts';
@@ -8,7 +9,7 @@ import { archivedEvents, corrupt } from './archived-events.ts';
 import type { ClientContext } from './client-context.ts';
 import { describe, readWorkload } from './read-workload.ts';
 import { type FetchedHistory, recordedEvents } from './recorded-events.ts';
-import { withDeadline } from './temporal-calls.ts';
+import { isNoWorkflow, withDeadline } from './temporal-calls.ts';
 
 /**
  * @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE, INVALID_TRANSITION where the events are no lawful history,
@@ -17,10 +18,15 @@ import { withDeadline } from './temporal-calls.ts';
 export async function workloadHistory(context: ClientContext, id: string): Promise<WorkloadHistoryView> {
   const description = await describe(context, id);
   if (description === undefined) return archivedHistory(context, id);
-  const histories = await fetchExecutions(context, id, description.runId);
-  const events = histories.reduce((sum, history) => sum + (history.events?.length ?? 0), 0);
-  const ledger = project(recordedEvents(histories));
   const { state } = await readWorkload(context, id);
+  const { histories, forgotten } = await fetchKnown(context, id, description.runId);
+  // What a workload has continued as new from is forgotten by itself, perhaps long before the workload is over.
+  const earlier = forgotten === undefined ? [] : await context.archive.historyUpTo(id, forgotten);
+  if (earlier === undefined) return { id, source: 'temporal', stages: stagesOf(state), moves: [...state.moves] };
+  const ledger = project([...archivedEvents(id, earlier), ...recordedEvents(histories)]);
+  const events =
+    earlier.reduce((sum, execution) => sum + execution.events, 0) +
+    histories.reduce((sum, history) => sum + (history.events?.length ?? 0), 0);
   return { id, source: 'temporal', ...told(ledger, state), events };
 }
 
@@ -54,21 +60,37 @@ type HistoryContext = Pick<ClientContext, 'client' | 'timings'>;
 
 /**
  * Fetches the executions of a workload, the first one first: each continued one names the one before it.
- * @throws TEMPORAL_UNAVAILABLE
+ * @throws TEMPORAL_UNAVAILABLE, NOT_FOUND where one of them was forgotten
  */
 export async function fetchExecutions(
   context: HistoryContext,
   id: string,
   lastExecutionId?: string,
 ): Promise<FetchedHistory[]> {
+  const { histories, forgotten } = await fetchKnown(context, id, lastExecutionId);
+  if (forgotten === undefined) return histories;
+  throw new KilnError('NOT_FOUND', `Temporal has forgotten the execution ${forgotten} of ${id}.`, { id });
+}
+
+/** @returns the executions that Temporal knows, and the id of the one before them where it has forgotten that. */
+async function fetchKnown(
+  context: HistoryContext,
+  id: string,
+  lastExecutionId: string | undefined,
+): Promise<{ histories: FetchedHistory[]; forgotten?: string }> {
   const histories: FetchedHistory[] = [];
   for (let executionId = lastExecutionId, more = true; more; ) {
-    const history = await fetchExecution(context, id, executionId);
-    histories.unshift(history);
-    executionId = history.events?.[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId || undefined;
-    more = executionId !== undefined;
+    try {
+      const history = await fetchExecution(context, id, executionId);
+      histories.unshift(history);
+      executionId = history.events?.[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId || undefined;
+      more = executionId !== undefined;
+    } catch (error) {
+      if (histories.length === 0 || executionId === undefined || !isNoWorkflow(error)) throw error;
+      return { histories, forgotten: executionId };
+    }
   }
-  return histories;
+  return { histories };
 }
 
 function fetchExecution(

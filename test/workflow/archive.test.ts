@@ -100,6 +100,15 @@ describe('the archive', () => {
       return raw.workflowExecutionInfo?.firstRunId !== raw.workflowExecutionInfo?.execution?.runId;
     };
     await expect.poll(isContinued, { timeout: 20_000 }).toBe(true);
+    // An execution that is over is kept at once, of a workload that is not.
+    const archive = createHistoryArchive(kiln.store);
+    const { raw } = await kiln.temporal.workflow.getHandle('workload/kept-continued').describe();
+    const isKept = async () => {
+      await record();
+      return archive.execution('workload/kept-continued', raw.workflowExecutionInfo?.firstRunId ?? '');
+    };
+    await expect.poll(isKept, { timeout: 20_000 }).toMatchObject({ events: expect.any(Number) });
+    expect(await archive.whole('workload/kept-continued')).toBeUndefined();
     await kiln.workloads.create({ servicePath: 'build-fails' }, 'kept-failed');
     await kiln.untilStage('kept-failed', 'failed');
     await kiln.workloads.stop('kept-stopped', { waitMs: 20_000 });
@@ -116,18 +125,39 @@ describe('the archive', () => {
 
     const { report, exitCode } = await record();
     expect(report).toMatchObject({
-      recorded: { executions: 6, workflows: 5, failed: 0, more: false },
+      recorded: { executions: 5, workflows: 5, failed: 0, more: false },
       hosts: [{ hostId: 'h1', swept: true }],
       problems: [],
     });
     expect(exitCode).toBe(0);
-    const archive = createHistoryArchive(kiln.store);
     for (const id of IDS)
       expect((await archive.whole(workloadWorkflowId(id)))?.executions.length, id).toBeGreaterThan(0);
     expect((await archive.whole('workload/kept-continued'))?.executions).toHaveLength(2);
     expect(await archive.whole('workload/still-open')).toBeUndefined();
     expect((await record()).report).toMatchObject({ recorded: { executions: 0, workflows: 0, failed: 0 } });
     await kiln.workloads.stop('still-open', { waitMs: 20_000 });
+  });
+
+  it('knows the executions that a workload went on from, also once Temporal has forgotten them alone', {
+    timeout: FORGET_MS,
+  }, async () => {
+    const params = { id: 'kept-continued' };
+    const workflowId = workloadWorkflowId(params.id);
+    const before = await api.workloadHistory({ params });
+    const { raw } = await kiln.temporal.workflow.getHandle(workflowId).describe();
+    const runId = raw.workflowExecutionInfo?.firstRunId ?? '';
+    const workflowExecution = { workflowId, runId };
+    await kiln.temporal.workflowService.deleteWorkflowExecution({ namespace: kiln.namespace, workflowExecution });
+    const isGone = () =>
+      kiln.temporal.workflow
+        .getHandle(workflowId, runId)
+        .describe()
+        .then(
+          () => false,
+          () => true,
+        );
+    await expect.poll(isGone, { timeout: FORGET_MS, interval: 500 }).toBe(true);
+    expect(await api.workloadHistory({ params })).toEqual(before);
   });
 
   it('answers as Temporal did, field by field, once Temporal has forgotten everything', {
