@@ -1,11 +1,13 @@
 import type { ControlActivities } from './activity-types.ts';
 import { createCheckHost } from './check-host.ts';
 import { createCloseBooks } from './close-books.ts';
+import { createMaintenanceActivities } from './maintenance/maintenance-activities.ts';
+import type { MaintenancePorts } from './maintenance/maintenance-ports.ts';
+import type { MaintenanceActivities } from './maintenance/maintenance-types.ts';
 import { createPlaceWorkload, createResolveImage } from './place-workload.ts';
-import type { ControlLog, HostDirectory, ImageCatalog, WorkloadDocuments } from './ports.ts';
+import type { ControlLog, ImageCatalog, WorkloadDocuments } from './ports.ts';
 
-export interface ControlPorts {
-  readonly hosts: HostDirectory;
+export interface ControlPorts extends MaintenancePorts {
   readonly images: ImageCatalog;
   readonly documents: WorkloadDocuments;
   readonly controlLog: ControlLog;
@@ -15,8 +17,9 @@ export interface ControlPorts {
 }
 
 /** Activities of the queue `kiln-control`: they need no host. */
-export function createControlActivities(ports: ControlPorts): ControlActivities {
+export function createControlActivities(ports: ControlPorts): ControlActivities & MaintenanceActivities {
   return {
+    ...createMaintenanceActivities(ports),
     placeWorkload: createPlaceWorkload(ports),
     resolveImage: createResolveImage(ports),
     checkHost: createCheckHost(ports),

@@ -3,6 +3,9 @@ import { createBootVm, createProvisionRootfs } from './boot-vm.ts';
 import { type BuildPorts, createBuildService } from './build-service.ts';
 import { createCheckHealth } from './check-health.ts';
 import { createReleaseVm, createStopService } from './leave-vm.ts';
+import type { HostUpkeep } from './maintenance/maintenance-ports.ts';
+import type { HostUpkeepActivities } from './maintenance/maintenance-types.ts';
+import { createSweepHost } from './maintenance/sweep-host.ts';
 import type { GuestServices } from './ports.ts';
 import { createReserveCapacity } from './reserve-capacity.ts';
 import { createStartService } from './start-service.ts';
@@ -11,12 +14,13 @@ import { createValidateService } from './validate-service.ts';
 
 export interface HostActivityPorts extends BuildPorts {
   readonly services: GuestServices;
+  readonly upkeep: HostUpkeep;
   /** Pause between two looks at a service that is starting, ms. */
   readonly readyPollMs: number;
 }
 
 /** Activities of the queue of one host: they act on its VMs, disks, ports and logs. */
-export function createHostActivities(ports: HostActivityPorts): HostActivities {
+export function createHostActivities(ports: HostActivityPorts): HostActivities & HostUpkeepActivities {
   return {
     reserveCapacity: createReserveCapacity(ports),
     validateService: createValidateService(ports),
@@ -28,5 +32,6 @@ export function createHostActivities(ports: HostActivityPorts): HostActivities {
     superviseVm: createSuperviseVm(ports),
     stopService: createStopService(ports),
     releaseVm: createReleaseVm(ports),
+    sweepHost: createSweepHost(ports),
   };
 }

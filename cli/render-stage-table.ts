@@ -68,8 +68,10 @@ export function renderStageTable(view: WorkloadView, options: StageTableOptions)
     ...stageRows(view, options.now).flatMap((row) => drawRow(view, row, { ...options, width })),
     ...finalLine(view, { ...options, width }),
     ...(view.stage === 'running' && view.url !== undefined ? [line('→', 'green', view.url)] : []),
-    ...view.unreleased.map((left) =>
-      line('!', 'yellow', `not released: ${left.name} on ${left.hostId}: ${left.message}`),
+    ...view.unreleased.map(({ name, hostId, message, freedAt }) =>
+      freedAt === undefined
+        ? line('!', 'yellow', `not released: ${name} on ${hostId}: ${message}`)
+        : line('✓', 'green', `released later: ${name} on ${hostId}, gone by ${freedAt}`),
     ),
     ...view.notes.map((note) => line('!', 'yellow', note)),
   ];

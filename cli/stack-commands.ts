@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { CliContext } from './cli-context.ts';
+import { wholeNumber } from './option-values.ts';
 import { type JsonOption, run, withJson } from './run-command.ts';
 
 const DRAINS = [
@@ -8,7 +9,7 @@ const DRAINS = [
 ] as const;
 const RESTART_TIMINGS = { graceMs: 15_000, deadlineMs: 30_000, pollMs: 50 };
 
-/** Registers what looks at a stack and its machines: `kiln host …`, `kiln gateway …`. */
+/** Registers what looks at a stack and its machines: `kiln host …`, `kiln archive …`, `kiln gateway …`. */
 export function registerStackCommands(program: Command, context: CliContext): void {
   const host = program.command('host').description('machines that run workloads');
   withJson(host.command('list'))
@@ -25,6 +26,15 @@ export function registerStackCommands(program: Command, context: CliContext): vo
         ),
       );
   }
+  const archive = program.command('archive').description('what is kept of workloads that are over');
+  withJson(archive.command('record'))
+    .description('archive now what is over, instead of with the next run of the schedule; removes nothing')
+    .option('--wait-ms <n>', 'how long to wait for its end, ms (at most 30000)', wholeNumber(0, 30_000))
+    .action(({ waitMs, ...options }: JsonOption & { waitMs?: number }) =>
+      run(context, options, async (output) =>
+        (await import('./stack/record-archive.ts')).recordArchive(context, output, waitMs),
+      ),
+    );
   const gateway = program.command('gateway').description('the REST gateway');
   withJson(gateway.command('status'))
     .description('whether a workload created now would run; exit 1 where not')

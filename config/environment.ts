@@ -48,6 +48,11 @@ const schema = z.object({
   /** Where a control worker serves its metrics; 0: any free port, told in its log. */
   KILN_CONTROL_METRICS_HOST: z.string().default('127.0.0.1'),
   KILN_CONTROL_METRICS_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
+  /** From the start of one run of the maintenance to the next. */
+  KILN_MAINTENANCE_EVERY_S: z.coerce.number().int().min(1).max(86_400).default(300),
+  /** Ages after which logs of what is over, and uploaded sources, are removed; absent: they are kept for ever. */
+  KILN_KEEP_LOGS_DAYS: z.coerce.number().min(0).max(36_500).exactOptional(),
+  KILN_KEEP_SOURCES_DAYS: z.coerce.number().min(1).max(36_500).exactOptional(),
   KILN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   NODE_EXTRA_CA_CERTS: z.string().exactOptional(),
   SSL_CERT_FILE: z.string().exactOptional(),

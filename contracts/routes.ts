@@ -16,6 +16,7 @@ import {
 } from './identifiers.ts';
 import { imageListSchema } from './image.ts';
 import { logFilterSchema, logPageSchema } from './log-page.ts';
+import { recordReplySchema } from './maintenance.ts';
 import { readinessSchema } from './readiness.ts';
 import { GZIP_TYPE, TAR_TYPE, uploadedSourceSchema } from './source.ts';
 import { createWorkloadBodySchema } from './workload-request.ts';
@@ -78,7 +79,7 @@ export const ROUTES = {
     tag: 'workloads',
     summary: 'List workloads, newest first',
     description:
-      "Covers what Temporal remembers; older workloads are still answered by id. The list follows a workload's moves with a short delay.",
+      "Covers what Temporal remembers; older workloads are still answered by id. The list follows a workload's moves with a short delay. `attention` is gone once what it says is mended.",
     query: z.object({
       stage: stageSchema.exactOptional(),
       deploymentId: deploymentIdSchema.exactOptional(),
@@ -112,6 +113,8 @@ export const ROUTES = {
     path: '/api/workloads/:id/history',
     tag: 'workloads',
     summary: 'The moves of a workload, folded from its recorded events',
+    description:
+      'Judged by the rules that the workflow ran under. Once Temporal has forgotten the workload, its events come from the archive (`source`), checked against what was recorded. Without `events` they were forgotten before they were recorded: then the moves are those that the result tells.',
     params: workloadParams,
     responses: { 200: workloadHistorySchema },
   },
@@ -201,6 +204,16 @@ export const ROUTES = {
       .object({ draining: z.boolean().default(true).meta({ description: 'false: it takes new workloads again.' }) })
       .prefault({}),
     responses: { 200: hostDrainSchema },
+  },
+  recordArchive: {
+    method: 'POST',
+    path: '/api/archive/record',
+    tag: 'service',
+    summary: 'Archive now what is over',
+    description:
+      'One run of what the Schedule `kiln-maintenance` does again and again: the whole history of each workload that is over goes to the archive, and hosts say what they have freed. Removes nothing. 202 where it takes longer than `waitMs`; it goes on. Two callers at a time share one run.',
+    body: z.strictObject({ waitMs: z.int().min(0).max(MAX_STOP_WAIT_MS).default(MAX_STOP_WAIT_MS) }).prefault({}),
+    responses: { 200: recordReplySchema, 202: recordReplySchema },
   },
   listImages: {
     method: 'GET',

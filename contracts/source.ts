@@ -22,3 +22,6 @@ export const sourceDocumentSchema = uploadedSourceSchema.extend({
   storedAt: isoTimeSchema,
 });
 export type SourceDocument = z.infer<typeof sourceDocumentSchema>;
+
+/** `sources/<sha256>/retired.json`: not to be used by new workloads; removed for good after a while, or taken back. */
+export const retiredSourceSchema = sourceDocumentSchema.extend({ retiredAt: isoTimeSchema });

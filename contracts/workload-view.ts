@@ -22,6 +22,12 @@ import {
   waitingSchema,
 } from './workload-documents.ts';
 
+export const unreleasedViewSchema = unreleasedSchema.extend({
+  freedAt: isoTimeSchema
+    .exactOptional()
+    .meta({ description: 'When it was proven gone; absent: it may still be held.' }),
+});
+
 export const workloadViewSchema = z.object({
   id: workloadIdSchema,
   deploymentId: deploymentIdSchema.exactOptional(),
@@ -47,7 +53,9 @@ export const workloadViewSchema = z.object({
   vmReadyMs: z.number().exactOptional().meta({ description: "From the request to the guest's first answer." }),
   transitions: z.array(stageMoveSchema),
   notes: z.array(z.string()).meta({ description: 'What went wrong after the outcome was fixed, or was mended.' }),
-  unreleased: z.array(unreleasedSchema).meta({ description: 'What could not be freed in time; the host still tries.' }),
+  unreleased: z
+    .array(unreleasedViewSchema)
+    .meta({ description: 'What could not be freed in time; the host goes on trying, and says when it is gone.' }),
   createdAt: isoTimeSchema,
   updatedAt: isoTimeSchema,
   links: z.object({
@@ -80,11 +88,11 @@ export type WorkloadPage = z.infer<typeof workloadPageSchema>;
 
 export const workloadHistorySchema = z.object({
   id: workloadIdSchema,
-  /** `temporal`: folded from the events themselves; `archive`: as the result tells it, the events are forgotten. */
+  /** Who has the events. Without `events` nobody has them any more, and the moves are those that the result tells. */
   source: z.enum(['temporal', 'archive']),
   stages: z.array(stageSchema),
   moves: z.array(stageMoveSchema),
-  /** Events over all executions; absent where they are forgotten. */
+  /** Events over all executions; absent where they were forgotten before they were recorded. */
   events: z.int().exactOptional(),
 });
 export type WorkloadHistoryView = z.infer<typeof workloadHistorySchema>;
@@ -93,6 +101,8 @@ export interface WorkloadViewContext {
   /** Image reference as asked for. */
   readonly requestedImage?: string;
   readonly logs?: { readonly entries: readonly LogEntry[]; readonly truncated: boolean };
+  /** Hosts that hold nothing of it any more, and since when that is known. */
+  readonly releases?: readonly { readonly hostId: string; readonly freedAt: string }[];
   /** Page of the workload in the Temporal Web UI. */
   readonly temporalUrl?: string;
 }
@@ -114,7 +124,10 @@ export function workloadView(state: WorkloadState, context: WorkloadViewContext 
     ...defined({ exit: state.exit, durationMs: durationMs(state), vmReadyMs: state.vmReadyMs }),
     transitions: [...state.moves],
     notes: [...state.notes],
-    unreleased: [...state.unreleased],
+    unreleased: state.unreleased.map((left) => {
+      const freedAt = context.releases?.find(({ hostId }) => hostId === left.hostId)?.freedAt;
+      return freedAt === undefined ? left : { ...left, freedAt };
+    }),
     createdAt: state.createdAt,
     updatedAt: state.updatedAt,
     links: linksOf(state.workloadId, context.temporalUrl),

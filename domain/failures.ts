@@ -54,6 +54,7 @@ export const FAILURES = {
   CHECKPOINT_CORRUPT: system(false, ['deploy']),
   STORE_UNAVAILABLE: system(true, ANY, 503),
   STORE_CONFLICT: system(false, ANY, 409),
+  ARCHIVE_CORRUPT: system(false, []),
   SESSION_CORRUPT: system(false, []),
   SESSION_EXPIRED: user(410),
   SESSION_CLOSED: user(410),

@@ -5,6 +5,10 @@
 
 export const CONTROL_QUEUE = 'kiln-control';
 
+/** The Schedule of the maintenance, and what the ids of its workflows begin with. */
+export const MAINTENANCE_SCHEDULE = 'kiln-maintenance';
+export const MAINTENANCE_PREFIX = 'maintenance/';
+
 /** Search attributes, all of type Keyword. SQLite visibility has room for ten; Kiln uses eight and no more. */
 export const SEARCH_ATTRIBUTES = [
   'KilnStage',
@@ -86,6 +90,8 @@ export const storeKeys = {
   imageFile: (digest: string, file: string) => `image-blobs/${digest.replace(':', '-')}/${file}`,
   build: (cacheKey: string) => `builds/${cacheKey}.json`,
   sourceTar: (sha256: string) => `sources/${sha256}/source.tar`,
+  sources: 'sources/',
+  retiredSource: (sha256: string) => `sources/${sha256}/retired.json`,
   sourceDocument: (sha256: string) => `sources/${sha256}/source.json`,
   blob: (sha256: string) => `blobs/${sha256}`,
   logChunk: (workloadId: string, epoch: number, writer: string, first: number) =>
@@ -94,4 +100,12 @@ export const storeKeys = {
   allLogs: 'logs/',
   archive: (workflowId: string) => `archive/${workflowId}/`,
   workloadResult: (workloadId: string) => `archive/workload/${workloadId}/result.json`,
+  archivedHistory: (workflowId: string) => `archive/${workflowId}/history.json`,
+  archivedExecution: (workflowId: string, executionId: string) =>
+    `archive/${workflowId}/executions/${executionId}.json`,
+  archivedEvents: (workflowId: string, executionId: string, sha256: string) =>
+    `archive/${workflowId}/executions/${executionId}-${sha256.slice(0, 16)}.json.gz`,
+  workloadRelease: (workloadId: string, hostId: string) => `archive/workload/${workloadId}/released/${hostId}.json`,
+  workloadReleases: (workloadId: string) => `archive/workload/${workloadId}/released/`,
+  recorderPosition: 'maintenance/recorder.json',
 } as const;

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import { mintId } from '../client/temporal/create-workload.ts';
 import type { OpenWorkloads } from '../client/temporal/open-workloads.ts';
+import type { RecordNow } from '../client/temporal/record-now.ts';
 import type { WorkloadClient } from '../client/temporal/workload-client.ts';
 import type { Readiness } from '../contracts/readiness.ts';
 import { KilnError } from '../domain/failures.ts';
@@ -38,6 +39,8 @@ export interface GatewayOptions {
   readonly temporalUrl?: (execution: { workflowId: string; executionId: string }) => string;
   /** Counts the workloads that are open, for the metrics; absent: they are not counted. */
   readonly openWorkloads?: () => Promise<readonly OpenWorkloads[]>;
+  /** Archives what is over; absent: it cannot be asked for here. */
+  readonly recordNow?: RecordNow;
   /** For uploads on their way in, which have no names there; default: that of the system. */
   readonly uploadDir?: string;
   readonly limits?: Partial<GatewayLimits>;
@@ -128,6 +131,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       ...recordHandlers(options.store, () => mintId('d')),
       ...serviceHandlers({
         version: options.version,
+        ...(options.recordNow === undefined ? {} : { recordNow: options.recordNow }),
         metrics: metrics.registry,
         readiness: () => ready(options, limits),
       }),

@@ -97,7 +97,7 @@ function parseRequest(route: Route, request: FastifyRequest): Record<string, unk
     const schema: z.ZodType | undefined = route[part];
     if (schema === undefined) continue;
     const [where, given] = parts[part];
-    const result = schema.safeParse(given ?? undefined);
+    const result = schema.safeParse(given);
     if (result.success) parsed[part] = result.data;
     else errors.push(...issues(where, result.error));
   }

@@ -1,14 +1,17 @@
-/** Routes about the gateway itself. */
+/** Routes about the gateway and the stack as a whole. */
 import type { Registry } from 'prom-client';
+import type { RecordNow } from '../client/temporal/record-now.ts';
 import type { Readiness } from '../contracts/readiness.ts';
+import { KilnError } from '../domain/failures.ts';
 import { docsPage } from './docs-page.ts';
 import { openApiDocument } from './openapi.ts';
 import type { RouteHandlers } from './route-binding.ts';
 
-type ServiceRoutes = 'healthz' | 'readyz' | 'metrics' | 'openapi' | 'docs';
+type ServiceRoutes = 'recordArchive' | 'healthz' | 'readyz' | 'metrics' | 'openapi' | 'docs';
 
 export function serviceHandlers(options: {
   readonly version: string;
+  readonly recordNow?: RecordNow;
   readonly metrics: Registry;
   readonly readiness: () => Promise<Readiness>;
 }): Pick<RouteHandlers, ServiceRoutes> {
@@ -16,6 +19,11 @@ export function serviceHandlers(options: {
   const text = JSON.stringify(document);
   const page = docsPage(document);
   return {
+    recordArchive: async ({ body: { waitMs } }) => {
+      if (options.recordNow === undefined) throw new KilnError('UNSUPPORTED', 'This gateway reaches no archive.');
+      const report = await options.recordNow(waitMs);
+      return report === undefined ? { status: 202, body: {} } : { status: 200, body: { report } };
+    },
     healthz: async () => ({ status: 200, body: { status: 'ok' } }),
     readyz: async () => {
       const body = await options.readiness();

@@ -163,10 +163,11 @@ async function runStream(
 
 async function view(options: WorkloadHandlerOptions, snapshot: WorkloadSnapshot): Promise<WorkloadView> {
   const tail = await options.logs.tail(placeOf(snapshot), options.tailLines);
-  const { execution, requestedImage } = snapshot;
+  const { execution, releases, requestedImage } = snapshot;
   return workloadView(snapshot.state, {
     logs: { entries: tail.entries.map(shown), truncated: tail.truncated },
     ...(requestedImage === undefined ? {} : { requestedImage }),
+    ...(releases === undefined ? {} : { releases }),
     ...(execution === undefined || options.temporalUrl === undefined
       ? {}
       : { temporalUrl: options.temporalUrl(execution) }),

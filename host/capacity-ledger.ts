@@ -29,7 +29,10 @@ export interface CapacityLedgerOptions {
   readonly vmOverheadMib: number;
   /** Whether a VM lives on a reservation: such a one never expires. Where that cannot be told: true. */
   readonly hasVm: (reservation: Reservation) => Promise<boolean>;
+  /** Milliseconds since 1970. */
   readonly now?: () => number;
+  /** Milliseconds of a clock that stands still while the machine sleeps and that nobody sets. */
+  readonly awake?: () => number;
 }
 
 export interface HostCapacityLedger extends CapacityLedger {
@@ -48,11 +51,15 @@ class FileLedger implements HostCapacityLedger {
   private readonly lock = createKeyedLock();
   private readonly options: CapacityLedgerOptions;
   private readonly now: () => number;
+  private readonly awake: () => number;
   private known: Map<string, Reservation> | undefined;
+  /** When each expires, by the clock of time awake: whoever renews it may have slept as long as this machine. */
+  private readonly deadlines = new Map<string, number>();
 
   constructor(options: CapacityLedgerOptions) {
     this.options = options;
     this.now = options.now ?? Date.now;
+    this.awake = options.awake ?? (() => performance.now());
     this.directory = join(options.stateDir, 'reservations');
   }
 
@@ -76,6 +83,7 @@ class FileLedger implements HostCapacityLedger {
       };
       await writeRecord(path, reservation);
       all.set(reservation.id, reservation);
+      this.deadlines.set(reservation.id, this.awake() + request.ttlMs);
       return true;
     });
   }
@@ -85,6 +93,7 @@ class FileLedger implements HostCapacityLedger {
     return this.serialised(async (all) => {
       await removeRecord(path);
       all.delete(id);
+      this.deadlines.delete(id);
     });
   }
 
@@ -115,9 +124,10 @@ class FileLedger implements HostCapacityLedger {
   private async pruneExpired(all: Map<string, Reservation>): Promise<string[]> {
     const freed: string[] = [];
     for (const reservation of [...all.values()]) {
-      if (Date.parse(reservation.expiresAt) > this.now() || (await this.options.hasVm(reservation))) continue;
+      if ((this.deadlines.get(reservation.id) ?? 0) > this.awake() || (await this.options.hasVm(reservation))) continue;
       await removeRecord(this.path(reservation.id));
       all.delete(reservation.id);
+      this.deadlines.delete(reservation.id);
       freed.push(reservation.id);
     }
     return freed;
@@ -159,7 +169,12 @@ class FileLedger implements HostCapacityLedger {
     for (const file of await readdir(this.directory)) {
       if (!file.endsWith('.json')) continue;
       const reservation = await readRecord(join(this.directory, file), reservationSchema);
-      if (reservation !== undefined) all.set(reservation.id, reservation);
+      if (reservation === undefined) continue;
+      all.set(reservation.id, reservation);
+      // What an earlier process wrote is known by the clock on the wall alone, which may have been set back since.
+      const { expiresAt, createdAt } = reservation;
+      const leftMs = Math.min(Date.parse(expiresAt) - this.now(), Date.parse(expiresAt) - Date.parse(createdAt));
+      this.deadlines.set(reservation.id, this.awake() + leftMs);
     }
     return all;
   }

@@ -16,6 +16,7 @@ import { createEmptyDisks, type EmptyDisks } from '../rootfs/provisioners/empty-
 import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
 import { isDrained } from '../store/host-drains.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import { createWorkloadDocuments } from '../store/workload-documents.ts';
 import { createInstanceStore, type InstanceStore } from '../vmm/instance-record.ts';
 import { createBuildStore } from './build-store.ts';
 import { createCapacityLedger, type HostCapacityLedger, type Reservation } from './capacity-ledger.ts';
@@ -27,6 +28,7 @@ import { createHostMetrics, type HostMetrics } from './host-metrics.ts';
 import { type HostSettingOverrides, type HostSettings, resolveHostSettings } from './host-settings.ts';
 import { createRefusalNotes } from './refusal-notes.ts';
 import { createRegistration, type Registration } from './registration.ts';
+import { createReleases, type Releases } from './releases.ts';
 import { createServiceSources } from './service-sources.ts';
 import { createSweep, type OwnerLookup, type SweepReport } from './sweep.ts';
 import { createTemplates, type Templates } from './templates/template-store.ts';
@@ -74,7 +76,10 @@ export interface HostNode {
   readonly templates: Templates | undefined;
   /** For tars on their way; emptied at start. */
   readonly scratchDir: string;
+  /** One at a time; each call sweeps anew. */
   sweep(): Promise<SweepReport>;
+  /** Keeps in the archive of which workloads that are over nothing is held here any more. */
+  readonly settleReleases: Releases['settle'];
   /**
    * Adopts every VM first, then opens the data plane, registers and begins to sweep and ship.
    * @returns base URL of the data plane and what became of each recorded VM
@@ -107,9 +112,10 @@ class Node implements HostNode {
   private readonly records: InstanceStore;
   private readonly workspaces = createSparseCopyProvisioner();
   private readonly emptyDisks: EmptyDisks;
+  private readonly releases: Releases;
   private readonly sweeper: { run(): Promise<SweepReport> };
   private sweepTimer: NodeJS.Timeout | undefined;
-  private sweeping: Promise<void> = Promise.resolve();
+  private sweeping: Promise<unknown> = Promise.resolve();
   private url = '';
   private capabilities: DriverCapabilities | undefined;
   private detached = false;
@@ -158,6 +164,9 @@ class Node implements HostNode {
       { logs: this.logs, metrics: this.metrics.registry },
     );
     this.registration = this.makeRegistration();
+    const records = createWorkloadDocuments(store);
+    const places = { hostId, stateDir, runtimeDir: options.runtimeDir };
+    this.releases = createReleases({ ...places, driver, ledger: this.ledger, records });
     this.sweeper = createSweep({
       ...settings.sweep,
       stateDir,
@@ -171,10 +180,21 @@ class Node implements HostNode {
     });
   }
 
-  async sweep(): Promise<SweepReport> {
+  sweep(): Promise<SweepReport> {
+    const run = this.sweeping.then(() => this.sweepOnce());
+    this.sweeping = run.catch(() => undefined);
+    return run;
+  }
+
+  settleReleases(workloadIds: readonly string[]): ReturnType<Releases['settle']> {
+    return this.releases.settle(workloadIds);
+  }
+
+  private async sweepOnce(): Promise<SweepReport> {
     const report = await this.sweeper.run();
     this.metrics.noteSweep(report);
     await this.templates?.collect();
+    await this.tellFreed(report);
     const inUse = new Set<string>();
     for (const vmId of await this.options.driver.list()) {
       const found = await this.options.driver.inspect(vmId).catch(() => undefined);
@@ -184,6 +204,15 @@ class Node implements HostNode {
     }
     await this.logs.prune(this.settings.logs.pruneAfterMs, (workloadId) => inUse.has(workloadId));
     return report;
+  }
+
+  /** What cannot be told now is found again by the maintenance, which asks. */
+  private async tellFreed({ freedOf }: SweepReport): Promise<void> {
+    const workloadIds = freedOf.flatMap((workflowId) => workloadIdOf(workflowId) ?? []);
+    await this.settleReleases(workloadIds).catch((error: unknown) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.options.logger.warn({ workloadIds, reason }, 'it is not told yet that these hold nothing here any more');
+    });
   }
 
   async start(): Promise<{ url: string; adoptions: readonly Adoption[] }> {
@@ -328,14 +357,11 @@ class Node implements HostNode {
   private sweepSoon(afterMs: number): void {
     if (this.detached) return;
     this.sweepTimer = setTimeout(() => {
-      this.sweeping = this.sweep()
-        .then(
-          () => undefined,
-          (error: unknown) => {
-            const reason = error instanceof Error ? error.message : String(error);
-            this.options.logger.warn({ reason }, 'a sweep failed; nothing was freed');
-          },
-        )
+      void this.sweep()
+        .catch((error: unknown) => {
+          const reason = error instanceof Error ? error.message : String(error);
+          this.options.logger.warn({ reason }, 'a sweep failed; nothing was freed');
+        })
         .finally(() => this.sweepSoon(this.settings.sweep.everyMs));
     }, afterMs);
   }

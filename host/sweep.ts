@@ -29,6 +29,7 @@ export interface SweepOptions extends SweepLimits {
   /** Goes on with whatever else belongs to a VM that was adopted. */
   readonly onAdopted: (vmId: string) => Promise<void>;
   readonly logger: HostLogger;
+  /** Milliseconds of a clock that stands still while the machine sleeps and that nobody sets: a grace is time awake. */
   readonly now?: () => number;
 }
 
@@ -39,9 +40,15 @@ export interface SweepReport {
   readonly left: readonly { readonly vmId: string; readonly reason: string }[];
   /** Names of VMs without a record of which something lay about. */
   readonly removed: readonly string[];
-  /** Reservations that had expired without a VM. */
+  /** Reservations that had expired without a VM, or went with the VM that lived on them. */
   readonly released: readonly string[];
+  /** Workflow ids of those that held what was destroyed or released. */
+  readonly freedOf: readonly string[];
   readonly errors: readonly { readonly name: string; readonly message: string }[];
+}
+
+interface FoundVm extends SweptVm {
+  readonly workflowId: string;
 }
 
 type MutableReport = { -readonly [Key in keyof SweepReport]: SweepReport[Key][number][] };
@@ -77,15 +84,23 @@ class Sweeper {
   }
 
   async run(): Promise<SweepReport> {
-    const report: MutableReport = { adopted: [], destroyed: [], left: [], removed: [], released: [], errors: [] };
+    const report: MutableReport = {
+      adopted: [],
+      destroyed: [],
+      left: [],
+      removed: [],
+      released: [],
+      freedOf: [],
+      errors: [],
+    };
     // Records that cannot be listed prove nothing about anything else here: then this throws, and nothing is done.
     const vmIds = await this.options.driver.list();
     const vms = await this.readVms(vmIds, report);
     const orphans = await this.findOrphans(vmIds);
-    // The ledger judges its own expiry, in one step with the removal.
-    report.released.push(...(await this.options.ledger.prune()));
+    await this.prune(report);
+    const owners = new Map(vms.map(({ vmId, workflowId }) => [vmId, workflowId]));
     for (const action of decideSweep({ vms, orphans }, this.options)) {
-      await this.act(action, report).catch((error: unknown) => {
+      await this.act(action, report, owners).catch((error: unknown) => {
         const name = 'vmId' in action ? action.vmId : action.name;
         report.errors.push({ name, message: error instanceof Error ? error.message : String(error) });
       });
@@ -97,15 +112,34 @@ class Sweeper {
     return report;
   }
 
-  private async readVms(vmIds: readonly string[], report: MutableReport): Promise<SweptVm[]> {
-    const vms: SweptVm[] = [];
+  /** The ledger judges its own expiry, in one step with the removal. */
+  private async prune(report: MutableReport): Promise<void> {
+    const before = await this.options.ledger.list();
+    const released = await this.options.ledger.prune();
+    report.released.push(...released);
+    for (const { id, ownerWorkflowId } of before) if (released.includes(id)) report.freedOf.push(ownerWorkflowId);
+  }
+
+  /** What a VM was placed on is over with its owner: its capacity need not wait until the reservation expires. */
+  private async releaseReservation(vmId: string, workflowId: string, report: MutableReport): Promise<void> {
+    report.freedOf.push(workflowId);
+    for (const { id, ownerWorkflowId } of await this.options.ledger.list()) {
+      if (ownerWorkflowId !== workflowId || !(vmId === id || vmId.startsWith(`${id}-`))) continue;
+      await this.options.ledger.release(id);
+      report.released.push(id);
+    }
+  }
+
+  private async readVms(vmIds: readonly string[], report: MutableReport): Promise<FoundVm[]> {
+    const vms: FoundVm[] = [];
     for (const vmId of vmIds) {
       try {
         const found = await this.options.driver.inspect(vmId);
         if (found === undefined) continue;
         const owner = await this.options.owners.lookup(found.owner).catch((): OwnerVerdict => 'unreadable');
         const attached = await this.isCaredFor(vmId);
-        vms.push({ vmId, role: found.owner.role, owner, overForMs: this.overFor(vmId, owner), attached });
+        const { role, workflowId } = found.owner;
+        vms.push({ vmId, role, workflowId, owner, overForMs: this.overFor(vmId, owner), attached });
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
         report.left.push({ vmId, reason: `its record cannot be read: ${message}` });
@@ -124,7 +158,7 @@ class Sweeper {
   }
 
   private overFor(vmId: string, owner: OwnerVerdict): number {
-    const now = (this.options.now ?? Date.now)();
+    const now = (this.options.now ?? (() => performance.now()))();
     if (owner !== 'over') {
       this.overSince.delete(vmId);
       return 0;
@@ -146,10 +180,12 @@ class Sweeper {
     return orphans;
   }
 
-  private async act(action: SweepAction, report: MutableReport): Promise<void> {
+  private async act(action: SweepAction, report: MutableReport, owners: ReadonlyMap<string, string>): Promise<void> {
     if (action.kind === 'destroy-vm') {
       await this.options.vms.release(action.vmId, { graceMs: 0 });
       report.destroyed.push(action.vmId);
+      const owner = owners.get(action.vmId);
+      if (owner !== undefined) await this.releaseReservation(action.vmId, owner, report);
     } else if (action.kind === 'leave-vm') report.left.push({ vmId: action.vmId, reason: action.reason });
     else if (action.kind === 'attach-vm') {
       const { adopted, reason } = await this.options.vms.adopt(action.vmId);

@@ -35,7 +35,7 @@ export function createUploadedSources(options: UploadedSourcesOptions): Uploaded
   });
   return {
     unpack: async (sha256, folder) => {
-      const found = await stored.find(sha256);
+      const found = await stored.locate(sha256);
       if (found === undefined) throw sourcesMissing(sha256);
       await unpackFolder(await cache.open(found), folder, options);
     },

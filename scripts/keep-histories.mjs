@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from './setup/places.mjs';
 
-/** One history, with its continuations, for each end that a workload can have. */
+/** One history, with its continuations, for each end that a workload can have, and runs of the maintenance. */
 const KEPT = [
   /^plain-100$/,
   /^stop-(placeworkload|reservecapacity|validateservice|buildservice|provisionrootfs|bootvm|startservice|checkhealth)-after$/,
@@ -14,6 +14,7 @@ const KEPT = [
   /^early-(missing|build-fails|exits|never-listens)$/,
   /^(exits-later|unhealthy|vm-killed|too-big|port-second|second|nowhere)$/,
   /^(lost|cancelled|terminated|continued)(\.\d)?$/,
+  /^maintenance-(whole|run-1|run-3)$/,
 ];
 
 const from = join(projectRoot, 'node_modules', '.kiln-histories');

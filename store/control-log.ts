@@ -3,7 +3,7 @@ import type { ControlLog } from '../activities/ports.ts';
 import { MAX_LOG_MESSAGE, type NumberedLogEntry } from '../domain/log-entry.ts';
 import { storeKeys } from '../domain/names.ts';
 import type { ObjectStore } from './object-store.ts';
-import { writeOnce } from './workload-documents.ts';
+import { writeOnce } from './write-once.ts';
 
 export const CONTROL_WRITER = 'control';
 

@@ -3,7 +3,7 @@ import { type Deployment, deploymentSchema } from '../contracts/deployment.ts';
 import { KilnError } from '../domain/failures.ts';
 import { storeKeys } from '../domain/names.ts';
 import type { ObjectStore } from './object-store.ts';
-import { writeOnce } from './workload-documents.ts';
+import { writeOnce } from './write-once.ts';
 
 export interface Deployments {
   /** Find-or-create by id. @throws CONFLICT where the id is taken by a record of another content */

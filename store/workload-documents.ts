@@ -7,12 +7,15 @@ import {
   specDocumentSchema,
   startedDocumentSchema,
 } from '../contracts/workload-documents.ts';
-import { isKilnError, KilnError } from '../domain/failures.ts';
-import { storeKeys } from '../domain/names.ts';
+import { KilnError } from '../domain/failures.ts';
+import { storeKeys, workloadWorkflowId } from '../domain/names.ts';
 import type { WorkloadState } from '../domain/workload.ts';
+import { type ArchivedExecution, createHistoryArchive } from './history-archive.ts';
 import type { ObjectStore } from './object-store.ts';
+import { createWorkloadReleases, type WorkloadReleases } from './workload-releases.ts';
+import { writeOnce } from './write-once.ts';
 
-export interface StoredWorkloads extends WorkloadDocuments {
+export interface StoredWorkloads extends WorkloadDocuments, WorkloadReleases {
   /** Writes the spec where the id is free. @returns the document that stands there now, ours or an earlier one. */
   createSpec(document: SpecDocument): Promise<SpecDocument>;
   specDocument(workloadId: string): Promise<SpecDocument | undefined>;
@@ -21,6 +24,10 @@ export interface StoredWorkloads extends WorkloadDocuments {
   wasStarted(workloadId: string): Promise<boolean>;
   /** @returns the final state, or undefined where none was written yet. */
   result(workloadId: string): Promise<WorkloadState | undefined>;
+  /** Its recorded executions, the first one first; undefined where not all are recorded. @throws ARCHIVE_CORRUPT */
+  history(workloadId: string): Promise<ArchivedExecution[] | undefined>;
+  /** The same up to one execution, of a workload that may still run. @throws ARCHIVE_CORRUPT */
+  historyUpTo(workloadId: string, executionId: string): Promise<ArchivedExecution[] | undefined>;
 }
 
 /** @returns the documents of workloads in a store. Every method @throws STORE_UNAVAILABLE. */
@@ -28,6 +35,10 @@ export function createWorkloadDocuments(store: ObjectStore): StoredWorkloads {
   const specDocument = async (workloadId: string) =>
     (await store.readDocument(storeKeys.workloadSpec(workloadId), specDocumentSchema))?.value;
   return {
+    ...createWorkloadReleases(store),
+    historyUpTo: (workloadId, executionId) =>
+      createHistoryArchive(store).readUpTo(workloadWorkflowId(workloadId), executionId),
+    history: (workloadId) => createHistoryArchive(store).read(workloadWorkflowId(workloadId)),
     specDocument,
     readSpec: async (workloadId, specHash) => checkedRequest(await specDocument(workloadId), workloadId, specHash),
     createSpec: async (document) => {
@@ -50,21 +61,6 @@ export function createWorkloadDocuments(store: ObjectStore): StoredWorkloads {
       await writeOnce(store, storeKeys.workloadResult(state.workloadId), { schemaVersion: 1, state });
     },
   };
-}
-
-/** @returns false where another document stands there already; it is left as it is. */
-export async function writeOnce(
-  store: Pick<ObjectStore, 'writeDocument'>,
-  key: string,
-  value: unknown,
-): Promise<boolean> {
-  try {
-    await store.writeDocument(key, value, 'create');
-    return true;
-  } catch (error) {
-    if (isKilnError(error, 'STORE_CONFLICT')) return false;
-    throw error;
-  }
 }
 
 async function checkedRequest(document: SpecDocument | undefined, workloadId: string, specHash: string) {

@@ -1,14 +1,17 @@
+import { Client } from '@temporalio/client';
+import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { type KilnEnvironment, readEnvironment } from '../config/environment.ts';
 import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
 import { createControlLog } from '../store/control-log.ts';
-import { createHostDirectory } from '../store/host-directory.ts';
 import { createWorkloadDocuments } from '../store/workload-documents.ts';
 import { connectClient, connectWorker } from '../temporal/connection.ts';
+import { ensureMaintenanceSchedule } from '../temporal/maintenance-schedule.ts';
 import { ensureSearchAttributes } from '../temporal/namespace.ts';
 import { bundleWorkflows } from '../temporal/workflow-bundle.ts';
 import { createControlMetrics, measuredDocuments } from './control-metrics.ts';
 import { createControlWorker } from './control-worker.ts';
+import { createMaintenancePorts } from './maintenance-ports.ts';
 import { serveMetrics } from './metrics-endpoint.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
@@ -18,6 +21,7 @@ import { installRuntime } from './temporal-runtime.ts';
 /** About 2 MB each; more would only be replayed faster. */
 const MAX_CACHED_WORKFLOWS = 500;
 const SHUTDOWN_GRACE_MS = 5_000;
+const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** Runs a control worker until SIGINT or SIGTERM. */
 export async function runControlProcess(): Promise<void> {
@@ -31,14 +35,15 @@ export async function runControlProcess(): Promise<void> {
   const [connection, bundle] = await Promise.all([connectWorker(where, patience), bundleWorkflows()]);
   const client = await connectClient(where, patience);
   await ensureSearchAttributes(client, where.namespace, CONNECT_PATIENCE);
-  await client.close();
+  const temporal = new Client({ connection: client, namespace: where.namespace });
+  await scheduleMaintenance(temporal, env, log);
   const metrics = createControlMetrics();
   const worker = await createControlWorker({
     connection,
     namespace: where.namespace,
     bundle,
     ports: {
-      hosts: createHostDirectory(store),
+      ...createMaintenancePorts({ client: temporal, store }),
       images: createImageCatalog(store),
       documents: measuredDocuments(createWorkloadDocuments(store), metrics),
       controlLog: createControlLog(store),
@@ -56,7 +61,24 @@ export async function runControlProcess(): Promise<void> {
   await worker.run();
   await scraped?.close();
   await connection.close();
+  await client.close();
   store.close();
+}
+
+/** Without its Schedule a Kiln runs; nothing is archived then but on demand. */
+async function scheduleMaintenance(client: Client, env: KilnEnvironment, log: Logger): Promise<void> {
+  const { KILN_MAINTENANCE_EVERY_S: everyS, KILN_KEEP_LOGS_DAYS: logs, KILN_KEEP_SOURCES_DAYS: sources } = env;
+  const keep = {
+    ...(logs === undefined ? {} : { logsMs: logs * DAY_MS }),
+    ...(sources === undefined ? {} : { sourcesMs: sources * DAY_MS }),
+  };
+  try {
+    const done = await ensureMaintenanceSchedule(client, { everyMs: everyS * 1000, input: { schemaVersion: 1, keep } });
+    log.info({ everyS, keep, done }, 'maintenance is scheduled');
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    log.error({ reason }, 'maintenance could not be scheduled: nothing is archived but by `kiln archive record`');
+  }
 }
 
 /** Without the token of the stack's own processes there is nobody who could be let in. */

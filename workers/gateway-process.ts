@@ -1,5 +1,7 @@
 import { Client } from '@temporalio/client';
+import { DEFAULT_CLIENT_TIMINGS } from '../client/temporal/client-timings.ts';
 import { createOpenWorkloadCount } from '../client/temporal/open-workloads.ts';
+import { createRecordNow } from '../client/temporal/record-now.ts';
 import { createTaskQueueProbe } from '../client/temporal/task-queue-pollers.ts';
 import { createWorkloadClient } from '../client/temporal/workload-client.ts';
 import { packageVersion } from '../config/checkout.ts';
@@ -39,6 +41,7 @@ export async function runGatewayProcess(): Promise<void> {
     }),
     store,
     isPolled: createTaskQueueProbe({ client }),
+    recordNow: createRecordNow({ client, timings: DEFAULT_CLIENT_TIMINGS }),
     openWorkloads: createOpenWorkloadCount({ client, agesS: COUNTED_AGES_S }),
     fetchHostLogs: hostLogsFetcher({ token: hostToken, ...HOST_FETCH }),
     token: apiToken,

@@ -77,6 +77,7 @@ function hostPorts(
   return {
     ...{ vms, services, ledger, logs, sources, builds, scratchDir },
     ...outside,
+    upkeep: host,
     capacityPollMs: CAPACITY_POLL_MS,
     readyPollMs: READY_POLL_MS,
   };

@@ -1,4 +1,5 @@
 import { defineQuery, defineSignal } from '@temporalio/workflow';
+import type { MaintenanceReport } from '../domain/maintenance.ts';
 import type { WorkloadState } from '../domain/workload.ts';
 import type { StopRequest } from '../domain/workload-input.ts';
 
@@ -9,3 +10,8 @@ export const stopSignal = defineSignal<[StopRequest?]>('stop');
 
 /** The whole state of a workload, as its workflow sees it now. */
 export const workloadQuery = defineQuery<WorkloadState>('workload');
+
+export const MAINTENANCE_WORKFLOW = 'maintenanceWorkflow';
+
+/** What a run of the maintenance has done so far. */
+export const maintenanceQuery = defineQuery<MaintenanceReport>('maintenance');

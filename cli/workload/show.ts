@@ -45,7 +45,12 @@ export function workloadTable(context: CliContext, { color }: CommandOutput, vie
 }
 
 function historyLines({ moves, events, source }: WorkloadHistoryView): string[] {
-  const told = source === 'archive' ? 'from the archive; the events are no longer kept' : 'from the recorded events';
+  const told =
+    source === 'temporal'
+      ? 'from the recorded events'
+      : events === undefined
+        ? 'from the archived result; the events were forgotten before they were recorded'
+        : 'from the recorded events, as the archive keeps them';
   return [
     ...textColumns(
       ['AT', 'FROM', 'TO', 'CAUSE'],

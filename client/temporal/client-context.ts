@@ -5,7 +5,7 @@ import type { Stage } from '../../domain/stages.ts';
 import type { WorkloadState } from '../../domain/workload.ts';
 import type { StopRequest } from '../../domain/workload-input.ts';
 import type { ClientTimings } from './client-timings.ts';
-import type { WorkloadArchive } from './workload-archive.ts';
+import type { Release, WorkloadArchive } from './workload-archive.ts';
 
 /** A workload as it is known now. */
 export interface WorkloadSnapshot {
@@ -21,6 +21,8 @@ export interface WorkloadSnapshot {
    * (stage and times only), or the request alone, which was accepted and not yet started.
    */
   readonly origin: 'workflow' | 'archive' | 'temporal' | 'request';
+  /** What of `state.unreleased` was freed later: the hosts that hold nothing of it any more. */
+  readonly releases?: readonly Release[];
 }
 
 export interface ListWorkloads {

@@ -3,7 +3,7 @@ export { type FailureCode, isKilnError, KilnError } from '../../domain/failures.
 export { isFinal, STAGES, type Stage } from '../../domain/stages.ts';
 export type { WorkloadRequest, WorkloadState } from '../../domain/workload.ts';
 export type { ClientTimings } from './client-timings.ts';
-export type { WorkloadArchive } from './workload-archive.ts';
+export type { ArchivedExecution, Release, WorkloadArchive } from './workload-archive.ts';
 export {
   createWorkloadClient,
   type ListWorkloads,

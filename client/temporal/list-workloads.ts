@@ -5,7 +5,7 @@ import { badCursor, decodeCursor, encodeCursor } from '../../contracts/cursor.ts
 import { isoTimeSchema } from '../../contracts/identifiers.ts';
 import type { WorkloadPage, WorkloadSummary } from '../../contracts/workload-view.ts';
 import { workloadIdOf } from '../../domain/names.ts';
-import type { Stage } from '../../domain/stages.ts';
+import { isFinal, type Stage } from '../../domain/stages.ts';
 import { WORKLOAD_WORKFLOW } from '../../workflows/messages.ts';
 import type { ClientContext, ListWorkloads } from './client-context.ts';
 import { recordedStage } from './recorded-state.ts';
@@ -18,7 +18,7 @@ type Listed = NonNullable<
 >[number];
 type Payloads = Readonly<Record<string, { data?: Uint8Array | null }>> | null | undefined;
 
-/** @throws SPEC_INVALID (cursor), TEMPORAL_UNAVAILABLE */
+/** @throws SPEC_INVALID (cursor), STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function listWorkloads(context: ClientContext, query: ListWorkloads): Promise<WorkloadPage> {
   const { client, timings } = context;
   const token = query.cursor === undefined ? undefined : tokenOf(query.cursor, query);
@@ -31,10 +31,21 @@ export async function listWorkloads(context: ClientContext, query: ListWorkloads
     }),
   );
   const next = reply.nextPageToken;
+  const items = (reply.executions ?? []).flatMap((execution) => summary(execution) ?? []);
   return {
-    items: (reply.executions ?? []).flatMap((execution) => summary(execution) ?? []),
+    items: await Promise.all(items.map((item) => withoutOldAttention(context, item))),
     ...(next && next.length > 0 ? { next: nextCursor(Buffer.from(next).toString('base64'), query) } : {}),
   };
+}
+
+/** What has closed keeps its attributes for ever; whether something is still unreleased is known to the archive. */
+async function withoutOldAttention({ archive }: ClientContext, item: WorkloadSummary): Promise<WorkloadSummary> {
+  if (item.attention !== 'UNRELEASED' || !isFinal(item.stage)) return item;
+  const [state, releases] = await Promise.all([archive.result(item.id), archive.releases(item.id)]);
+  const isFreed = state?.unreleased.every(({ hostId }) => releases.some((release) => release.hostId === hostId));
+  if (isFreed !== true) return item;
+  const { attention: _attention, ...rest } = item;
+  return rest;
 }
 
 /** The server answers a token that is not its own only after its deadline, so what was cut or mixed up is told here. */

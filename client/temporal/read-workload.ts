@@ -5,6 +5,7 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { workloadStateSchema } from '../../contracts/workload-documents.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { workloadWorkflowId } from '../../domain/names.ts';
+import { isFinal } from '../../domain/stages.ts';
 import { DEFAULT_IMAGE, type WorkloadState } from '../../domain/workload.ts';
 import { workloadQuery } from '../../workflows/messages.ts';
 import type { ClientContext, WorkloadSnapshot } from './client-context.ts';
@@ -14,6 +15,13 @@ import { isNoWorkflow, isUnavailable, withDeadline } from './temporal-calls.ts';
 
 /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function readWorkload(context: ClientContext, id: string): Promise<WorkloadSnapshot> {
+  const snapshot = await readSnapshot(context, id);
+  if (!isFinal(snapshot.state.stage) || snapshot.state.unreleased.length === 0) return snapshot;
+  const releases = await context.archive.releases(id);
+  return releases.length === 0 ? snapshot : { ...snapshot, releases };
+}
+
+async function readSnapshot(context: ClientContext, id: string): Promise<WorkloadSnapshot> {
   const description = await describe(context, id);
   if (description === undefined) return readForgotten(context, id);
   const common = snapshotFacts(description);
@@ -56,7 +64,8 @@ async function readClosed(
   }
   const last = await queryState(context, description);
   const closedAt = (description.closeTime ?? new Date()).toISOString();
-  const state = terminatedState(last ?? stateFromDescription(description), closedAt, status);
+  const hostId = attributeOf(description, 'KilnHost');
+  const state = terminatedState(last ?? stateFromDescription(description), closedAt, status, hostId);
   // Its workflow could not write a result any more. What Temporal alone knows is too little to be kept for ever.
   if (last !== undefined) await context.archive.writeResult(state);
   return { state, origin: last === undefined ? 'temporal' : 'workflow' };

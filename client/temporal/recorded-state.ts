@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { SpecDocument } from '../../contracts/workload-documents.ts';
 import { type SearchAttribute, workloadIdOf } from '../../domain/names.ts';
 import { INITIAL_STAGE, isFinal, isStage, type Stage } from '../../domain/stages.ts';
-import type { StageMove, WorkloadState } from '../../domain/workload.ts';
+import type { StageMove, Unreleased, WorkloadState } from '../../domain/workload.ts';
 
 const memoSchema = z.object({
   servicePath: z.string().exactOptional(),
@@ -75,8 +75,16 @@ export function unstartedState({ workloadId, request, requestedAt }: SpecDocumen
   };
 }
 
-/** @returns a last known state as `failed TERMINATED`: its workflow was ended from outside, without its clean-up. */
-export function terminatedState(last: WorkloadState, closedAt: string, status: string): WorkloadState {
+/**
+ * @param hostId host that it was placed on last, where that is known beside `last`
+ * @returns a last known state as `failed TERMINATED`: its workflow was ended from outside, without its clean-up
+ */
+export function terminatedState(
+  last: WorkloadState,
+  closedAt: string,
+  status: string,
+  hostId = last.vm?.hostId,
+): WorkloadState {
   if (isFinal(last.stage)) return last;
   const { leaving: _leaving, waiting: _waiting, ...rest } = last;
   const move: StageMove = {
@@ -92,9 +100,15 @@ export function terminatedState(last: WorkloadState, closedAt: string, status: s
     stage: 'failed',
     failure: { code: 'TERMINATED', message: ENDED[status] ?? ENDED.TERMINATED, stage: last.stage },
     notes: [...last.notes, ...before],
+    unreleased: [...last.unreleased, ...(hostId === undefined ? [] : [leftBehind(hostId)])],
     moves: [...last.moves, move],
     updatedAt: closedAt,
   };
+}
+
+/** What it held when it ended is known to its host alone, whose sweep frees it and says so. */
+function leftBehind(hostId: string): Unreleased {
+  return { name: 'whatever it held', hostId, message: 'Its workflow ended without clean-up.' };
 }
 
 const ENDED: Readonly<Record<string, string>> & { readonly TERMINATED: string } = {

@@ -11,9 +11,13 @@ import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 
 const FOLDER = fileURLToPath(new URL('../histories', import.meta.url));
 
+/** Runs of the maintenance, which have no stages. */
+const maintenance = readdirSync(FOLDER).filter((file) => file.startsWith('maintenance-'));
+
 /** Executions of each recorded workload, the first one first: `name.json`, `name.1.json`, … */
 const workloads = new Map<string, string[]>();
-for (const file of readdirSync(FOLDER).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))) {
+const files = readdirSync(FOLDER).filter((file) => !maintenance.includes(file));
+for (const file of files.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))) {
   const name = file.replace(/(\.\d+)?\.json$/, '');
   workloads.set(
     name,
@@ -53,6 +57,10 @@ describe('recorded histories', () => {
     }
     const { stage } = project(eventsOf(files));
     expect(name === 'terminated' || isFinal(stage)).toBe(true);
+  });
+
+  it.each(maintenance)('%s: replays', async (file) => {
+    await Worker.runReplayHistory({ workflowBundle }, JSON.parse(textOf(file)), `maintenance/${file}`);
   });
 
   it.each([...workloads])('%s: no single change of its stages passes', (_name, files) => {

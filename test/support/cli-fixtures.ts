@@ -35,6 +35,7 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     getDeployment: refuse,
     listHosts: refuse,
     drainHost: refuse,
+    recordArchive: refuse,
     listImages: refuse,
     healthz: refuse,
     readyz: refuse,

@@ -30,7 +30,6 @@ import { readLocalTag } from '../../rootfs/image/local-images.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { createControlLog } from '../../store/control-log.ts';
-import { createHostDirectory } from '../../store/host-directory.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workload-documents.ts';
 import { ensureSearchAttributes, namespaceId } from '../../temporal/namespace.ts';
@@ -40,6 +39,7 @@ import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
 import { type ControlMetrics, createControlMetrics, measuredDocuments } from '../../workers/control-metrics.ts';
 import { createControlWorker } from '../../workers/control-worker.ts';
 import { createHostWorker } from '../../workers/host-worker.ts';
+import { createMaintenancePorts } from '../../workers/maintenance-ports.ts';
 import { createOwnerLookup } from '../../workers/owner-lookup.ts';
 import { whatIsLeft } from './nothing-left.ts';
 import { freshObjectStore } from './object-store.ts';
@@ -111,7 +111,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const temporal = new Client({ connection, namespace });
   const store = await freshObjectStore();
   const directory = await mkdtemp(join(tmpdir(), 'kiln-harness-'));
-  const { worker: control, controlMetrics } = await controlWorkerOf({ options, store, native, namespace });
+  const { worker: control, controlMetrics } = await controlWorkerOf({ options, store, connection, native, namespace });
   const controlRun = control.run();
   const id = await namespaceId(connection, namespace);
   const hostRunner = new HostRunner({ options, store, temporal, native, namespace, namespaceId: id, directory });
@@ -155,12 +155,15 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
 }
 
 /** @returns a control worker that has yet to run, with what it measures */
-export async function controlWorkerOf(around: Pick<HostSurroundings, 'options' | 'store' | 'native' | 'namespace'>) {
+export async function controlWorkerOf(
+  around: Pick<HostSurroundings, 'options' | 'store' | 'native' | 'namespace'> & { readonly connection: Connection },
+) {
   const { options, store, native, namespace } = around;
   const documents = createWorkloadDocuments(store);
   const controlMetrics = createControlMetrics();
+  const client = new Client({ connection: around.connection, namespace });
   const controlPorts: ControlPorts = {
-    hosts: createHostDirectory(store),
+    ...createMaintenancePorts({ client, store }),
     images: {
       resolve: async (reference) => {
         const name = reference.split('@')[0] ?? 'node';
@@ -270,6 +273,7 @@ export class HostRunner {
       }),
       documents: createWorkloadDocuments(store),
       namespaceId: this.around.namespaceId,
+      upkeep: host,
       capacityPollMs: 50,
       readyPollMs: 20,
     };

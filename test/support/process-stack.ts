@@ -96,7 +96,7 @@ export class ProcessStack {
   readonly workloads: WorkloadClient;
   private readonly connection: Connection;
   private readonly spec: Omit<ChildSpec, 'role'>;
-  private readonly store: ReturnType<typeof createObjectStore>;
+  readonly store: ReturnType<typeof createObjectStore>;
   private readonly workers = new Map<Role, WorkerProcess>();
 
   private constructor(connection: Connection, spec: Omit<ChildSpec, 'role'>) {

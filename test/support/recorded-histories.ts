@@ -33,7 +33,11 @@ export async function judgeHistories(client: Client): Promise<JudgedHistory[]> {
   const workflowIds = new Set<string>();
   for await (const { workflowId } of client.workflow.list()) workflowIds.add(workflowId);
   for (const workflowId of workflowIds) {
-    const workloadId = workloadIdOf(workflowId) ?? workflowId;
+    const workloadId = workloadIdOf(workflowId);
+    if (workloadId === undefined) {
+      await keepMaintenance(client, workflowId, replays);
+      continue;
+    }
     const latest = await client.workflow.getHandle(workflowId).describe();
     const executions = await fetchExecutions({ client, timings: TIMINGS }, workloadId, latest.runId);
     const ledger = project(recordedEvents(executions));
@@ -48,6 +52,17 @@ export async function judgeHistories(client: Client): Promise<JudgedHistory[]> {
     if (error) throw new Error(`${workflowId} does not replay: ${error.message}`, { cause: error });
   }
   return judged;
+}
+
+/** A run of the maintenance has no stages: it is replayed. */
+async function keepMaintenance(
+  client: Client,
+  workflowId: string,
+  replays: { workflowId: string; history: FetchedHistory }[],
+): Promise<void> {
+  const history = await client.workflow.getHandle(workflowId).fetchHistory();
+  replays.push({ workflowId, history });
+  await writeFile(join(RECORDED, `${workflowId.replace('/', '-')}.json`), historyToJSON(history));
 }
 
 const TIMINGS = { callMs: 10_000, queryMs: 5_000, pollerFreshMs: 60_000, backlogMs: 3_000 };

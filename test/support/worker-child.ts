@@ -36,7 +36,7 @@ const connection = await Connection.connect({ address: spec.temporalAddress });
 const native = await NativeConnection.connect({ address: spec.temporalAddress });
 const { namespace, directory } = spec;
 const store = createObjectStore(objectStoreOptions(spec.s3));
-const around = { options, store, native, namespace, directory };
+const around = { options, store, connection, native, namespace, directory };
 if (spec.role === 'control') {
   const { worker } = await controlWorkerOf(around);
   void worker.run();

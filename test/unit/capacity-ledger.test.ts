@@ -5,7 +5,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCapacityLedger, type HostCapacityLedger } from '../../host/capacity-ledger.ts';
 
 let stateDir: string;
+/** What the clock on the wall says, and for how long the machine has been awake. */
 let now: number;
+let awake: number;
 let withVm: Set<string>;
 let ledger: HostCapacityLedger;
 
@@ -16,7 +18,12 @@ const open = () =>
     vmOverheadMib: 100,
     hasVm: async ({ id }) => withVm.has(id),
     now: () => now,
+    awake: () => awake,
   });
+const pass = (ms: number) => {
+  now += ms;
+  awake += ms;
+};
 const ask = (id: string, memMib: number, more: { vcpus?: number; owner?: string; ttlMs?: number } = {}) =>
   ledger.reserve({
     id,
@@ -28,6 +35,7 @@ const ask = (id: string, memMib: number, more: { vcpus?: number; owner?: string;
 beforeEach(async () => {
   stateDir = await mkdtemp(join(tmpdir(), 'kl-'));
   now = Date.parse('2026-01-01T00:00:00Z');
+  awake = 5_000;
   withVm = new Set();
   ledger = open();
 });
@@ -58,9 +66,9 @@ describe('capacity ledger', () => {
 
   it('finds a known id again, renewed, also when the host is full', async () => {
     expect(await ask('a', 1900)).toBe(true);
-    now += 900;
+    pass(900);
     expect(await ask('a', 1900)).toBe(true);
-    now += 900;
+    pass(900);
     expect(await ask('b', 100)).toBe(false);
     expect((await ledger.list()).map(({ id }) => id)).toEqual(['a']);
   });
@@ -89,10 +97,25 @@ describe('capacity ledger', () => {
     await ask('a', 900);
     await ask('b', 900);
     withVm.add('a');
-    now += 1001;
+    pass(1001);
     expect(await ledger.prune()).toEqual(['b']);
     expect(await ask('c', 900)).toBe(true);
     expect(await ask('d', 900)).toBe(false);
+  });
+
+  it('does not expire while the machine sleeps, and no longer lives where its clock is set back', async () => {
+    await ask('a', 900);
+    now += 5 * 3_600_000;
+    expect(await ledger.prune()).toEqual([]);
+    now -= 9 * 3_600_000;
+    awake += 1001;
+    expect(await ledger.prune()).toEqual(['a']);
+    await ask('b', 900);
+    now -= 3_600_000;
+    ledger = open();
+    expect((await ledger.list()).map(({ id }) => id)).toEqual(['b']);
+    awake += 1001;
+    expect(await ledger.prune()).toEqual(['b']);
   });
 
   it('release is idempotent, and an odd id never becomes a path', async () => {

@@ -1,4 +1,4 @@
-import { CancellationScope, sleep, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, patched, sleep, workflowInfo } from '@temporalio/workflow';
 import type { ControlActivities, ControlLogLine, HostActivities, OwnerClaim } from '../../activities/activity-types.ts';
 import { isOutage } from '../../domain/failures.ts';
 import type { LogLevel } from '../../domain/log-entry.ts';
@@ -187,18 +187,23 @@ export class WorkloadContext {
   }
 
   /**
-   * Waits for a registry entry newer than the suspicion. A registry that cannot be read proves nothing.
+   * Waits for a registry entry newer than the suspicion. A registry that cannot be read proves nothing, and neither does
+   * the age of an entry alone: a machine that slept for hours finds its own entry that old. Looks are counted, for
+   * nobody looks while asleep.
    * @throws StageFailure HOST_LOST
    */
   async untilHostAnswers(hostId: string): Promise<void> {
     const { lostAfterMs, recheckMs } = this.policies.host;
+    // Executions from before looks were counted are replayed as they were.
+    const enough = patched('count-silent-looks') ? Math.ceil(lostAfterMs / Math.max(recheckMs, 1)) : 0;
     const since = Date.now();
-    for (;;) {
+    for (let silent = 0; ; ) {
       await sleep(recheckMs, { summary: `look at ${hostId} again` });
       const ageMs = await this.hostAge(hostId);
       if (ageMs === undefined) continue;
       if (ageMs < Date.now() - since) return;
-      if (ageMs > lostAfterMs) throw this.hostLost(hostId, ageMs);
+      silent += 1;
+      if (ageMs > lostAfterMs && silent >= enough) throw this.hostLost(hostId, ageMs);
     }
   }
 

@@ -1,0 +1,64 @@
+/** Signatures of the activities of maintenance. Counts, names and references only: no bytes of what is recorded. */
+import type { HostUpkeepReport, KeepPolicies } from '../../domain/maintenance.ts';
+
+export interface MaintenanceActivities {
+  /** @returns where the next scan of closed executions may begin; nothing: at the first one that Temporal remembers */
+  recorderPosition(): Promise<{ closedAfter?: string }>;
+  saveRecorderPosition(input: { closedBefore: string }): Promise<void>;
+  /**
+   * Records the histories of one page of closed executions that are not recorded yet. What fails is told and left for
+   * the next run. @throws STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE
+   */
+  recordHistories(input: {
+    closedAfter?: string;
+    token?: string;
+    pageSize: number;
+    /** Executions that may still be recorded; others of the page are only looked at. */
+    maxRecorded: number;
+    deriveAfterMs: number;
+    /** Milliseconds since 1970, by Temporal's clock. */
+    nowMs: number;
+  }): Promise<RecordedPage>;
+  /** @returns what is to be swept, and for which workloads each host is to say whether it still holds anything. */
+  planSweeps(input: { maxUnreleased: number }): Promise<{ hosts: SweepPlan[] }>;
+  /** Removes logs of workloads that are over for long; one step. @throws STORE_UNAVAILABLE */
+  pruneLogs(input: Required<Pick<KeepPolicies, 'logsMs'>> & PruneStep): Promise<PrunedStep>;
+  /** Removes uploaded sources that no workload needs any more; one step. @throws STORE_UNAVAILABLE */
+  pruneSources(input: Required<Pick<KeepPolicies, 'sourcesMs'>> & PruneStep): Promise<PrunedStep>;
+}
+
+export interface RecordedPage {
+  readonly seen: number;
+  readonly executions: number;
+  readonly workflows: number;
+  readonly results: number;
+  readonly failed: readonly { readonly workflowId: string; readonly message: string }[];
+  /** When the earliest of those closed. */
+  readonly earliestFailed?: string;
+  /** Whether `maxRecorded` was reached and something of this page is left. */
+  readonly more: boolean;
+  readonly next?: string;
+}
+
+export interface SweepPlan {
+  readonly hostId: string;
+  readonly workloadIds: readonly string[];
+}
+
+export interface PruneStep {
+  readonly nowMs: number;
+  readonly step: number;
+  /** `next` of the step before. */
+  readonly after?: string;
+}
+
+export interface PrunedStep {
+  readonly removed: number;
+  readonly next?: string;
+}
+
+/** Activities of one host. */
+export interface HostUpkeepActivities {
+  /** Sweeps at once, then says of which workloads nothing is held any more; that is kept in the archive. */
+  sweepHost(input: { workloadIds: readonly string[] }): Promise<HostUpkeepReport>;
+}

@@ -1,0 +1,27 @@
+import { framed } from '../activity-frame.ts';
+import type { MaintenancePorts, PruneOptions, Pruning } from './maintenance-ports.ts';
+import type { MaintenanceActivities, PrunedStep, PruneStep } from './maintenance-types.ts';
+
+/** Removes what is old, step by step. Ages are judged by Temporal's clock: this machine's may be wrong. */
+export function createPrune({
+  pruning,
+}: Pick<MaintenancePorts, 'pruning'>): Pick<MaintenanceActivities, 'pruneLogs' | 'pruneSources'> {
+  return {
+    pruneLogs: ({ logsMs, ...step }) => prune(pruning.logs, logsMs, step),
+    pruneSources: ({ sourcesMs, ...step }) => prune(pruning.sources, sourcesMs, step),
+  };
+}
+
+function prune(remove: Pruning[keyof Pruning], keepMs: number, { nowMs, step, after }: PruneStep): Promise<PrunedStep> {
+  return framed(async (signal) => {
+    const options: PruneOptions = {
+      keepMs,
+      now: nowMs,
+      step,
+      ...(after === undefined ? {} : { after }),
+      onProgress: () => signal.throwIfAborted(),
+    };
+    const { removed, next } = await remove(options);
+    return { removed, ...(next === undefined ? {} : { next }) };
+  });
+}

@@ -1,0 +1,136 @@
+import { isKilnError, isOutage } from '../../domain/failures.ts';
+import { workloadIdOf } from '../../domain/names.ts';
+import { framed, short } from '../activity-frame.ts';
+import type { ClosedExecution, MaintenancePorts, RecordedExecution } from './maintenance-ports.ts';
+import type { MaintenanceActivities, RecordedPage } from './maintenance-types.ts';
+
+type Ports = Pick<MaintenancePorts, 'closed' | 'archive'>;
+type Input = Parameters<MaintenanceActivities['recordHistories']>[0];
+
+/** Executions of one workflow; with more of them something is wrong. */
+const MAX_CHAIN = 10_000;
+/** Histories in a row that Temporal does not hand out; then it is Temporal, not they. */
+const MAX_SILENCES = 3;
+const MESSAGE = 300;
+
+/** Where a scan begins, and where the next one may. */
+export function createRecorderPosition({
+  archive,
+}: Ports): Pick<MaintenanceActivities, 'recorderPosition' | 'saveRecorderPosition'> {
+  return {
+    recorderPosition: () =>
+      short(async () => {
+        const closedAfter = await archive.position();
+        return closedAfter === undefined ? {} : { closedAfter };
+      }),
+    saveRecorderPosition: ({ closedBefore }) => short(() => archive.savePosition(closedBefore)),
+  };
+}
+
+/**
+ * Records one page of closed executions. Each is one step of its own that may be repeated: events, their document, and
+ * once the last execution of a workflow is over and all before it are kept, the document that says so.
+ */
+export function createRecordHistories(ports: Ports): MaintenanceActivities['recordHistories'] {
+  return (input) =>
+    framed(async (signal) => {
+      const { closedAfter, token, pageSize } = input;
+      const { items, next } = await ports.closed.list({
+        pageSize,
+        ...(closedAfter === undefined ? {} : { closedAfter }),
+        ...(token === undefined ? {} : { token }),
+      });
+      return { ...(await recordAll(ports, items, input, signal)), ...(next === undefined ? {} : { next }) };
+    });
+}
+
+async function recordAll(
+  ports: Ports,
+  items: readonly ClosedExecution[],
+  input: Input,
+  signal: AbortSignal,
+): Promise<Omit<RecordedPage, 'next'>> {
+  const sum = { seen: 0, executions: 0, workflows: 0, results: 0, more: false };
+  const failed: { workflowId: string; message: string; closedAt: string }[] = [];
+  let silences = 0;
+  for (const item of items) {
+    signal.throwIfAborted();
+    if (sum.executions >= input.maxRecorded) return summary({ ...sum, more: true }, failed);
+    sum.seen += 1;
+    try {
+      const { executions, whole, result } = await recordOne(ports, item, input);
+      sum.executions += executions;
+      sum.workflows += whole ? 1 : 0;
+      sum.results += result ? 1 : 0;
+      silences = 0;
+    } catch (error) {
+      // A store that is away fails the page; an execution that cannot be had must not keep the others from being kept.
+      if (isKilnError(error) && isOutage(error.code)) throw error;
+      silences = isKilnError(error, 'TEMPORAL_UNAVAILABLE') ? silences + 1 : 0;
+      if (silences >= MAX_SILENCES) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      failed.push({ workflowId: item.workflowId, message: message.slice(0, MESSAGE), closedAt: item.closedAt });
+    }
+  }
+  return summary(sum, failed);
+}
+
+function summary(
+  sum: Pick<RecordedPage, 'seen' | 'executions' | 'workflows' | 'results' | 'more'>,
+  failed: readonly { workflowId: string; message: string; closedAt: string }[],
+): Omit<RecordedPage, 'next'> {
+  const earliestFailed = failed.map(({ closedAt }) => closedAt).sort()[0];
+  return {
+    ...sum,
+    failed: failed.map(({ workflowId, message }) => ({ workflowId, message })),
+    ...(earliestFailed === undefined ? {} : { earliestFailed }),
+  };
+}
+
+/** @returns what was written: executions, whether the whole history is there since now, whether a result was. */
+async function recordOne(
+  ports: Ports,
+  { workflowId, executionId, continued }: ClosedExecution,
+  { deriveAfterMs, nowMs }: Input,
+): Promise<{ executions: number; whole: boolean; result: boolean }> {
+  const { closed, archive } = ports;
+  const standing = await archive.whole(workflowId);
+  if (standing?.executions.some((execution) => execution.executionId === executionId)) {
+    return { executions: 0, whole: false, result: false };
+  }
+  // One that went on is kept as well: it may be forgotten long before the workflow is over.
+  const isLast = !continued && (await closed.latest(workflowId))?.executionId === executionId;
+  if (!isLast) {
+    const { written } = await recordExecution(ports, workflowId, executionId);
+    return { executions: written ? 1 : 0, whole: false, result: false };
+  }
+  const workloadId = workloadIdOf(workflowId);
+  const settled = workloadId === undefined ? 'none' : await closed.settleResult(workloadId, { deriveAfterMs, nowMs });
+  const { chain, executions } = await recordChain(ports, workflowId, executionId);
+  await archive.saveWhole(workflowId, chain);
+  return { executions, whole: true, result: settled === 'written' || settled === 'derived' };
+}
+
+/** Back from the last execution to the first, each kept on the way. @throws NOT_FOUND where one was forgotten first */
+async function recordChain(ports: Ports, workflowId: string, last: string) {
+  const chain: RecordedExecution[] = [];
+  let executions = 0;
+  for (let executionId: string | undefined = last; executionId !== undefined; ) {
+    if (chain.length >= MAX_CHAIN) throw new Error(`${workflowId} has more than ${MAX_CHAIN} executions`);
+    const { recorded, written } = await recordExecution(ports, workflowId, executionId);
+    chain.unshift(recorded);
+    executions += written ? 1 : 0;
+    executionId = recorded.continuedFrom;
+  }
+  return { chain, executions };
+}
+
+async function recordExecution(
+  { closed, archive }: Ports,
+  workflowId: string,
+  executionId: string,
+): Promise<{ recorded: RecordedExecution; written: boolean }> {
+  const recorded = await archive.execution(workflowId, executionId);
+  if (recorded !== undefined) return { recorded, written: false };
+  return { recorded: await archive.saveExecution(await closed.fetch(workflowId, executionId)), written: true };
+}

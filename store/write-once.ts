@@ -1,0 +1,17 @@
+import { isKilnError } from '../domain/failures.ts';
+import type { ObjectStore } from './object-store.ts';
+
+/** @returns false where another document stands there already; it is left as it is. @throws STORE_UNAVAILABLE */
+export async function writeOnce(
+  store: Pick<ObjectStore, 'writeDocument'>,
+  key: string,
+  value: unknown,
+): Promise<boolean> {
+  try {
+    await store.writeDocument(key, value, 'create');
+    return true;
+  } catch (error) {
+    if (isKilnError(error, 'STORE_CONFLICT')) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,58 @@
+/** The control worker is killed in the middle of recording: nothing counts as archived that is not, and all is in the end. */
+import { afterAll, beforeAll, expect, inject, it } from 'vitest';
+import type { MaintenanceInput } from '../../domain/maintenance.ts';
+import { CONTROL_QUEUE } from '../../domain/names.ts';
+import { createHistoryArchive } from '../../store/history-archive.ts';
+import { replayArchived } from '../support/archived-histories.ts';
+import { ProcessStack } from '../support/process-stack.ts';
+
+const POLICIES = { heartbeatMs: 1_500, backoffMs: 20, maxBackoffMs: 200, hostAnswerMs: 1_000 };
+let stack: ProcessStack;
+
+beforeAll(async () => {
+  stack = await ProcessStack.start({ temporalAddress: inject('temporalAddress'), s3: inject('s3') });
+});
+afterAll(() => stack.close());
+
+/** Two that are over: what is told of one must not stand for the other. */
+async function makeOver(ids: readonly string[]): Promise<void> {
+  for (const id of ids) await stack.workloads.create({ servicePath: 'missing' }, id);
+  await expect
+    .poll(
+      async () => {
+        const { items } = await stack.workloads.list({ limit: 200 });
+        return ids.every((id) => items.some((item) => item.id === id && item.closedAt !== undefined));
+      },
+      { timeout: 30_000 },
+    )
+    .toBe(true);
+}
+
+it.each([
+  ['closed.fetch', 'before'],
+  ['closed.fetch', 'after'],
+  ['archive.saveExecution', 'after'],
+  ['archive.saveWhole', 'after'],
+  ['archive.savePosition', 'before'],
+] as const)('a worker killed %s %s: its successor records the rest', async (port, moment) => {
+  const name = `${port.toLowerCase().replace('.', '-')}-${moment}`;
+  const ids = [`${name}-a`, `${name}-b`];
+  await makeOver(ids);
+  const { reached } = await stack.worker('control').hold(port, moment);
+  const args: [MaintenanceInput] = [{ schemaVersion: 1, policies: POLICIES }];
+  const run = await stack.temporal.workflow.start('maintenanceWorkflow', {
+    args,
+    taskQueue: CONTROL_QUEUE,
+    workflowId: `maintenance/${name}`,
+  });
+  await reached;
+  const archive = createHistoryArchive(stack.store);
+  for (const id of ids) {
+    const whole = await archive.whole(`workload/${id}`);
+    // What says that it is whole can be read to its last byte.
+    if (whole !== undefined) expect(await archive.read(`workload/${id}`)).toHaveLength(whole.executions.length);
+  }
+  await stack.replaceWorker('control');
+  expect(await run.result()).toMatchObject({ recorded: { failed: 0, more: false }, problems: [] });
+  expect(await replayArchived(stack.store, ids)).toBe(2);
+});

@@ -1,0 +1,92 @@
+import { ApplicationFailure } from '@temporalio/common';
+import { continueAsNew, setHandler } from '@temporalio/workflow';
+import type { PrunedStep, SweepPlan } from '../../activities/maintenance/maintenance-types.ts';
+import { isKilnError } from '../../domain/failures.ts';
+import {
+  assertMaintenanceInput,
+  type HostUpkeepReport,
+  type MaintenanceInput,
+  type MaintenanceReport,
+} from '../../domain/maintenance.ts';
+import { maintenanceQuery } from '../messages.ts';
+import { setAttributes } from '../search-attributes.ts';
+import { judge } from '../workflow-failures.ts';
+import { hostUpkeep } from './maintenance-activities.ts';
+import { MaintenanceContext } from './maintenance-context.ts';
+import { record } from './record-step.ts';
+
+/**
+ * One run of the maintenance: records the histories of what is over, asks each host to sweep, removes what is old. Every
+ * step may be repeated and cut off anywhere; what did not work is told, and done by the next run.
+ */
+export async function maintenanceWorkflow(input: MaintenanceInput): Promise<MaintenanceReport> {
+  guard(input);
+  const ctx = new MaintenanceContext(input);
+  setHandler(maintenanceQuery, () => ctx.report);
+  const scan = await ctx.step('record histories', () => record(ctx, input.carried?.scan));
+  if (scan !== undefined) {
+    await continueAsNew<typeof maintenanceWorkflow>({ ...input, carried: { report: ctx.report, scan } });
+  }
+  if (input.sweepHosts !== false) await ctx.step('sweep hosts', () => sweepHosts(ctx));
+  const { logsMs, sourcesMs } = input.keep ?? {};
+  if (logsMs !== undefined) await ctx.step('remove old logs', () => pruneLogs(ctx, logsMs));
+  if (sourcesMs !== undefined) await ctx.step('remove old sources', () => pruneSources(ctx, sourcesMs));
+  if (ctx.report.problems.length > 0) setAttributes({ KilnAttention: 'MAINTENANCE' });
+  ctx.begin('done');
+  return ctx.report;
+}
+
+async function sweepHosts(ctx: MaintenanceContext): Promise<void> {
+  const { hosts } = await ctx.control.planSweeps({ maxUnreleased: ctx.policies.maxUnreleased });
+  ctx.update({ hosts: await Promise.all(hosts.map((plan) => sweepHost(ctx, plan))) });
+}
+
+/** A host that is away for good stays registered, so its silence is shown and is no problem of this run. */
+async function sweepHost(ctx: MaintenanceContext, { hostId, workloadIds }: SweepPlan): Promise<HostUpkeepReport> {
+  try {
+    return await hostUpkeep(hostId, ctx.policies).sweepHost({ workloadIds });
+  } catch (error) {
+    const verdict = judge(error);
+    if (verdict.kind === 'cancelled') throw error;
+    if (verdict.kind !== 'suspicion') ctx.problem(`sweep of ${hostId}: ${verdict.message}`);
+    return { hostId, swept: false, destroyed: 0, freed: 0, held: workloadIds.length };
+  }
+}
+
+async function pruneLogs(ctx: MaintenanceContext, logsMs: number): Promise<void> {
+  const { control, policies } = ctx;
+  const logs = await stepwise((after) =>
+    control.pruneLogs({ logsMs, nowMs: Date.now(), step: policies.pruneStep, ...after }),
+  );
+  ctx.update({ pruned: { ...ctx.report.pruned, logs } });
+}
+
+async function pruneSources(ctx: MaintenanceContext, sourcesMs: number): Promise<void> {
+  const { control, policies } = ctx;
+  const sources = await stepwise((after) =>
+    control.pruneSources({ sourcesMs, nowMs: Date.now(), step: policies.pruneStep, ...after }),
+  );
+  ctx.update({ pruned: { ...ctx.report.pruned, sources } });
+}
+
+/** @returns how much was removed in all steps. */
+async function stepwise(prune: (after: { after?: string }) => Promise<PrunedStep>): Promise<number> {
+  let removed = 0;
+  let after: string | undefined;
+  do {
+    const step = await prune(after === undefined ? {} : { after });
+    removed += step.removed;
+    after = step.next;
+  } while (after !== undefined);
+  return removed;
+}
+
+/** A plain error would only fail the workflow task, for ever. */
+function guard(input: unknown): void {
+  try {
+    assertMaintenanceInput(input);
+  } catch (error) {
+    if (isKilnError(error)) throw ApplicationFailure.nonRetryable(error.message, error.code);
+    throw error;
+  }
+}
