@@ -1,7 +1,7 @@
 /** The VMs of one host with their disks, channels, ports and egress. Holds nothing that is not on disk as well. */
 import { randomBytes } from 'node:crypto';
 import type { AgentChannel, EgressPolicy, EgressVerdict, VmDriver, VmHost } from '../activities/ports.ts';
-import { isKilnError, KilnError } from '../domain/failures.ts';
+import { isFullDisk, isKilnError, KilnError } from '../domain/failures.ts';
 import type { GuestIdentity, VmExit, VmStatus } from '../domain/vm.ts';
 import type { InstanceStore } from '../vmm/instance-record.ts';
 import { createKeyedLock } from '../vmm/keyed-lock.ts';
@@ -231,13 +231,13 @@ class DriverVmHost implements HostVms {
     return status.state === 'running' || status.state === 'paused' ? status.pid : undefined;
   }
 
-  /** @returns false where the record is damaged: then only a destroy can end it */
+  /** @returns false where the record is damaged, or cannot be written for lack of space: then only a destroy can end it */
   private async stopProven(vmId: string, graceMs: number): Promise<boolean> {
     try {
       await this.options.driver.stop(vmId, { graceMs });
       return true;
     } catch (error) {
-      if (!isKilnError(error, 'INTERNAL')) throw error;
+      if (!isKilnError(error, 'INTERNAL') && !isFullDisk(error)) throw error;
       this.options.logger.warn({ vmId, reason: error.message }, 'a VM could not be stopped in order; destroying it');
       return false;
     }

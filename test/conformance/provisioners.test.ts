@@ -143,17 +143,7 @@ describe.each(KINDS)('%s', (kind, format, create) => {
   });
 
   it('says DISK_FULL on a full file system', async () => {
-    const small = join(root, 'small');
-    await mkdir(small);
-    const script = fileURLToPath(new URL('../fixtures/provision-once.ts', import.meta.url));
-    // A mount namespace of its own: the small file system goes with the process.
-    const namespace = process.getuid?.() === 0 ? ['--mount'] : ['--mount', '--user', '--map-root-user'];
-    const inside = 'mount -t tmpfs -o size=64k none "$1" && exec "$2" "$3" "$4" "$5" "$1"';
-    const { stdout } = await exec('unshare', [
-      ...namespace,
-      ...['sh', '-c', inside, 'sh', small, process.execPath, script, kind, basePath],
-    ]);
-    expect(stdout).toBe('DISK_FULL');
+    expect(await provisionOnFullDisk(kind)).toBe('DISK_FULL');
   });
 
   it('refuses a name that could reach outside of the folder', async () => {
@@ -161,7 +151,26 @@ describe.each(KINDS)('%s', (kind, format, create) => {
   });
 });
 
+/** @returns what a process prints that makes a disk where there is no room */
+async function provisionOnFullDisk(kind: string): Promise<string> {
+  const small = join(root, 'small');
+  await mkdir(small);
+  const script = fileURLToPath(new URL('../fixtures/provision-once.ts', import.meta.url));
+  // A mount namespace of its own: the small file system goes with the process.
+  const namespace = process.getuid?.() === 0 ? ['--mount'] : ['--mount', '--user', '--map-root-user'];
+  const inside = 'mount -t tmpfs -o size=64k none "$1" && exec "$2" "$3" "$4" "$5" "$1"';
+  const { stdout } = await exec('unshare', [
+    ...namespace,
+    ...['sh', '-c', inside, 'sh', small, process.execPath, script, kind, basePath],
+  ]);
+  return stdout;
+}
+
 describe('the choice of a provisioner', () => {
+  it('is made on a full disk too, for the VMs that are there; a new disk is DISK_FULL', async () => {
+    expect(await provisionOnFullDisk('chosen')).toBe('DISK_FULL');
+  });
+
   it('prefers an overlay where the driver can open one', async () => {
     expect((await chooseProvisioner(directory, ['raw', 'qcow2'])).kind).toBe('qcow2-overlay');
     expect((await chooseProvisioner(directory, ['raw'])).kind).toBe('sparse-copy');
