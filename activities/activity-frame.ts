@@ -1,5 +1,5 @@
 import { ApplicationFailure, Context } from '@temporalio/activity';
-import { isKilnError, type KilnError } from '../domain/failures.ts';
+import { isFullDisk, isKilnError, KilnError } from '../domain/failures.ts';
 
 /** Longest pause between two heartbeats, ms: cancellation reaches an activity with its heartbeats. */
 const MAX_HEARTBEAT_INTERVAL_MS = 1000;
@@ -49,6 +49,7 @@ function heartbeatInterval(heartbeatTimeoutMs: number | undefined): number {
 export function toFailure(error: unknown): ApplicationFailure {
   if (error instanceof ApplicationFailure) return error;
   if (isKilnError(error)) return fromKilnError(error);
+  if (isFullDisk(error)) return fromKilnError(diskFull(error));
   const message = error instanceof Error ? error.message : String(error);
   const stack = error instanceof Error ? cut((error.stack ?? '').slice(0, 2000)) : '';
   return ApplicationFailure.create({
@@ -57,6 +58,11 @@ export function toFailure(error: unknown): ApplicationFailure {
     nonRetryable: false,
     details: [{ stack }],
   });
+}
+
+/** Any file that a host writes may be the one that no longer fits: that is no defect, and it passes. */
+function diskFull({ message }: Error): KilnError {
+  return new KilnError('DISK_FULL', `No space left where the host keeps its state: free some there (${message}).`);
 }
 
 function fromKilnError(error: KilnError): ApplicationFailure {

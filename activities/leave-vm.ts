@@ -20,7 +20,8 @@ export function createStopService(ports: Ports): HostActivities['stopService'] {
       const exit = await stop(ports, vmId, graceMs);
       const how = exit.signal ?? (exit.code === null ? 'unknown' : `code ${exit.code}`);
       log.write('running', 'info', `service ended with ${how}`);
-      await log.flush();
+      // The lines stay pending on a full disk: what makes room again must not wait for room.
+      await log.flush().catch(() => undefined);
       return { exit };
     });
 }

@@ -28,8 +28,11 @@ export function createSuperviseVm(ports: Ports): HostActivities['superviseVm'] {
         ]);
       } finally {
         watching.abort();
-        const log = await ports.logs.open(workloadId, epoch);
-        await log.flush();
+        // What was seen counts more than a log that cannot be written.
+        await ports.logs
+          .open(workloadId, epoch)
+          .then((log) => log.flush())
+          .catch(() => undefined);
       }
     });
 }

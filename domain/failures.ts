@@ -47,7 +47,7 @@ export const FAILURES = {
   AGENT_LOST: system(true, VM),
   GUEST_CRASHED: system(false, VM),
   VMM_EXITED: system(false, VM),
-  DISK_FULL: system(true, VM, 507),
+  DISK_FULL: system(true, ANY, 507),
   TEMPLATE_MISMATCH: system(true, ['build', 'deploy']),
   TEMPLATE_CORRUPT: system(true, ['build', 'deploy']),
   CHECKPOINT_MISMATCH: system(false, ['deploy'], 409),
@@ -114,6 +114,11 @@ export class KilnError extends Error {
   get retryable(): boolean {
     return FAILURES[this.code].retryable;
   }
+}
+
+/** @returns whether an error of the file system says that there is no room, whoever's quota that is. */
+export function isFullDisk(error: unknown): error is Error {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 }
 
 /** @returns whether `error` is a KilnError, optionally of one code. */

@@ -33,6 +33,7 @@ export interface WorkloadPolicies {
     readonly bootMs: number;
   };
   readonly deploy: {
+    /** Disks of a VM; also the arrival of an image that the host has not had yet. */
     readonly provisionMs: number;
     readonly bootMs: number;
     readonly startMs: number;
@@ -73,7 +74,7 @@ export const DEFAULT_POLICIES: WorkloadPolicies = {
   validate: { startToCloseMs: 30 * SECOND, tries: 3 },
   build: { startToCloseMs: 30 * MINUTE, heartbeatMs: 15 * SECOND, tries: 2, interruptions: 10, bootMs: 30 * SECOND },
   deploy: {
-    provisionMs: 30 * SECOND,
+    provisionMs: 5 * MINUTE,
     bootMs: 20 * SECOND,
     startMs: 30 * SECOND,
     healthMarginMs: MINUTE,

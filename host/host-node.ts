@@ -1,5 +1,5 @@
 /** One machine of the fleet: everything it owns, put together. Knows nothing of Temporal. */
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type {
@@ -219,9 +219,7 @@ class Node implements HostNode {
     const { stateDir, driver } = this.options;
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const adoptions = await this.adopt();
-    // Nobody else writes there, and what an earlier process left is of no use.
-    await rm(this.scratchDir, { recursive: true, force: true });
-    await mkdir(this.scratchDir, { recursive: true, mode: 0o700 });
+    await emptyDirectory(this.scratchDir);
     this.capabilities = await driver.probe();
     this.metrics.noteDriver(driver.kind, this.capabilities);
     this.url = await this.dataPlane.listen();
@@ -365,4 +363,10 @@ class Node implements HostNode {
         .finally(() => this.sweepSoon(this.settings.sweep.everyMs));
     }, afterMs);
   }
+}
+
+/** What an earlier process left is of no use. The folder itself stays: on a full disk it could not be made again. */
+async function emptyDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(path)) await rm(join(path, name), { recursive: true, force: true });
 }

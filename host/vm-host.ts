@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { AgentChannel, EgressPolicy, EgressVerdict, VmDriver, VmHost } from '../activities/ports.ts';
 import type { TemplateKey } from '../contracts/template-manifest.ts';
-import { isKilnError, KilnError } from '../domain/failures.ts';
+import { isFullDisk, isKilnError, KilnError } from '../domain/failures.ts';
 import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../domain/vm.ts';
 import type { InstanceStore } from '../vmm/instance-record.ts';
 import { createKeyedLock } from '../vmm/keyed-lock.ts';
@@ -262,13 +262,13 @@ class DriverVmHost implements HostVms {
     return status.state === 'running' || status.state === 'paused' ? status.pid : undefined;
   }
 
-  /** @returns false where the record is damaged: then only a destroy can end it */
+  /** @returns false where the record is damaged, or cannot be written for lack of space: then only a destroy can end it */
   private async stopProven(vmId: string, graceMs: number): Promise<boolean> {
     try {
       await this.options.driver.stop(vmId, { graceMs });
       return true;
     } catch (error) {
-      if (!isKilnError(error, 'INTERNAL')) throw error;
+      if (!isKilnError(error, 'INTERNAL') && !isFullDisk(error)) throw error;
       this.options.logger.warn({ vmId, reason: error.message }, 'a VM could not be stopped in order; destroying it');
       return false;
     }

@@ -1,5 +1,5 @@
 import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
-import { type FailureCode, KilnError } from '../domain/failures.ts';
+import { type FailureCode, isFullDisk, KilnError } from '../domain/failures.ts';
 import type { VmExit, VmExitReason } from '../domain/vm.ts';
 import { type DriverContext, recordedPaths } from './driver-context.ts';
 import { waitGone } from './process-identity.ts';
@@ -58,7 +58,13 @@ export async function settleExit(
     at: new Date().toISOString(),
     ...(failure && { failure: { code: failure.code, message: failure.message.slice(0, 4096) } }),
   };
-  const updated = await context.records.update(vmId, (now) => (now.exit === undefined ? { ...now, exit: entry } : now));
+  const updated = await context.records
+    .update(vmId, (now) => (now.exit === undefined ? { ...now, exit: entry } : now))
+    .catch((error: unknown) => {
+      // On a full disk the dead process is proof enough; who asks later finds the same. One that never ran leaves none.
+      if (record.process === undefined || !isFullDisk(error)) throw error;
+      return undefined;
+    });
   if (record.process !== undefined) context.ends.delete(processKey(record.process));
   return updated?.exit === undefined ? exit : plainExit(updated.exit);
 }

@@ -15,6 +15,7 @@ import { chooseProvisioner } from '../rootfs/provisioners/choose-provisioner.ts'
 import { createEmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { defaultHostId, driverFromEnvironment } from './driver-from-environment.ts';
+import type { HostPolling } from './host-polling.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 
@@ -33,23 +34,28 @@ export async function runHostProcess(): Promise<void> {
   const host = await composeHost(env, store, log, {
     lookup: async (owner) => (owners === undefined ? 'unreadable' : owners.lookup(owner)),
   });
+  const onOwners = (lookup: OwnerLookup) => {
+    owners = lookup;
+  };
+  try {
+    await serve(host, { env, store, log, ending, onOwners });
+  } catch (error) {
+    // What it has adopted keeps a process alive that does no work, and nobody would start another. The VMs live on.
+    setImmediate(() => process.exit(1));
+    throw error;
+  }
+  store.close();
+}
+
+async function serve(host: HostNode, around: HostPolling): Promise<void> {
   const { url, adoptions } = await host.start();
-  log.info({ url, adoptions }, 'host is registered');
+  around.log.info({ url, adoptions }, 'host is registered');
   // Services answer again before Temporal is asked for anything, or its SDK so much as loaded: an outage of it must
   // stop none of them, and loading it takes longer than all that was done until here.
   const { pollForHost } = await import('./host-polling.ts');
   // What a process that is killed has compiled is otherwise lost to the next one.
   flushCompileCache();
-  await pollForHost(host, {
-    env,
-    store,
-    log,
-    ending,
-    onOwners: (lookup) => {
-      owners = lookup;
-    },
-  });
-  store.close();
+  await pollForHost(host, around);
 }
 
 async function composeHost(

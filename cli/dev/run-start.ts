@@ -6,6 +6,7 @@ import { createKilnClient, type KilnClient } from '../../client/http/kiln-client
 import { readEnvironment, stackPaths } from '../../config/environment.ts';
 import type { WorkloadView } from '../../contracts/workload-view.ts';
 import { KilnError } from '../../domain/failures.ts';
+import { shortHash, workloadWorkflowId } from '../../domain/names.ts';
 import { isFinal, type Stage } from '../../domain/stages.ts';
 import { LiveStageTable } from '../stage-table.ts';
 import type { DevStack } from './dev-stack.ts';
@@ -64,7 +65,7 @@ async function demonstrate(stack: DevStack, options: StartOptions, ending: Abort
   if (!options.once) return;
   await client.stopWorkload({ params: { id }, body: { waitMs: STOP_WAIT_MS, reason: 'shown' } });
   const result = await resultOf(client, id, { serviceUrl, response });
-  await assertNothingLeft();
+  await assertNothingLeft(id);
   if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
   else say(`${result.stages.join(' → ')} in ${result.historyEvents} history events`);
 }
@@ -134,10 +135,13 @@ async function resultOf(
 }
 
 /** @throws INTERNAL naming what the host still holds of the stopped workload */
-async function assertNothingLeft(): Promise<void> {
+async function assertNothingLeft(workloadId: string): Promise<void> {
+  // The host may hold things of its own meanwhile; all that is a workload's has a name that begins with it.
+  const own = `${shortHash(workloadWorkflowId(workloadId))}-`;
   const { hostDir } = stackPaths(readEnvironment(), process.getuid?.() ?? 0);
   for (const folder of ['vms', 'reservations']) {
-    const names = await readdir(join(hostDir, folder)).catch(() => []);
+    const all = await readdir(join(hostDir, folder)).catch(() => []);
+    const names = all.filter((name) => name.startsWith(own));
     if (names.length > 0) throw new KilnError('INTERNAL', `Left on the host: ${folder}/${names.join(', ')}`);
   }
 }

@@ -1,3 +1,4 @@
+import { mkdir, statfs } from 'node:fs/promises';
 import type { RootfsProvisioner } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { DiskFormat } from '../../domain/vm.ts';
@@ -28,8 +29,12 @@ const CANDIDATES: readonly Candidate[] = [
   { kind: 'sparse-copy', format: 'raw', create: createSparseCopyProvisioner },
 ];
 
+/** Free space below which nothing can prove itself, bytes. */
+const ROOM_TO_PROBE = 1 << 20;
+
 /**
- * Picks how disks are made in a folder: the first that the VM driver can open and that has just proved itself there.
+ * Picks how disks are made in a folder: the first that the VM driver can open and that has just proved itself there. On
+ * a full disk the first that it can open: the VMs that are there must be looked after, and a new disk is DISK_FULL.
  * @param diskFormats what the VM driver opens
  * @param options `emptyDisks` makes scratch disks; `only`: take this one or none
  * @throws UNSUPPORTED naming why each one was refused
@@ -40,6 +45,7 @@ export async function chooseProvisioner(
   options: { emptyDisks: EmptyDisks; only?: ProvisionerKind | undefined },
 ): Promise<RootfsProvisioner> {
   const refused: string[] = [];
+  const hasRoom = await hasRoomToProbe(directory);
   for (const { kind, format, create } of CANDIDATES) {
     if (options.only !== undefined && kind !== options.only) continue;
     if (!diskFormats.includes(format)) {
@@ -47,6 +53,7 @@ export async function chooseProvisioner(
       continue;
     }
     const provisioner = create(options.emptyDisks);
+    if (!hasRoom) return provisioner;
     const probe = await provisioner.probe(directory);
     if (probe.ok) return provisioner;
     refused.push(`${kind}: ${probe.reason}`);
@@ -55,4 +62,15 @@ export async function chooseProvisioner(
     directory,
     refused,
   });
+}
+
+async function hasRoomToProbe(directory: string): Promise<boolean> {
+  try {
+    await mkdir(directory, { recursive: true });
+    const { bavail, bsize } = await statfs(directory);
+    return bavail * bsize >= ROOM_TO_PROBE;
+  } catch {
+    // What is wrong with the folder is the probe's to tell.
+    return true;
+  }
 }

@@ -239,13 +239,18 @@ function describeInterruptions(bench: Bench, { kind, whereSmall }: KindUnderTest
   });
 
   it(`says ${whereSmall} on a small file system in memory`, async () => {
-    const small = await mkdtemp(join(tmpdir(), 'kiln-small-'));
-    // A mount namespace of its own: the small file system goes with the process.
-    const namespace = process.getuid?.() === 0 ? ['--mount'] : ['--mount', '--user', '--map-root-user'];
-    const inside = 'mount -t tmpfs -o size=64k none "$1" && exec "$2" "$3" "$4" "$5" "$6" "$1"';
-    const words = [small, process.execPath, PROVISION_ONCE, kind, join(bench.root, 'state'), bench.base.path];
-    const { stdout } = await exec('unshare', [...namespace, 'sh', '-c', inside, 'sh', ...words]);
-    await rmdir(small);
-    expect(stdout).toBe(whereSmall);
+    expect(await provisionOnSmallDisk(kind, join(bench.root, 'state'), bench.base.path)).toBe(whereSmall);
   });
+}
+
+/** @returns what a process prints that makes a disk over `basePath` where there is next to no room */
+export async function provisionOnSmallDisk(kind: string, stateDir: string, basePath: string): Promise<string> {
+  const small = await mkdtemp(join(tmpdir(), 'kiln-small-'));
+  // A mount namespace of its own: the small file system goes with the process.
+  const namespace = process.getuid?.() === 0 ? ['--mount'] : ['--mount', '--user', '--map-root-user'];
+  const inside = 'mount -t tmpfs -o size=64k none "$1" && exec "$2" "$3" "$4" "$5" "$6" "$1"';
+  const words = [small, process.execPath, PROVISION_ONCE, kind, stateDir, basePath];
+  const { stdout } = await exec('unshare', [...namespace, 'sh', '-c', inside, 'sh', ...words]);
+  await rmdir(small);
+  return stdout;
 }

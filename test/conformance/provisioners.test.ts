@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { makeXfsFolder, type XfsFolder } from '../../bench/xfs-folder.ts';
 import { chooseProvisioner, PROVISIONER_KINDS } from '../../rootfs/provisioners/choose-provisioner.ts';
 import { createEmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
-import { describeProvisioner } from './provisioner-suite.ts';
+import { describeProvisioner, provisionOnSmallDisk } from './provisioner-suite.ts';
 
 let xfs: XfsFolder;
 beforeAll(async () => {
@@ -33,6 +33,12 @@ describe('the choice of a provisioner', () => {
     expect((await chooseProvisioner(directory, ['raw', 'qcow2'], options)).kind).toBe('qcow2-overlay');
     expect((await chooseProvisioner(join(xfs.directory, 'disks'), ['raw'], options)).kind).toBe('reflink');
     expect((await chooseProvisioner(directory, ['raw'], options)).kind).toBe('ro-base+scratch');
+  });
+
+  it('is made on a full disk too, for the VMs that are there; a new disk is DISK_FULL', async () => {
+    const base = join(root, 'rootfs.ext4');
+    await writeFile(base, Buffer.alloc(1 << 20, 7));
+    expect(await provisionOnSmallDisk('chosen', root, base)).toBe('DISK_FULL');
   });
 
   it('takes the one asked for, or none', async () => {

@@ -1,4 +1,7 @@
-/** `kill -9` of each process of a stack, with two services running and one in build, all in real guests. */
+/**
+ * The kill matrix: `kill -9` of each process of a stack, and of VMMs, each with workloads in flight at three moments at
+ * once: two services that run, one in build, one in its boot. All in real guests.
+ */
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { processStartTime } from '../../cli/dev/process-start-time.ts';
@@ -9,7 +12,7 @@ import { SERVICES } from '../support/kiln-harness.ts';
 /** Linux counts start times of processes in hundredths of a second, whatever the machine. */
 const MS_PER_TICK = 10;
 /** Time enough to kill something in the middle of it. */
-const BUILD_MS = '6000';
+const BUILD_MS = '8000';
 
 describe('a stack of which a process is killed', () => {
   let home: StackHome;
@@ -46,26 +49,61 @@ describe('a stack of which a process is killed', () => {
     }
   }
 
+  /** Brings one workload into its build and one into its boot. @returns their ids */
+  async function inFlight(name: string): Promise<[built: string, booted: string]> {
+    const [built, booted] = [`built-past-${name}`, `booted-past-${name}`];
+    const env = { BUILD_MS, BUILD_FOR: built };
+    await stack.api.createWorkload({ body: { id: built, servicePath: 'waits-in-build', env } });
+    await stack.untilLogged(built, 'waits-in-build: building');
+    await stack.api.createWorkload({ body: { id: booted, servicePath: 'plain' } });
+    await home.vmPid(booted, 'service');
+    const stages = [built, booted].map(async (id) => (await stack.api.getWorkload({ params: { id } })).stage);
+    expect(await Promise.all(stages)).toEqual(['build', 'deploy']);
+    return [built, booted];
+  }
+
   it.each(['control', 'temporal', 's3', 'host'])(
-    '%s: is started again; services answer from the same VMs, the build ends well, a stop works',
+    '%s: is started again; services answer from the same VMs, build and boot end well, stops work',
     async (name) => {
-      const id = `built-past-${name}`;
-      await stack.api.createWorkload({ body: { id, servicePath: 'waits-in-build', env: { BUILD_MS, BUILD_FOR: id } } });
-      expect((await stack.untilLogged(id, 'waits-in-build: building')).stage).toBe('build');
+      const [built, booted] = await inFlight(name);
       const restarted = await stack.killProcess(name);
       for (const { view } of services) await answerOf(view.url);
       const ms = (await uptimeMs()) - Number(restarted.startTime) * MS_PER_TICK;
       console.log(`${name}: both services have answered ${Math.round(ms)} ms after its restart began`);
       await expectUndisturbed();
-      const { view } = await running(await stack.untilStage(id, 'running'));
-      expect(await answerOf(view.url)).toBe('waits-in-build\n');
-      // It was in its build when the process was killed, and nothing of what it did before was done again.
-      expect(view.transitions.map(({ to }) => to)).toEqual(['validate', 'build', 'deploy', 'running']);
+      for (const [id, answer] of [[built, 'waits-in-build'] as const, [booted, 'plain'] as const]) {
+        const { view } = await running(await stack.untilStage(id, 'running'));
+        expect(await answerOf(view.url)).toContain(answer);
+        // Nothing of what it did before the kill was done again.
+        expect(view.transitions.map(({ to }) => to)).toEqual(['validate', 'build', 'deploy', 'running']);
+      }
       await expectUndisturbed();
-      const stopped = await throughOutages(() => stack.api.stopWorkload({ params: { id } }));
-      expect(stopped).toMatchObject({ stage: 'stopped', unreleased: [] });
+      for (const id of [built, booted]) {
+        const stopped = await throughOutages(() => stack.api.stopWorkload({ params: { id } }));
+        expect(stopped).toMatchObject({ stage: 'stopped', unreleased: [] });
+      }
     },
   );
+
+  it('VMMs: whose VM it was fails in its stage, or builds anew; nobody else notices', async () => {
+    const [built, booted] = await inFlight('vmm');
+    const [victim] = services.splice(0, 1);
+    for (const pid of [await home.vmPid(built, 'builder'), await home.vmPid(booted, 'service'), victim?.vmm.pid ?? 0]) {
+      process.kill(pid, 'SIGKILL');
+    }
+    const ends = await Promise.all([
+      stack.untilStage(built, 'running', 'failed'),
+      stack.untilStage(booted, 'failed'),
+      stack.untilStage(victim?.view.id ?? '', 'failed'),
+    ]);
+    console.log(ends.map(({ id, stage, code, error }) => `${id}: ${stage} ${code ?? ''} ${error ?? ''}`).join('\n'));
+    expect(ends.slice(1)).toMatchObject([
+      { failedStage: 'deploy', code: 'VMM_EXITED', unreleased: [] },
+      { failedStage: 'running', code: 'VMM_EXITED', unreleased: [] },
+    ]);
+    await expectUndisturbed();
+    await stack.api.stopWorkload({ params: { id: built } });
+  });
 
   it('stops every workload afterwards, ends at Ctrl-C, and leaves nothing', async () => {
     for (const { view } of services) {

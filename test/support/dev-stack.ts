@@ -11,9 +11,13 @@ import { CHECKOUT, CLI_ENTRY } from '../../config/checkout.ts';
 import { inheritedEnvironment, readEnvironment, type StackPaths, stackPaths } from '../../config/environment.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import { type DevStack, devStackSchema } from '../../contracts/dev-stack.ts';
+import { instanceRecordSchema } from '../../contracts/instance-record.ts';
 import type { WorkloadView } from '../../contracts/workload-view.ts';
 import { isKilnError } from '../../domain/failures.ts';
+import { workloadWorkflowId } from '../../domain/names.ts';
 import { isFinal, type Stage } from '../../domain/stages.ts';
+import type { VmRole } from '../../domain/vm.ts';
+import { directoryEntries } from '../../vmm/directory-entries.ts';
 import { whatIsLeft } from './nothing-left.ts';
 
 const POLL_MS = 50;
@@ -92,6 +96,19 @@ export class StackHome {
       await delay(POLL_MS);
     }
     return new RunningStack(this.paths, program, devStackSchema.parse(JSON.parse(program.stdout())));
+  }
+
+  /** Waits until a workload has a VM of this role whose process runs. @returns its pid */
+  async vmPid(workloadId: string, role: VmRole): Promise<number> {
+    for (;;) {
+      for (const vmId of await directoryEntries(join(this.paths.hostDir, 'vms'))) {
+        const text = await readFile(join(this.paths.hostDir, 'vms', vmId, 'instance.json'), 'utf8').catch(() => '{}');
+        const { success, data } = instanceRecordSchema.safeParse(JSON.parse(text));
+        if (!success || data.owner.workflowId !== workloadWorkflowId(workloadId) || data.owner.role !== role) continue;
+        if (data.process !== undefined && data.exit === undefined) return data.process.pid;
+      }
+      await delay(POLL_MS);
+    }
   }
 
   /** @returns one line for each thing of this stack that is still there; empty = nothing */

@@ -95,7 +95,8 @@ export interface Harness {
 
 let runtimeInstalled = false;
 
-function quietRuntime(): void {
+/** Once a process, before anything else of the SDK: nobody wants to read of each worker's start and end. */
+export function quietRuntime(): void {
   if (runtimeInstalled) return;
   runtimeInstalled = true;
   Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });

@@ -1,35 +1,60 @@
 /** Holds a call of a port before or after its effect, so that a test can act in the middle of an activity. */
 
-type Moment = 'before' | 'after';
+export type Moment = 'before' | 'after';
+
+/** Who makes a call; as a condition, what is absent is anybody. */
+export interface Caller {
+  readonly workloadId?: string;
+  readonly activity?: string;
+}
 
 interface Hold {
   readonly point: string;
+  readonly by: Caller;
   readonly arrived: () => void;
   readonly released: Promise<void>;
 }
 
-export interface HeldCall {
+interface Failure {
+  readonly point: string;
+  readonly by: Caller;
+  readonly arrived: () => void;
+  readonly error: () => Error;
+}
+
+export interface GatedCall {
   /** Resolves when the call has come to the point. */
   readonly reached: Promise<void>;
+}
+
+export interface HeldCall extends GatedCall {
   release(): void;
 }
 
 /** One set of gates; lay it over ports, then hold points such as `vms.boot` `after`. */
 export class PortGates {
   private readonly holds: Hold[] = [];
-  private readonly failures = new Map<string, () => Error>();
+  private readonly failures: Failure[] = [];
+  private readonly whoCalls: () => Caller;
+
+  /** @param whoCalls tells calls apart where a gate is meant for one caller only */
+  constructor(whoCalls: () => Caller = () => ({})) {
+    this.whoCalls = whoCalls;
+  }
 
   /** The next call that comes to this point waits there until it is released. */
-  hold(port: string, moment: Moment): HeldCall {
+  hold(port: string, moment: Moment, by: Caller = {}): HeldCall {
     const arrival = Promise.withResolvers<void>();
     const release = Promise.withResolvers<void>();
-    this.holds.push({ point: `${port} ${moment}`, arrived: arrival.resolve, released: release.promise });
+    this.holds.push({ point: `${port} ${moment}`, by, arrived: arrival.resolve, released: release.promise });
     return { reached: arrival.promise, release: () => release.resolve() };
   }
 
   /** The next call that comes to this point fails. */
-  failOnce(port: string, moment: Moment, error: () => Error): void {
-    this.failures.set(`${port} ${moment}`, error);
+  failOnce(port: string, moment: Moment, error: () => Error, by: Caller = {}): GatedCall {
+    const arrival = Promise.withResolvers<void>();
+    this.failures.push({ point: `${port} ${moment}`, by, arrived: arrival.resolve, error });
+    return { reached: arrival.promise };
   }
 
   /** @returns the ports with every method of every member guarded. */
@@ -56,8 +81,7 @@ export class PortGates {
   }
 
   private isGuarded(point: string): boolean {
-    const points = [...this.holds.map((hold) => hold.point), ...this.failures.keys()];
-    return points.some((held) => held.startsWith(`${point} `));
+    return [...this.holds, ...this.failures].some((gate) => gate.point.startsWith(`${point} `));
   }
 
   private async guardedCall(point: string, work: () => unknown): Promise<unknown> {
@@ -68,15 +92,22 @@ export class PortGates {
   }
 
   private async pass(point: string): Promise<void> {
-    const error = this.failures.get(point);
-    if (error) {
-      this.failures.delete(point);
-      throw error();
-    }
-    const hold = this.holds.find((candidate) => candidate.point === point);
+    const failure = this.take(this.failures, point);
+    failure?.arrived();
+    if (failure) throw failure.error();
+    const hold = this.take(this.holds, point);
     if (!hold) return;
-    this.holds.splice(this.holds.indexOf(hold), 1);
     hold.arrived();
     await hold.released;
+  }
+
+  /** @returns the first gate of this point that is meant for whoever calls, which is then used up */
+  private take<T extends { point: string; by: Caller }>(gates: T[], point: string): T | undefined {
+    const caller = this.whoCalls();
+    const isMeant = ({ workloadId, activity }: Caller) =>
+      (workloadId === undefined || workloadId === caller.workloadId) &&
+      (activity === undefined || activity === caller.activity);
+    const at = gates.findIndex((gate) => gate.point === point && isMeant(gate.by));
+    return at < 0 ? undefined : gates.splice(at, 1)[0];
   }
 }

@@ -15,6 +15,8 @@ import { createObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workload-documents.ts';
 import { FAST, makeNamespace } from './kiln-harness.ts';
 import { whatIsLeft } from './nothing-left.ts';
+import type { PortError } from './port-errors.ts';
+import type { Caller, GatedCall, Moment } from './port-gates.ts';
 import { type JudgedHistory, judgeHistories } from './recorded-histories.ts';
 import {
   type ChildCommand,
@@ -62,13 +64,13 @@ export class WorkerProcess {
   }
 
   /** The next call of a port waits there for ever. @returns once that is set; `reached` once a call is there */
-  hold(port: string, moment: ChildCommand['moment']): Promise<{ reached: Promise<void> }> {
-    return this.command('hold', port, moment);
+  hold(port: string, moment: Moment, by: Caller = {}): Promise<GatedCall> {
+    return this.command({ kind: 'hold', port, moment, by, error: 'fails' });
   }
 
-  /** The next call of a port fails with STORE_UNAVAILABLE. */
-  fail(port: string, moment: ChildCommand['moment']): Promise<{ reached: Promise<void> }> {
-    return this.command('fail', port, moment);
+  /** The next call of a port fails. @returns once that is set */
+  fail(port: string, moment: Moment, error: PortError = 'store-away', by: Caller = {}): Promise<GatedCall> {
+    return this.command({ kind: 'fail', port, moment, by, error });
   }
 
   /** `kill -9`. */
@@ -77,11 +79,11 @@ export class WorkerProcess {
     await this.ended;
   }
 
-  private async command(kind: ChildCommand['kind'], port: string, moment: ChildCommand['moment']) {
+  private async command(command: Omit<ChildCommand, 'id'>): Promise<GatedCall> {
     this.count += 1;
     const id = `${this.count}`;
     const [set, reached] = [this.told(`set ${id}`), this.told(`reached ${id}`)];
-    this.child.send({ kind, id, port, moment } satisfies ChildCommand);
+    this.child.send({ ...command, id } satisfies ChildCommand);
     await Promise.race([set, this.ended]);
     return { reached };
   }

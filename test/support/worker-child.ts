@@ -4,10 +4,11 @@
  */
 import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
-import { KilnError } from '../../domain/failures.ts';
 import { createObjectStore } from '../../store/object-store.ts';
 import { namespaceId } from '../../temporal/namespace.ts';
+import { callingActivity } from './calling-activity.ts';
 import { controlWorkerOf, type HarnessOptions, HostRunner } from './kiln-harness.ts';
+import { portError } from './port-errors.ts';
 import { PortGates } from './port-gates.ts';
 import { childCommandSchema, childSpecSchema, objectStoreOptions } from './worker-messages.ts';
 
@@ -15,17 +16,13 @@ import { childCommandSchema, childSpecSchema, objectStoreOptions } from './worke
 process.on('disconnect', () => process.exit(1));
 Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
 const spec = childSpecSchema.parse(JSON.parse(process.argv[2] ?? ''));
-const gates = new PortGates();
+const gates = new PortGates(callingActivity);
 process.on('message', (message) => {
-  const { kind, id, port, moment } = childCommandSchema.parse(message);
+  const { kind, id, port, moment, by, error } = childCommandSchema.parse(message);
   const tell = (what: 'set' | 'reached') => process.send?.({ kind: what, id });
-  if (kind === 'hold') void gates.hold(port, moment).reached.then(() => tell('reached'));
-  else {
-    gates.failOnce(port, moment, () => {
-      tell('reached');
-      return new KilnError('STORE_UNAVAILABLE', `a fault ${moment} ${port}`);
-    });
-  }
+  const failure = () => portError(error, `${moment} ${port}`);
+  const call = kind === 'hold' ? gates.hold(port, moment, by) : gates.failOnce(port, moment, failure, by);
+  void call.reached.then(() => tell('reached'));
   tell('set');
 });
 const options: HarnessOptions = {

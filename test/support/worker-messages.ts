@@ -1,6 +1,7 @@
 /** What a worker process of a test is given and told, and what it answers. */
 import { z } from 'zod';
 import type { createObjectStore } from '../../store/object-store.ts';
+import { PORT_ERRORS } from './port-errors.ts';
 
 const s3Schema = z.object({
   endpoint: z.string(),
@@ -24,6 +25,10 @@ export const childCommandSchema = z.object({
   id: z.string(),
   port: z.string(),
   moment: z.enum(['before', 'after']),
+  /** Whose call is meant; absent: anybody's. */
+  by: z.object({ workloadId: z.exactOptional(z.string()), activity: z.exactOptional(z.string()) }),
+  /** What a call that fails ends with. */
+  error: z.enum(PORT_ERRORS),
 });
 
 export const childReplySchema = z.union([

@@ -1,4 +1,4 @@
-import { CancellationScope, condition, sleep, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, condition, patched, sleep, workflowInfo } from '@temporalio/workflow';
 import { backoffMs } from '../../domain/policies.ts';
 import type { Observation } from '../../domain/supervision.ts';
 import type { ServiceExit, ServiceManifest, WorkloadFailure } from '../../domain/workload.ts';
@@ -62,9 +62,12 @@ async function supervise(
   }
 }
 
+const TRANSIENT = ['AGENT_LOST', 'AGENT_TIMEOUT', 'STORE_UNAVAILABLE', 'INTERNAL'];
+
 /** What says nothing about the VM itself: the watcher failed, not what it watches. */
 function isTransient(code: string): boolean {
-  return code === 'AGENT_LOST' || code === 'AGENT_TIMEOUT' || code === 'STORE_UNAVAILABLE' || code === 'INTERNAL';
+  // Workloads that were watched before this was so have failed by it.
+  return TRANSIENT.includes(code) || (code === 'DISK_FULL' && patched('watch-through-a-full-disk'));
 }
 
 async function stopService(ctx: WorkloadContext, placed: Placed): Promise<void> {

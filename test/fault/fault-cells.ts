@@ -1,0 +1,168 @@
+/** Does one cell of the fault table to a Kiln, and tells what came of it. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Client } from '@temporalio/client';
+import type { WorkloadClient } from '../../client/temporal/workload-client.ts';
+import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
+import { isFinal } from '../../domain/stages.ts';
+import type { WorkloadRequest, WorkloadState } from '../../domain/workload.ts';
+import type { PortError } from '../support/port-errors.ts';
+import type { Caller, GatedCall, HeldCall, Moment } from '../support/port-gates.ts';
+import { FAULTS, type Fault, type Outcome, ROWS, type Row, TIMINGS } from './fault-table.ts';
+
+export interface Cell {
+  readonly id: string;
+  readonly row: Row;
+  readonly fault: Fault;
+  readonly moment: Moment;
+  readonly expected: Outcome;
+}
+
+export const CELLS: readonly Cell[] = ROWS.flatMap((row, n) =>
+  FAULTS.flatMap((fault) =>
+    row.moments.map((moment) => ({
+      ...{ id: `cell-${n}-${fault}-${moment}`, row, fault, moment },
+      expected: row.outcomes[fault],
+    })),
+  ),
+);
+
+/** What a cell needs of a Kiln, whether its workers are in this process or in others. */
+export interface FaultyKiln {
+  readonly temporal: Client;
+  /** @returns a client whose workloads have these policies */
+  workloadsWith(policies: WorkloadPolicyOverrides): WorkloadClient;
+  hold(role: Row['role'], port: string, moment: Moment, by: Caller): Promise<HeldCall>;
+  fail(role: Row['role'], port: string, moment: Moment, error: PortError, by: Caller): Promise<GatedCall>;
+}
+
+export interface CellReport {
+  readonly outcome: Outcome;
+  /** How the workload ended, once it was stopped where it ran. */
+  readonly end: WorkloadState;
+}
+
+/** Each look is a query to the workflow: with so many cells at once, looking more often would slow all of them. */
+const POLL_MS = 250;
+/** A workload that has not come where it must by then is stuck. */
+const STUCK_AFTER_MS = 60_000;
+/** Also the limit of a health check that hangs, so no less than a service takes on a busy machine. */
+const START_PERIOD_MS = 12_000;
+
+export class CellRun {
+  private readonly cell: Cell;
+  private readonly kiln: FaultyKiln;
+  private readonly workloads: WorkloadClient;
+  private held: HeldCall | undefined;
+
+  constructor(kiln: FaultyKiln, cell: Cell) {
+    this.kiln = kiln;
+    this.cell = cell;
+    const { fault, row } = cell;
+    const isGivenUp = fault === 'hangs' || (fault === 'killed' && row.silent);
+    this.workloads = kiln.workloadsWith(isGivenUp ? row.timings : TIMINGS);
+  }
+
+  /** Makes the workload. @returns once it is in the middle of its row's activity, and what goes wrong there has begun */
+  async begin(): Promise<void> {
+    const stuck = delay(STUCK_AFTER_MS, undefined, { ref: false }).then(() => {
+      throw new Error(`${this.cell.id} has not come to ${this.cell.row.activity}`);
+    });
+    await Promise.race([this.toThePoint(), stuck]);
+  }
+
+  private async toThePoint(): Promise<void> {
+    const { id, row } = this.cell;
+    if (row.way !== 'stop') {
+      const { reached } = await this.arm();
+      await this.workloads.create(this.request(), id);
+      if (row.way === 'vm-death') await this.killVm();
+      return await reached;
+    }
+    await this.workloads.create(this.request(), id);
+    await this.until((state) => state.stage === 'running');
+    const { reached } = await this.arm();
+    await this.workloads.stop(id, { waitMs: 0 });
+    return reached;
+  }
+
+  /** Cancels where that is the fault. @returns what came of the workload, which is over then */
+  async finish(): Promise<CellReport> {
+    const { id, fault } = this.cell;
+    if (fault === 'cancel') {
+      await this.kiln.temporal.workflow.getHandle(`workload/${id}`).cancel();
+      await this.until((state) => state.leaving !== undefined || isFinal(state.stage));
+      this.held?.release();
+    }
+    const outcome = outcomeOf(await this.until((state) => this.isSettled(state)));
+    // What was given up comes back late, and may have its effect only now.
+    this.held?.release();
+    const { snapshot } = await this.workloads.stop(id, { waitMs: 60_000 });
+    return { outcome, end: snapshot.state };
+  }
+
+  /** Sets the gates. @returns once they are set, what to wait for */
+  private async arm(): Promise<GatedCall> {
+    const { id: workloadId, row, fault, moment } = this.cell;
+    if (row.way === 'suspicion') {
+      await this.kiln.fail('host', 'vms.provision', 'before', 'worker-gone', {
+        workloadId,
+        activity: 'provisionRootfs',
+      });
+    }
+    if (row.way === 'bad-boot') {
+      await this.kiln.fail('host', 'vms.boot', 'before', 'bad-boot', { workloadId, activity: 'bootVm' });
+    }
+    const by = { workloadId, activity: row.activity };
+    if (fault === 'fails' || fault === 'store-away') {
+      return this.kiln.fail(row.role, row.port, moment, fault, by);
+    }
+    this.held = await this.kiln.hold(row.role, row.port, moment, by);
+    return this.held;
+  }
+
+  private request(): WorkloadRequest {
+    const { id, row, fault } = this.cell;
+    const env = row.service === 'waits-in-build' ? { BUILD_MS: '0', BUILD_FOR: id } : {};
+    const hangs = row.activity === 'checkHealth' && fault === 'hangs';
+    return { servicePath: row.service, env, ...(hangs ? { health: { startPeriodMs: START_PERIOD_MS } } : {}) };
+  }
+
+  private async killVm(): Promise<void> {
+    const { vm } = await this.until((state) => state.stage === 'running');
+    if (vm?.pid !== undefined) process.kill(vm.pid, 'SIGKILL');
+  }
+
+  private isSettled({ stage, leaving, notes }: WorkloadState): boolean {
+    const { activity, way } = this.cell.row;
+    if (isFinal(stage)) return true;
+    if (stage !== 'running' || leaving !== undefined || way === 'stop' || way === 'vm-death') return false;
+    // It ran before the fault as well.
+    const mustBeSeen = activity === 'superviseVm' && this.cell.fault === 'hangs';
+    return !mustBeSeen || notes.some((note) => note.includes('took longer'));
+  }
+
+  private async until(holds: (state: WorkloadState) => boolean): Promise<WorkloadState> {
+    const deadline = Date.now() + STUCK_AFTER_MS;
+    for (;;) {
+      const { state } = await this.workloads.get(this.cell.id);
+      if (holds(state)) return state;
+      if (isFinal(state.stage)) throw new Error(`${this.cell.id} has ended too soon: ${outcomeOf(state)}`);
+      if (Date.now() > deadline) throw new Error(`${this.cell.id} is stuck: ${JSON.stringify(state)}`);
+      await delay(POLL_MS);
+    }
+  }
+}
+
+function outcomeOf({ stage, failure }: WorkloadState): Outcome {
+  if (stage === 'running') return 'runs';
+  return failure === undefined ? stage : `${failure.stage} ${failure.code}`;
+}
+
+/** Runs work over items, so many at a time. */
+export async function pooled<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items];
+  const worker = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+}

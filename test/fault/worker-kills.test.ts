@@ -1,0 +1,78 @@
+/** The fault table's column of killed workers: workloads in the middle of every activity when both workers die. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import type { WorkloadState } from '../../domain/workload.ts';
+import { quietRuntime } from '../support/kiln-harness.ts';
+import { ProcessStack } from '../support/process-stack.ts';
+import { CELLS, type Cell, type CellReport, CellRun, type FaultyKiln, pooled } from './fault-cells.ts';
+
+const AT_ONCE = 16;
+const KILLED = CELLS.filter(({ fault }) => fault === 'killed');
+
+describe('both workers killed at once', () => {
+  const reports = new Map<Cell, CellReport | Error>();
+  let stack: ProcessStack;
+  let neighbour: WorkloadState;
+
+  beforeAll(async () => {
+    quietRuntime();
+    stack = await ProcessStack.start({ temporalAddress: inject('temporalAddress'), s3: inject('s3') });
+    const faulty: FaultyKiln = {
+      temporal: stack.temporal,
+      workloadsWith: (policies) => stack.clientWith(policies),
+      // Nobody is left to be released.
+      hold: async (role, port, moment, by) => ({
+        ...(await stack.worker(role).hold(port, moment, by)),
+        release: () => undefined,
+      }),
+      fail: (role, port, moment, error, by) => stack.worker(role).fail(port, moment, error, by),
+    };
+    neighbour = await runningNeighbour(stack);
+    const runs = KILLED.map((cell) => ({ cell, run: new CellRun(faulty, cell) }));
+    const failing = (cell: Cell) => (error: unknown) =>
+      void reports.set(cell, new Error(String(error), { cause: error }));
+    // Calls that are given up whether their worker lives or not are begun last.
+    for (const silent of [undefined, true]) {
+      const some = runs.filter(({ cell }) => cell.row.silent === silent);
+      await pooled(some, AT_ONCE, ({ cell, run }) => run.begin().catch(failing(cell)));
+    }
+    await Promise.all([stack.worker('host').kill(), stack.worker('control').kill()]);
+    await Promise.all([stack.startWorker('host'), stack.startWorker('control')]);
+    await pooled(runs, AT_ONCE, async ({ cell, run }) => {
+      if (reports.has(cell)) return;
+      await run.finish().then((report) => void reports.set(cell, report), failing(cell));
+    });
+  }, 300_000);
+  afterAll(() => stack.close());
+
+  it.each(KILLED.map((cell) => [cell.row.activity, cell.moment, cell.row.port, cell] as const))(
+    'in %s, %s %s',
+    (_activity, _moment, _port, cell) => {
+      const report = reports.get(cell);
+      if (report instanceof Error) throw report;
+      expect(report?.outcome).toBe(cell.expected);
+      expect(report?.end).toMatchObject({ unreleased: [] });
+    },
+  );
+
+  it('disturbed no neighbour: the same VM answers at the same port', async () => {
+    const { state } = await stack.workloads.get('neighbour');
+    expect(state).toMatchObject({ stage: 'running', vm: neighbour.vm });
+    expect((await fetch(neighbour.vm?.url ?? '')).status).toBe(200);
+  });
+
+  it('left nothing on the host, and lawful histories that replay', async () => {
+    await stack.workloads.stop('neighbour', { waitMs: 20_000 });
+    while ((await stack.left()).length > 0) await delay(250);
+    expect((await stack.judge()).length).toBe(KILLED.length + 1);
+  });
+});
+
+async function runningNeighbour({ workloads }: ProcessStack): Promise<WorkloadState> {
+  await workloads.create({ servicePath: 'plain' }, 'neighbour');
+  for (;;) {
+    const { state } = await workloads.get('neighbour');
+    if (state.stage === 'running') return state;
+    await delay(50);
+  }
+}

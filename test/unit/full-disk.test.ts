@@ -1,0 +1,53 @@
+/** What makes room, and what is seen, must not wait for room. */
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { describe, expect, it } from 'vitest';
+import { createStopService } from '../../activities/leave-vm.ts';
+import type { CapacityLedger, GuestServices, VmHost, WorkloadLogs } from '../../activities/ports.ts';
+import { createSuperviseVm } from '../../activities/supervise-vm.ts';
+import { KilnError } from '../../domain/failures.ts';
+import type { ServiceManifest } from '../../domain/workload.ts';
+
+const full = () => Promise.reject(new KilnError('DISK_FULL', 'no space for logs'));
+const logs: WorkloadLogs = {
+  open: async () => ({ write: () => undefined, writeOutput: async () => [], flush: full }),
+  serviceOffset: async () => 0,
+  saveServiceOffset: full,
+  ship: full,
+};
+const exit = { code: 0, signal: null, timedOut: false };
+const ref = { workloadId: 'w', epoch: 1, vmId: 'w-1-1' };
+
+function stub<T extends object>(methods: Partial<T>): T {
+  const refuse = (_: object, name: string | symbol) => {
+    throw new Error(`${String(name)} is not expected here`);
+  };
+  return new Proxy(methods as T, { get: (target, name) => Reflect.get(target, name) ?? refuse(target, name) });
+}
+
+describe('on a full disk', () => {
+  it('a service is stopped', async () => {
+    const stop = createStopService({
+      vms: stub<VmHost>({}),
+      services: stub<GuestServices>({ stop: async () => exit }),
+      ledger: stub<CapacityLedger>({}),
+      logs,
+    });
+    const stopped = await new MockActivityEnvironment().run(stop, { ...ref, graceMs: 0 });
+    expect(stopped).toEqual({ exit: { code: 0, signal: null, reason: 'stopped' } });
+  });
+
+  it('the end of a service is told as it was', async () => {
+    const health = { intervalMs: 60_000, timeoutMs: 1_000, failures: 3, startPeriodMs: 1_000 };
+    const manifest: ServiceManifest = {
+      ...{ language: 'node', installs: false, hooks: { start: 'node server.js' }, outputs: [], envRequired: [] },
+      ...{ egress: [], resources: {}, health },
+    };
+    const supervise = createSuperviseVm({
+      vms: stub<VmHost>({ waitExit: () => new Promise(() => undefined) }),
+      services: stub<GuestServices>({ waitExit: async () => ({ exit: { ...exit, code: 3 }, tail: 'bye' }) }),
+      logs,
+    });
+    const seen = await new MockActivityEnvironment().run(supervise, { ...ref, manifest, port: 8080 });
+    expect(seen).toMatchObject({ kind: 'service-exited', exit: { code: 3 }, tail: 'bye' });
+  });
+});
