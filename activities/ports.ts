@@ -171,6 +171,10 @@ export interface VmDriver {
   destroy(vmId: string): Promise<void>;
   /** Ids of every VM with a record, whatever its state. */
   list(): Promise<string[]>;
+  /** @returns what the process of a VM uses now; undefined where there is none. */
+  usage(vmId: string): Promise<VmUsage | undefined>;
+  /** Ids of every VM that has a control group on this machine, with or without a record. */
+  listGroups(): Promise<string[]>;
   /** @returns the owner and process of a VM, or undefined where there is no record. */
   inspect(vmId: string): Promise<VmInspection | undefined>;
 }
@@ -179,6 +183,20 @@ export interface StartedVm {
   readonly vmId: string;
   readonly pid: number;
   readonly agent: AgentChannel;
+}
+
+/** What a VM takes of its machine: guest and VMM together. */
+export interface VmUsage {
+  /** Who tells: the VM's control group, or the kernel of its process alone. */
+  readonly source: 'cgroup' | 'process';
+  /** CPU time since its start, all cores, ms. */
+  readonly cpuMs: number;
+  readonly memoryBytes: number;
+  readonly memoryPeakBytes?: number;
+  /** Absent where nothing but the guest's own size limits it. */
+  readonly memoryLimitBytes?: number;
+  /** Its fair share of the machine's memory: pages shared with other VMs are divided between them. */
+  readonly shareBytes?: number;
 }
 
 export interface VmInspection {

@@ -36,6 +36,15 @@ const schema = z.object({
     })
     .exactOptional(),
   KILN_REQUIRE_KVM: z.enum(['0', '1']).default('0'),
+  /** Whether VMs must have control groups; absent: `auto` under `kiln dev`, `off` for the fake driver, else `required`. */
+  KILN_CGROUPS: z.enum(['required', 'auto', 'off']).exactOptional(),
+  /** Group to make the VMs' groups below, a directory of cgroup2, or `cgroup1`; absent: the one of the host worker. */
+  KILN_CGROUP_PARENT: z
+    .string()
+    .regex(/^(cgroup1|\/[^\0]*)$/, 'must be an absolute path or "cgroup1"')
+    .exactOptional(),
+  /** Reads and writes, each, that one VM may make on the host's disk, MiB per second. */
+  KILN_VM_IO_MIBPS: z.coerce.number().int().positive().exactOptional(),
   KILN_PROVISIONER: z.enum(['qcow2-overlay', 'sparse-copy']).exactOptional(),
   KILN_API_HOST: z.string().default('127.0.0.1'),
   KILN_API_PORT: z.coerce.number().int().min(0).max(65_535).default(4800),

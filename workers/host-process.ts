@@ -13,7 +13,7 @@ import { createImageCache } from '../rootfs/image/image-cache.ts';
 import { listLocalImages } from '../rootfs/image/local-images.ts';
 import { chooseProvisioner } from '../rootfs/provisioners/choose-provisioner.ts';
 import type { ObjectStore } from '../store/object-store.ts';
-import { defaultHostId, driverFromEnvironment } from './driver-from-environment.ts';
+import { defaultHostId, driverFromEnvironment, limitsFromEnvironment } from './driver-from-environment.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 
@@ -62,7 +62,8 @@ async function composeHost(
   await mkdir(paths.hostDir, { recursive: true, mode: 0o700 });
   await makeSocketsFolder(paths.runtimeDir);
   const hostId = env.KILN_HOST_ID ?? defaultHostId(hostname());
-  const driver = await driverFromEnvironment(env, paths, setup, log);
+  const limits = await limitsFromEnvironment(env, paths, log);
+  const driver = await driverFromEnvironment(env, paths, setup, log, limits);
   const { diskFormats } = await driver.probe();
   const imagesDir = join(paths.hostDir, 'images');
   const proxy = env.HTTPS_PROXY ?? env.https_proxy;
