@@ -1,12 +1,13 @@
 import type { ControlActivities } from './activity-types.ts';
 import { createCheckHost } from './check-host.ts';
 import { createCloseBooks } from './close-books.ts';
-import { createPlaceWorkload, createResolveImage } from './place-workload.ts';
-import type { ControlLog, HostDirectory, ImageCatalog, WorkloadDocuments } from './ports.ts';
+import { createLeaveLine, createPlaceWorkload, createResolveImage } from './place-workload.ts';
+import type { ControlLog, HostDirectory, ImageCatalog, WaitingLine, WorkloadDocuments } from './ports.ts';
 
 export interface ControlPorts {
   readonly hosts: HostDirectory;
   readonly images: ImageCatalog;
+  readonly line: WaitingLine;
   readonly documents: WorkloadDocuments;
   readonly controlLog: ControlLog;
   readonly now: () => number;
@@ -18,6 +19,7 @@ export interface ControlPorts {
 export function createControlActivities(ports: ControlPorts): ControlActivities {
   return {
     placeWorkload: createPlaceWorkload(ports),
+    leaveLine: createLeaveLine(ports),
     resolveImage: createResolveImage(ports),
     checkHost: createCheckHost(ports),
     closeBooks: createCloseBooks(ports),

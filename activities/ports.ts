@@ -17,6 +17,7 @@ import type {
   VmSpec,
   VmStatus,
 } from '../domain/vm.ts';
+import type { WaitingRequest } from '../domain/waiting-line.ts';
 import type { Resources, ServiceManifest, WorkloadRequest, WorkloadState } from '../domain/workload.ts';
 
 // ---------------------------------------------------------------------------------------------- guest agent
@@ -237,8 +238,18 @@ export interface ImageCache {
 // ---------------------------------------------------------------------------------------------- host
 
 export interface CapacityLedger {
-  /** Find-or-create by id; a known id is renewed. @returns false where it does not fit now. */
-  reserve(request: { id: string; ownerWorkflowId: string; resources: Resources; ttlMs: number }): Promise<boolean>;
+  /**
+   * Find-or-create by id; a known id is renewed.
+   * @returns false where it does not fit now. @throws NO_CAPACITY where it never could
+   */
+  reserve(request: {
+    id: string;
+    ownerWorkflowId: string;
+    resources: Resources;
+    ttlMs: number;
+    /** Id of a reservation that is held all the while. */
+    beside?: string;
+  }): Promise<boolean>;
   /** Unknown id: nothing to do. */
   release(id: string): Promise<void>;
   totals(): Promise<{ capacity: HostCapacity; free: HostCapacity }>;
@@ -372,6 +383,16 @@ export interface HostDirectory {
   list(): Promise<HostEntry[]>;
   /** @returns undefined where the host never wrote an entry. */
   read(hostId: string): Promise<HostEntry | undefined>;
+}
+
+/** Workloads that wait for capacity, each seen again and again while it does. */
+export interface WaitingLine {
+  /** @returns everybody, with the time when each was last seen, ms since 1970. */
+  list(): Promise<readonly { readonly request: WaitingRequest; readonly seenMs: number }[]>;
+  /** Stands in the line, or is seen there again: its place is told by priority and age, not by when it came. */
+  join(request: WaitingRequest): Promise<void>;
+  /** Not in the line: nothing to do. */
+  leave(workloadId: string): Promise<void>;
 }
 
 /** Entries of the control writer: numbered by the workflow, each one object of its own, written at most once. */

@@ -29,6 +29,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 7,
     measure: async (options) => (await import('./groups/boot.ts')).measureBoot(options),
   },
+  limits: {
+    what: 'rounds of a loop in a guest beside a guest that takes all it can, against the same guest alone',
+    defaultN: 5,
+    measure: async (options) => (await import('./groups/limits.ts')).measureLimits(options),
+  },
   running: {
     what: 'submit → running with a warm build cache, against poll + full copy + cold boot',
     defaultN: 5,

@@ -23,6 +23,8 @@ const schema = z.object({
   KILN_HOST_TOKEN: z.string().exactOptional(),
   KILN_HOST_VCPUS: z.coerce.number().int().positive().exactOptional(),
   KILN_HOST_MEM_MIB: z.coerce.number().int().positive().exactOptional(),
+  /** Memory of the machine that must stay available, MiB; absent: a twentieth of it, at most 1024. */
+  KILN_HOST_MEM_FLOOR_MIB: z.coerce.number().int().min(0).exactOptional(),
   KILN_HOST_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
   KILN_RUNTIME_DIR: z.string().exactOptional(),
   XDG_RUNTIME_DIR: z.string().exactOptional(),

@@ -24,6 +24,7 @@ import { createGuestServices, type HostServices } from './guest-services.ts';
 import type { HostLogger } from './host-logger.ts';
 import { createHostMetrics, type HostMetrics } from './host-metrics.ts';
 import { type HostSettingOverrides, type HostSettings, resolveHostSettings } from './host-settings.ts';
+import { createMemoryGauge, type MemoryGauge } from './memory-gauge.ts';
 import { createRefusalNotes } from './refusal-notes.ts';
 import { createRegistration, type Registration } from './registration.ts';
 import { createServiceSources } from './service-sources.ts';
@@ -99,6 +100,7 @@ class Node implements HostNode {
   readonly scratchDir: string;
   private readonly options: HostOptions;
   private readonly settings: HostSettings;
+  private readonly memory: MemoryGauge;
   private readonly records: InstanceStore;
   private readonly sweeper: { run(): Promise<SweepReport> };
   private sweepTimer: NodeJS.Timeout | undefined;
@@ -123,11 +125,18 @@ class Node implements HostNode {
       vmDirectory: (vmId) => this.records.directory(vmId),
       logger,
     });
+    this.memory = createMemoryGauge({
+      driver,
+      everyMs: settings.capacity.measureEveryMs,
+      logger,
+      ...(settings.capacity.floorMib === undefined ? {} : { floorMib: settings.capacity.floorMib }),
+    });
     this.ledger = createCapacityLedger({
       ...settings.capacity,
       stateDir,
       capacity: options.capacity,
       hasVm: (reservation) => this.hasVm(reservation),
+      hasMemory: () => this.memory.allowsMore(),
     });
     this.sources = createServiceSources({
       ...settings.sources,
@@ -141,12 +150,13 @@ class Node implements HostNode {
       stateDir,
       driver,
       ledger: this.ledger,
+      memory: this.memory,
       vms: this.vms,
       logs: this.logs,
     });
     this.dataPlane = createDataPlane(
       { ...settings.dataPlane, hostId, token: options.token, logger },
-      { logs: this.logs, metrics: this.metrics.registry },
+      { logs: this.logs, metrics: this.metrics.registry, usage: (vmId) => driver.usage(vmId) },
     );
     this.registration = this.makeRegistration();
     this.sweeper = createSweep({
@@ -270,6 +280,7 @@ class Node implements HostNode {
         hostId,
         url: this.url,
         ...(await this.ledger.totals()),
+        memory: await this.memory.read(),
         images: await this.options.cachedImages(),
         draining: await isDrained(store, hostId),
         driver: this.capabilities === undefined ? driver.kind : `${driver.kind}/${this.capabilities.accel}`,

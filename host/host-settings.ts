@@ -5,6 +5,10 @@ export interface HostSettings {
   readonly capacity: {
     /** Cost of a VM beyond its guest's memory, MiB: the translation buffer (256) and the VMM itself (60). */
     readonly vmOverheadMib: number;
+    /** Pause between two measurements of what the VMMs use, ms. */
+    readonly measureEveryMs: number;
+    /** Memory of the machine that must stay available, MiB; absent: a twentieth of it, at most 1024. */
+    readonly floorMib?: number;
   };
   readonly reattach: ReattachOptions & {
     /** How long a start waits for guests to answer; it goes on without those that have not, ms. */
@@ -57,7 +61,7 @@ const MINUTE = 60 * SECOND;
 const MIB = 1024 * 1024;
 
 export const DEFAULT_HOST_SETTINGS: HostSettings = {
-  capacity: { vmOverheadMib: 316 },
+  capacity: { vmOverheadMib: 316, measureEveryMs: 10 * SECOND },
   reattach: {
     attemptMs: 5 * SECOND,
     backoffMs: 50,

@@ -3,6 +3,7 @@ import { type KilnEnvironment, readEnvironment } from '../config/environment.ts'
 import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
 import { createControlLog } from '../store/control-log.ts';
 import { createHostDirectory } from '../store/host-directory.ts';
+import { createWaitingLine } from '../store/waiting-line.ts';
 import { createWorkloadDocuments } from '../store/workload-documents.ts';
 import { connectClient, connectWorker } from '../temporal/connection.ts';
 import { ensureSearchAttributes } from '../temporal/namespace.ts';
@@ -40,6 +41,7 @@ export async function runControlProcess(): Promise<void> {
     ports: {
       hosts: createHostDirectory(store),
       images: createImageCatalog(store),
+      line: createWaitingLine(store),
       documents: measuredDocuments(createWorkloadDocuments(store), metrics),
       controlLog: createControlLog(store),
       now: Date.now,

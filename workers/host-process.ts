@@ -85,7 +85,10 @@ async function composeHost(
       ? {}
       : { egressProxy: { url: proxy, bypass: env.NO_PROXY.split(',').filter((name) => name !== '') } }),
     logger: log,
-    settings: { dataPlane: { port: env.KILN_HOST_PORT } },
+    settings: {
+      dataPlane: { port: env.KILN_HOST_PORT },
+      ...(env.KILN_HOST_MEM_FLOOR_MIB === undefined ? {} : { capacity: { floorMib: env.KILN_HOST_MEM_FLOOR_MIB } }),
+    },
   });
 }
 

@@ -30,6 +30,7 @@ export interface RunOptions {
   readonly port?: number;
   readonly hostPort?: number;
   readonly image?: string;
+  readonly priority?: number;
   readonly vcpus?: number;
   readonly memMib?: number;
   readonly wait?: boolean;
@@ -75,11 +76,11 @@ export function workloadBody(
   code: ServiceCode,
   env: Readonly<Record<string, string>>,
 ): CreateWorkloadBody {
-  const { id, deployment, project, port, hostPort, image, vcpus, memMib } = options;
+  const { id, deployment, project, port, hostPort, image, priority, vcpus, memMib } = options;
   return checkedBody(
     createWorkloadBodySchema,
     {
-      ...given({ id, deploymentId: deployment, projectId: project, port, hostPort, image }),
+      ...given({ id, deploymentId: deployment, projectId: project, port, hostPort, image, priority }),
       ...code,
       ...(Object.keys(env).length === 0 ? {} : { env }),
       ...(vcpus === undefined && memMib === undefined ? {} : { resources: given({ vcpus, memMib }) }),
@@ -97,6 +98,7 @@ const OPTION_OF: Readonly<Record<string, string>> = {
   port: '--port',
   hostPort: '--host-port',
   image: '--image',
+  priority: '--priority',
   'resources.vcpus': '--vcpus',
   'resources.memMib': '--mem-mib',
 };

@@ -32,6 +32,7 @@ import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-co
 import { createControlLog } from '../../store/control-log.ts';
 import { createHostDirectory } from '../../store/host-directory.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
+import { createWaitingLine } from '../../store/waiting-line.ts';
 import { createWorkloadDocuments } from '../../store/workload-documents.ts';
 import { ensureSearchAttributes, namespaceId } from '../../temporal/namespace.ts';
 import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
@@ -167,6 +168,7 @@ export async function controlWorkerOf(around: Pick<HostSurroundings, 'options' |
         return { name, digest: await imageDigest(options, name) };
       },
     },
+    line: createWaitingLine(store),
     documents: measuredDocuments(documents, controlMetrics),
     controlLog: createControlLog(store),
     now: Date.now,
