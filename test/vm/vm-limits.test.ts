@@ -71,6 +71,13 @@ async function exec(
 /** Fills the memory of whoever runs it. */
 const HOG = 'node -e "const all = []; for (;;) all.push(Buffer.alloc(8 * 1024 * 1024, 1))"';
 
+/** Takes all but the last 64 MiB of its disk at once, and writes until there is no more. */
+const FILLER = `
+  free=$(df -k /workspace | awk 'NR == 2 { print $4 }')
+  fallocate -l $((free - 65536))K /workspace/most
+  dd if=/dev/zero of=/workspace/rest bs=1M 2>&1
+  rm /workspace/most /workspace/rest`;
+
 describe('a VM in its control group', () => {
   it('is there before its guest runs, found again by the next worker, and gone with its VM', async () => {
     const { pid, agent } = await boot(VM);
@@ -101,7 +108,7 @@ describe('a VM in its control group', () => {
     const usage = await driver.usage(VM);
     expect(usage?.memoryPeakBytes).toBeGreaterThan(400 * MIB);
     expect(usage?.memoryPeakBytes).toBeLessThanOrEqual((512 + 316) * MIB);
-    const filled = await exec(hog, 'dd if=/dev/zero of=/workspace/fill bs=1M 2>&1; rm /workspace/fill');
+    const filled = await exec(hog, FILLER);
     expect(filled.text).toContain('No space left on device');
     // Its processes are the guest's own: on the machine it is still one, with no more threads than before.
     const bomb = exec(hog, 'bomb() { bomb | bomb & }; bomb', 2_000).catch(() => undefined);

@@ -89,7 +89,11 @@ export const CGROUP1: GroupLayout = {
       memoryPeakBytes: number(await read('memory', 'memory.max_usage_in_bytes')),
       memoryLimitBytes: number(await read('memory', 'memory.limit_in_bytes')),
       oomKills: field(await read('memory', 'memory.oom_control'), 'oom_kill'),
-      limitHits: number(await read('memory', 'memory.failcnt')),
+      // Where swap is counted too, that counter is asked first, and is the one that refuses.
+      limitHits: sum(
+        number(await read('memory', 'memory.failcnt')),
+        number(await read('memory', 'memory.memsw.failcnt')),
+      ),
     });
   },
 };
@@ -107,6 +111,10 @@ function field(text: string | undefined, name: string): number | undefined {
 /** `max` is no number: nothing limits it. */
 function number(text: string | undefined): number | undefined {
   return text !== undefined && /^\d+\s*$/.test(text) ? Number(text) : undefined;
+}
+
+function sum(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined && b === undefined ? undefined : (a ?? 0) + (b ?? 0);
 }
 
 function scaled(value: number | undefined, by: number): number | undefined {
