@@ -7,12 +7,13 @@ import type { VmLaunch } from '../vm-user.ts';
 const OOM_SCORE_ADJ = '700';
 
 /**
- * Joins the groups by their own pid (0 stands for it), and only then becomes the VMM, in the same process. Any step that
- * fails ends it: a VM outside of its group must not run. `$@`: score, files of the groups, `--`, the command.
+ * Joins the groups by its own pid (0 stands for it), and only then becomes the VMM, in the same process. A group that it
+ * cannot join ends it: a VM outside of its group must not run. `$@`: score, files of the groups, `--`, the command.
  */
 const SCRIPT = [
   'set -e',
-  'echo "$1" >/proc/self/oom_score_adj',
+  // Where somebody has put it higher already, lowering it may be refused, and is not wanted.
+  '{ echo "$1" >/proc/self/oom_score_adj; } 2>/dev/null || :',
   'shift',
   'while [ "$1" != -- ]; do echo 0 >"$1"; shift; done',
   'shift',

@@ -42,7 +42,8 @@ export async function openLimits(options: LimitsOptions): Promise<VmLimits> {
   if (mode === 'off') return plainLimits;
   const hostName = hostGroupName(options.stateDir);
   const found = await findGroups({ hostName, ...(options.parent === undefined ? {} : { parent: options.parent }) });
-  const tree = 'reason' in found ? found : await proven(found, options.trialMs ?? TRIAL_MS);
+  const io = await ioCap(options, 'roots' in found ? found : undefined);
+  const tree = 'reason' in found ? found : await proven(found, io, options.trialMs ?? TRIAL_MS);
   if ('reason' in tree) {
     const message = `VMs cannot have control groups: ${tree.reason}`;
     if (mode === 'required')
@@ -50,7 +51,6 @@ export async function openLimits(options: LimitsOptions): Promise<VmLimits> {
     log.warn({ fix: tree.fix }, `${message}; nothing but their own size bounds what they take`);
     return plainLimits;
   }
-  const io = await ioCap(options);
   log.info({ kind: tree.layout.kind, roots: tree.roots, host: hostName }, 'every VM has a control group of its own');
   return groupLimits(tree, { ...DEFAULT_CAP_SETTINGS, ...options.caps }, io);
 }
@@ -61,10 +61,10 @@ export function hostGroupName(stateDir: string): string {
 }
 
 /** Makes a group, runs something in it and removes it: a host that fails here would fail at each VM. */
-async function proven(tree: GroupTree, timeoutMs: number): Promise<GroupTree | NoGroups> {
+async function proven(tree: GroupTree, io: IoCap | undefined, timeoutMs: number): Promise<GroupTree | NoGroups> {
   const group = groupOf(tree, TRIAL_ID);
   try {
-    await makeGroup(tree, TRIAL_ID, groupCaps({ vcpus: 1, memMib: 64 }, DEFAULT_CAP_SETTINGS));
+    await makeGroup(tree, TRIAL_ID, groupCaps({ vcpus: 1, memMib: 64 }, DEFAULT_CAP_SETTINGS, io));
     const [file = '', ...args] = launchInGroup({ argv: ['true'] }, procsFiles(group)).argv;
     await run(file, args, { timeout: timeoutMs });
     if (process.getuid?.() === 0) await run('setpriv', ['--version'], { timeout: timeoutMs });
@@ -80,10 +80,12 @@ async function proven(tree: GroupTree, timeoutMs: number): Promise<GroupTree | N
   }
 }
 
-async function ioCap({ ioBytesPerSecond, stateDir, log }: LimitsOptions): Promise<IoCap | undefined> {
-  if (ioBytesPerSecond === undefined) return undefined;
+async function ioCap(options: LimitsOptions, tree: GroupTree | undefined): Promise<IoCap | undefined> {
+  const { ioBytesPerSecond, stateDir, log } = options;
+  if (ioBytesPerSecond === undefined || tree === undefined) return undefined;
   const device = await diskOf(stateDir);
-  if (device !== undefined) return { device, bytesPerSecond: ioBytesPerSecond };
-  log.warn({ stateDir }, 'reads and writes of VMs are not limited: this file system has no disk of its own');
+  const lacks = device === undefined ? 'this file system has no disk of its own' : 'there is no controller for it';
+  if (device !== undefined && tree.roots.io !== undefined) return { device, bytesPerSecond: ioBytesPerSecond };
+  log.warn({ stateDir }, `reads and writes of VMs are not limited: ${lacks}`);
   return undefined;
 }
