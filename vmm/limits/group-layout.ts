@@ -39,6 +39,8 @@ export interface GroupLayout {
 const PERIOD_US = 100_000;
 const MAX_WEIGHT = 10_000;
 const MAX_SHARES = 262_144;
+/** Memory is charged to processors in batches, so that a peak may end a little below the limit. */
+const MARGIN_BYTES = 1024 * 1024;
 
 export const CGROUP2: GroupLayout = {
   kind: 'cgroup2',
@@ -83,17 +85,16 @@ export const CGROUP1: GroupLayout = {
     ...ioKnob(io && `${io.device} ${io.bytesPerSecond}`, 'blkio.throttle.write_bps_device'),
   ],
   async read(read) {
+    const peak = number(await read('memory', 'memory.max_usage_in_bytes'));
+    const limit = number(await read('memory', 'memory.limit_in_bytes'));
     return defined({
       cpuMs: scaled(number(await read('cpuacct', 'cpuacct.usage')), 1e-6),
       memoryBytes: number(await read('memory', 'memory.usage_in_bytes')),
-      memoryPeakBytes: number(await read('memory', 'memory.max_usage_in_bytes')),
-      memoryLimitBytes: number(await read('memory', 'memory.limit_in_bytes')),
+      memoryPeakBytes: peak,
+      memoryLimitBytes: limit,
       oomKills: field(await read('memory', 'memory.oom_control'), 'oom_kill'),
-      // Where swap is counted too, that counter is asked first, and is the one that refuses.
-      limitHits: sum(
-        number(await read('memory', 'memory.failcnt')),
-        number(await read('memory', 'memory.memsw.failcnt')),
-      ),
+      // Newer kernels no longer count failures here (`memory.failcnt`): whoever was never near the limit did not hit it.
+      limitHits: peak === undefined || limit === undefined ? undefined : Number(peak >= limit - MARGIN_BYTES),
     });
   },
 };
@@ -111,10 +112,6 @@ function field(text: string | undefined, name: string): number | undefined {
 /** `max` is no number: nothing limits it. */
 function number(text: string | undefined): number | undefined {
   return text !== undefined && /^\d+\s*$/.test(text) ? Number(text) : undefined;
-}
-
-function sum(a: number | undefined, b: number | undefined): number | undefined {
-  return a === undefined && b === undefined ? undefined : (a ?? 0) + (b ?? 0);
 }
 
 function scaled(value: number | undefined, by: number): number | undefined {
