@@ -94,6 +94,11 @@ describe('groups below a directory', () => {
   /** A plain folder does not lose its files by itself, as a group of the kernel does. */
   const remove = (directory: string) => rm(directory, { recursive: true });
 
+  const keepFolder = async (directory: string) => {
+    if (directory.endsWith(hostGroupName('/some/state'))) throw Object.assign(new Error('busy'), { code: 'ENOTEMPTY' });
+    await remove(directory);
+  };
+
   it('are made with their caps, found, read and removed, each step twice', async () => {
     const caps = groupCaps({ vcpus: 1, memMib: 256 }, DEFAULT_CAP_SETTINGS);
     for (const _ of [1, 2]) await makeGroup(tree(), 'a-1-1', caps);
@@ -102,6 +107,12 @@ describe('groups below a directory', () => {
     expect(await text(hostName, 'cgroup.subtree_control')).toBe('+cpu +memory +pids');
     expect(await text(hostName, 'a-1-1', 'memory.max')).toBe(String(572 * MIB));
     expect(await listGroups(tree())).toEqual(['a-1-1']);
+    // Together they weigh what each weighs by itself.
+    await makeGroup(tree(), 'b-1-1', groupCaps({ vcpus: 3, memMib: 256 }, DEFAULT_CAP_SETTINGS));
+    expect(await text(hostName, 'cpu.weight')).toBe('400');
+    await rm(join(root, hostName, 'cpu.weight'));
+    await removeGroup(groupOf(tree(), 'b-1-1'), { ...TIMES, remove: keepFolder });
+    expect(await text(hostName, 'cpu.weight')).toBe('100');
     const group = groupOf(tree(), 'a-1-1');
     await writeFile(
       join(root, hostName, 'a-1-1', 'memory.events'),

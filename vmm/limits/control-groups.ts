@@ -1,12 +1,12 @@
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VM_ID_PATTERN } from '../../contracts/instance-record.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { createKeyedLock } from '../keyed-lock.ts';
 import { hasCode } from '../process-identity.ts';
 import type { GroupCaps } from './group-caps.ts';
-import type { Controller, GroupLayout, GroupReading } from './group-layout.ts';
+import { CGROUP1, CGROUP2, type Controller, type GroupLayout, type GroupReading } from './group-layout.ts';
 import type { GroupRecord } from './group-record.ts';
 
 /** Where the groups of one host are made: `<root>/<host name>/<vmId>`, in the root of each controller. */
@@ -57,6 +57,21 @@ export async function makeGroup(tree: GroupTree, vmId: string, caps: GroupCaps):
       if (optional !== true) throw error;
     });
   }
+  await folderLock.run(tree.hostName, () => weighFolder(tree.layout, group));
+}
+
+/**
+ * The host's folder weighs what its VMs weigh together: with the weight of one group, all of them would have to share
+ * what any single process beside it gets.
+ */
+async function weighFolder({ weight }: GroupLayout, { directories }: GroupRecord): Promise<void> {
+  if (directories.cpu === undefined) return;
+  const folder = dirname(directories.cpu);
+  const weights = await Promise.all(
+    (await foldersIn(folder)).map(async (name) => Number((await textOf(join(folder, name, weight.file))) ?? 0)),
+  );
+  const sum = weights.reduce((all, one) => all + one, 0);
+  if (sum > 0) await writeFile(join(folder, weight.file), String(Math.min(weight.max, sum)));
 }
 
 /** On cgroup2 a controller works in a group only where the groups above hand it down. */
@@ -102,12 +117,14 @@ export async function removeGroup(
       for (const pid of await pidsIn(directory)) await killMember(pid, directory);
       await sleep(options.pollMs);
     }
-    const folder = join(directory, '..');
+    const folder = dirname(directory);
     // Others may be in it, or one is being made this moment: then it stays.
-    await folderLock
-      .run(folder.split('/').at(-1) ?? '', () => (options.remove ?? rmdir)(folder))
-      .catch(() => undefined);
+    await folderLock.run(basename(folder), () => (options.remove ?? rmdir)(folder)).catch(() => undefined);
   }
+  const layout = group.kind === 'cgroup2' ? CGROUP2 : CGROUP1;
+  const name = basename(dirname(directoriesOf(group)[0] ?? '/'));
+  // The folder may be gone with its last VM, or go this moment.
+  await folderLock.run(name, () => weighFolder(layout, group)).catch(() => undefined);
 }
 
 async function removed(directory: string, remove: (directory: string) => Promise<void>): Promise<boolean> {

@@ -32,6 +32,8 @@ export interface GroupLayout {
   /** Without these there is no limit worth the name. */
   readonly needed: readonly Controller[];
   readonly wanted: readonly Controller[];
+  /** By which the cores are shared out where they are short. */
+  readonly weight: { readonly file: string; readonly max: number };
   knobs(caps: GroupCaps): Knob[];
   read(read: ReadKnob): Promise<GroupReading>;
 }
@@ -46,6 +48,7 @@ export const CGROUP2: GroupLayout = {
   kind: 'cgroup2',
   needed: ['cpu', 'memory', 'pids'],
   wanted: ['io'],
+  weight: { file: 'cpu.weight', max: MAX_WEIGHT },
   knobs: ({ cores, claim, memoryBytes, pids, io }) => [
     { controller: 'cpu', file: 'cpu.max', value: `${Math.round(cores * PERIOD_US)} ${PERIOD_US}` },
     { controller: 'cpu', file: 'cpu.weight', value: String(Math.min(MAX_WEIGHT, claim * 100)) },
@@ -73,6 +76,7 @@ export const CGROUP1: GroupLayout = {
   kind: 'cgroup1',
   needed: ['cpu', 'memory', 'pids'],
   wanted: ['cpuacct', 'io'],
+  weight: { file: 'cpu.shares', max: MAX_SHARES },
   knobs: ({ cores, claim, memoryBytes, pids, io }) => [
     { controller: 'cpu', file: 'cpu.cfs_period_us', value: String(PERIOD_US) },
     { controller: 'cpu', file: 'cpu.cfs_quota_us', value: String(Math.round(cores * PERIOD_US)) },
