@@ -2,6 +2,8 @@
  * Signatures of every activity, spelled out so that workflows import one small type and editors stay fast.
  * One object in, one object out; names are minted by the workflow; every call may happen twice.
  */
+
+import type { Priority } from '../domain/priority.ts';
 import type { Observation } from '../domain/supervision.ts';
 import type { VmOwner, VmStart } from '../domain/vm.ts';
 import type { Resources, ServiceExit, ServiceManifest, ServiceNeeds, WorkloadState } from '../domain/workload.ts';
@@ -22,7 +24,8 @@ export type Placement =
       readonly hostId: string;
       readonly image: { readonly name: string; readonly digest: string };
     }
-  | { readonly kind: 'wait'; readonly reason: string }
+  /** `ahead`: how many are served before it. */
+  | { readonly kind: 'wait'; readonly reason: string; readonly ahead?: number }
   | { readonly kind: 'impossible'; readonly reason: string };
 
 export interface ControlActivities {
@@ -33,9 +36,19 @@ export interface ControlActivities {
     resources: Resources;
     excludedHosts: readonly string[];
     freshForMs: number;
+    /** Its place in the line, should it have to wait; absent in calls of older workflows, which wait in no line. */
+    place?: {
+      priority: Priority;
+      /** Age of its request, ms since 1970: who came first goes first. */
+      sinceMs: number;
+      /** Those who were not seen in the line for this long no longer count, ms. */
+      seenForMs: number;
+    };
     /** ISO 8601, when the request was accepted; only with the first question of a workload. */
     requestedAt?: string;
   }): Promise<Placement>;
+  /** The workload no longer waits for capacity. Not in the line: nothing to do. @throws STORE_UNAVAILABLE */
+  leaveLine(input: { workloadId: string }): Promise<void>;
   /** @returns the digest a reference stands for now. @throws IMAGE_MISSING, STORE_UNAVAILABLE */
   resolveImage(input: { image: string }): Promise<{ name: string; digest: string }>;
   /** How long ago a host last registered; null where it never did. */

@@ -4,11 +4,12 @@ import { createCloseBooks } from './close-books.ts';
 import { createMaintenanceActivities } from './maintenance/maintenance-activities.ts';
 import type { MaintenancePorts } from './maintenance/maintenance-ports.ts';
 import type { MaintenanceActivities } from './maintenance/maintenance-types.ts';
-import { createPlaceWorkload, createResolveImage } from './place-workload.ts';
-import type { ControlLog, ImageCatalog, WorkloadDocuments } from './ports.ts';
+import { createLeaveLine, createPlaceWorkload, createResolveImage } from './place-workload.ts';
+import type { ControlLog, ImageCatalog, WaitingLine, WorkloadDocuments } from './ports.ts';
 
 export interface ControlPorts extends MaintenancePorts {
   readonly images: ImageCatalog;
+  readonly line: WaitingLine;
   readonly documents: WorkloadDocuments;
   readonly controlLog: ControlLog;
   readonly now: () => number;
@@ -21,6 +22,7 @@ export function createControlActivities(ports: ControlPorts): ControlActivities 
   return {
     ...createMaintenanceActivities(ports),
     placeWorkload: createPlaceWorkload(ports),
+    leaveLine: createLeaveLine(ports),
     resolveImage: createResolveImage(ports),
     checkHost: createCheckHost(ports),
     closeBooks: createCloseBooks(ports),

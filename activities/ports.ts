@@ -4,7 +4,7 @@
  * Every method throws `KilnError` with a code of the failure table, and nothing else on purpose.
  */
 import type { Readable } from 'node:stream';
-import type { HostCapacity, HostEntry } from '../domain/host-entry.ts';
+import type { HostCapacity } from '../domain/host-entry.ts';
 import type { LogLevel } from '../domain/log-entry.ts';
 import type { Stage } from '../domain/stages.ts';
 import type {
@@ -20,7 +20,7 @@ import type {
   VmStart,
   VmStatus,
 } from '../domain/vm.ts';
-import type { Resources, ServiceManifest, WorkloadRequest, WorkloadState } from '../domain/workload.ts';
+import type { Resources, ServiceManifest, WorkloadRequest } from '../domain/workload.ts';
 import type { AgentChannel, ExecExit, ExecOutput, ExecRequest } from './agent-ports.ts';
 
 export type * from './agent-ports.ts';
@@ -75,6 +75,10 @@ export interface VmDriver {
   destroy(vmId: string): Promise<void>;
   /** Ids of every VM with a record, whatever its state. */
   list(): Promise<string[]>;
+  /** @returns what the process of a VM uses now; undefined where there is none. */
+  usage(vmId: string): Promise<VmUsage | undefined>;
+  /** Ids of every VM that has a control group on this machine, with or without a record. */
+  listGroups(): Promise<string[]>;
   /** @returns the owner and process of a VM, or undefined where there is no record. */
   inspect(vmId: string): Promise<VmInspection | undefined>;
 }
@@ -110,6 +114,20 @@ export interface TemplateMaker {
    * Disks are written to. @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, HYPERVISOR_UNAVAILABLE, CANCELLED
    */
   freeze(request: FreezeRequest): Promise<void>;
+}
+
+/** What a VM takes of its machine: guest and VMM together. */
+export interface VmUsage {
+  /** Who tells: the VM's control group, or the kernel of its process alone. */
+  readonly source: 'cgroup' | 'process';
+  /** CPU time since its start, all cores, ms. */
+  readonly cpuMs: number;
+  readonly memoryBytes: number;
+  readonly memoryPeakBytes?: number;
+  /** Absent where nothing but the guest's own size limits it. */
+  readonly memoryLimitBytes?: number;
+  /** Its fair share of the machine's memory: pages shared with other VMs are divided between them. */
+  readonly shareBytes?: number;
 }
 
 export interface VmInspection {
@@ -164,8 +182,18 @@ export interface ImageCache {
 // ---------------------------------------------------------------------------------------------- host
 
 export interface CapacityLedger {
-  /** Find-or-create by id; a known id is renewed. @returns false where it does not fit now. */
-  reserve(request: { id: string; ownerWorkflowId: string; resources: Resources; ttlMs: number }): Promise<boolean>;
+  /**
+   * Find-or-create by id; a known id is renewed.
+   * @returns false where it does not fit now. @throws NO_CAPACITY where it never could
+   */
+  reserve(request: {
+    id: string;
+    ownerWorkflowId: string;
+    resources: Resources;
+    ttlMs: number;
+    /** Id of a reservation that is held all the while. */
+    beside?: string;
+  }): Promise<boolean>;
   /** Unknown id: nothing to do. */
   release(id: string): Promise<void>;
   totals(): Promise<{ capacity: HostCapacity; free: HostCapacity }>;
@@ -292,33 +320,5 @@ export interface BuildStore {
   open(output: BuildOutput): Promise<Readable>;
 }
 
-// ---------------------------------------------------------------------------------------------- control side
-
-export interface WorkloadDocuments {
-  /** @throws SPEC_INVALID where the document is missing or its hash differs. */
-  readSpec(workloadId: string, specHash: string): Promise<WorkloadRequest>;
-  /** Writes the result once; a second write of the same workload is the same fact. */
-  writeResult(state: WorkloadState): Promise<void>;
-}
-
-export interface HostDirectory {
-  list(): Promise<HostEntry[]>;
-  /** @returns undefined where the host never wrote an entry. */
-  read(hostId: string): Promise<HostEntry | undefined>;
-}
-
-/** Entries of the control writer: numbered by the workflow, each one object of its own, written at most once. */
-export interface ControlLog {
-  append(request: {
-    workloadId: string;
-    epoch: number;
-    n: number;
-    stage: Stage;
-    level: LogLevel;
-    message: string;
-    /** ISO 8601, when the line was made; absent: now. */
-    timestamp?: string;
-  }): Promise<void>;
-}
-
+export type { ControlLog, HostDirectory, WaitingLine, WorkloadDocuments } from './control-ports.ts';
 export type { BaseDisk, CachedImage, DiskRef, DriveSpec, GuestIdentity, VmExit, VmOwner, VmSpec, VmStatus };

@@ -48,6 +48,9 @@ function observeExit(exit: VmExit): Observation {
   if (exit.reason === 'guest-panic') {
     return { kind: 'vm-gone', code: 'GUEST_CRASHED', message: `The guest's kernel panicked${detail}` };
   }
+  if (exit.reason === 'memory-limit') {
+    return { kind: 'vm-gone', code: 'VMM_EXITED', message: `The VM's process was ended by its memory limit${detail}` };
+  }
   const how = exit.signal ?? (exit.code === null ? exit.reason : `code ${exit.code}`);
   return { kind: 'vm-gone', code: 'VMM_EXITED', message: `The VM's process ended (${how})${detail}` };
 }

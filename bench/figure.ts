@@ -3,7 +3,8 @@
 /** Samples of one figure, all in `unit`, in the order they were taken. */
 export interface Measurement {
   readonly name: string;
-  readonly unit: 'ms' | 'MiB';
+  /** Of times and sizes less is better, of rates more. */
+  readonly unit: 'ms' | 'MiB' | 'rounds/s';
   readonly kiln: readonly number[];
   readonly rival: {
     /** What Kiln is compared with, in words. */
@@ -24,7 +25,7 @@ export interface Figure {
   readonly rival: string;
   readonly rivalMedian: number;
   readonly rivalP95: number;
-  /** Median of the rival over the median of Kiln: above 1, Kiln is faster. */
+  /** Median of the rival over the median of Kiln; with a time, above 1 means that Kiln is faster. */
   readonly ratio: number;
 }
 

@@ -44,6 +44,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 50,
     measure: async (options) => (await import('./groups/provision.ts')).measureProvision(options),
   },
+  limits: {
+    what: 'rounds of a loop in a guest beside a guest that takes all it can, against the same guest alone',
+    defaultN: 5,
+    measure: async (options) => (await import('./groups/limits.ts')).measureLimits(options),
+  },
   running: {
     what: 'submit → running with a warm build cache, against poll + full copy + cold boot',
     defaultN: 5,

@@ -5,16 +5,11 @@ import { chmod, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { StartedVm, VmDriver } from '../activities/ports.ts';
-import { readSetupRecord } from '../config/setup-record.ts';
-import { type BaseDisk, type CachedImage, type DriveSpec, FROZEN_FILES, type VmSpec } from '../domain/vm.ts';
-import { cachedImage, readManifest } from '../rootfs/image/local-images.ts';
-import { createQcow2OverlayProvisioner } from '../rootfs/provisioners/qcow2-overlay.ts';
-import { createQemuDriver } from '../vmm/qemu/qemu-driver.ts';
-import { createTscRate } from '../vmm/qemu/tsc-rate.ts';
+import { type BaseDisk, type CachedImage, FROZEN_FILES } from '../domain/vm.ts';
+import { type Bed, disks, prepareBed, specOf } from './vm-bed.ts';
 
 const run = promisify(execFile);
 const BOOT_DEADLINE_MS = 120_000;
-const PROVISIONER = createQcow2OverlayProvisioner();
 
 export interface Template {
   readonly directory: string;
@@ -25,30 +20,22 @@ export interface Template {
 export class GuestBed {
   readonly driver: VmDriver;
   readonly image: CachedImage;
+  private readonly bed: Bed;
   private readonly directory: string;
   private readonly signal: AbortSignal;
   private vms = 0;
 
-  private constructor(directory: string, image: CachedImage, driver: VmDriver, signal: AbortSignal) {
+  private constructor(directory: string, bed: Bed, signal: AbortSignal) {
     this.directory = directory;
-    this.image = image;
-    this.driver = driver;
+    this.bed = bed;
+    this.image = bed.image;
+    this.driver = bed.driver;
     this.signal = signal;
   }
 
   static async make(directory: string, signal: AbortSignal): Promise<GuestBed> {
-    const { image, cacheDir, tscProbePath } = readSetupRecord();
-    const imagesDir = join(cacheDir, 'images');
-    const manifest = await readManifest(imagesDir, image.digest);
-    if (manifest === undefined) throw new Error('the guest image is gone: run `npm run setup`');
     await chmod(directory, 0o711);
-    const driver = createQemuDriver({
-      stateDir: join(directory, 'state'),
-      runtimeDir: join(directory, 'run'),
-      log: { info: () => undefined, warn: () => undefined },
-      tscKhz: createTscRate({ deadlineMs: 10_000, ...(tscProbePath === undefined ? {} : { probePath: tscProbePath }) }),
-    });
-    return new GuestBed(directory, cachedImage(imagesDir, image.digest, manifest), driver, signal);
+    return new GuestBed(directory, await prepareBed(directory), signal);
   }
 
   /** The image's root file system with `bytes` of it allocated: a bigger base to make disks over. */
@@ -64,13 +51,13 @@ export class GuestBed {
     this.vms += 1;
     const directory = join(this.directory, `template-${this.vms}`);
     await mkdir(directory);
-    const drives = await this.drives(directory, 'template', base);
+    const drives = await disks(this.bed, 'template', { base, directory });
     const [root] = drives;
     if (root === undefined) throw new Error('a guest has a root disk');
     await this.driver.templates?.freeze({
       directory,
       name: `bench-${this.vms}`,
-      spec: { ...this.machine(memMib), drives },
+      spec: { ...specOf(this.image, 'template', drives), memMib },
       warm: [['node', '-e', 'require("node:http")']],
       deadlineMs: BOOT_DEADLINE_MS,
       signal: this.signal,
@@ -82,8 +69,6 @@ export class GuestBed {
   async prepared(from: Template | number): Promise<string> {
     this.vms += 1;
     const vmId = `bench-1-${this.vms}`;
-    const directory = join(this.directory, 'disks');
-    await mkdir(directory, { recursive: true });
     const memMib = typeof from === 'number' ? from : from.memMib;
     const base: BaseDisk = typeof from === 'number' ? { path: this.image.rootfsPath, format: 'raw' } : from.root;
     const template =
@@ -96,14 +81,8 @@ export class GuestBed {
               statePath: join(from.directory, FROZEN_FILES.state),
             },
           };
-    const owner = {
-      workflowId: `bench/${vmId}`,
-      firstExecutionId: 'bench',
-      namespaceId: 'bench',
-      ...{ epoch: 1, boot: 1, role: 'service' as const },
-    };
-    const drives = await this.drives(directory, vmId, base);
-    await this.driver.prepare({ vmId, owner, ...this.machine(memMib), drives, ...template });
+    const drives = await disks(this.bed, vmId, { base });
+    await this.driver.prepare({ ...specOf(this.image, vmId, drives), memMib, ...template });
     return vmId;
   }
 
@@ -125,28 +104,14 @@ export class GuestBed {
   async destroy(vmIds?: readonly string[]): Promise<void> {
     for (const vmId of vmIds ?? (await this.driver.list())) {
       await this.driver.destroy(vmId);
-      await PROVISIONER.release({ directory: join(this.directory, 'disks'), vmId });
-      await PROVISIONER.release({ directory: join(this.directory, 'disks'), vmId: `${vmId}-w` });
+      const { provisioner, disksDir } = this.bed;
+      await provisioner.release({ directory: disksDir, vmId });
+      await provisioner.release({ directory: disksDir, vmId: `${vmId}-work` });
     }
   }
 
   async remove(template: Template): Promise<void> {
     await rm(template.directory, { recursive: true });
-  }
-
-  private machine(memMib: number): Omit<VmSpec, 'vmId' | 'owner' | 'drives'> {
-    const { kernelPath, initrdPath, digest } = this.image;
-    return { vcpus: 1, memMib, kernelPath, initrdPath, imageDigest: digest };
-  }
-
-  private async drives(directory: string, vmId: string, base: BaseDisk): Promise<DriveSpec[]> {
-    const empty: BaseDisk = { path: this.image.workspacePath, format: 'raw' };
-    const root = await PROVISIONER.provision({ base, directory, vmId });
-    const workspace = await PROVISIONER.provision({ base: empty, directory, vmId: `${vmId}-w` });
-    return [
-      { serial: 'kiln-root', ...root, readOnly: false },
-      { serial: 'kiln-workspace', ...workspace, readOnly: false },
-    ];
   }
 }
 

@@ -25,6 +25,8 @@ const schema = z.object({
   KILN_HOST_MEM_MIB: z.coerce.number().int().positive().exactOptional(),
   /** Space kept free where the disks of VMs lie; with less there is no new VM. */
   KILN_HOST_FREE_DISK_MIB: z.coerce.number().int().min(0).exactOptional(),
+  /** Memory of the machine that must stay available, MiB; absent: a twentieth of it, at most 1024. */
+  KILN_HOST_MEM_FLOOR_MIB: z.coerce.number().int().min(0).exactOptional(),
   KILN_HOST_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
   KILN_RUNTIME_DIR: z.string().exactOptional(),
   XDG_RUNTIME_DIR: z.string().exactOptional(),
@@ -42,6 +44,15 @@ const schema = z.object({
   KILN_PROVISIONER: z.enum(['qcow2-overlay', 'reflink', 'ro-base+scratch', 'sparse-copy']).exactOptional(),
   /** `off`: every VM boots cold. */
   KILN_TEMPLATES: z.enum(['auto', 'off']).default('auto'),
+  /** Whether VMs must have control groups; absent: `auto` under `kiln dev`, `off` for the fake driver, else `required`. */
+  KILN_CGROUPS: z.enum(['required', 'auto', 'off']).exactOptional(),
+  /** Group to make the VMs' groups below, a directory of cgroup2, or `cgroup1`; absent: the one of the host worker. */
+  KILN_CGROUP_PARENT: z
+    .string()
+    .regex(/^(cgroup1|\/[^\0]*)$/, 'must be an absolute path or "cgroup1"')
+    .exactOptional(),
+  /** Reads and writes, each, that one VM may make on the host's disk, MiB per second. */
+  KILN_VM_IO_MIBPS: z.coerce.number().int().positive().exactOptional(),
   KILN_API_HOST: z.string().default('127.0.0.1'),
   KILN_API_PORT: z.coerce.number().int().min(0).max(65_535).default(4800),
   KILN_API_TOKEN: z.string().min(16).exactOptional(),

@@ -27,3 +27,8 @@ export const hostLogsReplySchema = z.object({
   epoch: z.int().min(0),
 });
 export type HostLogsReply = z.infer<typeof hostLogsReplySchema>;
+
+/** @returns path of what a VM uses (`vmUsageSchema`): 404 where the host has no such VM, or its process is gone. */
+export function vmUsagePath(vmId: string): string {
+  return `/v1/vms/${vmId}/usage`;
+}

@@ -11,6 +11,10 @@ export const hostEntrySchema = z.object({
   at: isoTimeSchema,
   capacity,
   free: capacity,
+  memory: z
+    .object({ availableMib: z.number().min(0), floorMib: z.number().min(0), vmsMib: z.number().min(0) })
+    .exactOptional()
+    .meta({ description: 'Memory as it is, not as it is promised.' }),
   load: z.number().min(0),
   images: z.array(z.string().max(256)).max(1000),
   driver: z.string().max(64),

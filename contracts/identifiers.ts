@@ -8,6 +8,7 @@ import {
   IMAGE_TAG_PATTERN,
   WORKLOAD_ID_PATTERN,
 } from '../domain/names.ts';
+import { PRIORITIES } from '../domain/priority.ts';
 import { STAGES } from '../domain/stages.ts';
 
 const idRule = 'must be 1 to 40 characters of a-z, 0-9 and -';
@@ -35,6 +36,9 @@ export const imageReferenceSchema = z
 
 export const stageSchema = z.enum(STAGES);
 export const isoTimeSchema = z.iso.datetime();
+/** 1 goes first. */
+export const prioritySchema = z.literal(PRIORITIES);
+
 export const portSchema = z.int().min(1).max(65_535);
 
 const codes = Object.keys(FAILURES) as [FailureCode, ...FailureCode[]];

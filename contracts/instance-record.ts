@@ -44,7 +44,7 @@ const template = z.strictObject({
 }) satisfies z.ZodType<TemplateRef>;
 
 const exit = z.strictObject({
-  reason: z.enum(['guest-shutdown', 'guest-panic', 'killed', 'vmm-crash', 'unknown']),
+  reason: z.enum(['guest-shutdown', 'guest-panic', 'killed', 'memory-limit', 'vmm-crash', 'unknown']),
   code: z.int().nullable(),
   signal: z.string().max(32).nullable(),
   detail: z.string().max(16_384).exactOptional(),

@@ -10,6 +10,7 @@ import {
   imageNameSchema,
   isoTimeSchema,
   portSchema,
+  prioritySchema,
   projectIdSchema,
   servicePathSchema,
   sha256Schema,
@@ -48,7 +49,11 @@ export const serviceExitSchema = z.object({
 });
 
 export const leavingSchema = z.object({ cause: z.string(), since: isoTimeSchema });
-export const waitingSchema = z.object({ reason: z.string(), since: isoTimeSchema });
+export const waitingSchema = z.object({
+  reason: z.string(),
+  since: isoTimeSchema,
+  ahead: z.int().min(0).exactOptional(),
+});
 export const unreleasedSchema = z.object({ name: z.string(), hostId: z.string(), message: z.string() });
 
 /** State of a workload as its workflow tells it: query answer, result, failure details, `result.json`. */
@@ -60,6 +65,7 @@ export const workloadStateSchema = z.object({
   stage: stageSchema,
   leaving: leavingSchema.exactOptional(),
   waiting: waitingSchema.exactOptional(),
+  priority: prioritySchema.exactOptional(),
   image: z.object({ name: imageNameSchema, digest: digestSchema }).exactOptional(),
   vm: z
     .object({

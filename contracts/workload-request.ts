@@ -5,6 +5,7 @@ import {
   deploymentIdSchema,
   imageReferenceSchema,
   portSchema,
+  prioritySchema,
   projectIdSchema,
   servicePathSchema,
   sourceRefSchema,
@@ -49,6 +50,9 @@ export const workloadRequestSchema = z.strictObject({
   hostPort: portSchema.exactOptional().meta({ description: 'Port wanted on the host; a free one where absent.' }),
   image: imageReferenceSchema.exactOptional(),
   resources: resourcesSchema.exactOptional(),
+  priority: prioritySchema
+    .exactOptional()
+    .meta({ description: 'Who is served first where capacity is short: 1 before 5; default 3.' }),
   health: healthSettingsSchema.exactOptional(),
 });
 

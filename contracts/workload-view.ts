@@ -1,6 +1,7 @@
 /** A workload as the API shows it. */
 import { z } from 'zod';
 import type { LogEntry } from '../domain/log-entry.ts';
+import { DEFAULT_PRIORITY } from '../domain/priority.ts';
 import { isFinal } from '../domain/stages.ts';
 import { DEFAULT_IMAGE, type WorkloadState } from '../domain/workload.ts';
 import {
@@ -8,12 +9,14 @@ import {
   failureCodeSchema,
   isoTimeSchema,
   portSchema,
+  prioritySchema,
   projectIdSchema,
   servicePathSchema,
   stageSchema,
   workloadIdSchema,
 } from './identifiers.ts';
 import { logEntrySchema } from './log-page.ts';
+import { type VmUsageView, vmUsageSchema } from './vm-usage.ts';
 import {
   leavingSchema,
   serviceExitSchema,
@@ -35,12 +38,16 @@ export const workloadViewSchema = z.object({
   servicePath: servicePathSchema,
   stage: stageSchema,
   leaving: leavingSchema.exactOptional().meta({ description: 'Its end is decided; what it held is being released.' }),
-  waiting: waitingSchema.exactOptional().meta({ description: 'Why nothing happens for now.' }),
+  waiting: waitingSchema
+    .exactOptional()
+    .meta({ description: 'Why nothing happens for now, and how many workloads are served before it.' }),
+  priority: prioritySchema.meta({ description: 'Who is served first where capacity is short: 1 before 5.' }),
   hostId: z.string().exactOptional(),
   containerId: z.string().exactOptional().meta({ description: 'Id of its microVM.' }),
   pid: z.int().exactOptional().meta({ description: 'Process of the microVM on the host.' }),
   port: portSchema.exactOptional(),
   url: z.string().exactOptional(),
+  usage: vmUsageSchema.exactOptional().meta({ description: 'What its microVM uses now; only while its host answers.' }),
   image: z.string().meta({ description: 'name@digest once resolved, before that as asked for.' }),
   logs: z.array(logEntrySchema).meta({ description: 'The last lines.' }),
   logsTruncated: z.boolean(),
@@ -103,6 +110,8 @@ export interface WorkloadViewContext {
   readonly logs?: { readonly entries: readonly LogEntry[]; readonly truncated: boolean };
   /** Hosts that hold nothing of it any more, and since when that is known. */
   readonly releases?: readonly { readonly hostId: string; readonly freedAt: string }[];
+  /** What its VM uses now, where its host has told. */
+  readonly usage?: VmUsageView;
   /** Page of the workload in the Temporal Web UI. */
   readonly temporalUrl?: string;
 }
@@ -116,7 +125,9 @@ export function workloadView(state: WorkloadState, context: WorkloadViewContext 
     servicePath: state.servicePath,
     stage: state.stage,
     ...defined({ leaving: state.leaving, waiting: state.waiting }),
+    priority: state.priority ?? DEFAULT_PRIORITY,
     ...defined({ hostId: vm?.hostId, containerId: vm?.vmId, pid: vm?.pid, port: vm?.port, url: vm?.url }),
+    ...defined({ usage: context.usage }),
     image: state.image ? `${state.image.name}@${state.image.digest}` : (context.requestedImage ?? DEFAULT_IMAGE),
     logs: [...(context.logs?.entries ?? [])],
     logsTruncated: context.logs?.truncated ?? false,

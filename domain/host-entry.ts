@@ -8,6 +8,8 @@ export interface HostEntry {
   readonly capacity: HostCapacity;
   /** What no reservation holds. */
   readonly free: HostCapacity;
+  /** Memory as it is, not as it is promised; absent where nobody measures. */
+  readonly memory?: HostMemory;
   /** One-minute load average. */
   readonly load: number;
   /** Digests of the images it has cached. */
@@ -23,4 +25,14 @@ export interface HostCapacity {
   readonly vcpus: number;
   /** Memory for guests and their VMMs, MiB. */
   readonly memMib: number;
+}
+
+/** A reservation is a promise; this is what the machine has. Both must allow a new VM. */
+export interface HostMemory {
+  /** What the kernel could give to new processes, MiB. */
+  readonly availableMib: number;
+  /** Below this no new VM is taken, MiB. */
+  readonly floorMib: number;
+  /** What all VMMs use, shared pages counted once, MiB. */
+  readonly vmsMib: number;
 }

@@ -82,6 +82,7 @@ export const storeKeys = {
   deployments: 'deployments/',
   host: (hostId: string) => `hosts/${hostId}.json`,
   hosts: 'hosts/',
+  waitingLine: 'waiting/',
   hostDrain: (hostId: string) => `drains/${hostId}.json`,
   imageTag: (name: string, tag: string) => `images/${name}/tags/${tag}.json`,
   imageTags: (name: string) => `images/${name}/tags/`,

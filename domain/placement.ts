@@ -1,4 +1,5 @@
 import type { HostCapacity, HostEntry } from './host-entry.ts';
+import { setAside, type WaitingRequest } from './waiting-line.ts';
 import type { Resources } from './workload.ts';
 
 export type PlacementDecision =
@@ -15,6 +16,8 @@ export interface PlacementRequest {
   readonly freshForMs: number;
   /** Hosts that refused or stayed silent in this round. */
   readonly excluded: readonly string[];
+  /** Those that are served before this one, in their order; what they wait for is not for it. */
+  readonly ahead?: readonly WaitingRequest[];
 }
 
 /** Chooses hosts: fresh, not draining, room enough; least loaded first, ties by host id. */
@@ -27,10 +30,24 @@ export function decidePlacement(hosts: readonly HostEntry[], request: PlacementR
     return { kind: 'impossible', reason: `No host is big enough for ${describe(resources)}. ${largest(hosts)}` };
   }
   const answering = hosts.filter((host) => request.nowMs - Date.parse(host.at) <= request.freshForMs);
-  const roomy = answering.filter((host) => !host.draining && fits(resources, host.free));
-  const open = roomy.filter((host) => !request.excluded.includes(host.hostId));
+  const roomy = answering.filter((host) => takesWork(host) && fits(resources, host.free));
+  const ahead = request.ahead ?? [];
+  const left = setAside(answering, ahead, takesWork).filter((host) => takesWork(host) && fits(resources, host.free));
+  const open = left.filter((host) => !request.excluded.includes(host.hostId));
   if (open.length > 0) return { kind: 'candidates', hosts: [...open].sort(byLoad) };
+  if (left.length === 0 && roomy.length > 0) return { kind: 'wait', reason: behind(ahead, resources) };
   return { kind: 'wait', reason: whyWait(hosts, answering, roomy, resources) };
+}
+
+/** A host whose memory is really short takes nothing new, whatever is promised: see `HostMemory`. */
+function takesWork({ draining, memory }: HostEntry): boolean {
+  return !draining && (memory === undefined || memory.availableMib >= memory.floorMib);
+}
+
+function behind(ahead: readonly WaitingRequest[], resources: Resources): string {
+  const first = ahead[0];
+  const next = first === undefined ? '' : `, next ${first.workloadId} with ${describe(first.resources)}`;
+  return `There is room for ${describe(resources)}, but it is for those who came first or matter more${next}.`;
 }
 
 /** In words that stay the same while the cause does: what is missing, where, and what would help. */
@@ -52,7 +69,13 @@ function whyWait(
   if (open.length === 0) {
     return `Every host that answers is drained and takes no new work: ${named(answering, ({ hostId }) => hostId)}.`;
   }
-  const closest = [...open].sort((a, b) => shortage(a, resources) - shortage(b, resources) || byId(a, b));
+  const working = open.filter(takesWork);
+  if (working.length === 0) {
+    const short = named(open, ({ hostId, memory }) => `${hostId} has ${memory?.availableMib ?? 0} MiB`);
+    const floor = Math.max(...open.map(({ memory }) => memory?.floorMib ?? 0));
+    return `Every host is short of real memory: ${short}, and ${floor} MiB must stay free. It starts once that is so.`;
+  }
+  const closest = [...working].sort((a, b) => shortage(a, resources) - shortage(b, resources) || byId(a, b));
   const lacks = named(closest, (host) => `${host.hostId} lacks ${missing(resources, host.free)}`);
   return `Every host is full for now: ${describe(resources)} asked for, ${lacks}. It starts once something ends there.`;
 }

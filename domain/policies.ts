@@ -7,6 +7,8 @@ export interface WorkloadPolicies {
     readonly deadlineMs: number;
     readonly backoffMs: number;
     readonly maxBackoffMs: number;
+    /** Who waits for capacity and was not seen asking for this long is no longer waited for. */
+    readonly seenForMs: number;
     /** Life of a reservation that nobody renews; a VM record keeps it alive. */
     readonly reservationTtlMs: number;
   };
@@ -69,7 +71,13 @@ const DAY = 24 * 60 * MINUTE;
 
 export const DEFAULT_POLICIES: WorkloadPolicies = {
   control: { startToCloseMs: 10 * SECOND, scheduleToCloseMs: 2 * MINUTE },
-  placement: { deadlineMs: 10 * MINUTE, backoffMs: 200, maxBackoffMs: 5 * SECOND, reservationTtlMs: 2 * MINUTE },
+  placement: {
+    deadlineMs: 10 * MINUTE,
+    backoffMs: 200,
+    maxBackoffMs: 5 * SECOND,
+    seenForMs: 30 * SECOND,
+    reservationTtlMs: 2 * MINUTE,
+  },
   host: { scheduleToStartMs: 10 * SECOND, lostAfterMs: MINUTE, recheckMs: 2 * SECOND, placements: 5, outageTries: 20 },
   validate: { startToCloseMs: 30 * SECOND, tries: 3 },
   build: { startToCloseMs: 30 * MINUTE, heartbeatMs: 15 * SECOND, tries: 2, interruptions: 10, bootMs: 30 * SECOND },

@@ -104,7 +104,8 @@ export interface GuestIdentity {
   readonly wallClockMs: number;
 }
 
-export type VmExitReason = 'guest-shutdown' | 'guest-panic' | 'killed' | 'vmm-crash' | 'unknown';
+/** `memory-limit`: guest and VMM together needed more than the VM's control group allows. */
+export type VmExitReason = 'guest-shutdown' | 'guest-panic' | 'killed' | 'memory-limit' | 'vmm-crash' | 'unknown';
 
 /** Why a VM's process is gone. */
 export interface VmExit {

@@ -2,6 +2,7 @@ import { KilnError } from './failures.ts';
 import type { LogLevel } from './log-entry.ts';
 import { WORKLOAD_ID_PATTERN } from './names.ts';
 import type { WorkloadPolicyOverrides } from './policies.ts';
+import { PRIORITIES, type Priority } from './priority.ts';
 import type { Stage } from './stages.ts';
 import type { Resources, ServiceManifest, WorkloadState } from './workload.ts';
 
@@ -17,6 +18,8 @@ export interface WorkloadInput {
   /** Image reference as asked for; resolved to a digest once, by the workflow. */
   readonly image: string;
   readonly resources: Resources;
+  /** Absent: the default. */
+  readonly priority?: Priority;
   /** Guest port of the service. */
   readonly port: number;
   readonly hostPort?: number;
@@ -71,6 +74,9 @@ export function assertWorkloadInput(input: unknown): asserts input is WorkloadIn
   }
   if (typeof fields.port !== 'number' || !Number.isInteger(fields.port)) throw invalid('port must be an integer');
   if (typeof fields.resources !== 'object' || fields.resources === null) throw invalid('resources must be an object');
+  if (fields.priority !== undefined && !PRIORITIES.some((priority) => priority === fields.priority)) {
+    throw invalid('priority must be 1 to 5');
+  }
 }
 
 function invalid(what: string): KilnError {

@@ -1,4 +1,5 @@
 import type { FailureCode } from './failures.ts';
+import type { Priority } from './priority.ts';
 import type { Stage } from './stages.ts';
 
 /** What a VM may use. */
@@ -96,6 +97,8 @@ export interface WorkloadRequest {
   /** `name`, `name:tag` or `name@sha256:…`. */
   readonly image?: string;
   readonly resources?: Partial<Resources>;
+  /** Who is served first where capacity is short: 1 before 5; default 3. */
+  readonly priority?: Priority;
   /** Overrides the manifest's health settings. */
   readonly health?: Partial<HealthCheck>;
 }
@@ -176,8 +179,10 @@ export interface WorkloadState {
   readonly servicePath: string;
   readonly stage: Stage;
   readonly leaving?: { readonly cause: string; readonly since: string };
-  /** Why a pending workload waits. */
-  readonly waiting?: { readonly reason: string; readonly since: string };
+  /** Why a pending workload waits, and how many are served before it. */
+  readonly waiting?: { readonly reason: string; readonly since: string; readonly ahead?: number };
+  /** Absent where the request named none. */
+  readonly priority?: Priority;
   /** Name and digest of the image, once resolved. */
   readonly image?: { readonly name: string; readonly digest: string };
   readonly vm?: PlacedVm;

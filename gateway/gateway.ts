@@ -13,6 +13,7 @@ import type { ObjectStore } from '../store/object-store.ts';
 import { createSources } from '../store/sources.ts';
 import { bearerCheck } from './bearer-auth.ts';
 import type { FetchHostLogs } from './host-logs.ts';
+import { type FetchVmUsage, usageReader } from './host-usage.ts';
 import { createHttpServer } from './http-server.ts';
 import { createLogReader } from './log-reader.ts';
 import { type FleetCounts, gatewayMetrics } from './metrics.ts';
@@ -31,6 +32,8 @@ export interface GatewayOptions {
   /** Whether a worker has polled a task queue lately; `createTaskQueueProbe` of the client. */
   readonly isPolled: (taskQueue: string, kind: 'workflow' | 'activity') => Promise<boolean>;
   readonly fetchHostLogs: FetchHostLogs;
+  /** Absent: what VMs use is not told. */
+  readonly fetchVmUsage?: FetchVmUsage;
   /** At least 16 characters. */
   readonly token: string;
   readonly log: GatewayLogger;
@@ -109,6 +112,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         workloads: options.workloads,
         sources,
         logs: logReader(options, limits),
+        ...usage(options, limits),
         log: options.log,
         tailLines: limits.tailLines,
         streams: {
@@ -174,6 +178,12 @@ function logReader({ store, fetchHostLogs }: GatewayOptions, limits: GatewayLimi
     hostFreshMs: limits.hostFreshMs,
     now: Date.now,
   });
+}
+
+function usage({ store, fetchVmUsage }: GatewayOptions, { hostFreshMs }: GatewayLimits) {
+  if (fetchVmUsage === undefined) return {};
+  const hosts = createHostDirectory(store);
+  return { usage: usageReader({ host: (id) => hosts.read(id), fetchVmUsage, hostFreshMs, now: Date.now }) };
 }
 
 function ready({ store, isPolled }: GatewayOptions, limits: GatewayLimits): Promise<Readiness> {

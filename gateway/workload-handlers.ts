@@ -2,11 +2,13 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { WorkloadClient, WorkloadSnapshot } from '../client/temporal/workload-client.ts';
 import { decodeLogCursor, encodeLogCursor, type LogPositions } from '../contracts/log-page.ts';
+import type { VmUsageView } from '../contracts/vm-usage.ts';
 import { requestOf } from '../contracts/workload-request.ts';
 import { type WorkloadView, workloadView } from '../contracts/workload-view.ts';
 import { isKilnError, KilnError } from '../domain/failures.ts';
 import type { LogFilter, NumberedLogEntry } from '../domain/log-entry.ts';
 import { stageLogEntries } from '../domain/stage-log.ts';
+import { isFinal } from '../domain/stages.ts';
 import type { WorkloadRequest } from '../domain/workload.ts';
 import { type StoredSources, sourcesMissing } from '../store/sources.ts';
 import type { LogPlace, LogReader } from './log-reader.ts';
@@ -18,6 +20,8 @@ export interface WorkloadHandlerOptions {
   readonly workloads: WorkloadClient;
   readonly sources: Pick<StoredSources, 'find'>;
   readonly logs: LogReader;
+  /** @returns what a VM uses now, where its host tells. */
+  readonly usage?: (vm: { hostId: string; vmId: string }) => Promise<VmUsageView | undefined>;
   readonly log: GatewayLogger;
   /** Lines shown with a single workload. */
   readonly tailLines: number;
@@ -162,16 +166,29 @@ async function runStream(
 }
 
 async function view(options: WorkloadHandlerOptions, snapshot: WorkloadSnapshot): Promise<WorkloadView> {
-  const tail = await options.logs.tail(placeOf(snapshot), options.tailLines);
+  const [tail, usage] = await Promise.all([
+    options.logs.tail(placeOf(snapshot), options.tailLines),
+    usageOf(options, snapshot),
+  ]);
   const { execution, releases, requestedImage } = snapshot;
   return workloadView(snapshot.state, {
     logs: { entries: tail.entries.map(shown), truncated: tail.truncated },
+    ...(usage === undefined ? {} : { usage }),
     ...(requestedImage === undefined ? {} : { requestedImage }),
     ...(releases === undefined ? {} : { releases }),
     ...(execution === undefined || options.temporalUrl === undefined
       ? {}
       : { temporalUrl: options.temporalUrl(execution) }),
   });
+}
+
+/** Only what runs has a use of anything. */
+async function usageOf(
+  { usage }: WorkloadHandlerOptions,
+  { state }: WorkloadSnapshot,
+): Promise<VmUsageView | undefined> {
+  const { vm, stage } = state;
+  return vm?.pid === undefined || isFinal(stage) ? undefined : usage?.(vm);
 }
 
 function placeOf({ state, hostId }: WorkloadSnapshot): LogPlace {

@@ -19,6 +19,8 @@ const reservationSchema = z.strictObject({
   createdAt: z.iso.datetime(),
 });
 
+type ReserveRequest = Parameters<CapacityLedger['reserve']>[0];
+
 export type Reservation = z.infer<typeof reservationSchema>;
 
 export interface CapacityLedgerOptions {
@@ -29,6 +31,8 @@ export interface CapacityLedgerOptions {
   readonly vmOverheadMib: number;
   /** Whether a VM lives on a reservation: such a one never expires. Where that cannot be told: true. */
   readonly hasVm: (reservation: Reservation) => Promise<boolean>;
+  /** Whether the machine really has memory for one more VM, whatever is promised; default: always. */
+  readonly hasMemory?: () => boolean;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
   /** Milliseconds of a clock that stands still while the machine sleeps and that nobody sets. */
@@ -63,7 +67,7 @@ class FileLedger implements HostCapacityLedger {
     this.directory = join(options.stateDir, 'reservations');
   }
 
-  reserve(request: { id: string; ownerWorkflowId: string; resources: Resources; ttlMs: number }): Promise<boolean> {
+  reserve(request: ReserveRequest): Promise<boolean> {
     const path = this.path(request.id);
     return this.serialised(async (all) => {
       const found = all.get(request.id);
@@ -72,7 +76,11 @@ class FileLedger implements HostCapacityLedger {
       }
       if (found === undefined || !sameResources(found.resources, request.resources)) {
         await this.pruneExpired(all);
-        if (!this.fits(all, request.id, request.resources)) return false;
+        if (!this.fits(all, request.id, request.resources)) {
+          this.assertPossible(all, request);
+          return false;
+        }
+        if (found === undefined && this.options.hasMemory?.() === false) return false;
       }
       const reservation: Reservation = {
         id: request.id,
@@ -137,6 +145,20 @@ class FileLedger implements HostCapacityLedger {
     const { capacity, vmOverheadMib } = this.options;
     const used = this.used(all, id);
     return used.vcpus + need.vcpus <= capacity.vcpus && used.memMib + need.memMib + vmOverheadMib <= capacity.memMib;
+  }
+
+  /** What can never be held beside a reservation that stays would be waited for in vain. */
+  private assertPossible(all: Map<string, Reservation>, { resources, beside }: ReserveRequest): void {
+    const held = beside === undefined ? undefined : all.get(beside)?.resources;
+    if (held === undefined) return;
+    const { capacity, vmOverheadMib } = this.options;
+    const vcpus = held.vcpus + resources.vcpus;
+    const memMib = held.memMib + resources.memMib + 2 * vmOverheadMib;
+    if (vcpus <= capacity.vcpus && memMib <= capacity.memMib) return;
+    throw new KilnError(
+      'NO_CAPACITY',
+      `${resources.vcpus} vCPU and ${resources.memMib} MiB can never be had here beside the ${held.vcpus} vCPU and ${held.memMib} MiB already held: with what the VMMs need that is ${memMib} MiB, and this host has ${capacity.memMib}.`,
+    );
   }
 
   private used(all: Map<string, Reservation>, except: string | undefined): HostCapacity {

@@ -2,8 +2,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Registry } from 'prom-client';
+import type { VmUsage } from '../activities/ports.ts';
 import { type HostLogsReply, hostLogsQuerySchema } from '../contracts/host-data-plane.ts';
 import { workloadIdSchema } from '../contracts/identifiers.ts';
+import { VM_ID_PATTERN } from '../contracts/instance-record.ts';
 import { failureKind, isKilnError, KilnError } from '../domain/failures.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostLogs } from './workload-logs.ts';
@@ -23,6 +25,7 @@ export interface DataPlaneOptions {
 export interface DataPlaneSources {
   readonly logs: Pick<HostLogs, 'read' | 'epochs'>;
   readonly metrics: Registry;
+  readonly usage: (vmId: string) => Promise<VmUsage | undefined>;
 }
 
 export interface DataPlane {
@@ -97,11 +100,17 @@ function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }
 
-function addRoutes(server: FastifyInstance, options: DataPlaneOptions, { logs, metrics }: DataPlaneSources): void {
+function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: DataPlaneSources): void {
+  const { logs, metrics, usage } = sources;
   server.get('/healthz', async () => ({ status: 'ok', hostId: options.hostId }));
   server.get('/metrics', async (_request, reply) => {
     void reply.type(metrics.contentType);
     return metrics.metrics();
+  });
+  server.get<{ Params: { id: string } }>('/v1/vms/:id/usage', async ({ params: { id } }): Promise<VmUsage> => {
+    const used = VM_ID_PATTERN.test(id) ? await usage(id) : undefined;
+    if (used === undefined) throw new KilnError('NOT_FOUND', 'There is no such VM on this host, or it does not run.');
+    return used;
   });
   server.get<{ Params: { id: string } }>('/v1/workloads/:id/logs', async (request): Promise<HostLogsReply> => {
     const id = workloadIdSchema.safeParse(request.params.id);

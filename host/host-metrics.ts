@@ -2,15 +2,17 @@
 import { readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { DriverCapabilities, EgressVerdict, GuestUsage, VmDriver, VmInspection } from '../activities/ports.ts';
-import { workloadIdOf } from '../domain/names.ts';
+import type { DriverCapabilities, EgressVerdict, VmDriver, VmInspection } from '../activities/ports.ts';
 import type { VmStart } from '../domain/vm.ts';
 import type { HostCapacityLedger } from './capacity-ledger.ts';
+import type { MemoryGauge } from './memory-gauge.ts';
 import type { SweepReport } from './sweep.ts';
 import type { TemplateEvent } from './templates/template-store.ts';
+import { addUsage } from './usage-metrics.ts';
 import type { HostVms } from './vm-host.ts';
 import type { HostLogs } from './workload-logs.ts';
 
+const MIB = 1024 * 1024;
 const BOOT_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 30];
 const BUILD_SECONDS = [0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800];
 
@@ -20,6 +22,7 @@ export interface HostMetricsSources {
   readonly usageMs: number;
   readonly driver: VmDriver;
   readonly ledger: HostCapacityLedger;
+  readonly memory: MemoryGauge;
   readonly vms: HostVms;
   readonly logs: HostLogs;
 }
@@ -124,18 +127,20 @@ function addVms({ driver, vms }: HostMetricsSources, registers: Registry[]): voi
 function addResources({ driver, vms, ledger, stateDir }: HostMetricsSources, registers: Registry[]): void {
   new Gauge({
     name: 'kiln_host_resources',
-    help: 'What the host holds: VM records, live VMM processes, VM directories, open host ports, reservations.',
+    help: 'What the host holds: VM records, live VMM processes, VM directories, control groups, open host ports, reservations.',
     labelNames: ['kind'],
     registers,
     async collect() {
       const vmIds = await driver.list().catch(() => undefined);
       const directories = await readdir(join(stateDir, 'vms')).catch(() => undefined);
+      const groups = await driver.listGroups().catch(() => undefined);
       const reservations = await ledger.list().catch(() => undefined);
       const states = vmIds && (await Promise.all(vmIds.map((vmId) => driver.status(vmId).catch(() => undefined))));
       this.reset();
       this.set({ kind: 'port' }, vms.openPorts);
       if (vmIds) this.set({ kind: 'record' }, vmIds.length);
       if (directories) this.set({ kind: 'directory' }, directories.length);
+      if (groups) this.set({ kind: 'group' }, groups.length);
       if (reservations) this.set({ kind: 'reservation' }, reservations.length);
       const live = states?.filter((status) => status?.state === 'running' || status?.state === 'paused');
       if (live) this.set({ kind: 'process' }, live.length);
@@ -143,7 +148,19 @@ function addResources({ driver, vms, ledger, stateDir }: HostMetricsSources, reg
   });
 }
 
-function addCapacity({ ledger }: HostMetricsSources, registers: Registry[]): void {
+function addCapacity({ ledger, memory }: HostMetricsSources, registers: Registry[]): void {
+  new Gauge({
+    name: 'kiln_host_real_memory_bytes',
+    help: 'Memory as it is: what the kernel could give, what must stay so, what all VMMs use (shared pages once).',
+    labelNames: ['kind'],
+    registers,
+    async collect() {
+      const { availableMib, floorMib, vmsMib } = await memory.read();
+      this.set({ kind: 'available' }, availableMib * MIB);
+      this.set({ kind: 'floor' }, floorMib * MIB);
+      this.set({ kind: 'vms' }, vmsMib * MIB);
+    },
+  });
   const totals = (name: string, help: string, of: 'vcpus' | 'memMib') =>
     new Gauge({
       name,
@@ -174,70 +191,6 @@ function addDisk({ stateDir }: HostMetricsSources, registers: Registry[]): void 
       this.set({ kind: 'free' }, found.bavail * found.bsize);
     },
   });
-}
-
-/** Only VMs that live on this host are labelled, so there are never more series than VMs. */
-function addUsage(sources: HostMetricsSources, registers: Registry[]): void {
-  const readings = shared(async () => {
-    const all = await inspections(sources.driver);
-    return (await Promise.all(all.map(({ found }) => usageOf(sources, found)))).filter((used) => used !== undefined);
-  });
-  const usage = (name: string, help: string, value: (used: Usage) => number) =>
-    new Gauge({
-      name,
-      help,
-      labelNames: ['workload', 'role'],
-      registers,
-      async collect() {
-        const all = await readings();
-        this.reset();
-        for (const used of all) this.set(used.labels, value(used));
-      },
-    });
-  usage(
-    'kiln_host_workload_memory_bytes',
-    "Memory in use in a workload's guest, as its agent reads it.",
-    ({ memUsedBytes }) => memUsedBytes,
-  );
-  usage(
-    'kiln_host_workload_cpu_seconds',
-    "CPU time a workload's guest has used since it booted, all cores.",
-    ({ cpuMs }) => cpuMs / 1000,
-  );
-}
-
-interface Usage extends GuestUsage {
-  readonly labels: { readonly workload: string; readonly role: string };
-}
-
-/** @returns the work, done once for all who ask while it is being done. */
-function shared<T>(work: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | undefined;
-  return () => {
-    running ??= work().finally(() => {
-      running = undefined;
-    });
-    return running;
-  };
-}
-
-async function usageOf(
-  { vms, usageMs }: HostMetricsSources,
-  found: VmInspection | undefined,
-): Promise<Usage | undefined> {
-  const workload = found && workloadIdOf(found.owner.workflowId);
-  if (workload === undefined || found === undefined || !vms.isAttached(found.vmId)) return undefined;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), usageMs);
-  });
-  try {
-    const asked = vms.agent(found.vmId).then((agent) => agent.usage());
-    const usage = await Promise.race([asked.catch(() => undefined), late]);
-    return usage && { ...usage, labels: { workload, role: found.owner.role } };
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function addBytes({ vms, logs }: HostMetricsSources, registers: Registry[]): void {

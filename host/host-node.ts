@@ -26,6 +26,7 @@ import { createGuestServices, type HostServices } from './guest-services.ts';
 import type { HostLogger } from './host-logger.ts';
 import { createHostMetrics, type HostMetrics } from './host-metrics.ts';
 import { type HostSettingOverrides, type HostSettings, resolveHostSettings } from './host-settings.ts';
+import { createMemoryGauge, type MemoryGauge } from './memory-gauge.ts';
 import { createRefusalNotes } from './refusal-notes.ts';
 import { createRegistration, type Registration } from './registration.ts';
 import { createReleases, type Releases } from './releases.ts';
@@ -109,6 +110,7 @@ class Node implements HostNode {
   readonly scratchDir: string;
   private readonly options: HostOptions;
   private readonly settings: HostSettings;
+  private readonly memory: MemoryGauge;
   private readonly records: InstanceStore;
   private readonly workspaces = createSparseCopyProvisioner();
   private readonly emptyDisks: EmptyDisks;
@@ -129,11 +131,18 @@ class Node implements HostNode {
     this.emptyDisks = createEmptyDisks(stateDir);
     this.scratchDir = join(stateDir, 'tmp');
     this.logs = createWorkloadLogs({ ...settings.logs, stateDir, hostId, store, logger });
+    this.memory = createMemoryGauge({
+      driver,
+      everyMs: settings.capacity.measureEveryMs,
+      logger,
+      ...(settings.capacity.floorMib === undefined ? {} : { floorMib: settings.capacity.floorMib }),
+    });
     this.ledger = createCapacityLedger({
       ...settings.capacity,
       stateDir,
       capacity: options.capacity,
       hasVm: (reservation) => this.hasVm(reservation),
+      hasMemory: () => this.memory.allowsMore(),
     });
     this.templates = this.makeTemplates();
     this.vms = this.makeVms();
@@ -156,12 +165,13 @@ class Node implements HostNode {
       stateDir,
       driver,
       ledger: this.ledger,
+      memory: this.memory,
       vms: this.vms,
       logs: this.logs,
     });
     this.dataPlane = createDataPlane(
       { ...settings.dataPlane, hostId, token: options.token, logger },
-      { logs: this.logs, metrics: this.metrics.registry },
+      { logs: this.logs, metrics: this.metrics.registry, usage: (vmId) => driver.usage(vmId) },
     );
     this.registration = this.makeRegistration();
     const records = createWorkloadDocuments(store);
@@ -338,6 +348,7 @@ class Node implements HostNode {
         hostId,
         url: this.url,
         ...(await this.ledger.totals()),
+        memory: await this.memory.read(),
         images: await this.options.cachedImages(),
         draining: await isDrained(store, hostId),
         driver: this.capabilities === undefined ? driver.kind : `${driver.kind}/${this.capabilities.accel}`,

@@ -6,6 +6,10 @@ export interface HostSettings {
   readonly capacity: {
     /** Cost of a VM beyond its guest's memory, MiB: the translation buffer (256) and the VMM itself (60). */
     readonly vmOverheadMib: number;
+    /** Pause between two measurements of what the VMMs use, ms. */
+    readonly measureEveryMs: number;
+    /** Memory of the machine that must stay available, MiB; absent: a twentieth of it, at most 1024. */
+    readonly floorMib?: number;
   };
   readonly disks: {
     /** Space that is kept free where the disks of VMs lie, bytes; with less there is no new VM. */
@@ -63,7 +67,7 @@ const MINUTE = 60 * SECOND;
 const MIB = 1024 * 1024;
 
 export const DEFAULT_HOST_SETTINGS: HostSettings = {
-  capacity: { vmOverheadMib: 316 },
+  capacity: { vmOverheadMib: 316, measureEveryMs: 10 * SECOND },
   disks: { freeBytes: 1024 * MIB },
   reattach: {
     attemptMs: 5 * SECOND,

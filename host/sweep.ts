@@ -169,8 +169,12 @@ class Sweeper {
   }
 
   private async findOrphans(vmIds: readonly string[]): Promise<{ name: string; busy: boolean }[]> {
-    const { stateDir, runtimeDir, vms } = this.options;
-    const names = [...(await directoryEntries(join(stateDir, 'vms'))), ...(await directoryEntries(runtimeDir))];
+    const { stateDir, runtimeDir, vms, driver } = this.options;
+    const names = [
+      ...(await directoryEntries(join(stateDir, 'vms'))),
+      ...(await directoryEntries(runtimeDir)),
+      ...(await driver.listGroups()),
+    ];
     const orphans: { name: string; busy: boolean }[] = [];
     for (const name of new Set(names.filter((id) => VM_ID_PATTERN.test(id) && !vmIds.includes(id)))) {
       // Records that were written since the list was read make no orphans.

@@ -66,6 +66,8 @@ export interface ListedObject {
   readonly key: string;
   readonly bytes: number;
   readonly etag: string;
+  /** When it was last written, by the clock of the store, ms since 1970. */
+  readonly modifiedMs: number;
 }
 
 export interface ObjectPage {
@@ -265,8 +267,10 @@ class S3ObjectStore implements ObjectStore {
         ...(options.after === undefined ? {} : { StartAfter: options.after }),
         ...(options.delimiter === undefined ? {} : { Delimiter: options.delimiter }),
       });
-      const objects = (reply.Contents ?? []).flatMap(({ Key, Size, ETag }) =>
-        Key === undefined ? [] : [{ key: Key, bytes: Size ?? 0, etag: ETag ?? '' }],
+      const objects = (reply.Contents ?? []).flatMap(({ Key, Size, ETag, LastModified }) =>
+        Key === undefined
+          ? []
+          : [{ key: Key, bytes: Size ?? 0, etag: ETag ?? '', modifiedMs: LastModified?.getTime() ?? 0 }],
       );
       const folders = (reply.CommonPrefixes ?? []).flatMap(({ Prefix }) => (Prefix === undefined ? [] : [Prefix]));
       const last = [objects.at(-1)?.key, folders.at(-1)]

@@ -6,6 +6,7 @@ import type { VmExit, VmSpec } from '../domain/vm.ts';
 import type { AgentLinks } from './agent-links.ts';
 import type { InstanceStore } from './instance-record.ts';
 import type { KeyedLock } from './keyed-lock.ts';
+import type { VmLimits } from './limits/vm-limits.ts';
 import { hasCode } from './process-identity.ts';
 import type { VmPaths } from './vm-paths.ts';
 import type { ProcessEnd } from './vm-process.ts';
@@ -48,6 +49,8 @@ export interface ProcessDriverOptions {
   /** Short absolute directory for sockets. */
   readonly runtimeDir: string;
   readonly log: DriverLog;
+  /** Control groups of the VMs; absent: none. */
+  readonly limits?: VmLimits;
   readonly timings?: Partial<DriverTimings>;
   /** A log file of a VM that takes more disk than this is emptied. Default 16 MiB. */
   readonly maxLogBytes?: number;
@@ -86,6 +89,7 @@ export interface DriverContext {
   readonly options: ProcessDriverOptions;
   readonly timings: DriverTimings;
   readonly records: InstanceStore;
+  readonly limits: VmLimits;
   readonly links: AgentLinks;
   /** One operation at a time on each VM. */
   readonly operations: KeyedLock;

@@ -1,6 +1,6 @@
 import { stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { VmDriver, VmInspection } from '../activities/ports.ts';
+import type { VmDriver, VmInspection, VmUsage } from '../activities/ports.ts';
 import type { InstanceRecord } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { sameOwner, type VmSpec, type VmStatus } from '../domain/vm.ts';
@@ -8,6 +8,7 @@ import { createAgentLinks } from './agent-links.ts';
 import { DEFAULT_TIMINGS, type DriverContext, type ProcessDriverOptions, type VmBackend } from './driver-context.ts';
 import { createInstanceStore } from './instance-record.ts';
 import { createKeyedLock } from './keyed-lock.ts';
+import { plainLimits } from './limits/plain-limits.ts';
 import { isAlive } from './process-identity.ts';
 import { adoptUnrecorded, plainExit, settleExit, waitExit } from './vm-exit.ts';
 import { vmPaths } from './vm-paths.ts';
@@ -24,6 +25,7 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
     options,
     timings: { ...DEFAULT_TIMINGS, ...options.timings },
     records: createInstanceStore(options.stateDir),
+    limits: options.limits ?? plainLimits,
     links: createAgentLinks(),
     operations: createKeyedLock(),
     starts: new Map(),
@@ -52,6 +54,8 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
     stop: (vmId, request) => stopVm(context, vmId, request),
     destroy: (vmId) => destroyVm(context, vmId),
     list: () => context.records.list(),
+    usage: (vmId) => usage(context, vmId),
+    listGroups: () => context.limits.list(),
     inspect: (vmId) => inspect(context, vmId),
   };
 }
@@ -103,6 +107,12 @@ async function status(context: DriverContext, vmId: string): Promise<VmStatus> {
   // A VMM that does not answer lives: whether it is paused is unknown, and "running" is what its owner has to check.
   const paused = await context.backend.isPaused(pathsOf(context, record), context.timings.quitMs).catch(() => false);
   return { state: paused ? 'paused' : 'running', pid: process.pid };
+}
+
+async function usage(context: DriverContext, vmId: string): Promise<VmUsage | undefined> {
+  const found = await context.records.read(vmId);
+  if (found?.process === undefined || found.exit !== undefined) return undefined;
+  return context.limits.usage(vmId, context.records.directory(vmId), found.process);
 }
 
 async function inspect(context: DriverContext, vmId: string): Promise<VmInspection | undefined> {

@@ -72,7 +72,8 @@ export async function settleExit(
 async function explain(context: DriverContext, record: InstanceRecord, known?: VmExitReason): Promise<VmExit> {
   const paths = recordedPaths(vmPaths(context.options, record.vmId), record);
   const end = record.process && (await context.ends.get(processKey(record.process))?.());
-  const found = record.process === undefined ? NOT_STARTED : await context.backend.explain(paths, end);
+  const told = record.process === undefined ? NOT_STARTED : await context.backend.explain(paths, end);
+  const found = await context.limits.explain(record.vmId, paths.directory, told);
   const detail = found.detail?.slice(-8192);
   return {
     reason: found.reason === 'unknown' ? (known ?? 'unknown') : found.reason,

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { open, readdir, readFile } from 'node:fs/promises';
+import { constants, readFileSync } from 'node:fs';
+import { access, open, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { VmProcess } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { hasCode, hostBootId, identify, killProven, parseProcStat, readProcess } from './process-identity.ts';
@@ -24,8 +25,10 @@ export interface SpawnedVm {
   readonly end: () => Promise<ProcessEnd>;
 }
 
+const VMM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
 /** Found by PATH of this list only: the VMM gets no environment of the worker, which may hold secrets. */
-const VMM_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+const VMM_ENV = { PATH: VMM_PATH };
 
 /**
  * Starts a process that outlives this one: a session and process group of its own, no inherited descriptors but those
@@ -54,6 +57,23 @@ export async function spawnDetached(
   } finally {
     await log.close();
   }
+}
+
+/** @throws HYPERVISOR_UNAVAILABLE where a program cannot be run: what starts it by a shell would not say so */
+export async function assertRunnable(file: string): Promise<void> {
+  const places = file.includes('/') ? [file] : VMM_PATH.split(':').map((directory) => join(directory, file));
+  const found = await Promise.all(
+    places.map((path) =>
+      access(path, constants.X_OK).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  if (found.includes(true)) return;
+  throw new KilnError('HYPERVISOR_UNAVAILABLE', `${file} cannot be started: there is no such program`, {
+    fix: `install ${file} or set its path in the configuration`,
+  });
 }
 
 function endOf(child: ChildProcess): Promise<ProcessEnd> {

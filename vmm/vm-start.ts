@@ -8,7 +8,7 @@ import { type DriverContext, readTail, recordedPaths } from './driver-context.ts
 import { isAlive, waitGone } from './process-identity.ts';
 import { adoptUnrecorded, exitFailure, plainExit, recordProcess, rememberEnd, settleExit } from './vm-exit.ts';
 import { type VmPaths, vmPaths } from './vm-paths.ts';
-import { findVmProcesses, killVmProcesses } from './vm-process.ts';
+import { assertRunnable, findVmProcesses, killVmProcesses } from './vm-process.ts';
 import { makeRuntimeDirectory, spawnAs, takeBackRuntimeDirectory } from './vm-user.ts';
 
 export interface StartRequest {
@@ -98,7 +98,9 @@ async function launch(context: DriverContext, record: InstanceRecord, signal: Ab
   // Several processes without a record, of which none is the leader: nothing to adopt, so they must go before the start.
   const leftovers = await findVmProcesses(paths.agentSocket);
   if (leftovers.length > 0) await killVmProcesses(paths.agentSocket, undefined, killTimings(context));
-  const command = await context.backend.command(record, paths, signal);
+  const plain = await context.backend.command(record, paths, signal);
+  await assertRunnable(plain.argv[0] ?? '');
+  const command = await context.limits.launch(record, plain, paths.directory);
   await makeRuntimeDirectory(paths.runtimeDirectory);
   for (const socket of [paths.agentSocket, paths.qmpSocket]) await rm(socket, { force: true });
   const spawned = await spawnAs(record.uid, command, paths);

@@ -90,6 +90,8 @@ export function destroyVm(context: DriverContext, vmId: string): Promise<void> {
       await killVmProcesses(paths.agentSocket, record?.process, killTimings(context));
       await rm(paths.runtimeDirectory, { recursive: true, force: true });
     }
+    // After the processes, and before the record: a group without either would be nobody's.
+    await context.limits.release(vmId, configured.directory, killTimings(context));
     await context.records.remove(vmId);
   });
 }

@@ -4,6 +4,7 @@ import type { Registry } from 'prom-client';
 import { type KilnEnvironment, readEnvironment } from '../config/environment.ts';
 import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
 import { createControlLog } from '../store/control-log.ts';
+import { createWaitingLine } from '../store/waiting-line.ts';
 import { createWorkloadDocuments } from '../store/workload-documents.ts';
 import { connectClient, connectWorker } from '../temporal/connection.ts';
 import { ensureMaintenanceSchedule } from '../temporal/maintenance-schedule.ts';
@@ -45,6 +46,7 @@ export async function runControlProcess(): Promise<void> {
     ports: {
       ...createMaintenancePorts({ client: temporal, store }),
       images: createImageCatalog(store),
+      line: createWaitingLine(store),
       documents: measuredDocuments(createWorkloadDocuments(store), metrics),
       controlLog: createControlLog(store),
       now: Date.now,

@@ -6,11 +6,28 @@ import type { KilnEnvironment, StackPaths } from '../config/environment.ts';
 import type { SetupRecord } from '../config/setup-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
+import { openLimits } from '../vmm/limits/open-limits.ts';
+import type { VmLimits } from '../vmm/limits/vm-limits.ts';
 import { createProjectUids, type ProjectUids, usableUidRange } from '../vmm/project-uids.ts';
 import { createQemuDriver } from '../vmm/qemu/qemu-driver.ts';
 import { createTscRate } from '../vmm/qemu/tsc-rate.ts';
 
 const TSC_MEASUREMENT_MS = 30_000;
+
+/**
+ * @returns what holds this host's VMs to their size
+ * @throws HYPERVISOR_UNAVAILABLE where control groups are required and cannot be had
+ */
+export function limitsFromEnvironment(env: KilnEnvironment, paths: StackPaths, log: Logger): Promise<VmLimits> {
+  const { KILN_CGROUP_PARENT: parent, KILN_VM_IO_MIBPS: ioMib } = env;
+  return openLimits({
+    mode: env.KILN_CGROUPS ?? (env.KILN_DRIVER === 'fake' ? 'off' : 'required'),
+    stateDir: paths.hostDir,
+    log,
+    ...(parent === undefined ? {} : { parent }),
+    ...(ioMib === undefined ? {} : { ioBytesPerSecond: ioMib * 2 ** 20 }),
+  });
+}
 
 /** @returns the VM driver of this host. @throws UNSUPPORTED, HYPERVISOR_UNAVAILABLE where KVM is required and not there */
 export async function driverFromEnvironment(
@@ -18,8 +35,14 @@ export async function driverFromEnvironment(
   paths: StackPaths,
   setup: SetupRecord,
   log: Logger,
+  limits?: VmLimits,
 ): Promise<VmDriver> {
-  const places = { stateDir: paths.hostDir, runtimeDir: paths.runtimeDir, log };
+  const places = {
+    stateDir: paths.hostDir,
+    runtimeDir: paths.runtimeDir,
+    log,
+    ...(limits === undefined ? {} : { limits }),
+  };
   if (env.KILN_DRIVER === 'fake') {
     return createFakeDriver({
       ...places,

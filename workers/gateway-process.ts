@@ -9,12 +9,15 @@ import { type KilnEnvironment, readEnvironment } from '../config/environment.ts'
 import { KilnError } from '../domain/failures.ts';
 import { createGateway } from '../gateway/gateway.ts';
 import { hostLogsFetcher } from '../gateway/host-logs.ts';
+import { vmUsageFetcher } from '../gateway/host-usage.ts';
 import { createWorkloadDocuments } from '../store/workload-documents.ts';
 import { connectClient } from '../temporal/connection.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-environment.ts';
 
+/** How long a workload is shown without what its VM uses, should its host be slow. */
+const USAGE_MS = 1_000;
 /** How patient the gateway is with a host's data plane, and how much of an answer it reads. */
 const HOST_FETCH = { timeoutMs: 3_000, maxBytes: 16 * 1024 * 1024 };
 
@@ -44,6 +47,7 @@ export async function runGatewayProcess(): Promise<void> {
     recordNow: createRecordNow({ client, timings: DEFAULT_CLIENT_TIMINGS }),
     openWorkloads: createOpenWorkloadCount({ client, agesS: COUNTED_AGES_S }),
     fetchHostLogs: hostLogsFetcher({ token: hostToken, ...HOST_FETCH }),
+    fetchVmUsage: vmUsageFetcher({ token: hostToken, timeoutMs: USAGE_MS }),
     token: apiToken,
     log,
     version: packageVersion(),

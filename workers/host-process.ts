@@ -14,7 +14,7 @@ import { listLocalImages } from '../rootfs/image/local-images.ts';
 import { chooseProvisioner } from '../rootfs/provisioners/choose-provisioner.ts';
 import { createEmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
-import { defaultHostId, driverFromEnvironment } from './driver-from-environment.ts';
+import { defaultHostId, driverFromEnvironment, limitsFromEnvironment } from './driver-from-environment.ts';
 import type { HostPolling } from './host-polling.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
@@ -69,7 +69,8 @@ async function composeHost(
   await mkdir(paths.hostDir, { recursive: true, mode: 0o700 });
   await makeSocketsFolder(paths.runtimeDir);
   const hostId = env.KILN_HOST_ID ?? defaultHostId(hostname());
-  const driver = await driverFromEnvironment(env, paths, setup, log);
+  const limits = await limitsFromEnvironment(env, paths, log);
+  const driver = await driverFromEnvironment(env, paths, setup, log, limits);
   const { diskFormats } = await driver.probe();
   const imagesDir = join(paths.hostDir, 'images');
   const proxy = env.HTTPS_PROXY ?? env.https_proxy;
@@ -100,6 +101,7 @@ async function composeHost(
       ...(env.KILN_HOST_FREE_DISK_MIB === undefined
         ? {}
         : { disks: { freeBytes: env.KILN_HOST_FREE_DISK_MIB * 2 ** 20 } }),
+      ...(env.KILN_HOST_MEM_FLOOR_MIB === undefined ? {} : { capacity: { floorMib: env.KILN_HOST_MEM_FLOOR_MIB } }),
     },
   });
 }

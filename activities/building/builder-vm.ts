@@ -2,6 +2,7 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KilnError } from '../../domain/failures.ts';
+import { reservationId } from '../../domain/names.ts';
 import type { Stage } from '../../domain/stages.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 import type { Resources, ServiceManifest } from '../../domain/workload.ts';
@@ -31,7 +32,10 @@ interface Ports {
   readonly capacityPollMs: number;
 }
 
-/** Holds capacity for a builder, however long that takes: a build that waits costs no try. */
+/**
+ * Holds capacity for a builder, however long that takes: a build that waits costs no try.
+ * @throws NO_CAPACITY where it would wait for ever
+ */
 export async function reserveBuilder(
   ports: Ports,
   builder: Builder,
@@ -39,7 +43,9 @@ export async function reserveBuilder(
   signal: AbortSignal,
 ): Promise<void> {
   const { vmId, owner, resources, reservationTtlMs } = builder;
-  const request = { id: vmId, ownerWorkflowId: owner.workflowId, resources, ttlMs: reservationTtlMs };
+  // The service's own reservation is kept while its build waits.
+  const beside = reservationId(owner.workflowId, owner.epoch);
+  const request = { id: vmId, ownerWorkflowId: owner.workflowId, resources, ttlMs: reservationTtlMs, beside };
   for (let waited = false; !(await ports.ledger.reserve(request)); waited = true) {
     if (!waited) log.write(STAGE, 'info', `waiting for ${resources.memMib} MiB to build in`);
     await delay(ports.capacityPollMs, undefined, { signal });

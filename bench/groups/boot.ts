@@ -1,19 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { RootfsProvisioner, VmDriver } from '../../activities/ports.ts';
-import { readSetupRecord } from '../../config/setup-record.ts';
-import type { CachedImage, DriveSpec, VmSpec } from '../../domain/vm.ts';
-import { cachedImage, readManifest } from '../../rootfs/image/local-images.ts';
-import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
-import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
-import { createTscRate } from '../../vmm/qemu/tsc-rate.ts';
 import type { Measurement } from '../figure.ts';
 import type { GroupOptions } from '../groups.ts';
 import { argumentsOf, bootByHand, helloWithin } from '../qemu-by-hand.ts';
+import { type Bed, disks, prepareBed, specOf } from '../vm-bed.ts';
 
 const BOOT_DEADLINE_MS = 60_000;
-const RESOURCES = { vcpus: 1, memMib: 512 };
 
 /**
  * From the order to boot to the first answer of the guest's agent. Kiln: instance record, process, hello, identity,
@@ -43,51 +35,6 @@ export async function measureBoot(options: GroupOptions): Promise<readonly Measu
   }
 }
 
-interface Bed {
-  readonly driver: VmDriver;
-  readonly provisioner: RootfsProvisioner;
-  readonly image: CachedImage;
-  readonly disksDir: string;
-}
-
-async function prepareBed(directory: string): Promise<Bed> {
-  const { image, cacheDir, tscProbePath } = readSetupRecord();
-  const imagesDir = join(cacheDir, 'images');
-  const manifest = await readManifest(imagesDir, image.digest);
-  if (manifest === undefined) throw new Error('the guest image is gone: run `npm run setup`');
-  const disksDir = join(directory, 'disks');
-  await mkdir(disksDir);
-  return {
-    disksDir,
-    provisioner: createQcow2OverlayProvisioner(),
-    image: cachedImage(imagesDir, image.digest, manifest),
-    driver: createQemuDriver({
-      stateDir: join(directory, 'state'),
-      runtimeDir: join(directory, 'run'),
-      log: { info: () => undefined, warn: () => undefined },
-      tscKhz: createTscRate({ deadlineMs: 10_000, ...(tscProbePath === undefined ? {} : { probePath: tscProbePath }) }),
-    }),
-  };
-}
-
-/** Root and workspace of one VM, fresh. */
-async function disks({ provisioner, image, disksDir }: Bed, vmId: string): Promise<DriveSpec[]> {
-  const root = await provisioner.provision({
-    base: { path: image.rootfsPath, format: 'raw' },
-    directory: disksDir,
-    vmId,
-  });
-  const workspace = await provisioner.provision({
-    base: { path: image.workspacePath, format: 'raw' },
-    directory: disksDir,
-    vmId: `${vmId}-work`,
-  });
-  return [
-    { serial: 'kiln-root', ...root, readOnly: false },
-    { serial: 'kiln-workspace', ...workspace, readOnly: false },
-  ];
-}
-
 async function bootByDriver(bed: Bed, vmId: string, signal: AbortSignal): Promise<{ tookMs: number; argv: string[] }> {
   const spec = specOf(bed.image, vmId, await disks(bed, vmId));
   const identity = {
@@ -103,23 +50,4 @@ async function bootByDriver(bed: Bed, vmId: string, signal: AbortSignal): Promis
   const argv = await argumentsOf(pid);
   await bed.driver.destroy(vmId);
   return { tookMs, argv };
-}
-
-function specOf(image: CachedImage, vmId: string, drives: readonly DriveSpec[]): VmSpec {
-  return {
-    vmId,
-    owner: {
-      workflowId: `bench/${vmId}`,
-      firstExecutionId: 'bench',
-      namespaceId: 'bench',
-      epoch: 1,
-      boot: 1,
-      role: 'service',
-    },
-    ...RESOURCES,
-    kernelPath: image.kernelPath,
-    initrdPath: image.initrdPath,
-    imageDigest: image.digest,
-    drives,
-  };
 }

@@ -15,15 +15,21 @@ export async function listHosts(context: CliContext, output: CommandOutput): Pro
 function table(hosts: readonly HostEntry[], now: number): string[] {
   return textColumns(
     ['ID', 'DRIVER', 'VCPUS FREE', 'MIB FREE', 'LOAD', 'IMAGES', 'SEEN', 'STATE'],
-    hosts.map(({ hostId, driver, free, capacity, load, images, at, draining }) => [
-      hostId,
-      driver,
-      `${free.vcpus} of ${capacity.vcpus}`,
-      `${free.memMib} of ${capacity.memMib}`,
-      load.toFixed(2),
-      String(images.length),
-      `${durationText(now - Date.parse(at))} ago`,
-      draining ? 'takes no new work' : 'open',
+    hosts.map((host) => [
+      host.hostId,
+      host.driver,
+      `${host.free.vcpus} of ${host.capacity.vcpus}`,
+      `${host.free.memMib} of ${host.capacity.memMib}`,
+      host.load.toFixed(2),
+      String(host.images.length),
+      `${durationText(now - Date.parse(host.at))} ago`,
+      stateOf(host),
     ]),
   );
+}
+
+function stateOf({ draining, memory }: HostEntry): string {
+  if (draining) return 'takes no new work';
+  const isShort = memory !== undefined && memory.availableMib < memory.floorMib;
+  return isShort ? `short of memory: ${memory.availableMib} MiB, ${memory.floorMib} must stay free` : 'open';
 }

@@ -30,6 +30,7 @@ export interface RunOptions {
   readonly port?: number;
   readonly hostPort?: number;
   readonly image?: string;
+  readonly priority?: number;
   readonly vcpus?: number;
   readonly memMib?: number;
   readonly diskMib?: number;
@@ -76,12 +77,12 @@ export function workloadBody(
   code: ServiceCode,
   env: Readonly<Record<string, string>>,
 ): CreateWorkloadBody {
-  const { id, deployment, project, port, hostPort, image, vcpus, memMib, diskMib } = options;
+  const { id, deployment, project, port, hostPort, image, priority, vcpus, memMib, diskMib } = options;
   const resources = given({ vcpus, memMib, diskMib });
   return checkedBody(
     createWorkloadBodySchema,
     {
-      ...given({ id, deploymentId: deployment, projectId: project, port, hostPort, image }),
+      ...given({ id, deploymentId: deployment, projectId: project, port, hostPort, image, priority }),
       ...code,
       ...(Object.keys(env).length === 0 ? {} : { env }),
       ...(Object.keys(resources).length === 0 ? {} : { resources }),
@@ -99,6 +100,7 @@ const OPTION_OF: Readonly<Record<string, string>> = {
   port: '--port',
   hostPort: '--host-port',
   image: '--image',
+  priority: '--priority',
   'resources.vcpus': '--vcpus',
   'resources.memMib': '--mem-mib',
   'resources.diskMib': '--disk-mib',

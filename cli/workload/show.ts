@@ -61,16 +61,19 @@ function historyLines({ moves, events, source }: WorkloadHistoryView): string[] 
 }
 
 function fieldsOf(view: WorkloadView): Record<string, string | undefined> {
-  const { exit } = view;
+  const { exit, usage } = view;
   return {
     stage: view.stage,
     image: view.image,
+    priority: String(view.priority),
     deployment: view.deploymentId,
     project: view.projectId,
     host: view.hostId,
     vm: view.containerId,
     pid: view.pid?.toString(),
     url: view.url,
+    cpu: usage && durationText(usage.cpuMs),
+    memory: usage && memoryText(usage),
     exit: exit === undefined ? undefined : `${exit.reason} (code ${exit.code ?? '-'}, signal ${exit.signal ?? '-'})`,
     code: view.code,
     failedStage: view.failedStage,
@@ -79,6 +82,14 @@ function fieldsOf(view: WorkloadView): Record<string, string | undefined> {
     updated: view.updatedAt,
     temporal: view.links.temporal,
   };
+}
+
+const MIB = 1024 * 1024;
+
+function memoryText({ memoryBytes, memoryPeakBytes, memoryLimitBytes }: NonNullable<WorkloadView['usage']>): string {
+  const mib = (bytes: number) => `${Math.round(bytes / MIB)} MiB`;
+  const peak = memoryPeakBytes === undefined ? '' : `, at most ${mib(memoryPeakBytes)} so far`;
+  return mib(memoryBytes) + peak + (memoryLimitBytes === undefined ? '' : `, limit ${mib(memoryLimitBytes)}`);
 }
 
 function section(title: string, lines: readonly string[]): string[] {

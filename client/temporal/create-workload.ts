@@ -8,6 +8,7 @@ import { workloadRequestSchema } from '../../contracts/workload-request.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { code } from '../../domain/markdown-text.ts';
 import { type SearchAttribute, workloadWorkflowId } from '../../domain/names.ts';
+import { DEFAULT_PRIORITY } from '../../domain/priority.ts';
 import { INITIAL_STAGE } from '../../domain/stages.ts';
 import { DEFAULT_GUEST_PORT, needsOf, type WorkloadRequest } from '../../domain/workload.ts';
 import type { WorkloadInput } from '../../domain/workload-input.ts';
@@ -15,6 +16,9 @@ import { WORKLOAD_WORKFLOW } from '../../workflows/messages.ts';
 import type { ClientContext, WorkloadSnapshot } from './client-context.ts';
 import { readWorkload } from './read-workload.ts';
 import { withDeadline } from './temporal-calls.ts';
+
+/** The server takes 64 bytes; ids of projects are ASCII. */
+const FAIRNESS_KEY_CHARS = 64;
 
 /** @throws SPEC_INVALID, CONFLICT, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function createWorkload(
@@ -65,6 +69,11 @@ function startOptions(context: ClientContext, spec: SpecDocument) {
     workflowIdReusePolicy: 'REJECT_DUPLICATE',
     staticSummary: `${code(input.servicePath, 120)} → ${code(input.image, 100)}`,
     staticDetails: staticDetails(input, spec),
+    // Temporal hands out the tasks of what matters more first, and of many projects in turns (where the server does so).
+    priority: {
+      priorityKey: input.priority ?? DEFAULT_PRIORITY,
+      ...(input.projectId === undefined ? {} : { fairnessKey: input.projectId.slice(0, FAIRNESS_KEY_CHARS) }),
+    },
     // What lists and a GET without a worker show; no environment.
     memo: { servicePath: input.servicePath, image: input.image, requestedAt: spec.requestedAt },
     typedSearchAttributes: attributes({
@@ -83,6 +92,7 @@ function staticDetails(input: WorkloadInput, { request }: SpecDocument): string 
     `**Service:** ${code(input.servicePath, 1000)}`,
     `**Image:** ${code(input.image)}`,
     `**Resources:** ${vcpus} vCPU, ${memMib} MiB${diskMib === undefined ? '' : `, ${diskMib} MiB of disk`}`,
+    `**Priority:** ${input.priority ?? DEFAULT_PRIORITY} of 1 (first) to 5`,
     `**Port:** ${input.port} in the guest${input.hostPort === undefined ? '' : `, ${input.hostPort} on the host`}`,
     ...(input.deploymentId === undefined ? [] : [`**Deployment:** ${code(input.deploymentId)}`]),
     ...(input.projectId === undefined ? [] : [`**Project:** ${code(input.projectId)}`]),
@@ -110,6 +120,7 @@ function workloadInput(
     ...(request.deploymentId === undefined ? {} : { deploymentId: request.deploymentId }),
     ...(request.projectId === undefined ? {} : { projectId: request.projectId }),
     ...needsOf(request),
+    ...(request.priority === undefined ? {} : { priority: request.priority }),
     port: request.port ?? DEFAULT_GUEST_PORT,
     ...(request.hostPort === undefined ? {} : { hostPort: request.hostPort }),
     requestedAt,

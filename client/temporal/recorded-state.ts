@@ -62,6 +62,7 @@ export function unstartedState({ workloadId, request, requestedAt }: SpecDocumen
     ...(request.deploymentId === undefined ? {} : { deploymentId: request.deploymentId }),
     ...(request.projectId === undefined ? {} : { projectId: request.projectId }),
     servicePath: request.servicePath,
+    ...(request.priority === undefined ? {} : { priority: request.priority }),
     stage: INITIAL_STAGE,
     waiting: {
       reason: 'It was accepted, but Temporal could not be reached to start it: repeat the same create.',

@@ -7,8 +7,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createFakeDriver } from '../../vmm/fake/fake-driver.ts';
+import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { findVmProcesses } from '../../vmm/vm-process.ts';
 import { agentBinary } from '../support/agent-binary.ts';
+import { machineLimits } from '../support/group-limits.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
 import { plainVmSpec, silentLog } from '../support/vm-fixtures.ts';
 import { identity } from './vm-driver-identity.ts';
@@ -26,17 +28,18 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   if (child !== undefined) await kill(child);
-  await openDriver().destroy(VM_ID);
+  await (await openDriver()).destroy(VM_ID);
   await rm(root, { recursive: true, force: true });
 });
 
-const openDriver = () =>
+const openDriver = async () =>
   createFakeDriver({
     ...places,
     allowFake: true,
     agentBinary: agent,
     asRoot: process.getuid?.() === 0,
     log: silentLog,
+    limits: await machineLimits(places.stateDir),
     timings: { pollMs: 10 },
   });
 
@@ -58,7 +61,10 @@ const patient = { timeout: 60_000, interval: 1 };
 /** Moments in the life of a start; what is on disk and in the process table differs at each. */
 const MOMENTS: [string, (child: ChildProcess) => Promise<unknown>][] = [
   ['when the directory is there', () => expect.poll(() => existsSync(vmDirectory()), patient).toBe(true)],
-  ['when the record is there', () => expect.poll(() => openDriver().list(), patient).toEqual([VM_ID])],
+  [
+    'when the record is there',
+    () => expect.poll(() => createInstanceStore(places.stateDir).list(), patient).toEqual([VM_ID]),
+  ],
   ['as soon as the process is there', () => expect.poll(processes, patient).not.toEqual([])],
   ['when the VM runs', (child) => once(child.stdout ?? child, 'data')],
 ];
@@ -69,7 +75,7 @@ describe.each(MOMENTS)('a worker that is killed %s', (_, moment) => {
     await moment(child);
     await kill(child);
     const before = await processes();
-    const driver = openDriver();
+    const driver = await openDriver();
     await driver.prepare(plainVmSpec(VM_ID));
     const vm = await driver.start(VM_ID, { identity: identity(VM_ID), deadlineMs: 60_000 });
     await vm.agent.ping();
@@ -83,7 +89,7 @@ describe.each(MOMENTS)('a worker that is killed %s', (_, moment) => {
     child = startWorker();
     await moment(child);
     await kill(child);
-    await openDriver().destroy(VM_ID);
+    await (await openDriver()).destroy(VM_ID);
     expect(await whatIsLeft(places)).toEqual([]);
   });
 });

@@ -86,6 +86,7 @@ function memoryDataPlane(spools: GatewayFixture['spools']) {
     { ...where, token: HOST_TOKEN, logger: silent },
     {
       metrics: new Registry(),
+      usage: async () => undefined,
       logs: {
         epochs: async (id) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
         read: async (id, epoch, after, limit) =>

@@ -31,6 +31,7 @@ import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-o
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { createControlLog } from '../../store/control-log.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
+import { createWaitingLine } from '../../store/waiting-line.ts';
 import { createWorkloadDocuments } from '../../store/workload-documents.ts';
 import { ensureSearchAttributes, namespaceId } from '../../temporal/namespace.ts';
 import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
@@ -171,6 +172,7 @@ export async function controlWorkerOf(
         return { name, digest: await imageDigest(options, name) };
       },
     },
+    line: createWaitingLine(store),
     documents: measuredDocuments(documents, controlMetrics),
     controlLog: createControlLog(store),
     now: Date.now,

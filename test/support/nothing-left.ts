@@ -4,6 +4,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hostGroupName } from '../../vmm/limits/open-limits.ts';
 import { commandLines } from '../../vmm/vm-process.ts';
 
 export interface Places {
@@ -27,6 +28,7 @@ export async function whatIsLeft(places: Places): Promise<string[]> {
     readFile('/proc/self/mountinfo', 'utf8').then((text) => mountsBelow(text, roots)),
     readFile('/proc/net/unix', 'utf8').then((text) => socketsBelow(text, roots)),
     listeners(places.ports ?? []),
+    readFile('/proc/self/mountinfo', 'utf8').then((text) => controlGroups(text, stateDir)),
   ]);
   return found.flat();
 }
@@ -62,6 +64,25 @@ function socketsBelow(unix: string, roots: readonly string[]): string[] {
     .split('\n')
     .filter((line) => roots.some((root) => line.includes(` ${root}/`)))
     .map((line) => `open socket ${line}`);
+}
+
+const GROUP_LEVELS = 5;
+
+/** Control groups of the host's VMs, wherever they were made. @param mountinfo text of `/proc/self/mountinfo` */
+async function controlGroups(mountinfo: string, stateDir: string): Promise<string[]> {
+  const name = hostGroupName(stateDir);
+  const mounts = [...mountinfo.matchAll(/^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2? /gm)].map((match) => match[1] ?? '');
+  const found = await Promise.all(mounts.map((mount) => foldersNamed(mount, name, GROUP_LEVELS)));
+  return found.flat().map((directory) => `control group ${directory}`);
+}
+
+async function foldersNamed(directory: string, name: string, levels: number): Promise<string[]> {
+  // Other processes make and remove groups meanwhile.
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
+  const below = entries.filter((entry) => entry.isDirectory()).map((entry) => join(directory, entry.name));
+  const own = below.filter((path) => path.endsWith(`/${name}`));
+  if (levels === 0) return own;
+  return [...own, ...(await Promise.all(below.map((path) => foldersNamed(path, name, levels - 1)))).flat()];
 }
 
 async function listeners(ports: readonly number[]): Promise<string[]> {

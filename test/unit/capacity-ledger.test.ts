@@ -52,6 +52,30 @@ describe('capacity ledger', () => {
     });
   });
 
+  it('refuses at once what could never be held beside a reservation that stays, and lets wait what could', async () => {
+    await ask('service', 900);
+    await ask('other', 900);
+    const builder = { id: 'builder', ownerWorkflowId: 'workload/service', ttlMs: 1000, beside: 'service' };
+    expect(await ledger.reserve({ ...builder, resources: { vcpus: 1, memMib: 900 } })).toBe(false);
+    await expect(ledger.reserve({ ...builder, resources: { vcpus: 1, memMib: 901 } })).rejects.toMatchObject({
+      code: 'NO_CAPACITY',
+    });
+    await expect(ledger.reserve({ ...builder, resources: { vcpus: 4, memMib: 1 } })).rejects.toMatchObject({
+      code: 'NO_CAPACITY',
+    });
+  });
+
+  it('gives nothing new where the machine has no memory, and renews what it gave', async () => {
+    let hasMemory = true;
+    const options = { stateDir, capacity: { vcpus: 4, memMib: 2000 }, vmOverheadMib: 100, hasVm: async () => true };
+    ledger = createCapacityLedger({ ...options, hasMemory: () => hasMemory, now: () => now });
+    expect(await ask('a', 100)).toBe(true);
+    hasMemory = false;
+    expect(await ask('b', 100)).toBe(false);
+    expect(await ask('a', 100)).toBe(true);
+    expect(await ask('a', 200)).toBe(true);
+  });
+
   it('what it says to be free is what it then gives', async () => {
     await ask('a', 512);
     const { free } = await ledger.totals();

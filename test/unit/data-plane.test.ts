@@ -34,7 +34,9 @@ beforeEach(async () => {
     read: async (_id: string, epoch: number, after: number, limit: number) =>
       epoch === 3 ? entries.filter(({ n }) => n > after).slice(0, limit) : [],
   };
-  plane = createDataPlane(options, { logs, metrics });
+  const usage = async (vmId: string) =>
+    vmId === 'a-1-1' ? ({ source: 'cgroup', cpuMs: 5, memoryBytes: 7 } as const) : undefined;
+  plane = createDataPlane(options, { logs, metrics, usage });
   url = await plane.listen();
 });
 afterEach(() => plane.close());
@@ -81,8 +83,18 @@ describe('data plane', () => {
     expect(await (await get('/metrics')).text()).toContain('kiln_test 7');
   });
 
+  it('tells what a VM uses, of a VM that runs here', async () => {
+    expect(await (await get('/v1/vms/a-1-1/usage')).json()).toEqual({ source: 'cgroup', cpuMs: 5, memoryBytes: 7 });
+    expect((await get('/v1/vms/b-1-1/usage')).status).toBe(404);
+    expect((await get('/v1/vms/..%2f..%2fetc/usage')).status).toBe(404);
+  });
+
   it('a short token is no token, a taken port is told', async () => {
-    const sources = { logs: { epochs: async () => [], read: async () => [] }, metrics: new Registry() };
+    const sources = {
+      logs: { epochs: async () => [], read: async () => [] },
+      metrics: new Registry(),
+      usage: async () => undefined,
+    };
     expect(() => createDataPlane({ ...options, token: 'short' }, sources)).toThrow(
       expect.objectContaining({ code: 'CONFIG_INVALID' }),
     );

@@ -76,6 +76,11 @@ describe('metrics', () => {
     const usage = await scrape('host');
     expect(value(usage, 'kiln_host_workload_memory_bytes', { workload: 'measured' })).toBeGreaterThan(0);
     expect(value(usage, 'kiln_host_workload_cpu_seconds', { workload: 'measured' })).toBeGreaterThan(0);
+    expect(value(usage, 'kiln_host_workload_vm_cpu_seconds', { workload: 'measured' })).toBeGreaterThanOrEqual(0);
+    expect(
+      value(usage, 'kiln_host_workload_vm_memory_bytes', { workload: 'measured', kind: 'current' }),
+    ).toBeGreaterThan(0);
+    expect(value(usage, 'kiln_host_real_memory_bytes', { kind: 'available' })).toBeGreaterThan(0);
     expect(value(usage, 'kiln_host_build_seconds_count', { result: 'built' })).toBe(1);
     expect(value(usage, 'kiln_host_boot_seconds_count')).toBeGreaterThan(0);
     for (const kind of ['record', 'process', 'directory', 'port', 'reservation']) {

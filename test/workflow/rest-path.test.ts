@@ -5,6 +5,7 @@ import type { LogEvent } from '../../client/http/log-events.ts';
 import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
 import { hostLogsFetcher } from '../../gateway/host-logs.ts';
+import { vmUsageFetcher } from '../../gateway/host-usage.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 
 const TOKEN = 'a-token-of-the-rest-tests';
@@ -19,6 +20,7 @@ beforeAll(async () => {
     store: kiln.store,
     isPolled: createTaskQueueProbe({ client: kiln.temporal }),
     fetchHostLogs: hostLogsFetcher({ token: 'a-token-for-tests', timeoutMs: 3_000, maxBytes: 16_000_000 }),
+    fetchVmUsage: vmUsageFetcher({ token: 'a-token-for-tests', timeoutMs: 3_000 }),
     token: TOKEN,
     log: { info: () => undefined, warn: () => undefined, error: console.error },
     version: '0',
@@ -45,12 +47,14 @@ describe('a workload over REST', () => {
       .poll(async () => (await api.getWorkload({ params: { id } })).stage, { timeout: 40_000 })
       .toBe('running');
     const running = await api.getWorkload({ params: { id } });
+    expect(running.usage).toMatchObject({ source: 'process', memoryBytes: expect.any(Number) });
     expect(running).toMatchObject({ hostId: 'h1', url: expect.stringContaining('http://'), port: expect.any(Number) });
     expect((await fetch(running.url ?? '')).ok).toBe(true);
     expect((await api.listWorkloads({ query: { stage: 'running' } })).items.map((item) => item.id)).toEqual([id]);
 
     const stopped = await api.stopWorkload({ params: { id } });
     expect(stopped).toMatchObject({ stage: 'stopped', unreleased: [], notes: [] });
+    expect(stopped.usage).toBeUndefined();
     expect(stopped.durationMs).toBeGreaterThan(0);
     await stream;
     expect(events.at(-1)).toEqual({ kind: 'end', stage: 'stopped' });

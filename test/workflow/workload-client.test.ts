@@ -68,6 +68,7 @@ async function withWorker(taskQueue: string) {
     activities: {
       placeWorkload: async () => ({ kind: 'wait', reason: 'no host in this test' }),
       checkHost: async () => ({ ageMs: null }),
+      leaveLine: async () => undefined,
       closeBooks: createCloseBooks({ documents: archive, controlLog: createControlLog(store) }),
     },
   });

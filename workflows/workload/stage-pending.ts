@@ -1,7 +1,9 @@
-import { CancellationScope, sleep } from '@temporalio/workflow';
+import { CancellationScope, patched, sleep } from '@temporalio/workflow';
 import { failureKind } from '../../domain/failures.ts';
 import { backoffMs } from '../../domain/policies.ts';
+import { DEFAULT_PRIORITY } from '../../domain/priority.ts';
 import { type ServiceNeeds, sameResources } from '../../domain/workload.ts';
+import type { Undo } from '../undo-ledger.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';
 
@@ -13,6 +15,7 @@ export async function place(ctx: WorkloadContext): Promise<Placed> {
   const { placement, host } = ctx.policies;
   const deadline = Date.now() + placement.deadlineMs;
   let refused: string[] = [];
+  const line = placeInLine(ctx);
   for (let attempt = 1; ; attempt++) {
     const choice = await ctx.control.placeWorkload({
       workloadId: ctx.input.workloadId,
@@ -22,6 +25,11 @@ export async function place(ctx: WorkloadContext): Promise<Placed> {
       resources: ctx.needs.resources,
       excludedHosts: [...ctx.lostHosts, ...refused],
       freshForMs: host.lostAfterMs,
+      place: {
+        priority: ctx.input.priority ?? DEFAULT_PRIORITY,
+        sinceMs: Date.parse(ctx.input.requestedAt),
+        seenForMs: placement.seenForMs,
+      },
       ...(attempt === 1 && ctx.record.stage === 'pending' && ctx.lostHosts.length === 0
         ? { requestedAt: ctx.input.requestedAt }
         : {}),
@@ -30,18 +38,59 @@ export async function place(ctx: WorkloadContext): Promise<Placed> {
     if (choice.kind === 'placed') {
       if (!ctx.record.state.image) ctx.record.update({ image: choice.image });
       const placed = await reserve(ctx, choice.hostId);
-      if (placed) return placed;
+      if (placed) {
+        await line.leave();
+        return placed;
+      }
       refused.push(choice.hostId);
       continue;
     }
     // Every host has refused or is full: begin the round anew after a pause.
     refused = [];
-    ctx.record.wait(choice.reason);
-    if (Date.now() >= deadline) throw noCapacity(ctx, choice.reason);
+    line.join();
+    const reason = choice.ahead === undefined ? choice.reason : `${inWords(choice.ahead)} ${choice.reason}`.trim();
+    ctx.record.wait(reason, choice.ahead);
+    if (Date.now() >= deadline) throw noCapacity(ctx, reason);
     await sleep(Math.min(backoffMs(attempt, placement.backoffMs, placement.maxBackoffMs), deadline - Date.now()), {
       summary: 'wait for capacity',
     });
   }
+}
+
+function inWords(ahead: number): string {
+  return ahead === 0 ? '' : `${ahead} ${ahead === 1 ? 'workload is' : 'workloads are'} served before it.`;
+}
+
+/**
+ * The workload's place among those who wait. `placeWorkload` takes it; whoever was told to wait leaves it again, at the
+ * latest with all else at the end, so that nobody waits for a workload that no longer does.
+ */
+function placeInLine(ctx: WorkloadContext): { join(): void; leave(): Promise<void> } {
+  const { workloadId } = ctx.input;
+  const undo: Undo = {
+    name: 'place in the line for capacity',
+    hostId: 'control',
+    // A place that could not be left is no resource that is lost: who is not seen there any more does not count.
+    release: () =>
+      ctx.control.leaveLine({ workloadId }).catch((error: unknown) => {
+        const verdict = judge(error);
+        ctx.record.note(`place in the line: ${verdict.kind === 'cancelled' ? 'cancelled' : verdict.message}`);
+      }),
+  };
+  let joined = false;
+  return {
+    join() {
+      // Recorded histories of before there was a line know nothing of leaving it.
+      if (joined || !patched('waiting-line')) return;
+      joined = true;
+      ctx.undo.register(undo);
+    },
+    async leave() {
+      if (!joined) return;
+      joined = false;
+      await ctx.undo.releaseOne(undo, 'placed');
+    },
+  };
 }
 
 /** @returns the placement, or undefined where the host refused or was silent; then nothing is left there. */

@@ -21,6 +21,7 @@ export function controlActivities(policies: WorkloadPolicies): ControlActivities
     });
   return {
     placeWorkload: make('choose a host', { scheduleToCloseTimeout: scheduleToCloseMs }).placeWorkload,
+    leaveLine: make('no longer wait for capacity', { scheduleToCloseTimeout: scheduleToCloseMs }).leaveLine,
     resolveImage: make('find the image', { scheduleToCloseTimeout: scheduleToCloseMs }).resolveImage,
     checkHost: make('is the host alive?', { scheduleToCloseTimeout: scheduleToCloseMs }).checkHost,
     // Without the result document the record would end with Temporal's retention: tried until it is written.

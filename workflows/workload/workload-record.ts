@@ -72,10 +72,12 @@ export class WorkloadRecord {
   }
 
   /** Why the workload waits; undefined once it no longer does. */
-  wait(reason: string | undefined): void {
+  wait(reason: string | undefined, ahead?: number): void {
     const { waiting, ...rest } = this.current;
-    if (reason === waiting?.reason) return;
-    this.current = reason === undefined ? rest : { ...rest, waiting: { reason, since: waiting?.since ?? now() } };
+    if (reason === waiting?.reason && ahead === waiting?.ahead) return;
+    const line = ahead === undefined ? {} : { ahead };
+    this.current =
+      reason === undefined ? rest : { ...rest, waiting: { reason, since: waiting?.since ?? now(), ...line } };
     this.update({});
   }
 
@@ -101,6 +103,7 @@ function initialState(input: WorkloadInput): WorkloadState {
     ...(input.deploymentId === undefined ? {} : { deploymentId: input.deploymentId }),
     ...(input.projectId === undefined ? {} : { projectId: input.projectId }),
     servicePath: input.servicePath,
+    ...(input.priority === undefined ? {} : { priority: input.priority }),
     stage: 'pending',
     notes: [],
     unreleased: [],

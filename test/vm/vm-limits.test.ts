@@ -1,0 +1,133 @@
+/** Guests that take all they can: each is held to its size, ends in a way that has a name, and leaves nothing. */
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { AgentChannel, StartedVm, VmDriver } from '../../activities/ports.ts';
+import { directoriesOf } from '../../vmm/limits/control-groups.ts';
+import type { CapSettings } from '../../vmm/limits/group-caps.ts';
+import { readGroupRecord } from '../../vmm/limits/group-record.ts';
+import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
+import { identity } from '../conformance/vm-driver-identity.ts';
+import { machineLimits } from '../support/group-limits.ts';
+import { type Places, whatIsLeft } from '../support/nothing-left.ts';
+import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixtures.ts';
+
+const BOOT_MS = 60_000;
+const MIB = 1024 * 1024;
+const VM = 'a-1-1';
+const NEIGHBOUR = 'b-1-1';
+
+let root: string;
+let places: Places;
+let driver: VmDriver;
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'kl-'));
+  await chmod(root, 0o711);
+  places = { stateDir: join(root, 'state'), runtimeDir: join(root, 'run') };
+  driver = await openDriver();
+});
+afterEach(async () => {
+  for (const vmId of [VM, NEIGHBOUR]) await driver.destroy(vmId);
+  const left = await whatIsLeft(places);
+  await rm(root, { recursive: true, force: true });
+  expect(left).toEqual([]);
+});
+
+/** The driver of a worker that has just started. */
+async function openDriver(caps?: Partial<CapSettings>): Promise<VmDriver> {
+  const limits = await machineLimits(places.stateDir, caps);
+  return createQemuDriver({
+    ...places,
+    limits,
+    log: silentLog,
+    tscKhz: testTscRate,
+    accel: 'tcg',
+    ...vmUsers(places.stateDir),
+  });
+}
+
+async function boot(vmId: string): Promise<StartedVm> {
+  const directory = join(places.stateDir, 'vms', vmId);
+  await mkdir(directory, { recursive: true });
+  await driver.prepare(await imageVmSpec(vmId, directory));
+  return driver.start(vmId, { identity: identity(vmId), deadlineMs: BOOT_MS });
+}
+
+async function exec(
+  agent: AgentChannel,
+  script: string,
+  timeoutMs = 120_000,
+): Promise<{ code: number | null; text: string }> {
+  const argv = ['sh', '-c', script];
+  const handle = await agent.exec({ execId: randomUUID(), argv, cwd: '/', output: 'wait', timeoutMs });
+  let text = '';
+  for await (const piece of handle.output) if (piece.kind === 'data') text += piece.data.toString();
+  return { code: (await handle.exit).code, text: text.trim() };
+}
+
+/** Fills the memory of whoever runs it. */
+const HOG = 'node -e "const all = []; for (;;) all.push(Buffer.alloc(8 * 1024 * 1024, 1))"';
+
+/** Takes all but the last 64 MiB of its disk at once, and writes until there is no more. */
+const FILLER = `
+  free=$(df -k /workspace | awk 'NR == 2 { print $4 }')
+  fallocate -l $((free - 65536))K /workspace/most
+  dd if=/dev/zero of=/workspace/rest bs=1M 2>&1
+  rm /workspace/most /workspace/rest`;
+
+describe('a VM in its control group', () => {
+  it('is there before its guest runs, found again by the next worker, and gone with its VM', async () => {
+    const { pid, agent } = await boot(VM);
+    const group = await readGroupRecord(join(places.stateDir, 'vms', VM));
+    if (group === undefined) throw new Error('the VM has no control group');
+    for (const directory of directoriesOf(group)) {
+      expect((await readFile(join(directory, 'cgroup.procs'), 'utf8')).trim().split('\n')).toEqual([String(pid)]);
+    }
+    expect((await readFile(`/proc/${pid}/oom_score_adj`, 'utf8')).trim()).toBe('700');
+    const usage = await driver.usage(VM);
+    expect(usage).toMatchObject({ source: 'cgroup', memoryLimitBytes: (512 + 316) * MIB });
+    expect(usage?.cpuMs).toBeGreaterThan(0);
+    expect(usage?.shareBytes).toBeGreaterThan(32 * MIB);
+    await agent.detach();
+    driver = await openDriver();
+    expect(await driver.listGroups()).toEqual([VM]);
+    expect(await driver.usage(VM)).toMatchObject({ source: 'cgroup' });
+    await driver.destroy(VM);
+    expect(await driver.listGroups()).toEqual([]);
+    expect(await driver.usage(VM)).toBeUndefined();
+  });
+
+  it('contains hogs of memory, processes and disk, beside a neighbour who notices nothing', async () => {
+    const hog = (await boot(VM)).agent;
+    const neighbour = (await boot(NEIGHBOUR)).agent;
+    // The guest's own kernel ends the program; the machine gives the VM no more than was promised.
+    expect((await exec(hog, HOG)).code).not.toBe(0);
+    const usage = await driver.usage(VM);
+    expect(usage?.memoryPeakBytes).toBeGreaterThan(400 * MIB);
+    expect(usage?.memoryPeakBytes).toBeLessThanOrEqual((512 + 316) * MIB);
+    const filled = await exec(hog, FILLER);
+    expect(filled.text).toContain('No space left on device');
+    // Its processes are the guest's own: on the machine it is still one, with no more threads than before.
+    const bomb = exec(hog, 'bomb() { bomb | bomb & }; bomb', 2_000).catch(() => undefined);
+    expect((await exec(neighbour, 'echo fine')).text).toBe('fine');
+    await driver.stop(VM, { graceMs: 0 });
+    await bomb;
+    expect((await exec(neighbour, 'echo still fine')).text).toBe('still fine');
+  });
+
+  it('is ended by its memory limit with a reason, whether or not a worker saw it', async () => {
+    driver = await openDriver({ vmOverheadMib: -192 });
+    const seen = (await boot(VM)).agent;
+    const ended = driver.waitExit(VM);
+    await exec(seen, HOG).catch(() => undefined);
+    expect(await ended).toMatchObject({ reason: 'memory-limit', detail: expect.stringContaining('320 MiB') });
+    const unseen = (await boot(NEIGHBOUR)).agent;
+    await exec(unseen, HOG).catch(() => undefined);
+    await driver.waitExit(NEIGHBOUR);
+    driver = await openDriver();
+    expect(await driver.status(NEIGHBOUR)).toMatchObject({ state: 'exited', exit: { reason: 'memory-limit' } });
+  });
+});

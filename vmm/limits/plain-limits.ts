@@ -1,0 +1,41 @@
+import type { VmUsage } from '../../activities/ports.ts';
+import type { VmProcess } from '../../contracts/instance-record.ts';
+import { removeGroup } from './control-groups.ts';
+import { readGroupRecord } from './group-record.ts';
+import { launchInGroup } from './launch-in-group.ts';
+import { processUsage } from './process-usage.ts';
+import type { VmLimits } from './vm-limits.ts';
+
+/** Without control groups: the kernel is told whom to kill first, and what a VM uses is read of its process. */
+export const plainLimits: VmLimits = {
+  kind: 'none',
+  launch: async (_record, command) => launchInGroup(command, []),
+  explain: async (_vmId, _directory, exit) => exit,
+  usage: (_vmId, _directory, process) => usageOfProcess(process),
+  // One may be left of a worker that was configured otherwise.
+  release: (_vmId, directory, options) => releaseRecorded(directory, options),
+  list: async () => [],
+};
+
+/** @returns what a VM's process uses; undefined where it is gone */
+export async function usageOfProcess(process: VmProcess): Promise<VmUsage | undefined> {
+  const used = await processUsage(process);
+  if (used === undefined) return undefined;
+  return {
+    source: 'process',
+    cpuMs: used.cpuMs,
+    memoryBytes: used.rssBytes,
+    ...(used.peakRssBytes === undefined ? {} : { memoryPeakBytes: used.peakRssBytes }),
+    ...(used.pssBytes === undefined ? {} : { shareBytes: used.pssBytes }),
+  };
+}
+
+/** Removes the group that a VM's directory names, if any. */
+export async function releaseRecorded(
+  directory: string,
+  options: { pollMs: number; timeoutMs: number },
+): Promise<void> {
+  // What a damaged file meant is found by the name of the VM, where there are groups at all.
+  const group = await readGroupRecord(directory).catch(() => undefined);
+  if (group !== undefined) await removeGroup(group, options);
+}

@@ -1,0 +1,30 @@
+import type { VmUsage } from '../../activities/ports.ts';
+import type { InstanceRecord, VmProcess } from '../../contracts/instance-record.ts';
+import type { VmExit } from '../../domain/vm.ts';
+import type { VmLaunch } from '../vm-user.ts';
+
+/** Whether VMs must have a control group: `required` refuses to start without, `auto` warns once, `off` makes none. */
+export type LimitsMode = 'required' | 'auto' | 'off';
+
+/** What holds VMs to their size. Every method may be repeated after a crash at any point. */
+export interface VmLimits {
+  /** `none`: no control groups; a VM is then bound by its guest's memory and vCPUs alone. */
+  readonly kind: 'cgroup2' | 'cgroup1' | 'none';
+  /**
+   * Makes the VM's control group and returns how its process is started in it: it joins before it runs anything of QEMU.
+   * @param directory where the VM's record lies
+   * @throws HYPERVISOR_UNAVAILABLE where the group cannot be made or set
+   */
+  launch(record: InstanceRecord, command: VmLaunch, directory: string): Promise<VmLaunch>;
+  /** @returns the end of a VM as it is known so far, corrected where the kernel killed it for its memory */
+  explain(vmId: string, directory: string, exit: VmExit): Promise<VmExit>;
+  /** @returns what the process of a VM uses; undefined where it is gone */
+  usage(vmId: string, directory: string, process: VmProcess): Promise<VmUsage | undefined>;
+  /**
+   * Kills what is left in the VM's group and removes it. No group: nothing to do.
+   * @throws INTERNAL where the group is not empty after `timeoutMs`
+   */
+  release(vmId: string, directory: string, options: { pollMs: number; timeoutMs: number }): Promise<void>;
+  /** @returns the ids of all VMs with a control group of this host, with or without a record */
+  list(): Promise<string[]>;
+}
