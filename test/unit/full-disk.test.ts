@@ -1,12 +1,23 @@
 /** What makes room, and what is seen, must not wait for room. */
+import { writeFile } from 'node:fs/promises';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { describe, expect, it } from 'vitest';
 import { createStopService } from '../../activities/leave-vm.ts';
 import type { CapacityLedger, GuestServices, VmHost, WorkloadLogs } from '../../activities/ports.ts';
 import { createSuperviseVm } from '../../activities/supervise-vm.ts';
+import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { ServiceManifest } from '../../domain/workload.ts';
+import type { DriverContext, VmBackend } from '../../vmm/driver-context.ts';
+import type { InstanceStore } from '../../vmm/instance-record.ts';
+import { settleExit } from '../../vmm/vm-exit.ts';
 
+const RECORD: InstanceRecord = {
+  ...{ version: 1, vmId: 'w-1-1', driver: 'qemu', imageDigest: 'sha256:0', vcpus: 1, memMib: 512 },
+  owner: { workflowId: 'workload/w', firstExecutionId: 'x', namespaceId: 'n', epoch: 1, boot: 1, role: 'service' },
+  ...{ kernelPath: '/k', initrdPath: '/i', drives: [], ports: [], createdAt: new Date(0).toISOString() },
+  sockets: { agent: '/run/x/w-1-1/agent.sock' },
+};
 const full = () => Promise.reject(new KilnError('DISK_FULL', 'no space for logs'));
 const logs: WorkloadLogs = {
   open: async () => ({ write: () => undefined, writeOutput: async () => [], flush: full }),
@@ -49,5 +60,22 @@ describe('on a full disk', () => {
     });
     const seen = await new MockActivityEnvironment().run(supervise, { ...ref, manifest, port: 8080 });
     expect(seen).toMatchObject({ kind: 'service-exited', exit: { code: 3 }, tail: 'bye' });
+  });
+
+  it('a VM that has died is told as it died; one that never ran needs its end written down', async () => {
+    const died = { reason: 'vmm-crash', code: null, signal: 'SIGKILL' } as const;
+    const context = (record: InstanceRecord) =>
+      stub<DriverContext>({
+        ends: new Map(),
+        options: { stateDir: '/state', runtimeDir: '/run/x', log: { info: () => undefined, warn: () => undefined } },
+        records: stub<InstanceStore>({
+          read: async () => record,
+          update: () => writeFile('/dev/full', 'x').then(() => undefined),
+        }),
+        backend: stub<VmBackend>({ explain: async () => died }),
+      });
+    const process = { pid: 2, startTicks: '1', hostBootId: 'boot' };
+    expect(await settleExit(context({ ...RECORD, process }), 'w-1-1')).toEqual(died);
+    await expect(settleExit(context(RECORD), 'w-1-1')).rejects.toMatchObject({ code: 'ENOSPC' });
   });
 });
