@@ -10,6 +10,8 @@ import {
 } from '../domain/sweep-policy.ts';
 import type { VmOwner } from '../domain/vm.ts';
 import { directoryEntries, mayExist } from '../vmm/directory-entries.ts';
+import { createInstanceStore } from '../vmm/instance-record.ts';
+import { keptSocketFolders } from '../vmm/socket-folders.ts';
 import type { HostCapacityLedger } from './capacity-ledger.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostVms } from './vm-host.ts';
@@ -26,6 +28,8 @@ export interface SweepOptions extends SweepLimits {
   readonly vms: HostVms;
   readonly ledger: HostCapacityLedger;
   readonly owners: OwnerLookup;
+  /** Whether another part of this process is at work under that name. */
+  readonly isBusy?: (name: string) => boolean;
   /** Goes on with whatever else belongs to a VM that was adopted. */
   readonly onAdopted: (vmId: string) => Promise<void>;
   readonly logger: HostLogger;
@@ -104,7 +108,8 @@ class Sweeper {
         const found = await this.options.driver.inspect(vmId);
         if (found === undefined) continue;
         const owner = await this.options.owners.lookup(found.owner).catch((): OwnerVerdict => 'unreadable');
-        const attached = await this.isCaredFor(vmId);
+        // A VM of the pool is paused and has no channel until it is handed out: there is nothing to attach.
+        const attached = found.owner.role === 'pool' || (await this.isCaredFor(vmId));
         vms.push({ vmId, role: found.owner.role, owner, overForMs: this.overFor(vmId, owner), attached });
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
@@ -137,11 +142,13 @@ class Sweeper {
   private async findOrphans(vmIds: readonly string[]): Promise<{ name: string; busy: boolean }[]> {
     const { stateDir, runtimeDir, vms } = this.options;
     const names = [...(await directoryEntries(join(stateDir, 'vms'))), ...(await directoryEntries(runtimeDir))];
+    const kept = await keptSocketFolders(createInstanceStore(stateDir));
     const orphans: { name: string; busy: boolean }[] = [];
     for (const name of new Set(names.filter((id) => VM_ID_PATTERN.test(id) && !vmIds.includes(id)))) {
+      if (kept.has(name)) continue;
       // Records that were written since the list was read make no orphans.
       if (await mayExist(join(stateDir, 'vms', name, 'instance.json'))) continue;
-      orphans.push({ name, busy: vms.isBusy(name) });
+      orphans.push({ name, busy: vms.isBusy(name) || this.options.isBusy?.(name) === true });
     }
     return orphans;
   }
