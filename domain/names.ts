@@ -37,6 +37,11 @@ export function workloadIdOf(workflowId: string): string | undefined {
   return workflowId.startsWith('workload/') ? workflowId.slice('workload/'.length) : undefined;
 }
 
+/** @returns the workflow id of what keeps the pool of a host in order. */
+export function poolWorkflowId(hostId: string): string {
+  return `pool/${hostId}`;
+}
+
 /** @returns the task queue that only the given host polls. */
 export function hostQueue(hostId: string): string {
   return `kiln-host-${hostId}`;
@@ -78,6 +83,8 @@ export const storeKeys = {
   deployments: 'deployments/',
   host: (hostId: string) => `hosts/${hostId}.json`,
   hosts: 'hosts/',
+  pool: (hostId: string) => `pools/${hostId}.json`,
+  pools: 'pools/',
   hostDrain: (hostId: string) => `drains/${hostId}.json`,
   imageTag: (name: string, tag: string) => `images/${name}/tags/${tag}.json`,
   imageTags: (name: string) => `images/${name}/tags/`,

@@ -12,6 +12,7 @@ import type {
 } from '../activities/ports.ts';
 import type { HostCapacity } from '../domain/host-entry.ts';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
+import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
 import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
 import { isDrained } from '../store/host-drains.ts';
 import type { ObjectStore } from '../store/object-store.ts';
@@ -24,6 +25,12 @@ import { createGuestServices, type HostServices } from './guest-services.ts';
 import type { HostLogger } from './host-logger.ts';
 import { createHostMetrics, type HostMetrics } from './host-metrics.ts';
 import { type HostSettingOverrides, type HostSettings, resolveHostSettings } from './host-settings.ts';
+import { createHostPool, type PoolMeans } from './pool/host-pool.ts';
+import { createPoolMetrics } from './pool/pool-metrics.ts';
+import { createPoolPublication } from './pool/pool-publication.ts';
+import { claimFor, wakerOf } from './pool/pooled-provisioning.ts';
+import type { VmPool } from './pool/vm-pool.ts';
+import { createYieldingLedger } from './pool/yielding-ledger.ts';
 import { createRefusalNotes } from './refusal-notes.ts';
 import { createRegistration, type Registration } from './registration.ts';
 import { createServiceSources } from './service-sources.ts';
@@ -53,6 +60,10 @@ export interface HostOptions {
   readonly egressProxy?: EgressProxy;
   /** Addresses of a name that a guest asks for; default: the resolver of this machine. */
   readonly resolveName?: (name: string) => Promise<readonly string[]>;
+  /** @returns the digest that an image reference stands for now; default: as the store has it */
+  readonly resolveImage?: (reference: string) => Promise<string>;
+  /** What the driver can do for a pool beyond a cold boot. */
+  readonly poolMeans?: PoolMeans;
   readonly logger: HostLogger;
   readonly settings?: HostSettingOverrides;
 }
@@ -68,6 +79,7 @@ export interface HostNode {
   readonly metrics: HostMetrics;
   readonly dataPlane: DataPlane;
   readonly registration: Registration;
+  readonly pool: VmPool;
   /** For tars on their way; emptied at start. */
   readonly scratchDir: string;
   sweep(): Promise<SweepReport>;
@@ -96,6 +108,7 @@ class Node implements HostNode {
   readonly metrics: HostMetrics;
   readonly dataPlane: DataPlane;
   readonly registration: Registration;
+  readonly pool: VmPool;
   readonly scratchDir: string;
   private readonly options: HostOptions;
   private readonly settings: HostSettings;
@@ -123,12 +136,10 @@ class Node implements HostNode {
       vmDirectory: (vmId) => this.records.directory(vmId),
       logger,
     });
-    this.ledger = createCapacityLedger({
-      ...settings.capacity,
-      stateDir,
-      capacity: options.capacity,
-      hasVm: (reservation) => this.hasVm(reservation),
-    });
+    const { vmOverheadMib } = settings.capacity;
+    const hasVm = (reservation: Reservation) => this.hasVm(reservation);
+    const ledger = createCapacityLedger({ vmOverheadMib, stateDir, capacity: options.capacity, hasVm });
+    this.ledger = createYieldingLedger(ledger, vmOverheadMib, () => this.pool.giveWay());
     this.sources = createServiceSources({
       ...settings.sources,
       projectRoot: options.projectRoot,
@@ -144,6 +155,7 @@ class Node implements HostNode {
       vms: this.vms,
       logs: this.logs,
     });
+    this.pool = this.makePool(ledger);
     this.dataPlane = createDataPlane(
       { ...settings.dataPlane, hostId, token: options.token, logger },
       { logs: this.logs, metrics: this.metrics.registry },
@@ -157,6 +169,7 @@ class Node implements HostNode {
       vms: this.vms,
       ledger: this.ledger,
       owners: options.owners,
+      pool: this.pool,
       onAdopted: (vmId) => this.services.resume(vmId),
       logger,
     });
@@ -179,7 +192,10 @@ class Node implements HostNode {
   async start(): Promise<{ url: string; adoptions: readonly Adoption[] }> {
     const { stateDir, driver } = this.options;
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    // A VM that was being handed out when the process before this one died is its workload's.
+    await this.records.finishRenames();
     const adoptions = await this.adopt();
+    await this.pool.start();
     // Nobody else writes there, and what an earlier process left is of no use.
     await rm(this.scratchDir, { recursive: true, force: true });
     await mkdir(this.scratchDir, { recursive: true, mode: 0o700 });
@@ -189,12 +205,16 @@ class Node implements HostNode {
     this.logs.start();
     await this.registration.start();
     this.sweepSoon(0);
+    // Warms up beside everything else. From then on a workflow asks for the rounds, so that they can be seen.
+    void this.pool.maintain().catch((error: unknown) => {
+      this.options.logger.warn({ reason: String(error) }, 'the pool could not be warmed up');
+    });
     return { url: this.url, adoptions };
   }
 
   /** One guest that does not answer must not keep the others, or new work, waiting. */
   private async adopt(): Promise<Adoption[]> {
-    const vmIds = await this.options.driver.list();
+    const vmIds = await this.ofWorkloads(await this.options.driver.list());
     const late = sleep(this.settings.reattach.startWaitMs, undefined, { ref: false });
     return Promise.all(
       vmIds.map((vmId) =>
@@ -204,6 +224,12 @@ class Node implements HostNode {
         ]),
       ),
     );
+  }
+
+  /** A pooled VM is paused and answers nobody. One whose record is damaged is asked like the others. */
+  private async ofWorkloads(vmIds: readonly string[]): Promise<string[]> {
+    const roles = await Promise.all(vmIds.map((vmId) => this.records.read(vmId).catch(() => undefined)));
+    return vmIds.filter((_, index) => roles[index]?.owner.role !== 'pool');
   }
 
   private async adoptWithService(vmId: string): Promise<Adoption> {
@@ -223,6 +249,7 @@ class Node implements HostNode {
     clearTimeout(this.sweepTimer);
     await this.sweeping;
     await this.registration.stop();
+    await this.pool.stop();
     await this.vms.detachAll();
     for (const vmId of await this.options.driver.list()) await this.services.settled(vmId);
     await this.logs.stop();
@@ -257,15 +284,37 @@ class Node implements HostNode {
       },
       onReleased: (vmId) => refusals.forget(vmId),
       onBooted: (bootMs) => this.metrics.noteBoot(bootMs),
+      claimPooled: (request) => claimFor(this.pool, this.records)(request),
+      ...(options.poolMeans?.pausing === undefined ? {} : { wake: wakerOf(options.driver, options.poolMeans.pausing) }),
+    });
+  }
+
+  private makePool(ledger: HostCapacityLedger): VmPool {
+    const { hostId, stateDir, driver, store, logger, poolMeans } = this.options;
+    const { records, vms } = this;
+    const catalog = createImageCatalog(store);
+    return createHostPool({
+      ...{ hostId, stateDir, driver, records, vms, ledger, logger },
+      settings: this.settings.pool,
+      resolveImage: this.options.resolveImage ?? (async (reference) => (await catalog.resolve(reference)).digest),
+      notes: createPoolMetrics(this.metrics.registry, () => this.pool.status()),
+      ...(poolMeans === undefined ? {} : { means: poolMeans }),
     });
   }
 
   private makeRegistration(): Registration {
     const { hostId, driver, store, logger } = this.options;
+    const publishPool = createPoolPublication(
+      () => this.pool.status(),
+      async (status) => void (await store.writeDocument(storeKeys.pool(hostId), status)),
+    );
     return createRegistration({
       ...this.settings.registration,
       logger,
-      publish: async (entry) => void (await store.writeDocument(storeKeys.host(hostId), entry)),
+      publish: async (entry) => {
+        await store.writeDocument(storeKeys.host(hostId), entry);
+        await publishPool();
+      },
       facts: async () => ({
         hostId,
         url: this.url,

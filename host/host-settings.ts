@@ -1,4 +1,6 @@
 /** Every number of a host that may be set, in one place. */
+import type { PoolSettingOverrides } from '../domain/pool-policy.ts';
+import type { WarmPool } from './pool/vm-pool.ts';
 import type { ReattachOptions } from './vm-channels.ts';
 
 export interface HostSettings {
@@ -50,6 +52,20 @@ export interface HostSettings {
     readonly usageMs: number;
   };
   readonly dataPlane: { readonly bindAddress: string; readonly urlHost: string; readonly port: number };
+  readonly pool: {
+    /** What the configuration says; `pool_size` 0: no pool. */
+    readonly limits: PoolSettingOverrides;
+    /** Pools that stand from the start. */
+    readonly warm: readonly WarmPool[];
+    /** How long a request waits for a VM that is being made already, ms. */
+    readonly claimWaitMs: number;
+    /** VMs made at a time. */
+    readonly maxCreating: number;
+    /** Pause before VMs are made again where the host was full, or one could not be made, ms. */
+    readonly blockedMs: number;
+    readonly bootMs: number;
+    readonly reservationTtlMs: number;
+  };
 }
 
 const SECOND = 1000;
@@ -92,6 +108,15 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   sweep: { everyMs: 30 * SECOND, graceMs: MINUTE, maxDestroys: 5 },
   metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
+  pool: {
+    limits: { pool_size: 0 },
+    warm: [],
+    claimWaitMs: SECOND,
+    maxCreating: 2,
+    blockedMs: 30 * SECOND,
+    bootMs: 20 * SECOND,
+    reservationTtlMs: 2 * MINUTE,
+  },
 };
 
 /** Any subset of the settings, group by group. */
@@ -112,5 +137,6 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     sweep: { ...d.sweep, ...overrides.sweep },
     metrics: { ...d.metrics, ...overrides.metrics },
     dataPlane: { ...d.dataPlane, ...overrides.dataPlane },
+    pool: { ...d.pool, ...overrides.pool },
   };
 }

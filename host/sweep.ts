@@ -28,8 +28,8 @@ export interface SweepOptions extends SweepLimits {
   readonly vms: HostVms;
   readonly ledger: HostCapacityLedger;
   readonly owners: OwnerLookup;
-  /** Whether another part of this process is at work under that name. */
-  readonly isBusy?: (name: string) => boolean;
+  /** Answers for VMs that are of no workload yet, and for names under which it makes or destroys one. */
+  readonly pool?: { owns(name: string): boolean };
   /** Goes on with whatever else belongs to a VM that was adopted. */
   readonly onAdopted: (vmId: string) => Promise<void>;
   readonly logger: HostLogger;
@@ -107,7 +107,7 @@ class Sweeper {
       try {
         const found = await this.options.driver.inspect(vmId);
         if (found === undefined) continue;
-        const owner = await this.options.owners.lookup(found.owner).catch((): OwnerVerdict => 'unreadable');
+        const owner = await this.verdictOn(vmId, found.owner);
         // A VM of the pool is paused and has no channel until it is handed out: there is nothing to attach.
         const attached = found.owner.role === 'pool' || (await this.isCaredFor(vmId));
         vms.push({ vmId, role: found.owner.role, owner, overForMs: this.overFor(vmId, owner), attached });
@@ -118,6 +118,11 @@ class Sweeper {
     }
     for (const vmId of this.overSince.keys()) if (!vmIds.includes(vmId)) this.overSince.delete(vmId);
     return vms;
+  }
+
+  private async verdictOn(vmId: string, owner: VmOwner): Promise<OwnerVerdict> {
+    if (owner.role === 'pool') return this.options.pool?.owns(vmId) === true ? 'open' : 'over';
+    return this.options.owners.lookup(owner).catch((): OwnerVerdict => 'unreadable');
   }
 
   /** A VM that is being started or released has no channel for a while; it needs no adoption. */
@@ -148,7 +153,7 @@ class Sweeper {
       if (kept.has(name)) continue;
       // Records that were written since the list was read make no orphans.
       if (await mayExist(join(stateDir, 'vms', name, 'instance.json'))) continue;
-      orphans.push({ name, busy: vms.isBusy(name) || this.options.isBusy?.(name) === true });
+      orphans.push({ name, busy: vms.isBusy(name) || this.options.pool?.owns(name) === true });
     }
     return orphans;
   }

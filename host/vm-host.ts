@@ -29,6 +29,10 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'vmDir
   /** Told of every connection that a guest asked for. */
   readonly onEgress?: (vmId: string, request: { name: string; port: number }, verdict: EgressVerdict) => void;
   readonly onReleased?: (vmId: string) => void;
+  /** Makes a VM that waits in a pool the one that is asked for. @returns false where there is none */
+  readonly claimPooled?: (request: ProvisionRequest) => Promise<boolean>;
+  /** Lets a VM that is paused go on before it is told who it is. */
+  readonly wake?: (vmId: string) => Promise<void>;
   /** Told how long a cold boot took, from the call to a configured agent. */
   readonly onBooted?: (bootMs: number) => void;
 }
@@ -101,7 +105,11 @@ class DriverVmHost implements HostVms {
   }
 
   provision(request: ProvisionRequest): Promise<{ provisioner: string; provisionMs: number }> {
-    return this.operation(request.vmId, request.signal, (signal) => {
+    return this.operation(request.vmId, request.signal, async (signal) => {
+      const begun = performance.now();
+      if (await this.options.claimPooled?.(request)) {
+        return { provisioner: 'pool', provisionMs: performance.now() - begun };
+      }
       const vmDirectory = (vmId: string) => this.options.records.directory(vmId);
       return provisionVm({ ...this.options, vmDirectory }, { ...request, signal });
     });
@@ -118,6 +126,7 @@ class DriverVmHost implements HostVms {
     return this.operation(vmId, request.signal, async (signal) => {
       const found = await this.foundRunning(vmId);
       if (found !== undefined) return { pid: found, bootMs: performance.now() - begun };
+      await this.options.wake?.(vmId);
       const identity = freshIdentity(hostname);
       const started = await this.options.driver.start(vmId, { identity, deadlineMs, signal });
       this.channels.adopt(vmId, started.agent);

@@ -1,0 +1,222 @@
+/** Pooled VMs over a driver: booted, told nothing of any workload, paused, and handed out by being renamed. */
+import { createHash, randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { CapacityLedger, VmDriver } from '../../activities/ports.ts';
+import { VM_ID_PATTERN } from '../../contracts/instance-record.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { type PoolKey, type PoolTemplate, poolKeyText } from '../../domain/pool-policy.ts';
+import type { GuestIdentity, VmOwner } from '../../domain/vm.ts';
+import { directoryEntries } from '../../vmm/directory-entries.ts';
+import type { InstanceStore } from '../../vmm/instance-record.ts';
+import { readRecord, removeRecord, writeRecord } from '../record-file.ts';
+import type { HostVms } from '../vm-host.ts';
+import type { ListedPoolVm, PooledVms } from './pool-ports.ts';
+
+/** Pauses a VM so that it costs no CPU, and lets it go on with the right time. Both may be repeated. */
+export interface PausingVms {
+  pause(vmId: string): Promise<void>;
+  resume(vmId: string, options: { wallClockMs: number }): Promise<void>;
+}
+
+export interface DriverPooledVmsOptions {
+  readonly hostId: string;
+  readonly stateDir: string;
+  readonly driver: VmDriver;
+  readonly records: InstanceStore;
+  readonly vms: Pick<HostVms, 'provision' | 'release'>;
+  readonly ledger: CapacityLedger;
+  /** Absent: the driver cannot pause, and a ready VM runs idly. */
+  readonly pausing?: PausingVms;
+  /** Starts a provisioned VM; absent: it boots cold. */
+  readonly boot?: PoolBoot;
+  readonly bootMs: number;
+  /** Life of a pooled VM's reservation beyond that of its record. */
+  readonly reservationTtlMs: number;
+}
+
+/** @returns once its agent answers; what it was cloned from, if so */
+export type PoolBoot = (request: {
+  readonly poolVmId: string;
+  readonly key: PoolKey;
+  readonly from: 'template' | 'cold';
+  readonly identity: GuestIdentity;
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+}) => Promise<{ readonly template?: PoolTemplate }>;
+
+const keySchema = z.strictObject({
+  imageDigest: z.string().min(1).max(256),
+  vcpus: z.number().positive(),
+  memMib: z.number().positive(),
+  diskMib: z.number().positive().exactOptional(),
+  projectId: z.string().min(1).max(256).exactOptional(),
+}) satisfies z.ZodType<PoolKey>;
+
+/** `<stateDir>/pool/<poolVmId>.json`: written before anything is made under that name, removed last. */
+const pooledSchema = z.strictObject({
+  poolVmId: z.string().regex(VM_ID_PATTERN),
+  key: keySchema,
+  createdAt: z.iso.datetime(),
+  template: z.strictObject({ templateId: z.string().min(1).max(256), createdAtMs: z.number() }).exactOptional(),
+});
+
+/** Workflow id that stands in the records of VMs that are of no workload yet. */
+const POOL_OWNER = 'pool/';
+
+/** @returns whether a VM, or a reservation, with such an owner is a pool's. */
+export function isPoolOwner(workflowId: string): boolean {
+  return workflowId.startsWith(POOL_OWNER);
+}
+
+/** @returns pooled VMs over the driver. One process a state directory. */
+export function createDriverPooledVms(options: DriverPooledVmsOptions): PooledVms {
+  return new DriverPooledVms(options);
+}
+
+class DriverPooledVms implements PooledVms {
+  private readonly options: DriverPooledVmsOptions;
+  private readonly directory: string;
+  private readonly boot: PoolBoot;
+
+  constructor(options: DriverPooledVmsOptions) {
+    this.options = options;
+    this.directory = join(options.stateDir, 'pool');
+    this.boot = options.boot ?? ((request) => this.bootCold(request));
+  }
+
+  async create(
+    key: PoolKey,
+    poolVmId: string,
+    { from, signal }: { from: 'template' | 'cold'; signal: AbortSignal },
+  ): Promise<{ template?: PoolTemplate }> {
+    const pooled = { poolVmId, key: { ...key }, createdAt: new Date().toISOString() };
+    await writeRecord(this.file(poolVmId), pooled);
+    try {
+      signal.throwIfAborted();
+      await this.reserve(key, poolVmId);
+      const { imageDigest, vcpus, memMib } = key;
+      const owner = this.ownerOf(key);
+      await this.options.vms.provision({ vmId: poolVmId, owner, imageDigest, resources: { vcpus, memMib }, signal });
+      const identity = nobody();
+      const booted = await this.boot({ poolVmId, key, from, identity, deadlineMs: this.options.bootMs, signal });
+      await this.options.pausing?.pause(poolVmId);
+      if (booted.template !== undefined) {
+        await writeRecord(this.file(poolVmId), { ...pooled, template: booted.template });
+      }
+      signal.throwIfAborted();
+      return booted;
+    } catch (error) {
+      await this.destroy(poolVmId);
+      throw error;
+    }
+  }
+
+  async claim(poolVmId: string, { vmId, owner }: { vmId: string; owner: VmOwner }): Promise<boolean> {
+    const { driver, records } = this.options;
+    const standing = await records.read(vmId);
+    if (standing === undefined) {
+      // One that is renamed already, or half, has no status under its old name.
+      const status = await driver.status(poolVmId).catch((error: unknown) => {
+        if (isKilnError(error, 'INTERNAL')) return undefined;
+        throw error;
+      });
+      if (status !== undefined && status.state !== 'running' && status.state !== 'paused') return false;
+    }
+    const now = standing ?? (await records.rename(poolVmId, vmId, (record) => ({ ...record, vmId, owner })));
+    if (now === undefined) return false;
+    if (!sameOwner(now.owner, owner)) {
+      throw new KilnError('CONFLICT', `VM ${vmId} belongs to ${now.owner.workflowId}, epoch ${now.owner.epoch}`);
+    }
+    await this.forget(poolVmId);
+    return true;
+  }
+
+  async destroy(poolVmId: string): Promise<void> {
+    // Leaves alone what has another name by now: the driver looks at the records of all.
+    await this.options.vms.release(poolVmId, { graceMs: 0 });
+    await this.forget(poolVmId);
+  }
+
+  async list(): Promise<readonly ListedPoolVm[]> {
+    const listed: ListedPoolVm[] = [];
+    for (const name of await directoryEntries(this.directory)) {
+      if (!name.endsWith('.json')) continue;
+      const pooled = await readRecord(join(this.directory, name), pooledSchema).catch(() => undefined);
+      if (pooled === undefined) continue;
+      const { poolVmId, key, createdAt, template } = pooled;
+      const status = await this.options.driver.status(poolVmId).catch(() => undefined);
+      // A record that cannot be read proves nothing: the VM is left as it is.
+      if (status === undefined) continue;
+      listed.push({
+        poolVmId,
+        key,
+        createdAtMs: Date.parse(createdAt),
+        ...(template === undefined ? {} : { template }),
+        state: status.state === 'running' || status.state === 'paused' ? 'ready' : 'broken',
+      });
+    }
+    return listed;
+  }
+
+  private async reserve(key: PoolKey, poolVmId: string): Promise<void> {
+    const reserved = await this.options.ledger.reserve({
+      id: poolVmId,
+      ownerWorkflowId: this.ownerOf(key).workflowId,
+      resources: { vcpus: key.vcpus, memMib: key.memMib },
+      ttlMs: this.options.reservationTtlMs,
+    });
+    if (!reserved) throw new KilnError('NO_CAPACITY', `The host has no room for a pooled VM of ${key.memMib} MiB.`);
+  }
+
+  private async bootCold({ poolVmId, identity, deadlineMs, signal }: Parameters<PoolBoot>[0]): Promise<object> {
+    const { agent } = await this.options.driver.start(poolVmId, { identity, deadlineMs, signal });
+    // Whoever boots it as his own opens the channel anew.
+    await agent.detach();
+    return {};
+  }
+
+  /** Its place in the ledger and its entry in the pool; the workload has a reservation of its own. */
+  private async forget(poolVmId: string): Promise<void> {
+    await this.options.ledger.release(poolVmId);
+    await removeRecord(this.file(poolVmId));
+  }
+
+  private file(poolVmId: string): string {
+    return join(this.directory, `${poolVmId}.json`);
+  }
+
+  private ownerOf(key: PoolKey): VmOwner {
+    const of = createHash('sha256').update(poolKeyText(key)).digest('hex').slice(0, 12);
+    return {
+      workflowId: `${POOL_OWNER}${this.options.hostId}/${of}`,
+      firstExecutionId: 'none',
+      namespaceId: 'none',
+      epoch: 0,
+      boot: 0,
+      role: 'pool',
+      ...(key.projectId === undefined ? {} : { projectId: key.projectId }),
+    };
+  }
+}
+
+/** A guest that is of nobody yet is told so; its own identity it gets before it runs anything of a workload. */
+function nobody(): GuestIdentity {
+  return {
+    hostname: 'pool',
+    seedHex: randomBytes(32).toString('hex'),
+    machineId: randomBytes(16).toString('hex'),
+    wallClockMs: Date.now(),
+  };
+}
+
+function sameOwner(a: VmOwner, b: VmOwner): boolean {
+  return (
+    a.workflowId === b.workflowId &&
+    a.firstExecutionId === b.firstExecutionId &&
+    a.namespaceId === b.namespaceId &&
+    a.epoch === b.epoch &&
+    a.boot === b.boot &&
+    a.role === b.role
+  );
+}
