@@ -1,4 +1,4 @@
-import type { PoolReason, PoolSettings, PoolVm, RecycleCause } from './pool-policy.ts';
+import { type PoolReason, type PoolSettings, type PoolVm, RECYCLE_CAUSES, type RecycleCause } from './pool-policy.ts';
 
 /** What a host says of its pools in `pools/<hostId>.json`. Counters begin with the host worker. */
 export interface PoolStatus {
@@ -8,6 +8,8 @@ export interface PoolStatus {
   /** Whether pools are switched on: `pool_size` is not 0. */
   readonly enabled: boolean;
   readonly settings: PoolSettings;
+  /** Of all pools together, those that are forgotten by now included. */
+  readonly counters: PoolCounters;
   readonly pools: readonly PoolSummary[];
 }
 
@@ -41,6 +43,25 @@ export interface PoolCounters {
   readonly failed: number;
   /** Destroyed without having been of use, by cause. */
   readonly recycled: Readonly<Partial<Record<RecycleCause, number>>>;
+}
+
+export const NO_COUNTS: PoolCounters = { hits: 0, waits: 0, misses: 0, created: 0, failed: 0, recycled: {} };
+
+/** @returns the sum of two. */
+export function addCounters(a: PoolCounters, b: PoolCounters): PoolCounters {
+  const recycled: Partial<Record<RecycleCause, number>> = { ...a.recycled };
+  for (const cause of RECYCLE_CAUSES) {
+    const sum = (a.recycled[cause] ?? 0) + (b.recycled[cause] ?? 0);
+    if (sum > 0) recycled[cause] = sum;
+  }
+  return {
+    hits: a.hits + b.hits,
+    waits: a.waits + b.waits,
+    misses: a.misses + b.misses,
+    created: a.created + b.created,
+    failed: a.failed + b.failed,
+    recycled,
+  };
 }
 
 export interface PooledVmView {

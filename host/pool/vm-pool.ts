@@ -12,7 +12,7 @@ import {
   poolKeyText,
   type RecycleCause,
 } from '../../domain/pool-policy.ts';
-import type { PoolStatus } from '../../domain/pool-status.ts';
+import { addCounters, NO_COUNTS, type PoolCounters, type PoolStatus } from '../../domain/pool-status.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { PooledVms, PoolTemplates } from './pool-ports.ts';
@@ -88,6 +88,8 @@ class HostVmPool implements VmPool {
   private readonly pools = new Map<string, PoolState>();
   private readonly ending = new AbortController();
   private readonly now: () => number;
+  /** Of pools that are forgotten. */
+  private forgotten: PoolCounters = NO_COUNTS;
   private maintaining: Promise<PoolStatus> | undefined;
 
   constructor(options: VmPoolOptions) {
@@ -157,7 +159,8 @@ class HostVmPool implements VmPool {
     const { hostId, settings } = this.options;
     const nowMs = this.now();
     const pools = [...this.pools.values()].map((pool) => pool.summary(settings, nowMs));
-    return { hostId, at: new Date(nowMs).toISOString(), enabled: this.enabled, settings, pools };
+    const counters = pools.reduce((sum, pool) => addCounters(sum, pool.counters), this.forgotten);
+    return { hostId, at: new Date(nowMs).toISOString(), enabled: this.enabled, settings, counters, pools };
   }
 
   async settled(): Promise<void> {
@@ -236,7 +239,9 @@ class HostVmPool implements VmPool {
     for (const [text, pool] of this.pools) {
       if (ending.aborted) break;
       await this.maintainPool(pool, ending);
-      if (pool.isEmpty(this.options.settings, this.now())) this.pools.delete(text);
+      if (!pool.isEmpty(this.options.settings, this.now())) continue;
+      this.pools.delete(text);
+      this.forgotten = addCounters(this.forgotten, pool.counters);
     }
     return this.status();
   }
