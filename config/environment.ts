@@ -36,6 +36,10 @@ const schema = z.object({
     })
     .exactOptional(),
   KILN_REQUIRE_KVM: z.enum(['0', '1']).default('0'),
+  /** Ready VMs of each pool; 0, the default: no pools. Counts over the file. */
+  KILN_POOL_SIZE: z.coerce.number().int().min(0).max(1000).exactOptional(),
+  /** File with the settings of the pools; being there it switches them on. */
+  KILN_POOL_FILE: z.string().exactOptional(),
   KILN_PROVISIONER: z.enum(['qcow2-overlay', 'sparse-copy']).exactOptional(),
   KILN_API_HOST: z.string().default('127.0.0.1'),
   KILN_API_PORT: z.coerce.number().int().min(0).max(65_535).default(4800),

@@ -16,6 +16,7 @@ import {
 } from './identifiers.ts';
 import { imageListSchema } from './image.ts';
 import { logFilterSchema, logPageSchema } from './log-page.ts';
+import { poolListSchema } from './pool.ts';
 import { readinessSchema } from './readiness.ts';
 import { GZIP_TYPE, TAR_TYPE, uploadedSourceSchema } from './source.ts';
 import { createWorkloadBodySchema } from './workload-request.ts';
@@ -201,6 +202,14 @@ export const ROUTES = {
       .object({ draining: z.boolean().default(true).meta({ description: 'false: it takes new workloads again.' }) })
       .prefault({}),
     responses: { 200: hostDrainSchema },
+  },
+  listPools: {
+    method: 'GET',
+    path: '/api/pool',
+    tag: 'hosts and images',
+    summary: 'Pools of ready VMs: settings, statistics and inventory of each host',
+    description: 'As the hosts last told, at `at`. Counters begin with the host worker; durations are in ms.',
+    responses: { 200: poolListSchema },
   },
   listImages: {
     method: 'GET',

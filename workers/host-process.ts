@@ -14,6 +14,7 @@ import { listLocalImages } from '../rootfs/image/local-images.ts';
 import { chooseProvisioner } from '../rootfs/provisioners/choose-provisioner.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { defaultHostId, driverFromEnvironment } from './driver-from-environment.ts';
+import { poolFromEnvironment } from './pool-from-environment.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 
@@ -84,7 +85,7 @@ async function composeHost(
       ? {}
       : { egressProxy: { url: proxy, bypass: env.NO_PROXY.split(',').filter((name) => name !== '') } }),
     logger: log,
-    settings: { dataPlane: { port: env.KILN_HOST_PORT } },
+    settings: { dataPlane: { port: env.KILN_HOST_PORT }, pool: await poolFromEnvironment(env) },
   });
 }
 

@@ -11,6 +11,8 @@ const STOP_PATIENCE = { deadlineMs: 60_000, pollMs: 100 };
 export interface DevOptions {
   readonly keepVms: boolean;
   readonly json: boolean;
+  /** Variables of the environment that options stand for. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Progress goes to standard error: standard output belongs to the result. */
@@ -21,7 +23,7 @@ export function say(text: string): void {
 /** Runs a stack until Ctrl-C. @returns exit code */
 export async function runDev(options: DevOptions): Promise<number> {
   const ending = ownInterrupts(say);
-  const stack = await launchUnlessInterrupted(ending);
+  const stack = await launchUnlessInterrupted(ending, options.env);
   if (!stack) return 130;
   tell(stack, options.json);
   await untilAborted(ending);
@@ -30,9 +32,12 @@ export async function runDev(options: DevOptions): Promise<number> {
 }
 
 /** @returns the stack, or undefined where Ctrl-C came first and everything was taken down again. */
-export async function launchUnlessInterrupted(ending: AbortSignal): Promise<DevStack | undefined> {
+export async function launchUnlessInterrupted(
+  ending: AbortSignal,
+  env: Readonly<Record<string, string>> = {},
+): Promise<DevStack | undefined> {
   try {
-    return await launchStack(ending, say);
+    return await launchStack(ending, say, env);
   } catch (error) {
     if (ending.aborted) return undefined;
     throw error;
