@@ -1,4 +1,5 @@
 import { defineQuery, defineSignal } from '@temporalio/workflow';
+import type { PoolProgress } from '../domain/pool-round.ts';
 import type { WorkloadState } from '../domain/workload.ts';
 import type { StopRequest } from '../domain/workload-input.ts';
 
@@ -9,3 +10,11 @@ export const stopSignal = defineSignal<[StopRequest?]>('stop');
 
 /** The whole state of a workload, as its workflow sees it now. */
 export const workloadQuery = defineQuery<WorkloadState>('workload');
+
+export const POOL_WORKFLOW = 'poolWorkflow';
+
+/** Begins a round of a pool's maintenance now. */
+export const maintainSignal = defineSignal('maintain');
+
+/** What the last round found. */
+export const poolQuery = defineQuery<PoolProgress>('pool');
