@@ -126,6 +126,8 @@ export interface PoolFacts {
   /** The newest template; absent: there is none. */
   readonly template?: PoolTemplate;
   readonly refreshing: boolean;
+  /** A filling that was begun goes on to the target. */
+  readonly filling: boolean;
   /** Nothing is made before: the host was full, or VMs did not boot. */
   readonly blockedUntilMs: number;
 }
@@ -257,7 +259,7 @@ function making({ vms }: PoolFacts): number {
 function toCreate(facts: PoolFacts, fresh: number, leaving: number): number {
   if (facts.nowMs < facts.blockedUntilMs) return 0;
   const coming = fresh + making(facts);
-  if (coming >= lowWaterMark(facts)) return 0;
+  if (!facts.filling && coming >= lowWaterMark(facts)) return 0;
   const held = facts.vms.filter(({ state }) => state === 'ready' || state === 'creating').length - leaving;
   return Math.max(0, Math.min(poolTarget(facts) - coming, facts.settings.max_pool_size - held));
 }

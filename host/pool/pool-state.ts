@@ -42,6 +42,7 @@ export class PoolState {
   superseded = false;
   template: PoolTemplate | undefined;
   refreshing = false;
+  filling = false;
   blockedUntilMs = 0;
   private requests: number[] = [];
   private missed: number[] = [];
@@ -84,6 +85,7 @@ export class PoolState {
       recentMisses: this.missed.length,
       ...(this.template === undefined ? {} : { template: this.template }),
       refreshing: this.refreshing,
+      filling: this.filling,
       blockedUntilMs: this.blockedUntilMs,
     };
   }

@@ -310,6 +310,7 @@ class HostVmPool implements VmPool {
   private refill(): void {
     for (const pool of this.pools.values()) {
       const { create, from } = decidePool(pool.facts(this.options.settings, this.now()));
+      pool.filling = create > 0;
       for (let made = 0; made < create && !this.ending.signal.aborted; made++) {
         const making = [...this.pools.values()].reduce((sum, { creations }) => sum + creations.size, 0);
         if (making >= this.options.maxCreating) return;

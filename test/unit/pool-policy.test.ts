@@ -36,6 +36,7 @@ const facts = (vms: readonly PoolVm[], more: Partial<PoolFacts> = {}): PoolFacts
   recentMisses: 0,
   template: T1,
   refreshing: false,
+  filling: false,
   blockedUntilMs: 0,
   ...more,
 });
@@ -90,6 +91,11 @@ describe('a pool', () => {
     expect([poolTarget(facts([], burst)), lowWaterMark(facts([], burst))]).toEqual([7, 4]);
     expect(decidePool(facts(many(3), burst)).create).toBe(4);
     expect(decidePool(facts(many(3), { recentRequests: 90, recentMisses: 40 })).create).toBe(7);
+  });
+
+  it('goes on with a filling that was begun, up to its target', () => {
+    expect(decidePool(facts(many(2), { filling: true })).create).toBe(1);
+    expect(decidePool(facts(many(3), { filling: true })).create).toBe(0);
   });
 
   it('counts what is being made already', () => {
@@ -216,10 +222,11 @@ const anyFacts = fc
     missShare: fc.double({ min: 0, max: 1, noNaN: true }),
     pool_size: fc.nat(6),
     blocked: fc.boolean(),
+    filling: fc.boolean(),
   })
-  .map(({ vms, reason, recentRequests, missShare, pool_size, blocked }) =>
+  .map(({ vms, reason, recentRequests, missShare, pool_size, blocked, filling }) =>
     facts(vms, {
-      ...{ reason, recentRequests, recentMisses: Math.floor(recentRequests * missShare) },
+      ...{ reason, filling, recentRequests, recentMisses: Math.floor(recentRequests * missShare) },
       settings: resolvePoolSettings({ pool_size }),
       blockedUntilMs: blocked ? NOW + 1 : 0,
     }),
