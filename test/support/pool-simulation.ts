@@ -41,8 +41,8 @@ export function keyOfKind(kind: string): PoolKey {
   return { imageDigest: SIM_DIGEST, vcpus: 1, memMib: kind === 'b' ? 1024 : 512, projectId: `project-${kind}` };
 }
 
-/** What a boot takes on a machine of two cores, alone; as figures of the bench have it. */
-export const SIM_COSTS = { cloneMs: 100, coldMs: 1500, freezeMs: 300, cores: 2 };
+/** What a boot takes on a machine of two cores, alone, and what it takes to rename a VM, wake it and tell it who it is. */
+export const SIM_COSTS = { cloneMs: 100, coldMs: 1500, freezeMs: 300, claimMs: 20, cores: 2 };
 
 interface CountedVm {
   readonly key: PoolKey;
@@ -95,6 +95,7 @@ export class CountedVms implements PooledVms, PoolTemplates {
     const vm = this.alive.get(poolVmId);
     if (vm === undefined) return false;
     this.oldestClaimMs = Math.max(this.oldestClaimMs, Date.now() - vm.createdAtMs);
+    await sleep(SIM_COSTS.claimMs);
     this.alive.delete(poolVmId);
     this.claimed.set(vmId, poolVmId);
     return true;
@@ -106,6 +107,10 @@ export class CountedVms implements PooledVms, PoolTemplates {
 
   async list(): Promise<readonly ListedPoolVm[]> {
     return [...this.alive].map(([poolVmId, vm]) => ({ poolVmId, ...vm, state: 'ready' as const }));
+  }
+
+  seed(key: PoolKey): void {
+    this.templates.set(JSON.stringify(key), { templateId: 't-0', createdAtMs: Date.now() });
   }
 
   async newest(key: PoolKey): Promise<PoolTemplate | undefined> {
@@ -128,9 +133,13 @@ export interface SimulationOptions {
   readonly limits: PoolSettingOverrides;
   readonly warm?: readonly WarmPool[];
   readonly withTemplates?: boolean;
+  /** Everything that is asked for has a template from the start, as on a host that has run for a while. */
+  readonly seeded?: boolean;
   readonly claimWaitMs?: number;
   /** VMs that the host has room for; absent: any number. */
   readonly places?: number;
+  /** How finely the clock is turned while something happens, ms; default 50. */
+  readonly stepMs?: number;
   /** Turns the clock, and lets everything run that falls due. */
   readonly advance: (ms: number) => Promise<void>;
 }
@@ -164,6 +173,7 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
   const waiting = [...options.load];
   const end = (waiting.at(-1)?.atMs ?? 0) + 3 * 3_600_000;
   const begun = Date.now();
+  if (options.seeded === true) for (const { kind } of options.load) vms.seed(keyOfKind(kind));
   await pool.start();
   for (let nowMs = 0, next = 0; nowMs < end; ) {
     if (nowMs >= next) {
@@ -175,7 +185,7 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
       running.push(serve(pool, vms, first, latencies));
     }
     const quiet = waiting.length === 0 || (waiting[0]?.atMs ?? 0) > nowMs + 10_000;
-    const step = quiet ? Math.min(1000, next - nowMs) : STEP_MS;
+    const step = quiet ? Math.min(1000, next - nowMs) : (options.stepMs ?? STEP_MS);
     await options.advance(step);
     nowMs = Date.now() - begun;
   }

@@ -4,7 +4,7 @@ import { type PoolSettingOverrides, resolvePoolSettings } from '../../domain/poo
 import type { PooledVms } from '../../host/pool/pool-ports.ts';
 import { createPoolPublication } from '../../host/pool/pool-publication.ts';
 import { wakerOf } from '../../host/pool/pooled-provisioning.ts';
-import { createVmPool, type VmPoolOptions } from '../../host/pool/vm-pool.ts';
+import { createVmPool, type VmPool, type VmPoolOptions } from '../../host/pool/vm-pool.ts';
 import { CountedVms, keyOfKind, SIM_COSTS, SIM_DIGEST } from '../support/pool-simulation.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
@@ -40,6 +40,13 @@ const poolOf = (limits: PoolSettingOverrides, more: Partial<VmPoolOptions> = {})
   });
 const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
 
+/** A request, and the time that a hand-over takes. */
+const given = async (pool: VmPool, vmId: string) => {
+  const taken = pool.take(KEY, to(vmId));
+  await pass(SIM_COSTS.claimMs);
+  return taken;
+};
+
 /** Over the counted VMs, but for what is given. */
 const over = (more: Partial<PooledVms>): PooledVms => ({
   create: (...given) => vms.create(...given),
@@ -56,6 +63,7 @@ describe('a request', () => {
     const [first, second] = [pool.take(KEY, to('a')), pool.take(KEY, to('b'))];
     expect(await second).toBe(false);
     await pass(SIM_COSTS.coldMs);
+    await pass(SIM_COSTS.claimMs);
     expect(await first).toBe(true);
     expect(pool.status().counters).toMatchObject({ hits: 0, waits: 1, misses: 1 });
   });
@@ -67,7 +75,7 @@ describe('a request', () => {
     await pass(100);
     expect(await first).toBe(false);
     await pass(SIM_COSTS.coldMs * 2);
-    expect(await pool.take(KEY, to('b'))).toBe(true);
+    expect(await given(pool, 'b')).toBe(true);
   });
 
   it('gets none where the making fails, and the pool makes none for a while', async () => {
@@ -98,7 +106,7 @@ describe('a request', () => {
     await pass(SIM_COSTS.coldMs * 2);
     const [gone = ''] = [...vms.alive.keys()].sort();
     vms.alive.delete(gone);
-    expect(await pool.take(KEY, to('a'))).toBe(true);
+    expect(await given(pool, 'a')).toBe(true);
     expect(pool.status().counters.recycled).toEqual({ gone: 1 });
   });
 
@@ -185,7 +193,7 @@ describe('the pool', () => {
     await pass(SIM_COSTS.freezeMs);
     await round;
     expect(pool.status().pools[0]).toMatchObject({ ready: 2, template: { templateId: 't-1' } });
-    expect(await pool.take(KEY, to('a'))).toBe(true);
+    expect(await given(pool, 'a')).toBe(true);
     await pass(SIM_COSTS.cloneMs * 4);
     const from = pool.status().pools[0]?.vms.map(({ templateId }) => templateId);
     expect(from).toEqual([undefined, 't-1', 't-1']);

@@ -32,10 +32,7 @@ describe('the pool of a host', () => {
     const ready = async () => (await handle().query(poolQuery)).last?.pools[0]?.ready;
     await expect.poll(ready, { timeout: 20_000 }).toBe(2);
     await expect.poll(async () => (await handle().query(poolQuery)).rounds, { timeout: 20_000 }).toBeGreaterThan(9);
-    const { firstExecutionRunId } = await handle()
-      .signal('maintain')
-      .then(() => handle());
-    expect(firstExecutionRunId).toBeUndefined();
+    await handle().signal('maintain');
     expect((await handle().describe()).searchAttributes.KilnHost).toEqual(['h1']);
   });
 
@@ -51,8 +48,8 @@ describe('the pool of a host', () => {
     const { vm } = await kiln.untilStage('pooled', 'running');
     expect(kiln.host.pool.status().counters.hits).toBeGreaterThan(0);
     expect((await kiln.host.vms.status(vm?.vmId ?? '')).state).toBe('running');
-    await kiln.workloads.stop('pooled');
-    await kiln.untilStage('pooled', 'stopped');
+    await kiln.workloads.stop('pooled', { waitMs: 20_000 });
+    expect((await kiln.workloads.get('pooled')).state.stage).toBe('stopped');
     await expect.poll(() => kiln.host.vms.status(vm?.vmId ?? '')).toEqual({ state: 'gone' });
   });
 
