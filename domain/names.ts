@@ -37,6 +37,9 @@ export function workloadIdOf(workflowId: string): string | undefined {
   return workflowId.startsWith('workload/') ? workflowId.slice('workload/'.length) : undefined;
 }
 
+/** What the ids of VMs that are ready and of nobody begin with. */
+export const POOL_VM_PREFIX = 'pool-';
+
 /** @returns the workflow id of what keeps the pool of a host in order. */
 export function poolWorkflowId(hostId: string): string {
   return `pool/${hostId}`;

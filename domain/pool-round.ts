@@ -1,3 +1,5 @@
+import { KilnError } from './failures.ts';
+import { HOST_ID_PATTERN } from './names.ts';
 import type { PoolCounters, PoolStatus } from './pool-status.ts';
 
 /** What a round of maintenance tells its workflow: small, because it stands in history. */
@@ -69,6 +71,23 @@ export const DEFAULT_POOL_TIMINGS: PoolTimings = {
   lostAfterMs: 600_000,
   continueAfter: 500,
 };
+
+/** @throws SPEC_INVALID where it is none; what was started by hand, or by another version, may be anything */
+export function assertPoolInput(input: unknown): asserts input is PoolInput {
+  const { hostId, timings } = fieldsOf(input);
+  if (typeof hostId !== 'string' || !HOST_ID_PATTERN.test(hostId)) throw new KilnError('SPEC_INVALID', 'No host id');
+  const given = fieldsOf(timings);
+  for (const name of Object.keys(DEFAULT_POOL_TIMINGS)) {
+    const value = given[name];
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 1) {
+      throw new KilnError('SPEC_INVALID', `timings.${name} must be a number from 1 on`);
+    }
+  }
+}
+
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}
 
 /** What the workflow knows of the pool. */
 export interface PoolProgress {

@@ -1,6 +1,7 @@
 import { rmdir } from 'node:fs/promises';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
 import { readEnvironment, stackPaths } from '../../config/environment.ts';
+import { POOL_VM_PREFIX } from '../../domain/names.ts';
 import type { DevStack } from './dev-stack.ts';
 import { launchStack, ownInterrupts, untilAborted } from './stack-launch.ts';
 import { stopAllWorkloads } from './stop-workloads.ts';
@@ -56,7 +57,9 @@ export async function endStack(stack: DevStack, keepVms: boolean): Promise<void>
   await stack.stop();
   if (!keepVms) {
     const { destroyRecordedVms } = await import('../../workers/destroy-recorded-vms.ts');
-    for (const vmId of await destroyRecordedVms()) say(`VM ${vmId} was destroyed by force`);
+    // What was ready and of nobody has no other end.
+    const forced = (await destroyRecordedVms()).filter((vmId) => !vmId.startsWith(POOL_VM_PREFIX));
+    for (const vmId of forced) say(`VM ${vmId} was destroyed by force`);
     // Outside the home, so nobody would think of removing it. One with something in it is not ours to remove.
     await rmdir(stackPaths(readEnvironment(), process.getuid?.() ?? 0).runtimeDir).catch(() => undefined);
   }

@@ -1,6 +1,7 @@
 /** The pools of one host: VMs that are booted, paused and of nobody, so that a workload need not wait for a boot. */
 import { randomBytes } from 'node:crypto';
 import { isKilnError } from '../../domain/failures.ts';
+import { POOL_VM_PREFIX } from '../../domain/names.ts';
 import {
   chooseClaim,
   chooseYield,
@@ -320,7 +321,7 @@ class HostVmPool implements VmPool {
   }
 
   private create(pool: PoolState, from: 'template' | 'cold'): void {
-    const poolVmId = `pool-${randomBytes(8).toString('hex')}`;
+    const poolVmId = `${POOL_VM_PREFIX}${randomBytes(8).toString('hex')}`;
     const begun = this.now();
     pool.vms.set(poolVmId, { poolVmId, state: 'creating', createdAtMs: begun, readySinceMs: begun, execCount: 0 });
     const done = this.options.vms

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readEnvironment } from '../../config/environment.ts';
 import { poolStatusSchema } from '../../contracts/pool.ts';
 import { DEFAULT_POOL_SETTINGS } from '../../domain/pool-policy.ts';
-import { poolRound } from '../../domain/pool-round.ts';
+import { assertPoolInput, DEFAULT_POOL_TIMINGS, poolRound } from '../../domain/pool-round.ts';
 import { NO_COUNTS, type PoolStatus } from '../../domain/pool-status.ts';
 import { poolFromEnvironment } from '../../workers/pool-from-environment.ts';
 import { poolDetails } from '../../workflows/pool/pool-details.ts';
@@ -59,6 +59,22 @@ describe('the configuration of a pool', () => {
   it('a file that is not there is no pool switched off by mistake', async () => {
     const env = readEnvironment({ KILN_POOL_FILE: join(folder, 'none.json') });
     await expect(poolFromEnvironment(env)).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  });
+});
+
+describe('the input of a pool’s workflow', () => {
+  it.each([
+    undefined,
+    'h1',
+    { hostId: 'H 1', timings: DEFAULT_POOL_TIMINGS },
+    { hostId: 'h1' },
+    { hostId: 'h1', timings: { ...DEFAULT_POOL_TIMINGS, everyMs: 0 } },
+  ])('%j is refused', (input) => {
+    expect(() => assertPoolInput(input)).toThrow(expect.objectContaining({ code: 'SPEC_INVALID' }));
+  });
+
+  it('with a host and all timings is taken', () => {
+    expect(() => assertPoolInput({ hostId: 'h1', timings: DEFAULT_POOL_TIMINGS })).not.toThrow();
   });
 });
 

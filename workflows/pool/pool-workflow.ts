@@ -1,3 +1,4 @@
+import { ApplicationFailure } from '@temporalio/common';
 import {
   ActivityCancellationType,
   condition,
@@ -9,9 +10,9 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { PoolActivities } from '../../activities/activity-types.ts';
-import { KilnError } from '../../domain/failures.ts';
-import { HOST_ID_PATTERN, hostQueue } from '../../domain/names.ts';
-import type { PoolInput, PoolProgress } from '../../domain/pool-round.ts';
+import { isKilnError } from '../../domain/failures.ts';
+import { hostQueue } from '../../domain/names.ts';
+import { assertPoolInput, type PoolInput, type PoolProgress } from '../../domain/pool-round.ts';
 import { maintainSignal, poolQuery } from '../messages.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { judge } from '../workflow-failures.ts';
@@ -25,7 +26,7 @@ export type PoolEnd = 'switched off' | 'host silent';
  * nothing: a round that is lost is made up for by the next.
  */
 export async function poolWorkflow(input: PoolInput): Promise<PoolEnd> {
-  if (!HOST_ID_PATTERN.test(input.hostId)) throw new KilnError('SPEC_INVALID', `"${input.hostId}" is no host id.`);
+  guard(input);
   const { hostId, timings } = input;
   let progress: PoolProgress = input.carried ?? { rounds: 0 };
   let woken = false;
@@ -45,6 +46,16 @@ export async function poolWorkflow(input: PoolInput): Promise<PoolEnd> {
       await continueAsNew<typeof poolWorkflow>({ ...input, carried: progress });
     }
     await condition(() => woken, timings.everyMs);
+  }
+}
+
+/** Anything else thrown here would be tried for ever. */
+function guard(input: PoolInput): void {
+  try {
+    assertPoolInput(input);
+  } catch (error) {
+    if (!isKilnError(error)) throw error;
+    throw ApplicationFailure.create({ type: error.code, message: error.message, nonRetryable: true });
   }
 }
 
