@@ -9,7 +9,7 @@ import { type PoolKey, type PoolTemplate, poolKeyText } from '../../domain/pool-
 import type { GuestIdentity, VmOwner } from '../../domain/vm.ts';
 import { directoryEntries } from '../../vmm/directory-entries.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
-import { readRecord, removeRecord, writeRecord } from '../record-file.ts';
+import { readRecord, removeInterrupted, removeRecord, writeRecord } from '../record-file.ts';
 import type { HostVms } from '../vm-host.ts';
 import type { ListedPoolVm, PooledVms } from './pool-ports.ts';
 
@@ -78,6 +78,7 @@ class DriverPooledVms implements PooledVms {
   private readonly options: DriverPooledVmsOptions;
   private readonly directory: string;
   private readonly boot: PoolBoot;
+  private listedBefore = false;
 
   constructor(options: DriverPooledVmsOptions) {
     this.options = options;
@@ -140,6 +141,8 @@ class DriverPooledVms implements PooledVms {
 
   async list(): Promise<readonly ListedPoolVm[]> {
     const listed: ListedPoolVm[] = [];
+    if (!this.listedBefore) await removeInterrupted(this.directory);
+    this.listedBefore = true;
     for (const name of await directoryEntries(this.directory)) {
       if (!name.endsWith('.json')) continue;
       const pooled = await readRecord(join(this.directory, name), pooledSchema).catch(() => undefined);

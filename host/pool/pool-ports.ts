@@ -31,7 +31,7 @@ export interface PooledVms {
   claim(poolVmId: string, to: { vmId: string; owner: VmOwner }): Promise<boolean>;
   /** Proven gone, with its disks and its reservation. One that was claimed is left alone; an unknown one is no error. */
   destroy(poolVmId: string): Promise<void>;
-  /** Every VM that the pool made and nobody has claimed. */
+  /** Every VM that the pool made and nobody has claimed. The first call comes before any other of this process. */
   list(): Promise<readonly ListedPoolVm[]>;
 }
 

@@ -27,7 +27,12 @@ let places: FakeHostPlaces;
 beforeAll(async () => {
   places = placesBelow(await mkdtemp(join(tmpdir(), 'kk-')));
 });
-afterAll(() => rm(places.root, { recursive: true, force: true }));
+afterAll(async () => {
+  children.at(-1)?.kill('SIGKILL');
+  const driver = fakeDriverAt(places);
+  for (const vmId of await driver.list()) await driver.destroy(vmId);
+  await rm(places.root, { recursive: true, force: true });
+});
 
 /** How the child reaches the store. */
 function storeOptions(bucket: string): object {
@@ -38,10 +43,13 @@ function storeOptions(bucket: string): object {
   };
 }
 
+const children: ChildProcess[] = [];
 function startHost(round: number, s3: unknown): ChildProcess {
-  return spawn(process.execPath, [script, places.root, String(round), JSON.stringify(s3)], {
+  const child = spawn(process.execPath, [script, places.root, String(round), JSON.stringify(s3)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  children.push(child);
+  return child;
 }
 
 /** Everything on the machine that neither a workload's record nor the pool answers for, one line each. */
