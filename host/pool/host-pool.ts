@@ -7,8 +7,9 @@ import type { HostLogger } from '../host-logger.ts';
 import type { HostSettings } from '../host-settings.ts';
 import type { HostVms } from '../vm-host.ts';
 import { createDriverPooledVms, type PausingVms, type PoolBoot } from './driver-pooled-vms.ts';
+import type { PoolNotes } from './pool-filling.ts';
 import type { PoolTemplates } from './pool-ports.ts';
-import { createVmPool, type PoolNotes, type VmPool } from './vm-pool.ts';
+import { createVmPool, type VmPool } from './vm-pool.ts';
 
 /** What a pool can do depends on the driver: what is absent, it does without. */
 export interface PoolMeans {

@@ -1,7 +1,5 @@
 /** The pools of one host: VMs that are booted, paused and of nobody, so that a workload need not wait for a boot. */
-import { randomBytes } from 'node:crypto';
 import { isKilnError } from '../../domain/failures.ts';
-import { POOL_VM_PREFIX } from '../../domain/names.ts';
 import {
   chooseClaim,
   chooseYield,
@@ -16,6 +14,7 @@ import {
 import { addCounters, NO_COUNTS, type PoolCounters, type PoolStatus } from '../../domain/pool-status.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
+import { PoolFilling, type PoolNotes } from './pool-filling.ts';
 import type { PooledVms, PoolTemplates } from './pool-ports.ts';
 import { PoolState } from './pool-state.ts';
 
@@ -46,14 +45,6 @@ export interface VmPoolOptions {
   readonly logger: HostLogger;
   readonly notes?: PoolNotes;
   readonly now?: () => number;
-}
-
-/** Told of what happens, for metrics. */
-export interface PoolNotes {
-  noteClaim(result: 'hit' | 'wait' | 'miss', waitedMs: number): void;
-  noteCreated(from: 'template' | 'cold' | 'failed', tookMs: number): void;
-  noteRecycled(cause: RecycleCause): void;
-  noteRefresh(result: 'made' | 'failed'): void;
 }
 
 export interface VmPool {
@@ -88,6 +79,7 @@ class HostVmPool implements VmPool {
   private readonly options: VmPoolOptions;
   private readonly pools = new Map<string, PoolState>();
   private readonly ending = new AbortController();
+  private readonly filling: PoolFilling;
   private readonly now: () => number;
   /** Of pools that are forgotten. */
   private forgotten: PoolCounters = NO_COUNTS;
@@ -99,6 +91,7 @@ class HostVmPool implements VmPool {
     this.options = { ...options, settings: { ...settings, snapshots } };
     this.enabled = settings.pool_size > 0;
     this.now = options.now ?? Date.now;
+    this.filling = new PoolFilling({ ...this.options, pools: this.pools, ending: this.ending.signal, now: this.now });
   }
 
   async start(): Promise<void> {
@@ -125,7 +118,7 @@ class HostVmPool implements VmPool {
     if (result === 'miss') pool.noteMiss(begun);
     pool.counters[result === 'hit' ? 'hits' : result === 'wait' ? 'waits' : 'misses'] += 1;
     this.options.notes?.noteClaim(result, this.now() - begun);
-    this.refill();
+    this.filling.refill();
     return result !== 'miss';
   }
 
@@ -148,7 +141,7 @@ class HostVmPool implements VmPool {
     const pool = [...this.pools.values()].find(({ vms }) => chosen !== undefined && vms.has(chosen));
     if (chosen === undefined || pool === undefined) return false;
     // A host that is full has no room for new ones either.
-    for (const each of this.pools.values()) this.block(each);
+    for (const each of this.pools.values()) this.filling.block(each);
     return this.recycle(pool, chosen, 'capacity');
   }
 
@@ -164,12 +157,8 @@ class HostVmPool implements VmPool {
     return { hostId, at: new Date(nowMs).toISOString(), enabled: this.enabled, settings, counters, pools };
   }
 
-  async settled(): Promise<void> {
-    for (;;) {
-      const making = [...this.pools.values()].flatMap(({ creations }) => [...creations.values()]);
-      if (making.length === 0) return;
-      await Promise.all(making.map(({ done }) => done));
-    }
+  settled(): Promise<void> {
+    return this.filling.settled();
   }
 
   async stop(): Promise<void> {
@@ -247,7 +236,7 @@ class HostVmPool implements VmPool {
     return this.status();
   }
 
-  /** A reference that cannot be looked up now keeps the image it had. */
+  /** A reference that cannot be looked up now keeps the image it had; after a restart, every one that it may have had. */
   private async lookUpImages(): Promise<void> {
     for (const { image, ...size } of this.options.warm) {
       try {
@@ -261,6 +250,9 @@ class HostVmPool implements VmPool {
         pool.superseded = false;
       } catch (error) {
         this.warn(`the image ${image} of a pool cannot be looked up now`, error);
+        for (const pool of this.pools.values()) {
+          if (pool.image === undefined && !pool.superseded && sameSize(pool.key, size)) pool.image = image;
+        }
       }
     }
   }
@@ -282,7 +274,7 @@ class HostVmPool implements VmPool {
     const decision = decidePool(pool.facts(this.options.settings, this.now()));
     for (const { poolVmId, cause } of decision.recycle) await this.recycle(pool, poolVmId, cause);
     if (decision.refresh !== undefined) await this.refresh(pool, decision.refresh, signal);
-    this.refill();
+    this.filling.refill();
   }
 
   private async refresh(
@@ -300,63 +292,12 @@ class HostVmPool implements VmPool {
       notes?.noteRefresh('made');
     } catch (error) {
       notes?.noteRefresh('failed');
-      this.block(pool);
+      this.filling.block(pool);
       this.warn('a template could not be made', error);
     } finally {
       pool.refreshing = false;
       if (source !== undefined) await this.destroy(pool, source);
     }
-  }
-
-  private refill(): void {
-    for (const pool of this.pools.values()) {
-      const { create, from } = decidePool(pool.facts(this.options.settings, this.now()));
-      pool.filling = create > 0;
-      for (let made = 0; made < create && !this.ending.signal.aborted; made++) {
-        const making = [...this.pools.values()].reduce((sum, { creations }) => sum + creations.size, 0);
-        if (making >= this.options.maxCreating) return;
-        this.create(pool, from);
-      }
-    }
-  }
-
-  private create(pool: PoolState, from: 'template' | 'cold'): void {
-    const poolVmId = `${POOL_VM_PREFIX}${randomBytes(8).toString('hex')}`;
-    const begun = this.now();
-    pool.vms.set(poolVmId, { poolVmId, state: 'creating', createdAtMs: begun, readySinceMs: begun, execCount: 0 });
-    const done = this.options.vms
-      .create(pool.key, poolVmId, { from, signal: this.ending.signal })
-      .then(
-        ({ template }) => this.created(pool, poolVmId, template, begun),
-        (error: unknown) => this.notCreated(pool, poolVmId, error, begun),
-      )
-      .then(() => this.refill());
-    pool.creations.set(poolVmId, { done });
-  }
-
-  private created(pool: PoolState, poolVmId: string, template: PoolVm['template'], begun: number): void {
-    const handOver = pool.creations.get(poolVmId)?.handOver;
-    pool.creations.delete(poolVmId);
-    pool.counters.created += 1;
-    this.options.notes?.noteCreated(template === undefined ? 'cold' : 'template', this.now() - begun);
-    const more = { readySinceMs: this.now(), ...(template === undefined ? {} : { template }) };
-    handOver?.(pool.move(poolVmId, handOver === undefined ? 'ready' : 'claiming', more));
-    if (handOver === undefined) pool.move(poolVmId, 'ready', more);
-  }
-
-  private notCreated(pool: PoolState, poolVmId: string, error: unknown, begun: number): void {
-    const handOver = pool.creations.get(poolVmId)?.handOver;
-    pool.creations.delete(poolVmId);
-    pool.vms.delete(poolVmId);
-    pool.counters.failed += 1;
-    this.options.notes?.noteCreated('failed', this.now() - begun);
-    this.block(pool);
-    if (!this.ending.signal.aborted) this.warn('a VM of the pool could not be made', error);
-    handOver?.(undefined);
-  }
-
-  private block(pool: PoolState): void {
-    pool.blockedUntilMs = this.now() + this.options.blockedMs;
   }
 
   private async recycle(pool: PoolState, poolVmId: string, cause: RecycleCause): Promise<boolean> {

@@ -1,5 +1,5 @@
 /** The pool over real processes: what it has ready becomes a workload's, and no VM is ever without an owner. */
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -126,6 +126,24 @@ describe('a workload', () => {
     const pid = await bootVm(host, 'abc-1-1', 'w1');
     expect(await bootVm(host, 'abc-1-1', 'w1')).toBe(pid);
     expect(host.pool.status().counters.hits).toBe(1);
+  });
+
+  it('keeps it where the host worker died right after the hand-over, before the pool had forgotten it', async () => {
+    const host = await poolHost({ pool_size: 1, min_idle: 1 });
+    const entries = join(places.stateDir, 'pool');
+    const [entry = ''] = await readdir(entries);
+    const files = [join(entries, entry), join(places.stateDir, 'reservations', entry)];
+    const before = await Promise.all(files.map((file) => readFile(file)));
+    const pid = await bootVm(host, 'abc-1-1', 'w1');
+    await host.detach();
+    await Promise.all(files.map((file, index) => writeFile(file, before[index] ?? '')));
+    const next = await newHost({ pool_size: 0 });
+    await next.start();
+    await next.sweep();
+    expect(await next.vms.status('abc-1-1')).toMatchObject({ state: 'running', pid });
+    expect([await readdir(entries), await next.ledger.list()]).toEqual([[], []]);
+    await driver.destroy(entry.replace('.json', ''));
+    await (await next.vms.agent('abc-1-1')).ping();
   });
 
   it('of another size or project gets a VM of its own', async () => {

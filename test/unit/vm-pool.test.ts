@@ -155,6 +155,21 @@ describe('the pool', () => {
     expect(pool.status().pools).toMatchObject([{ reason: 'standing', ready: 1 }]);
   });
 
+  it('drains nothing that it has taken over while the images cannot be looked up', async () => {
+    let digest = Promise.reject<string>(new KilnError('STORE_UNAVAILABLE', 'away'));
+    digest.catch(() => undefined);
+    const before = poolOf({ pool_size: 1, min_idle: 1 });
+    await before.maintain();
+    await pass(SIM_COSTS.coldMs);
+    const pool = poolOf({ pool_size: 1, min_idle: 1 }, { resolveImage: () => digest });
+    await pool.start();
+    await pool.maintain();
+    expect(pool.status().pools).toMatchObject([{ reason: 'standing', ready: 1 }]);
+    digest = Promise.resolve(`sha256:${'b'.repeat(64)}`);
+    await pool.maintain();
+    expect(pool.status().counters.recycled).toEqual({ 'image-replaced': 1 });
+  });
+
   it('takes over what it finds, and destroys what is broken', async () => {
     const found = { key: KEY, createdAtMs: Date.now() - 1000 };
     const destroyed: string[] = [];
