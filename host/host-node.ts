@@ -315,15 +315,19 @@ class Node implements HostNode {
         await store.writeDocument(storeKeys.host(hostId), entry);
         await publishPool();
       },
-      facts: async () => ({
-        hostId,
-        url: this.url,
-        ...(await this.ledger.totals()),
-        images: await this.options.cachedImages(),
-        draining: await isDrained(store, hostId),
-        driver: this.capabilities === undefined ? driver.kind : `${driver.kind}/${this.capabilities.accel}`,
-        versions: { ...this.options.versions, [driver.kind]: this.capabilities?.version ?? 'unknown' },
-      }),
+      facts: async () => {
+        const draining = await isDrained(store, hostId);
+        this.pool.rest(draining);
+        return {
+          hostId,
+          url: this.url,
+          ...(await this.ledger.totals()),
+          images: await this.options.cachedImages(),
+          draining,
+          driver: this.capabilities === undefined ? driver.kind : `${driver.kind}/${this.capabilities.accel}`,
+          versions: { ...this.options.versions, [driver.kind]: this.capabilities?.version ?? 'unknown' },
+        };
+      },
     });
   }
 

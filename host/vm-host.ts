@@ -127,11 +127,13 @@ class DriverVmHost implements HostVms {
       const found = await this.foundRunning(vmId);
       if (found !== undefined) return { pid: found, bootMs: performance.now() - begun };
       await this.options.wake?.(vmId);
+      // One of the pool, or of a worker that died meanwhile, is only told who it is: no boot to be measured.
+      const ran = (await this.options.records.read(vmId))?.process !== undefined;
       const identity = freshIdentity(hostname);
       const started = await this.options.driver.start(vmId, { identity, deadlineMs, signal });
       this.channels.adopt(vmId, started.agent);
       const bootMs = performance.now() - begun;
-      this.options.onBooted?.(bootMs);
+      if (!ran) this.options.onBooted?.(bootMs);
       return { pid: started.pid, bootMs };
     });
   }

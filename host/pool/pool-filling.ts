@@ -15,7 +15,7 @@ export interface PoolNotes {
 }
 
 export interface PoolFillingOptions {
-  readonly settings: PoolSettings;
+  readonly settings: () => PoolSettings;
   readonly pools: ReadonlyMap<string, PoolState>;
   readonly vms: Pick<PooledVms, 'create'>;
   /** VMs made at a time, in all pools together. */
@@ -39,7 +39,7 @@ export class PoolFilling {
   /** Begins what is lacking now; what ends begins the next. */
   refill(): void {
     for (const pool of this.options.pools.values()) {
-      const { create, from } = decidePool(pool.facts(this.options.settings, this.options.now()));
+      const { create, from } = decidePool(pool.facts(this.options.settings(), this.options.now()));
       pool.filling = create > 0;
       for (let made = 0; made < create && !this.options.ending.aborted; made++) {
         const making = [...this.options.pools.values()].reduce((sum, { creations }) => sum + creations.size, 0);

@@ -60,6 +60,8 @@ export interface VmPool {
   maintain(signal?: AbortSignal): Promise<PoolStatus>;
   /** Destroys the ready VM that is wanted least. @returns false where there is none */
   giveWay(): Promise<boolean>;
+  /** A host that takes no new work keeps nothing ready for it; the next round drains the pools, or fills them again. */
+  rest(resting: boolean): void;
   /** Whether it holds, makes or destroys a VM of that name. */
   owns(poolVmId: string): boolean;
   status(): PoolStatus;
@@ -79,6 +81,7 @@ class HostVmPool implements VmPool {
   private readonly options: VmPoolOptions;
   private readonly pools = new Map<string, PoolState>();
   private readonly ending = new AbortController();
+  private resting = false;
   private readonly filling: PoolFilling;
   private readonly now: () => number;
   /** Of pools that are forgotten. */
@@ -91,7 +94,13 @@ class HostVmPool implements VmPool {
     this.options = { ...options, settings: { ...settings, snapshots } };
     this.enabled = settings.pool_size > 0;
     this.now = options.now ?? Date.now;
-    this.filling = new PoolFilling({ ...this.options, pools: this.pools, ending: this.ending.signal, now: this.now });
+    this.filling = new PoolFilling({
+      ...this.options,
+      settings: () => this.settings(),
+      pools: this.pools,
+      ending: this.ending.signal,
+      now: this.now,
+    });
   }
 
   async start(): Promise<void> {
@@ -132,7 +141,7 @@ class HostVmPool implements VmPool {
   async giveWay(): Promise<boolean> {
     const { settings } = this.options;
     const candidates = [...this.pools.values()].flatMap((pool) => {
-      const { vms, reason } = pool.facts(settings, this.now());
+      const { vms, reason } = pool.facts(this.settings(), this.now());
       const ready = vms.filter(({ state }) => state === 'ready');
       const surplus = ready.length - settings.min_idle;
       return ready.map(({ poolVmId, readySinceMs }) => ({ poolVmId, reason, surplus, readySinceMs }));
@@ -143,6 +152,10 @@ class HostVmPool implements VmPool {
     // A host that is full has no room for new ones either.
     for (const each of this.pools.values()) this.filling.block(each);
     return this.recycle(pool, chosen, 'capacity');
+  }
+
+  rest(resting: boolean): void {
+    this.resting = resting;
   }
 
   owns(poolVmId: string): boolean {
@@ -167,6 +180,11 @@ class HostVmPool implements VmPool {
     await this.settled();
   }
 
+  private settings(): PoolSettings {
+    const { settings } = this.options;
+    return this.resting ? { ...settings, pool_size: 0, min_idle: 0 } : settings;
+  }
+
   private poolOf(key: PoolKey): PoolState {
     const text = poolKeyText(key);
     const pool = this.pools.get(text) ?? new PoolState(key);
@@ -176,7 +194,7 @@ class HostVmPool implements VmPool {
 
   private async claimReady(pool: PoolState, to: { vmId: string; owner: VmOwner }): Promise<boolean> {
     for (;;) {
-      const vm = chooseClaim(pool.facts(this.options.settings, this.now()));
+      const vm = chooseClaim(pool.facts(this.settings(), this.now()));
       if (vm === undefined) return false;
       pool.move(vm.poolVmId, 'claiming');
       const claimed = await this.claim(pool, vm.poolVmId, to);
@@ -229,7 +247,7 @@ class HostVmPool implements VmPool {
     for (const [text, pool] of this.pools) {
       if (ending.aborted) break;
       await this.maintainPool(pool, ending);
-      if (!pool.isEmpty(this.options.settings, this.now())) continue;
+      if (!pool.isEmpty(this.settings(), this.now())) continue;
       this.pools.delete(text);
       this.forgotten = addCounters(this.forgotten, pool.counters);
     }
@@ -271,7 +289,7 @@ class HostVmPool implements VmPool {
     } catch (error) {
       this.warn('the templates of a pool cannot be read now', error);
     }
-    const decision = decidePool(pool.facts(this.options.settings, this.now()));
+    const decision = decidePool(pool.facts(this.settings(), this.now()));
     for (const { poolVmId, cause } of decision.recycle) await this.recycle(pool, poolVmId, cause);
     if (decision.refresh !== undefined) await this.refresh(pool, decision.refresh, signal);
     this.filling.refill();

@@ -214,6 +214,19 @@ describe('the pool', () => {
     expect(from).toEqual([undefined, 't-1', 't-1']);
   });
 
+  it('keeps nothing ready on a host that takes no new work', async () => {
+    const pool = poolOf({ pool_size: 1, min_idle: 1 });
+    await pool.maintain();
+    await pass(SIM_COSTS.coldMs);
+    pool.rest(true);
+    await pool.maintain();
+    expect([vms.alive.size, pool.status().counters.recycled]).toEqual([0, { unused: 1 }]);
+    pool.rest(false);
+    await pool.maintain();
+    await pass(SIM_COSTS.coldMs);
+    expect(vms.alive.size).toBe(1);
+  });
+
   it('gives up what is being made when it is stopped', async () => {
     const pool = poolOf({});
     await pool.maintain();
