@@ -2,7 +2,7 @@
  * Signatures of every activity, spelled out so that workflows import one small type and editors stay fast.
  * One object in, one object out; names are minted by the workflow; every call may happen twice.
  */
-
+import type { PoolRound } from '../domain/pool-round.ts';
 import type { Priority } from '../domain/priority.ts';
 import type { Observation } from '../domain/supervision.ts';
 import type { VmOwner, VmStart } from '../domain/vm.ts';
@@ -126,6 +126,11 @@ export interface HostActivities {
   releaseVm(
     input: WorkloadRef & { vmIds: readonly string[]; reservationId?: string; graceMs: number },
   ): Promise<{ released: readonly string[] }>;
+}
+
+export interface PoolActivities {
+  /** Looks images up, makes templates anew, recycles ready VMs and fills up. @returns what the pool is then */
+  maintainPool(): Promise<PoolRound>;
 }
 
 export interface BuildResult {

@@ -6,6 +6,7 @@
 import type { Readable } from 'node:stream';
 import type { HostCapacity } from '../domain/host-entry.ts';
 import type { LogLevel } from '../domain/log-entry.ts';
+import type { PoolStatus } from '../domain/pool-status.ts';
 import type { Stage } from '../domain/stages.ts';
 import type {
   BaseDisk,
@@ -231,6 +232,12 @@ export interface VmHost {
   waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
   /** Port, channel, process, disks, files, record: in that order, each proven gone. Unknown id: nothing to do. */
   release(vmId: string, options: { graceMs: number }): Promise<void>;
+}
+
+/** The ready VMs of this host, as far as a workflow keeps them in order. */
+export interface PoolMaintenance {
+  /** One round; what fails is told in a log and made up for by the next. */
+  maintain(signal: AbortSignal): Promise<PoolStatus>;
 }
 
 export interface EgressPolicy {

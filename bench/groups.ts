@@ -49,6 +49,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 5,
     measure: async (options) => (await import('./groups/limits.ts')).measureLimits(options),
   },
+  pool: {
+    what: '500 recorded requests in bursts through the real pool, on a turned clock: hit rate, waits, recycles',
+    defaultN: 500,
+    measure: async (options) => (await import('./groups/pool.ts')).measurePool(options),
+  },
   running: {
     what: 'submit → running with a warm build cache, against poll + full copy + cold boot',
     defaultN: 5,

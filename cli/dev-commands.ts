@@ -1,4 +1,6 @@
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { wholeNumber } from './option-values.ts';
 
 /** Registers the commands that run a part of Kiln here: `dev`, `start`, `worker`, `gateway run`. Loaded when used. */
 export function registerDevCommands(program: Command): void {
@@ -6,10 +8,17 @@ export function registerDevCommands(program: Command): void {
     .command('dev')
     .description('run the whole stack on this machine until Ctrl-C')
     .option('--keep-vms', 'leave running workloads and their VMs alone when the stack stops')
+    .option('--pool-size <n>', 'ready VMs of each pool (default: none; KILN_POOL_SIZE)', wholeNumber(0, 1000))
+    .option('--pool-file <file>', 'settings of the pools (KILN_POOL_FILE)')
     .option('--json', 'print dev.json on one line once everything answers')
-    .action(async (options: { keepVms?: boolean; json?: boolean }) => {
+    .action(async (options: { keepVms?: boolean; json?: boolean; poolSize?: number; poolFile?: string }) => {
       const { runDev } = await import('./dev/run-dev.ts');
-      process.exitCode = await runDev({ keepVms: options.keepVms === true, json: options.json === true });
+      const { poolSize, poolFile } = options;
+      const env = {
+        ...(poolSize === undefined ? {} : { KILN_POOL_SIZE: String(poolSize) }),
+        ...(poolFile === undefined ? {} : { KILN_POOL_FILE: resolve(poolFile) }),
+      };
+      process.exitCode = await runDev({ keepVms: options.keepVms === true, json: options.json === true, env });
     });
   program
     .command('start')

@@ -9,7 +9,7 @@ const DRAINS = [
 ] as const;
 const RESTART_TIMINGS = { graceMs: 15_000, deadlineMs: 30_000, pollMs: 50 };
 
-/** Registers what looks at a stack and its machines: `kiln host …`, `kiln archive …`, `kiln gateway …`. */
+/** Registers what looks at a stack and its machines: `kiln host …`, `kiln pool …`, `kiln archive …`, `kiln gateway …`. */
 export function registerStackCommands(program: Command, context: CliContext): void {
   const host = program.command('host').description('machines that run workloads');
   withJson(host.command('list'))
@@ -34,6 +34,17 @@ export function registerStackCommands(program: Command, context: CliContext): vo
       run(context, options, async (output) =>
         (await import('./stack/record-archive.ts')).recordArchive(context, output, waitMs),
       ),
+    );
+  const pool = program.command('pool').description('ready VMs that workloads are given');
+  withJson(pool.command('status'))
+    .description('pools of each host: how many are ready, how often one was, what was recycled and why')
+    .action((options: JsonOption) =>
+      run(context, options, async (output) => (await import('./stack/pools.ts')).poolStatus(context, output)),
+    );
+  withJson(pool.command('inventory'))
+    .description('every ready VM, and the templates they are cloned from')
+    .action((options: JsonOption) =>
+      run(context, options, async (output) => (await import('./stack/pools.ts')).poolInventory(context, output)),
     );
   const gateway = program.command('gateway').description('the REST gateway');
   withJson(gateway.command('status'))

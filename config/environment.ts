@@ -53,6 +53,10 @@ const schema = z.object({
     .exactOptional(),
   /** Reads and writes, each, that one VM may make on the host's disk, MiB per second. */
   KILN_VM_IO_MIBPS: z.coerce.number().int().positive().exactOptional(),
+  /** Ready VMs of each pool; 0, the default: no pools. Counts over the file. */
+  KILN_POOL_SIZE: z.coerce.number().int().min(0).max(1000).exactOptional(),
+  /** File with the settings of the pools; being there it switches them on. */
+  KILN_POOL_FILE: z.string().exactOptional(),
   KILN_API_HOST: z.string().default('127.0.0.1'),
   KILN_API_PORT: z.coerce.number().int().min(0).max(65_535).default(4800),
   KILN_API_TOKEN: z.string().min(16).exactOptional(),

@@ -17,7 +17,7 @@ const owner = z.strictObject({
   namespaceId: z.string().min(1).max(256),
   epoch: z.int().min(0),
   boot: z.int().min(0),
-  role: z.enum(['service', 'builder', 'session']),
+  role: z.enum(['service', 'builder', 'session', 'pool']),
   projectId: z.string().min(1).max(256).exactOptional(),
 }) satisfies z.ZodType<VmOwner>;
 

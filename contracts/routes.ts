@@ -17,6 +17,7 @@ import {
 import { imageListSchema } from './image.ts';
 import { logFilterSchema, logPageSchema } from './log-page.ts';
 import { recordReplySchema } from './maintenance.ts';
+import { poolListSchema } from './pool.ts';
 import { readinessSchema } from './readiness.ts';
 import { GZIP_TYPE, TAR_TYPE, uploadedSourceSchema } from './source.ts';
 import { createWorkloadBodySchema } from './workload-request.ts';
@@ -214,6 +215,14 @@ export const ROUTES = {
       'One run of what the Schedule `kiln-maintenance` does again and again: the whole history of each workload that is over goes to the archive, and hosts say what they have freed. Removes nothing. 202 where it takes longer than `waitMs`; it goes on. Two callers at a time share one run.',
     body: z.strictObject({ waitMs: z.int().min(0).max(MAX_STOP_WAIT_MS).default(MAX_STOP_WAIT_MS) }).prefault({}),
     responses: { 200: recordReplySchema, 202: recordReplySchema },
+  },
+  listPools: {
+    method: 'GET',
+    path: '/api/pool',
+    tag: 'hosts and images',
+    summary: 'Pools of ready VMs: settings, statistics and inventory of each host',
+    description: 'As the hosts last told, at `at`. Counters begin with the host worker; durations are in ms.',
+    responses: { 200: poolListSchema },
   },
   listImages: {
     method: 'GET',

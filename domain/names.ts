@@ -41,6 +41,14 @@ export function workloadIdOf(workflowId: string): string | undefined {
   return workflowId.startsWith('workload/') ? workflowId.slice('workload/'.length) : undefined;
 }
 
+/** What the ids of VMs that are ready and of nobody begin with. */
+export const POOL_VM_PREFIX = 'pool-';
+
+/** @returns the workflow id of what keeps the pool of a host in order. */
+export function poolWorkflowId(hostId: string): string {
+  return `pool/${hostId}`;
+}
+
 /** @returns the task queue that only the given host polls. */
 export function hostQueue(hostId: string): string {
   return `kiln-host-${hostId}`;
@@ -83,6 +91,8 @@ export const storeKeys = {
   host: (hostId: string) => `hosts/${hostId}.json`,
   hosts: 'hosts/',
   waitingLine: 'waiting/',
+  pool: (hostId: string) => `pools/${hostId}.json`,
+  pools: 'pools/',
   hostDrain: (hostId: string) => `drains/${hostId}.json`,
   imageTag: (name: string, tag: string) => `images/${name}/tags/${tag}.json`,
   imageTags: (name: string) => `images/${name}/tags/`,

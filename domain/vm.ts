@@ -1,6 +1,7 @@
 /** Plain types of the VM layer that travel between activities, host and drivers. */
 
-export type VmRole = 'service' | 'builder' | 'session';
+/** `pool`: of nobody yet. */
+export type VmRole = 'service' | 'builder' | 'session' | 'pool';
 
 /** Who a VM belongs to: enough to ask Temporal whether its epoch is over. */
 export interface VmOwner {

@@ -3,15 +3,24 @@ import { z } from 'zod';
 import { decodeCursor, encodeCursor } from '../contracts/cursor.ts';
 import { deploymentIdSchema } from '../contracts/identifiers.ts';
 import { imageViewSchema } from '../contracts/image.ts';
+import { poolListSchema } from '../contracts/pool.ts';
 import { KilnError } from '../domain/failures.ts';
 import { storeKeys } from '../domain/names.ts';
 import { createDeployments } from '../store/deployments.ts';
 import { createHostDirectory } from '../store/host-directory.ts';
 import { writeHostDrain } from '../store/host-drains.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import { listPools } from '../store/pool-directory.ts';
 import type { RouteHandlers } from './route-binding.ts';
 
-type RecordRoutes = 'createDeployment' | 'listDeployments' | 'getDeployment' | 'listHosts' | 'drainHost' | 'listImages';
+type RecordRoutes =
+  | 'createDeployment'
+  | 'listDeployments'
+  | 'getDeployment'
+  | 'listHosts'
+  | 'drainHost'
+  | 'listPools'
+  | 'listImages';
 
 const pageCursor = z.object({ after: deploymentIdSchema });
 
@@ -49,6 +58,7 @@ export function recordHandlers(store: ObjectStore, mintId: () => string): Pick<R
       await writeHostDrain(store, drain);
       return { status: 200, body: drain };
     },
+    listPools: async () => ({ status: 200, body: poolListSchema.parse({ items: await listPools(store) }) }),
     listImages: async () => ({ status: 200, body: { items: await imagesOf(store) } }),
   };
 }

@@ -7,7 +7,7 @@ import { KilnError } from '../domain/failures.ts';
 import type { HostCapacity } from '../domain/host-entry.ts';
 import { type Resources, sameResources } from '../domain/workload.ts';
 import { createKeyedLock } from '../vmm/keyed-lock.ts';
-import { readRecord, removeRecord, writeRecord } from './record-file.ts';
+import { readRecord, removeInterrupted, removeRecord, writeRecord } from './record-file.ts';
 
 const RESERVATION_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
 
@@ -187,6 +187,7 @@ class FileLedger implements HostCapacityLedger {
 
   private async load(): Promise<Map<string, Reservation>> {
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
+    await removeInterrupted(this.directory);
     const all = new Map<string, Reservation>();
     for (const file of await readdir(this.directory)) {
       if (!file.endsWith('.json')) continue;

@@ -2,65 +2,42 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type {
-  BuildStore,
-  DriverCapabilities,
-  ImageCache,
-  RootfsProvisioner,
-  ServiceSources,
-  VmDriver,
-} from '../activities/ports.ts';
-import type { HostCapacity } from '../domain/host-entry.ts';
+import type { BuildStore, DriverCapabilities, ServiceSources } from '../activities/ports.ts';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
+import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
 import { createEmptyDisks, type EmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
 import { isDrained } from '../store/host-drains.ts';
-import type { ObjectStore } from '../store/object-store.ts';
 import { createWorkloadDocuments } from '../store/workload-documents.ts';
 import { createInstanceStore, type InstanceStore } from '../vmm/instance-record.ts';
 import { createBuildStore } from './build-store.ts';
 import { createCapacityLedger, type HostCapacityLedger, type Reservation } from './capacity-ledger.ts';
 import { createDataPlane, type DataPlane } from './data-plane.ts';
-import { createEgressDialer, type EgressProxy } from './egress-dialer.ts';
+import { createEgressDialer } from './egress-dialer.ts';
 import { createGuestServices, type HostServices } from './guest-services.ts';
-import type { HostLogger } from './host-logger.ts';
 import { createHostMetrics, type HostMetrics } from './host-metrics.ts';
-import { type HostSettingOverrides, type HostSettings, resolveHostSettings } from './host-settings.ts';
+import type { HostOptions } from './host-options.ts';
+import { type HostSettings, resolveHostSettings } from './host-settings.ts';
 import { createMemoryGauge, type MemoryGauge } from './memory-gauge.ts';
+import { createHostPool } from './pool/host-pool.ts';
+import { createPoolMetrics } from './pool/pool-metrics.ts';
+import { createPoolPublication } from './pool/pool-publication.ts';
+import { poolMeansOf } from './pool/pool-templates.ts';
+import { claimFor } from './pool/pooled-provisioning.ts';
+import type { VmPool } from './pool/vm-pool.ts';
+import { createYieldingLedger } from './pool/yielding-ledger.ts';
 import { createRefusalNotes } from './refusal-notes.ts';
 import { createRegistration, type Registration } from './registration.ts';
 import { createReleases, type Releases } from './releases.ts';
 import { createServiceSources } from './service-sources.ts';
-import { createSweep, type OwnerLookup, type SweepReport } from './sweep.ts';
-import { createTemplates, type Templates } from './templates/template-store.ts';
+import { createSweep, type SweepReport } from './sweep.ts';
+import { createHostTemplates } from './templates/host-templates.ts';
+import type { TemplateStoreOptions, Templates } from './templates/template-store.ts';
 import { createUploadedSources } from './uploaded-sources.ts';
 import { type Adoption, createVmHost, type HostVms } from './vm-host.ts';
 import { createWorkloadLogs, type HostLogs } from './workload-logs.ts';
 
-export interface HostOptions {
-  readonly hostId: string;
-  /** `<home>/host`, absolute. */
-  readonly stateDir: string;
-  /** The driver's directory of sockets. */
-  readonly runtimeDir: string;
-  readonly projectRoot: string;
-  readonly driver: VmDriver;
-  readonly provisioner: RootfsProvisioner;
-  readonly images: ImageCache;
-  /** Digests of the images on this host; asked before each registration. */
-  readonly cachedImages: () => Promise<readonly string[]>;
-  readonly store: ObjectStore;
-  readonly owners: OwnerLookup;
-  /** All that guests and their VMMs may use. */
-  readonly capacity: HostCapacity;
-  readonly token: string;
-  readonly versions: Readonly<Record<string, string>>;
-  readonly egressProxy?: EgressProxy;
-  /** Addresses of a name that a guest asks for; default: the resolver of this machine. */
-  readonly resolveName?: (name: string) => Promise<readonly string[]>;
-  readonly logger: HostLogger;
-  readonly settings?: HostSettingOverrides;
-}
+export type { HostOptions } from './host-options.ts';
 
 export interface HostNode {
   readonly hostId: string;
@@ -75,6 +52,7 @@ export interface HostNode {
   readonly registration: Registration;
   /** Absent where the driver starts every guest cold. */
   readonly templates: Templates | undefined;
+  readonly pool: VmPool;
   /** For tars on their way; emptied at start. */
   readonly scratchDir: string;
   /** One at a time; each call sweeps anew. */
@@ -107,6 +85,7 @@ class Node implements HostNode {
   readonly dataPlane: DataPlane;
   readonly registration: Registration;
   readonly templates: Templates | undefined;
+  readonly pool: VmPool;
   readonly scratchDir: string;
   private readonly options: HostOptions;
   private readonly settings: HostSettings;
@@ -137,13 +116,14 @@ class Node implements HostNode {
       logger,
       ...(settings.capacity.floorMib === undefined ? {} : { floorMib: settings.capacity.floorMib }),
     });
-    this.ledger = createCapacityLedger({
+    const ledger = createCapacityLedger({
       ...settings.capacity,
       stateDir,
       capacity: options.capacity,
       hasVm: (reservation) => this.hasVm(reservation),
       hasMemory: () => this.memory.allowsMore(),
     });
+    this.ledger = createYieldingLedger(ledger, settings.capacity.vmOverheadMib, () => this.pool.giveWay());
     this.templates = this.makeTemplates();
     this.vms = this.makeVms();
     this.services = createGuestServices({
@@ -169,6 +149,7 @@ class Node implements HostNode {
       vms: this.vms,
       logs: this.logs,
     });
+    this.pool = this.makePool(ledger);
     this.dataPlane = createDataPlane(
       { ...settings.dataPlane, hostId, token: options.token, logger },
       { logs: this.logs, metrics: this.metrics.registry, usage: (vmId) => driver.usage(vmId) },
@@ -185,6 +166,7 @@ class Node implements HostNode {
       vms: this.vms,
       ledger: this.ledger,
       owners: options.owners,
+      pool: this.pool,
       onAdopted: (vmId) => this.services.resume(vmId),
       logger,
     });
@@ -228,7 +210,10 @@ class Node implements HostNode {
   async start(): Promise<{ url: string; adoptions: readonly Adoption[] }> {
     const { stateDir, driver } = this.options;
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    // A VM that was being handed out when the process before this one died is its workload's.
+    await this.records.finishRenames();
     const adoptions = await this.adopt();
+    await this.pool.start();
     await emptyDirectory(this.scratchDir);
     this.capabilities = await driver.probe();
     this.metrics.noteDriver(driver.kind, this.capabilities);
@@ -237,12 +222,16 @@ class Node implements HostNode {
     await this.registration.start();
     await this.templates?.start();
     this.sweepSoon(0);
+    // Warms up beside everything else. From then on a workflow asks for the rounds, so that they can be seen.
+    void this.pool.maintain().catch((error: unknown) => {
+      this.options.logger.warn({ reason: String(error) }, 'the pool could not be warmed up');
+    });
     return { url: this.url, adoptions };
   }
 
   /** One guest that does not answer must not keep the others, or new work, waiting. */
   private async adopt(): Promise<Adoption[]> {
-    const vmIds = await this.options.driver.list();
+    const vmIds = await this.ofWorkloads(await this.options.driver.list());
     const late = sleep(this.settings.reattach.startWaitMs, undefined, { ref: false });
     return Promise.all(
       vmIds.map((vmId) =>
@@ -252,6 +241,12 @@ class Node implements HostNode {
         ]),
       ),
     );
+  }
+
+  /** A pooled VM is paused and answers nobody. One whose record is damaged is asked like the others. */
+  private async ofWorkloads(vmIds: readonly string[]): Promise<string[]> {
+    const roles = await Promise.all(vmIds.map((vmId) => this.records.read(vmId).catch(() => undefined)));
+    return vmIds.filter((_, index) => roles[index]?.owner.role !== 'pool');
   }
 
   private async adoptWithService(vmId: string): Promise<Adoption> {
@@ -272,6 +267,7 @@ class Node implements HostNode {
     await this.sweeping;
     await this.templates?.stop();
     await this.registration.stop();
+    await this.pool.stop();
     await this.vms.detachAll();
     for (const vmId of await this.options.driver.list()) await this.services.settled(vmId);
     await this.logs.stop();
@@ -311,49 +307,64 @@ class Node implements HostNode {
       },
       onReleased: (vmId) => refusals.forget(vmId),
       onBooted: (bootMs, start) => this.metrics.noteBoot(bootMs, start),
+      claimPooled: (request) => claimFor(this.pool, this.records)(request),
+    });
+  }
+
+  private makePool(ledger: HostCapacityLedger): VmPool {
+    const { hostId, stateDir, driver, provisioner, store, logger, poolMeans } = this.options;
+    const { records, vms } = this;
+    const catalog = createImageCatalog(store);
+    return createHostPool({
+      ...{ hostId, stateDir, driver, records, vms, ledger, logger },
+      settings: this.settings.pool,
+      resolveImage: this.options.resolveImage ?? (async (reference) => (await catalog.resolve(reference)).digest),
+      notes: createPoolMetrics(this.metrics.registry, () => this.pool.status()),
+      means: poolMeans ?? { pausing: driver, ...poolMeansOf(this.templates, provisioner.kind) },
     });
   }
 
   private makeTemplates(): Templates | undefined {
-    const { driver, stateDir, provisioner, images, logger } = this.options;
-    if (driver.templates === undefined) return undefined;
-    return createTemplates({
-      stateDir,
-      maker: driver.templates,
-      provisioner,
-      workspaces: this.workspaces,
-      emptyDisks: this.emptyDisks,
-      images,
+    const { templates: settings } = this.settings;
+    const disks = { workspaces: this.workspaces, emptyDisks: this.emptyDisks };
+    const onEvent: TemplateStoreOptions['onEvent'] = (event) => this.metrics.noteTemplate(event);
+    return createHostTemplates({
+      ...this.options,
+      ...disks,
       ledger: this.ledger,
-      logger,
-      inUse: () => this.templatesInUse(),
-      settings: this.settings.templates,
-      onEvent: (event) => this.metrics.noteTemplate(event),
+      records: this.records,
+      settings,
+      onEvent,
     });
-  }
-
-  /** A record that cannot be read may name any template: then this throws, and none is removed. */
-  private async templatesInUse(): Promise<ReadonlySet<string>> {
-    const records = await Promise.all((await this.records.list()).map((vmId) => this.records.read(vmId)));
-    return new Set(records.flatMap((record) => record?.template?.templateId ?? []));
   }
 
   private makeRegistration(): Registration {
     const { hostId, driver, store, logger } = this.options;
+    const publishPool = createPoolPublication(
+      () => this.pool.status(),
+      async (status) => void (await store.writeDocument(storeKeys.pool(hostId), status)),
+    );
     return createRegistration({
       ...this.settings.registration,
       logger,
-      publish: async (entry) => void (await store.writeDocument(storeKeys.host(hostId), entry)),
-      facts: async () => ({
-        hostId,
-        url: this.url,
-        ...(await this.ledger.totals()),
-        memory: await this.memory.read(),
-        images: await this.options.cachedImages(),
-        draining: await isDrained(store, hostId),
-        driver: this.capabilities === undefined ? driver.kind : `${driver.kind}/${this.capabilities.accel}`,
-        versions: { ...this.options.versions, [driver.kind]: this.capabilities?.version ?? 'unknown' },
-      }),
+      publish: async (entry) => {
+        await store.writeDocument(storeKeys.host(hostId), entry);
+        await publishPool();
+      },
+      facts: async () => {
+        const draining = await isDrained(store, hostId);
+        this.pool.rest(draining);
+        return {
+          hostId,
+          url: this.url,
+          ...(await this.ledger.totals()),
+          memory: await this.memory.read(),
+          images: await this.options.cachedImages(),
+          draining,
+          driver: this.capabilities === undefined ? driver.kind : `${driver.kind}/${this.capabilities.accel}`,
+          versions: { ...this.options.versions, [driver.kind]: this.capabilities?.version ?? 'unknown' },
+        };
+      },
     });
   }
 

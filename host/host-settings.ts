@@ -1,4 +1,7 @@
 /** Every number of a host that may be set, in one place. */
+
+import type { PoolSettingOverrides } from '../domain/pool-policy.ts';
+import type { WarmPool } from './pool/vm-pool.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
 import type { ReattachOptions } from './vm-channels.ts';
 
@@ -60,6 +63,20 @@ export interface HostSettings {
   };
   readonly dataPlane: { readonly bindAddress: string; readonly urlHost: string; readonly port: number };
   readonly templates: TemplateSettings;
+  readonly pool: {
+    /** What the configuration says; `pool_size` 0: no pool. */
+    readonly limits: PoolSettingOverrides;
+    /** Pools that stand from the start. */
+    readonly warm: readonly WarmPool[];
+    /** How long a request waits for a VM that is being made already, ms. */
+    readonly claimWaitMs: number;
+    /** VMs made at a time. */
+    readonly maxCreating: number;
+    /** Pause before VMs are made again where the host was full, or one could not be made, ms. */
+    readonly blockedMs: number;
+    readonly bootMs: number;
+    readonly reservationTtlMs: number;
+  };
 }
 
 const SECOND = 1000;
@@ -104,6 +121,15 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
   templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, retryMs: MINUTE, max: 12 },
+  pool: {
+    limits: { pool_size: 0 },
+    warm: [],
+    claimWaitMs: SECOND,
+    maxCreating: 2,
+    blockedMs: 30 * SECOND,
+    bootMs: 20 * SECOND,
+    reservationTtlMs: 2 * MINUTE,
+  },
 };
 
 /** Any subset of the settings, group by group. */
@@ -126,5 +152,6 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     metrics: { ...d.metrics, ...overrides.metrics },
     dataPlane: { ...d.dataPlane, ...overrides.dataPlane },
     templates: { ...d.templates, ...overrides.templates },
+    pool: { ...d.pool, ...overrides.pool },
   };
 }

@@ -1,9 +1,10 @@
 /** Small JSON files that must survive a crash between any two lines: whole or not there, never half. */
 import { mkdir, open, readFile, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
+import { directoryEntries } from '../vmm/directory-entries.ts';
 import { hasCode } from '../vmm/process-identity.ts';
 
 /** Writes a record by temp + fsync + rename + fsync of the directory, which is made if absent. */
@@ -36,6 +37,16 @@ export async function removeRecord(path: string): Promise<void> {
   await syncDirectory(dirname(path)).catch((error: unknown) => {
     if (!hasCode(error, 'ENOENT')) throw error;
   });
+}
+
+/**
+ * Removes what interrupted writings left beside the records of a directory. Only before the first of this process: what
+ * is being written looks the same.
+ */
+export async function removeInterrupted(directory: string): Promise<void> {
+  for (const name of await directoryEntries(directory)) {
+    if (/\.json\.\d+$/.test(name)) await rm(join(directory, name), { force: true });
+  }
 }
 
 /** Makes renames and removals in a directory survive a power cut. */

@@ -10,6 +10,8 @@ import {
 } from '../domain/sweep-policy.ts';
 import type { VmOwner } from '../domain/vm.ts';
 import { directoryEntries, mayExist } from '../vmm/directory-entries.ts';
+import { createInstanceStore } from '../vmm/instance-record.ts';
+import { keptSocketFolders } from '../vmm/socket-folders.ts';
 import type { HostCapacityLedger } from './capacity-ledger.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostVms } from './vm-host.ts';
@@ -26,6 +28,8 @@ export interface SweepOptions extends SweepLimits {
   readonly vms: HostVms;
   readonly ledger: HostCapacityLedger;
   readonly owners: OwnerLookup;
+  /** Answers for VMs that are of no workload yet, and for names under which it makes or destroys one. */
+  readonly pool?: { owns(name: string): boolean };
   /** Goes on with whatever else belongs to a VM that was adopted. */
   readonly onAdopted: (vmId: string) => Promise<void>;
   readonly logger: HostLogger;
@@ -136,9 +140,10 @@ class Sweeper {
       try {
         const found = await this.options.driver.inspect(vmId);
         if (found === undefined) continue;
-        const owner = await this.options.owners.lookup(found.owner).catch((): OwnerVerdict => 'unreadable');
-        const attached = await this.isCaredFor(vmId);
+        const owner = await this.verdictOn(vmId, found.owner);
         const { role, workflowId } = found.owner;
+        // A VM of the pool is paused and has no channel until it is handed out: there is nothing to attach.
+        const attached = role === 'pool' || (await this.isCaredFor(vmId));
         vms.push({ vmId, role, workflowId, owner, overForMs: this.overFor(vmId, owner), attached });
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
@@ -147,6 +152,11 @@ class Sweeper {
     }
     for (const vmId of this.overSince.keys()) if (!vmIds.includes(vmId)) this.overSince.delete(vmId);
     return vms;
+  }
+
+  private async verdictOn(vmId: string, owner: VmOwner): Promise<OwnerVerdict> {
+    if (owner.role === 'pool') return this.options.pool?.owns(vmId) === true ? 'open' : 'over';
+    return this.options.owners.lookup(owner).catch((): OwnerVerdict => 'unreadable');
   }
 
   /** A VM that is being started or released has no channel for a while; it needs no adoption. */
@@ -175,11 +185,13 @@ class Sweeper {
       ...(await directoryEntries(runtimeDir)),
       ...(await driver.listGroups()),
     ];
+    const kept = await keptSocketFolders(createInstanceStore(stateDir));
     const orphans: { name: string; busy: boolean }[] = [];
     for (const name of new Set(names.filter((id) => VM_ID_PATTERN.test(id) && !vmIds.includes(id)))) {
+      if (kept.has(name)) continue;
       // Records that were written since the list was read make no orphans.
       if (await mayExist(join(stateDir, 'vms', name, 'instance.json'))) continue;
-      orphans.push({ name, busy: vms.isBusy(name) });
+      orphans.push({ name, busy: vms.isBusy(name) || this.options.pool?.owns(name) === true });
     }
     return orphans;
   }

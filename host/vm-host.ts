@@ -1,6 +1,8 @@
 /** The VMs of one host with their disks, channels, ports and egress. Holds nothing that is not on disk as well. */
 import { randomBytes } from 'node:crypto';
-import type { AgentChannel, EgressPolicy, EgressVerdict, VmDriver, VmHost } from '../activities/ports.ts';
+import { basename, dirname } from 'node:path';
+import type { AgentChannel, EgressPolicy, EgressVerdict, StartedVm, VmDriver, VmHost } from '../activities/ports.ts';
+import type { InstanceRecord } from '../contracts/instance-record.ts';
 import type { TemplateKey } from '../contracts/template-manifest.ts';
 import { isFullDisk, isKilnError, KilnError } from '../domain/failures.ts';
 import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../domain/vm.ts';
@@ -42,6 +44,8 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'recor
   readonly onReleased?: (vmId: string) => void;
   /** Told how long a start took, from the call to a configured agent. */
   readonly onBooted?: (bootMs: number, start: VmStart) => void;
+  /** Makes a VM that waits in a pool the one that is asked for. @returns false where there is none */
+  readonly claimPooled?: (request: ProvisionRequest) => Promise<boolean>;
 }
 
 /** What became of a recorded VM when the host started. */
@@ -115,6 +119,10 @@ class DriverVmHost implements HostVms {
 
   provision(request: ProvisionRequest): Promise<Provisioned> {
     return this.operation(request.vmId, request.signal, async (signal) => {
+      const begun = performance.now();
+      if (request.cold !== true && (await this.options.claimPooled?.(request))) {
+        return { provisioner: 'pool', provisionMs: performance.now() - begun, start: 'pool' };
+      }
       const made = await provisionVm(this.options, { ...request, signal });
       if (made.start === 'cold') this.wanted.set(request.vmId, templateKey(request, made.provisioner));
       return made;
@@ -130,14 +138,14 @@ class DriverVmHost implements HostVms {
     const { vmId, hostname } = request;
     const begun = performance.now();
     return this.operation(vmId, request.signal, async (signal) => {
-      const template = (await this.options.records.read(vmId))?.template;
-      const start: VmStart = template === undefined ? 'cold' : 'template';
+      const start = startOf(await this.options.records.read(vmId));
       const found = await this.foundRunning(vmId);
       if (found !== undefined) return { pid: found, bootMs: performance.now() - begun, start };
-      const deadlineMs =
-        template === undefined ? request.deadlineMs : Math.min(request.deadlineMs, this.options.cloneMs);
+      const deadlineMs = start === 'cold' ? request.deadlineMs : Math.min(request.deadlineMs, this.options.cloneMs);
       const options = { identity: freshIdentity(hostname), deadlineMs, signal };
-      const started = await this.options.driver.start(vmId, options).catch((error: unknown) => this.failed(error));
+      const started = await this.started(vmId, start, options).catch((error: unknown) =>
+        this.failed(vmId, start, error),
+      );
       this.channels.adopt(vmId, started.agent);
       const bootMs = performance.now() - begun;
       this.options.onBooted?.(bootMs, start);
@@ -148,11 +156,22 @@ class DriverVmHost implements HostVms {
     });
   }
 
+  /** One of the pool stands still until it is woken; all that is left then is to tell it who it is. */
+  private async started(vmId: string, start: VmStart, options: Parameters<VmDriver['start']>[1]): Promise<StartedVm> {
+    const { driver } = this.options;
+    if (start === 'pool') await driver.resume(vmId, { ...options, wallClockMs: Date.now });
+    return driver.start(vmId, options);
+  }
+
   /** A template that a guest does not go on from is not tried again: the next boot, under another name, is a cold one. */
-  private async failed(error: unknown): Promise<never> {
+  private async failed(vmId: string, start: VmStart, error: unknown): Promise<never> {
     if (isKilnError(error, 'TEMPLATE_CORRUPT') || isKilnError(error, 'TEMPLATE_MISMATCH')) {
       const { templateId } = error.details;
       if (typeof templateId === 'string') await this.options.templates?.discard(templateId, error.message);
+    } else if (start === 'pool' && isKilnError(error) && error.code !== 'CANCELLED') {
+      // It was good once: that it is not any more says nothing about the workload that it was given to.
+      const message = `VM ${vmId}, which stood ready, does not go on: ${error.message}`;
+      throw new KilnError('TEMPLATE_CORRUPT', message, { vmId, was: error.code }, error);
     }
     throw error;
   }
@@ -300,6 +319,13 @@ class DriverVmHost implements HostVms {
         if (all.size === 0) this.running.delete(vmId);
       });
   }
+}
+
+/** A VM that was ready before anybody asked for it keeps the sockets that it had under its first name. */
+function startOf(record: InstanceRecord | undefined): VmStart {
+  if (record === undefined) return 'cold';
+  if (basename(dirname(record.sockets.agent)) !== record.vmId) return 'pool';
+  return record.template === undefined ? 'cold' : 'template';
 }
 
 function freshIdentity(hostname: string): GuestIdentity {

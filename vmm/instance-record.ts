@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/instance-record.ts';
@@ -23,6 +23,18 @@ export interface InstanceStore {
    * @returns the record as it stands now; undefined where there is none
    */
   update(vmId: string, change: (record: InstanceRecord) => InstanceRecord): Promise<InstanceRecord | undefined>;
+  /**
+   * Gives a VM another name, that of the changed record: first the record says so, then its directory follows it. A
+   * repetition finishes what was begun. Sockets stay where the record says.
+   * @returns the record that has the new name: another one's, where that was there already; undefined where `vmId` is gone
+   */
+  rename(
+    vmId: string,
+    newId: string,
+    change: (record: InstanceRecord) => InstanceRecord,
+  ): Promise<InstanceRecord | undefined>;
+  /** Finishes the renames that a process died in the middle of. @returns the new names. Call it before anything else. */
+  finishRenames(): Promise<string[]>;
   /** Ids of all records, the damaged ones included, sorted. */
   list(): Promise<string[]>;
   /** Removes everything in the VM's directory, the record last. Unknown id: what lies there without a record goes. */
@@ -35,12 +47,23 @@ const MAX_RECORD_BYTES = 256 * 1024;
 /** One lock for all stores of this process: two stores on one directory exclude each other too. */
 const recordLock = createKeyedLock();
 
+/** Told of each step of a rename that is on disk; a test ends the work there. */
+export type RenameStep = 'record' | 'directory';
+
 /** @param stateDir absolute state directory of the host; records lie below `vms/` in it */
-export function createInstanceStore(stateDir: string): InstanceStore {
+export function createInstanceStore(stateDir: string, atStep: (step: RenameStep) => void = () => {}): InstanceStore {
   const vmsDir = join(stateDir, 'vms');
   const directory = (vmId: string) => join(vmsDir, checkVmId(vmId));
   const file = (vmId: string) => join(directory(vmId), RECORD_FILE);
   const locked = <T>(vmId: string, work: () => Promise<T>) => recordLock.run(directory(vmId), work);
+
+  const follow = async (vmId: string, newId: string): Promise<void> => {
+    // Without a record it holds nothing but what an interrupted call left.
+    await removeDirectory(directory(newId));
+    await rename(directory(vmId), directory(newId));
+    await syncDirectory(vmsDir);
+    atStep('directory');
+  };
 
   return {
     directory,
@@ -62,6 +85,32 @@ export function createInstanceStore(stateDir: string): InstanceStore {
         if (after !== before) await writeRecord(file(vmId), after);
         return after;
       }),
+    rename: (vmId, newId, change) =>
+      locked(vmId, () =>
+        locked(newId, async () => {
+          const standing = await readRecord(newId, file(newId));
+          if (standing !== undefined) return standing;
+          const found = await readNamed(file(vmId));
+          if (found === undefined || (found.vmId !== vmId && found.vmId !== newId)) return undefined;
+          const record = found.vmId === newId ? found : renamed(change(found), newId, directory);
+          if (record !== found) await writeRecord(file(vmId), record);
+          atStep('record');
+          await follow(vmId, newId);
+          return record;
+        }),
+      ),
+    async finishRenames() {
+      const finished: string[] = [];
+      for (const name of (await directoryEntries(vmsDir)).filter((entry) => VM_ID_PATTERN.test(entry))) {
+        await locked(name, async () => {
+          const record = await readNamed(file(name)).catch(() => undefined);
+          if (record === undefined || record.vmId === name || (await mayExist(file(record.vmId)))) return;
+          await follow(name, record.vmId);
+          finished.push(record.vmId);
+        });
+      }
+      return finished;
+    },
     async list() {
       const ids = (await directoryEntries(vmsDir)).filter((name) => VM_ID_PATTERN.test(name)).sort();
       const present = await Promise.all(ids.map((vmId) => mayExist(file(vmId))));
@@ -78,6 +127,13 @@ export function checkVmId(vmId: string): string {
 }
 
 async function readRecord(vmId: string, path: string): Promise<InstanceRecord | undefined> {
+  const record = await readNamed(path);
+  if (record !== undefined && record.vmId !== vmId) throw damaged(path, `it names ${record.vmId}`);
+  return record;
+}
+
+/** A record by whatever name it has: one that is being renamed has the new one already. */
+async function readNamed(path: string): Promise<InstanceRecord | undefined> {
   let text: string;
   try {
     const { size } = await stat(path);
@@ -87,10 +143,10 @@ async function readRecord(vmId: string, path: string): Promise<InstanceRecord | 
     if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
     throw error;
   }
-  return parseRecord(vmId, path, text);
+  return parseRecord(path, text);
 }
 
-function parseRecord(vmId: string, path: string, text: string): InstanceRecord {
+function parseRecord(path: string, text: string): InstanceRecord {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -102,8 +158,15 @@ function parseRecord(vmId: string, path: string, text: string): InstanceRecord {
     const issue = parsed.error.issues[0];
     throw damaged(path, `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
   }
-  if (parsed.data.vmId !== vmId) throw damaged(path, `it names ${parsed.data.vmId}`);
   return parsed.data;
+}
+
+/** Disks go along with their directory; what lies elsewhere (an image, a template) stays where it is. */
+function renamed(record: InstanceRecord, newId: string, directory: (vmId: string) => string): InstanceRecord {
+  const before = `${directory(record.vmId)}/`;
+  const moved = (path: string) => (path.startsWith(before) ? join(directory(newId), path.slice(before.length)) : path);
+  const drives = record.drives.map((drive) => ({ ...drive, path: moved(drive.path) }));
+  return { ...record, vmId: newId, drives };
 }
 
 function damaged(path: string, why: string): KilnError {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { VM_ID_PATTERN } from '../contracts/instance-record.ts';
 import { createInstanceStore } from './instance-record.ts';
 import { hasCode } from './process-identity.ts';
+import { keptSocketFolders } from './socket-folders.ts';
 import { commandLines } from './vm-process.ts';
 
 /**
@@ -11,7 +12,8 @@ import { commandLines } from './vm-process.ts';
  * @returns their ids, sorted
  */
 export async function findStrayVms(dirs: { stateDir: string; runtimeDir: string }): Promise<string[]> {
-  const recorded = new Set(await createInstanceStore(dirs.stateDir).list());
+  const records = createInstanceStore(dirs.stateDir);
+  const recorded = new Set([...(await records.list()), ...(await keptSocketFolders(records))]);
   const left = [
     ...(await namesIn(join(dirs.stateDir, 'vms'))),
     ...(await namesIn(dirs.runtimeDir)),

@@ -23,8 +23,11 @@ export function resumeVm(
 ): Promise<StartedVm> {
   return context.operations.run(vmId, async () => {
     const record = await runningRecord(context, vmId);
+    // Attached before the guest goes on: it then never sees that nobody was there, for which it would wait a while.
+    const linked = linkAgent(context, record, options);
+    linked.catch(() => undefined);
     await context.backend.resume(record, pathsOf(context, record), context.timings.quitMs);
-    const agent = await linkAgent(context, record, options);
+    const agent = await linked;
     await agent.setClock(options.wallClockMs());
     return { vmId, pid: record.process.pid, agent };
   });

@@ -6,6 +6,7 @@ import { isKilnError } from '../domain/failures.ts';
 import type { VmExit } from '../domain/vm.ts';
 import type { DriverContext } from './driver-context.ts';
 import { isAlive, waitGone } from './process-identity.ts';
+import { keptSocketFolders } from './socket-folders.ts';
 import { adoptUnrecorded, NO_SUCH_VM, plainExit, settleExit } from './vm-exit.ts';
 import { vmPaths } from './vm-paths.ts';
 import { killVmProcesses } from './vm-process.ts';
@@ -85,6 +86,8 @@ export function destroyVm(context: DriverContext, vmId: string): Promise<void> {
     const configured = vmPaths(context.options, vmId);
     await context.links.drop(vmId);
     const record = await readIfSound(context, vmId);
+    // A VM that was given another name keeps its sockets, so what lies under its old name is its own.
+    if (record === undefined && (await keptSocketFolders(context.records)).has(vmId)) return;
     const all = record === undefined ? [configured] : [configured, pathsOf(context, record)];
     for (const paths of all) {
       await killVmProcesses(paths.agentSocket, record?.process, killTimings(context));

@@ -1,7 +1,9 @@
 import { resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from '@temporalio/client';
 import type { Logger } from 'pino';
 import type { HostActivityPorts } from '../activities/host-activities.ts';
+import { ensurePoolWorkflow } from '../client/temporal/pool-workflow.ts';
 import type { KilnEnvironment } from '../config/environment.ts';
 import type { HostNode } from '../host/host-node.ts';
 import { createPipSettings } from '../host/pip-settings.ts';
@@ -22,6 +24,7 @@ const SHUTDOWN_GRACE_MS = 500;
 const HEARTBEAT_THROTTLE_MS = 1_000;
 const CAPACITY_POLL_MS = 500;
 const READY_POLL_MS = 100;
+const POOL_RETRY_MS = 5_000;
 
 export interface HostPolling {
   readonly env: KilnEnvironment;
@@ -62,10 +65,23 @@ export async function pollForHost(host: HostNode, options: HostPolling): Promise
   });
   ending.addEventListener('abort', () => worker.shutdown(), { once: true });
   if (ending.aborted) worker.shutdown();
+  void keepPoolInOrder(host, temporal, log, ending);
   await worker.run();
   await host.detach();
   await connection.close();
   await client.close();
+}
+
+/** A pool works without its workflow, which recycles and refreshes: a Temporal that does not answer is asked again. */
+async function keepPoolInOrder(host: HostNode, temporal: Client, log: Logger, ending: AbortSignal): Promise<void> {
+  while (host.pool.enabled && !ending.aborted) {
+    try {
+      return await ensurePoolWorkflow(temporal, host.hostId);
+    } catch (error) {
+      log.warn({ reason: String(error) }, 'the workflow of the pool could not be started; it is tried again');
+      await delay(POOL_RETRY_MS, undefined, { signal: ending }).catch(() => undefined);
+    }
+  }
 }
 
 /** @returns what the activities of a host need of it. */
@@ -73,9 +89,9 @@ function hostPorts(
   host: HostNode,
   outside: Pick<HostActivityPorts, 'documents' | 'namespaceId' | 'registries' | 'pip'>,
 ): HostActivityPorts {
-  const { vms, services, ledger, logs, sources, builds, scratchDir } = host;
+  const { vms, services, ledger, logs, sources, builds, scratchDir, pool } = host;
   return {
-    ...{ vms, services, ledger, logs, sources, builds, scratchDir },
+    ...{ vms, services, ledger, logs, sources, builds, scratchDir, pool },
     ...outside,
     upkeep: host,
     capacityPollMs: CAPACITY_POLL_MS,

@@ -16,6 +16,7 @@ import { createEmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { defaultHostId, driverFromEnvironment, limitsFromEnvironment } from './driver-from-environment.ts';
 import type { HostPolling } from './host-polling.ts';
+import { poolFromEnvironment } from './pool-from-environment.ts';
 import { processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 
@@ -98,6 +99,7 @@ async function composeHost(
     settings: {
       dataPlane: { port: env.KILN_HOST_PORT },
       templates: { mode: env.KILN_TEMPLATES },
+      pool: await poolFromEnvironment(env),
       ...(env.KILN_HOST_FREE_DISK_MIB === undefined
         ? {}
         : { disks: { freeBytes: env.KILN_HOST_FREE_DISK_MIB * 2 ** 20 } }),

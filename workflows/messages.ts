@@ -1,5 +1,6 @@
 import { defineQuery, defineSignal } from '@temporalio/workflow';
 import type { MaintenanceReport } from '../domain/maintenance.ts';
+import type { PoolProgress } from '../domain/pool-round.ts';
 import type { WorkloadState } from '../domain/workload.ts';
 import type { StopRequest } from '../domain/workload-input.ts';
 
@@ -15,3 +16,10 @@ export const MAINTENANCE_WORKFLOW = 'maintenanceWorkflow';
 
 /** What a run of the maintenance has done so far. */
 export const maintenanceQuery = defineQuery<MaintenanceReport>('maintenance');
+export const POOL_WORKFLOW = 'poolWorkflow';
+
+/** Begins a round of a pool's maintenance now. */
+export const maintainSignal = defineSignal('maintain');
+
+/** What the last round found. */
+export const poolQuery = defineQuery<PoolProgress>('pool');

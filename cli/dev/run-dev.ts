@@ -1,6 +1,7 @@
 import { rmdir } from 'node:fs/promises';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
 import { readEnvironment, stackPaths } from '../../config/environment.ts';
+import { POOL_VM_PREFIX } from '../../domain/names.ts';
 import type { DevStack } from './dev-stack.ts';
 import { launchStack, ownInterrupts, untilAborted } from './stack-launch.ts';
 import { stopAllWorkloads } from './stop-workloads.ts';
@@ -11,6 +12,8 @@ const STOP_PATIENCE = { deadlineMs: 60_000, pollMs: 100 };
 export interface DevOptions {
   readonly keepVms: boolean;
   readonly json: boolean;
+  /** Variables of the environment that options stand for. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Progress goes to standard error: standard output belongs to the result. */
@@ -21,7 +24,7 @@ export function say(text: string): void {
 /** Runs a stack until Ctrl-C. @returns exit code */
 export async function runDev(options: DevOptions): Promise<number> {
   const ending = ownInterrupts(say);
-  const stack = await launchUnlessInterrupted(ending);
+  const stack = await launchUnlessInterrupted(ending, options.env);
   if (!stack) return 130;
   tell(stack, options.json);
   await untilAborted(ending);
@@ -30,9 +33,12 @@ export async function runDev(options: DevOptions): Promise<number> {
 }
 
 /** @returns the stack, or undefined where Ctrl-C came first and everything was taken down again. */
-export async function launchUnlessInterrupted(ending: AbortSignal): Promise<DevStack | undefined> {
+export async function launchUnlessInterrupted(
+  ending: AbortSignal,
+  env: Readonly<Record<string, string>> = {},
+): Promise<DevStack | undefined> {
   try {
-    return await launchStack(ending, say);
+    return await launchStack(ending, say, env);
   } catch (error) {
     if (ending.aborted) return undefined;
     throw error;
@@ -51,7 +57,9 @@ export async function endStack(stack: DevStack, keepVms: boolean): Promise<void>
   await stack.stop();
   if (!keepVms) {
     const { destroyRecordedVms } = await import('../../workers/destroy-recorded-vms.ts');
-    for (const vmId of await destroyRecordedVms()) say(`VM ${vmId} was destroyed by force`);
+    // What was ready and of nobody has no other end.
+    const forced = (await destroyRecordedVms()).filter((vmId) => !vmId.startsWith(POOL_VM_PREFIX));
+    for (const vmId of forced) say(`VM ${vmId} was destroyed by force`);
     // Outside the home, so nobody would think of removing it. One with something in it is not ours to remove.
     await rmdir(stackPaths(readEnvironment(), process.getuid?.() ?? 0).runtimeDir).catch(() => undefined);
   }

@@ -13,16 +13,24 @@ const TIMINGS = {
   stopGraceMs: 15_000,
 };
 
-/** Starts the stack of this folder with what the environment says; progress goes to standard error. */
-export async function launchStack(signal: AbortSignal, say: (text: string) => void): Promise<DevStack> {
-  const env = readEnvironment();
+/**
+ * Starts the stack of this folder with what the environment says; progress goes to standard error.
+ * @param given variables that options of the command stand for; they count over the environment
+ */
+export async function launchStack(
+  signal: AbortSignal,
+  say: (text: string) => void,
+  given: Readonly<Record<string, string>> = {},
+): Promise<DevStack> {
+  const baseEnv = { ...inheritedEnvironment(), ...given };
+  const env = readEnvironment(baseEnv);
   const paths = stackPaths(env, process.getuid?.() ?? 0);
   return startDevStack(
     {
       env,
       paths,
       setup: readSetupRecord(),
-      baseEnv: inheritedEnvironment(),
+      baseEnv,
       projectRoot: resolve(env.KILN_PROJECT_ROOT ?? '.'),
       timings: TIMINGS,
       onProgress: say,

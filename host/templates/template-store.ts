@@ -68,6 +68,8 @@ export interface Templates {
   /** Never clones from it again; its files go once no VM needs them. */
   discard(templateId: string, reason: string): Promise<void>;
   list(): readonly TemplateView[];
+  /** @returns the one that clones of a key are made from now, by what is known of it; nothing is read */
+  newestOf(key: TemplateKey): TemplateManifest | undefined;
   /** Checks all that lie there, in the background. */
   start(): Promise<void>;
   /** Removes what is superseded and needed by no VM. @returns ids */
@@ -196,6 +198,11 @@ class TemplateStore implements Templates {
 
   list(): readonly TemplateView[] {
     return [...this.entries.values()].map(viewOf);
+  }
+
+  newestOf(key: TemplateKey): TemplateManifest | undefined {
+    const entry = this.newest(key);
+    return entry?.looks === undefined ? undefined : entry.manifest;
   }
 
   async start(): Promise<void> {

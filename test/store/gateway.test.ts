@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
 import { storeKeys } from '../../domain/names.ts';
+import { DEFAULT_POOL_SETTINGS } from '../../domain/pool-policy.ts';
 import {
   authorized,
   type GatewayFixture,
@@ -26,6 +27,17 @@ beforeAll(async () => {
   ({ api, base, hostUrl, store, workloads } = fixture);
 });
 afterAll(() => fixture.close());
+
+describe('pools', () => {
+  test('are shown as their hosts last told', async () => {
+    expect((await api.listPools()).items).toEqual([]);
+    const counters = { hits: 1, waits: 0, misses: 2, created: 3, failed: 0, recycled: { idle: 1 } };
+    const told = { hostId: HOST_ID, at: AT, enabled: true, settings: DEFAULT_POOL_SETTINGS, counters, pools: [] };
+    await store.writeDocument(storeKeys.pool(HOST_ID), told);
+    expect((await api.listPools()).items).toEqual([told]);
+    expect((await fetch(`${base}/api/pool`)).status).toBe(401);
+  });
+});
 
 describe('workloads', () => {
   test('are created once and shown in the documented shape', async () => {

@@ -34,6 +34,7 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     listDeployments: refuse,
     getDeployment: refuse,
     listHosts: refuse,
+    listPools: refuse,
     drainHost: refuse,
     recordArchive: refuse,
     listImages: refuse,

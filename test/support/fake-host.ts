@@ -69,7 +69,7 @@ export async function createFakeHost(
       }),
     },
     cachedImages: async () => [IMAGE_DIGEST],
-    capacity: { vcpus: 4, memMib: 4096 },
+    capacity: ports.capacity ?? { vcpus: 4, memMib: 4096 },
     token: HOST_TOKEN,
     versions: {},
     logger: silentLogger,

@@ -22,6 +22,7 @@ import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
 import type { Stage } from '../../domain/stages.ts';
 import type { WorkloadState } from '../../domain/workload.ts';
 import { createHost, type HostNode } from '../../host/host-node.ts';
+import type { HostSettingOverrides } from '../../host/host-settings.ts';
 import { createPipSettings } from '../../host/pip-settings.ts';
 import { readRegistrySettings } from '../../host/registry-settings.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
@@ -66,6 +67,7 @@ export interface HarnessOptions {
   readonly maxCachedWorkflows?: number;
   readonly capacity?: { vcpus: number; memMib: number };
   readonly projectRoot?: string;
+  readonly hostSettings?: HostSettingOverrides;
   /** Whether a host worker is started; default true. */
   readonly withHost?: boolean;
   /** `qemu`: real guests of the image that set-up built, and this machine's own registries. Default `fake`. */
@@ -264,9 +266,9 @@ export class HostRunner {
     const { store, native, namespace, options } = this.around;
     const host = await this.makeHost();
     await host.start();
-    const { vms, services, ledger, logs, sources, builds, scratchDir } = host;
+    const { vms, services, ledger, logs, sources, builds, scratchDir, pool } = host;
     const ports: HostActivityPorts = {
-      ...{ vms, services, ledger, logs, sources, builds, scratchDir },
+      ...{ vms, services, ledger, logs, sources, builds, scratchDir, pool },
       registries: options.guests === 'qemu' ? await realRegistries() : { endpoints: [], npmrc: '' },
       pip: createPipSettings({
         pipCommands: options.guests === 'qemu' ? [['pip3'], ['pip'], ['python3', '-m', 'pip']] : [],
@@ -321,7 +323,8 @@ export class HostRunner {
       token: 'a-token-for-tests',
       versions: {},
       logger: { info: () => undefined, warn: () => undefined, error: () => undefined },
-      settings: { registration: { everyMs: 200 }, sweep: { graceMs: 500, everyMs: 1_000 } },
+      resolveImage: () => imageDigest(options, 'node'),
+      settings: { registration: { everyMs: 200 }, sweep: { graceMs: 500, everyMs: 1_000 }, ...options.hostSettings },
     });
   }
 }

@@ -76,6 +76,15 @@ describe('capacity ledger', () => {
     expect(await ask('a', 200)).toBe(true);
   });
 
+  it('removes what a writing left that a crash interrupted, and nothing else', async () => {
+    await ask('a', 512);
+    const left = join(stateDir, 'reservations', 'a.json.123456');
+    await writeFile(left, '{');
+    const reopened = open();
+    expect((await reopened.list()).map(({ id }) => id)).toEqual(['a']);
+    expect(await readdir(join(stateDir, 'reservations'))).toEqual(['a.json']);
+  });
+
   it('what it says to be free is what it then gives', async () => {
     await ask('a', 512);
     const { free } = await ledger.totals();

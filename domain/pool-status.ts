@@ -1,0 +1,74 @@
+import { type PoolReason, type PoolSettings, type PoolVm, RECYCLE_CAUSES, type RecycleCause } from './pool-policy.ts';
+
+/** What a host says of its pools in `pools/<hostId>.json`. Counters begin with the host worker. */
+export interface PoolStatus {
+  readonly hostId: string;
+  /** ISO 8601 of the writing. */
+  readonly at: string;
+  /** Whether pools are switched on: `pool_size` is not 0. */
+  readonly enabled: boolean;
+  readonly settings: PoolSettings;
+  /** Of all pools together, those that are forgotten by now included. */
+  readonly counters: PoolCounters;
+  readonly pools: readonly PoolSummary[];
+}
+
+/** One pool: VMs of one image, size and project. */
+export interface PoolSummary {
+  /** What the configuration calls the image; absent where nobody configured the pool. */
+  readonly image?: string;
+  readonly imageDigest: string;
+  readonly vcpus: number;
+  readonly memMib: number;
+  readonly diskMib?: number;
+  readonly projectId?: string;
+  readonly reason: PoolReason;
+  /** Ready VMs it is filled up to once it has fewer than `lowWater`. */
+  readonly target: number;
+  readonly lowWater: number;
+  readonly ready: number;
+  readonly creating: number;
+  readonly counters: PoolCounters;
+  readonly template?: { readonly templateId: string; readonly createdAt: string };
+  readonly vms: readonly PooledVmView[];
+}
+
+export interface PoolCounters {
+  /** Requests that found a ready VM, that waited for one being made, and that found none. */
+  readonly hits: number;
+  readonly waits: number;
+  readonly misses: number;
+  readonly created: number;
+  /** Makings that failed, or for which the host had no room. */
+  readonly failed: number;
+  /** Destroyed without having been of use, by cause. */
+  readonly recycled: Readonly<Partial<Record<RecycleCause, number>>>;
+}
+
+export const NO_COUNTS: PoolCounters = { hits: 0, waits: 0, misses: 0, created: 0, failed: 0, recycled: {} };
+
+/** @returns the sum of two. */
+export function addCounters(a: PoolCounters, b: PoolCounters): PoolCounters {
+  const recycled: Partial<Record<RecycleCause, number>> = { ...a.recycled };
+  for (const cause of RECYCLE_CAUSES) {
+    const sum = (a.recycled[cause] ?? 0) + (b.recycled[cause] ?? 0);
+    if (sum > 0) recycled[cause] = sum;
+  }
+  return {
+    hits: a.hits + b.hits,
+    waits: a.waits + b.waits,
+    misses: a.misses + b.misses,
+    created: a.created + b.created,
+    failed: a.failed + b.failed,
+    recycled,
+  };
+}
+
+export interface PooledVmView {
+  readonly vmId: string;
+  readonly state: PoolVm['state'];
+  readonly createdAt: string;
+  readonly execCount: number;
+  /** Absent: it booted cold. */
+  readonly templateId?: string;
+}

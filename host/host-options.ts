@@ -1,0 +1,38 @@
+/** What a host is made with. */
+import type { ImageCache, RootfsProvisioner, VmDriver } from '../activities/ports.ts';
+import type { HostCapacity } from '../domain/host-entry.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import type { EgressProxy } from './egress-dialer.ts';
+import type { HostLogger } from './host-logger.ts';
+import type { HostSettingOverrides } from './host-settings.ts';
+import type { PoolMeans } from './pool/host-pool.ts';
+import type { OwnerLookup } from './sweep.ts';
+
+export interface HostOptions {
+  readonly hostId: string;
+  /** `<home>/host`, absolute. */
+  readonly stateDir: string;
+  /** The driver's directory of sockets. */
+  readonly runtimeDir: string;
+  readonly projectRoot: string;
+  readonly driver: VmDriver;
+  readonly provisioner: RootfsProvisioner;
+  readonly images: ImageCache;
+  /** Digests of the images on this host; asked before each registration. */
+  readonly cachedImages: () => Promise<readonly string[]>;
+  readonly store: ObjectStore;
+  readonly owners: OwnerLookup;
+  /** All that guests and their VMMs may use. */
+  readonly capacity: HostCapacity;
+  readonly token: string;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly egressProxy?: EgressProxy;
+  /** Addresses of a name that a guest asks for; default: the resolver of this machine. */
+  readonly resolveName?: (name: string) => Promise<readonly string[]>;
+  /** @returns the digest that an image reference stands for now; default: as the store has it */
+  readonly resolveImage?: (reference: string) => Promise<string>;
+  /** What the driver can do for a pool beyond a cold boot. */
+  readonly poolMeans?: PoolMeans;
+  readonly logger: HostLogger;
+  readonly settings?: HostSettingOverrides;
+}

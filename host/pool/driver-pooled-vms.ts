@@ -1,0 +1,207 @@
+/** Pooled VMs over a driver: booted, told nothing of any workload, paused, and handed out by being renamed. */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { CapacityLedger, VmDriver } from '../../activities/ports.ts';
+import { VM_ID_PATTERN } from '../../contracts/instance-record.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { type PoolKey, type PoolTemplate, poolKeyText } from '../../domain/pool-policy.ts';
+import { sameOwner, type VmOwner } from '../../domain/vm.ts';
+import { directoryEntries } from '../../vmm/directory-entries.ts';
+import type { InstanceStore } from '../../vmm/instance-record.ts';
+import { readRecord, removeInterrupted, removeRecord, writeRecord } from '../record-file.ts';
+import type { HostVms } from '../vm-host.ts';
+import type { ListedPoolVm, PooledVms } from './pool-ports.ts';
+
+/** Pauses a VM so that it costs no CPU. May be repeated. */
+export type PausingVms = Pick<VmDriver, 'pause'>;
+
+export interface DriverPooledVmsOptions {
+  readonly hostId: string;
+  readonly stateDir: string;
+  readonly driver: VmDriver;
+  readonly records: InstanceStore;
+  readonly vms: Pick<HostVms, 'provision' | 'release'>;
+  readonly ledger: CapacityLedger;
+  /** Absent: the driver cannot pause, and a ready VM runs idly. */
+  readonly pausing?: PausingVms;
+  /** When a template was made, by its id. */
+  readonly templateOf?: (templateId: string) => Promise<PoolTemplate | undefined>;
+  /** Starts a provisioned VM; absent: as it was provisioned. */
+  readonly boot?: PoolBoot;
+  readonly bootMs: number;
+  /** Life of a pooled VM's reservation beyond that of its record. */
+  readonly reservationTtlMs: number;
+}
+
+/** @returns once its agent answers; what it was cloned from, if so, and what lets go of it */
+export type PoolBoot = (request: {
+  readonly poolVmId: string;
+  readonly key: PoolKey;
+  readonly from: 'template' | 'cold';
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+}) => Promise<{ readonly template?: PoolTemplate; readonly letGo?: () => Promise<void> }>;
+
+const keySchema = z.strictObject({
+  imageDigest: z.string().min(1).max(256),
+  vcpus: z.number().positive(),
+  memMib: z.number().positive(),
+  diskMib: z.number().positive().exactOptional(),
+  projectId: z.string().min(1).max(256).exactOptional(),
+}) satisfies z.ZodType<PoolKey>;
+
+/** `<stateDir>/pool/<poolVmId>.json`: written before anything is made under that name, removed last. */
+const pooledSchema = z.strictObject({
+  poolVmId: z.string().regex(VM_ID_PATTERN),
+  key: keySchema,
+  createdAt: z.iso.datetime(),
+  template: z.strictObject({ templateId: z.string().min(1).max(256), createdAtMs: z.number() }).exactOptional(),
+});
+
+/** Workflow id that stands in the records of VMs that are of no workload yet. */
+const POOL_OWNER = 'pool/';
+
+/** @returns whether a VM, or a reservation, with such an owner is a pool's. */
+export function isPoolOwner(workflowId: string): boolean {
+  return workflowId.startsWith(POOL_OWNER);
+}
+
+/** @returns pooled VMs over the driver. One process a state directory. */
+export function createDriverPooledVms(options: DriverPooledVmsOptions): PooledVms {
+  return new DriverPooledVms(options);
+}
+
+class DriverPooledVms implements PooledVms {
+  private readonly options: DriverPooledVmsOptions;
+  private readonly directory: string;
+  private readonly boot: PoolBoot;
+  private listedBefore = false;
+
+  constructor(options: DriverPooledVmsOptions) {
+    this.options = options;
+    this.directory = join(options.stateDir, 'pool');
+    this.boot = options.boot ?? ((request) => this.bootAsProvisioned(request));
+  }
+
+  async create(
+    key: PoolKey,
+    poolVmId: string,
+    { from, signal }: { from: 'template' | 'cold'; signal: AbortSignal },
+  ): Promise<{ template?: PoolTemplate }> {
+    const pooled = { poolVmId, key: { ...key }, createdAt: new Date().toISOString() };
+    await writeRecord(this.file(poolVmId), pooled);
+    try {
+      signal.throwIfAborted();
+      await this.reserve(key, poolVmId);
+      const { imageDigest, vcpus, memMib, diskMib } = key;
+      const resources = { vcpus, memMib, ...(diskMib === undefined ? {} : { diskMib }) };
+      const cold = from === 'cold';
+      const owner = this.ownerOf(key);
+      await this.options.vms.provision({ vmId: poolVmId, owner, imageDigest, resources, cold, signal });
+      const booted = await this.boot({ poolVmId, key, from, deadlineMs: this.options.bootMs, signal });
+      // Let go of only once it stands still: it then never sees that nobody is there, and answers its next host at once.
+      await this.options.pausing?.pause(poolVmId);
+      await booted.letGo?.();
+      if (booted.template !== undefined) {
+        await writeRecord(this.file(poolVmId), { ...pooled, template: booted.template });
+      }
+      signal.throwIfAborted();
+      return booted.template === undefined ? {} : { template: booted.template };
+    } catch (error) {
+      await this.destroy(poolVmId);
+      throw error;
+    }
+  }
+
+  async claim(poolVmId: string, { vmId, owner }: { vmId: string; owner: VmOwner }): Promise<boolean> {
+    const { driver, records } = this.options;
+    const standing = await records.read(vmId);
+    if (standing === undefined) {
+      // One that is renamed already, or half, has no status under its old name.
+      const status = await driver.status(poolVmId).catch((error: unknown) => {
+        if (isKilnError(error, 'INTERNAL')) return undefined;
+        throw error;
+      });
+      if (status !== undefined && status.state !== 'running' && status.state !== 'paused') return false;
+    }
+    const now = standing ?? (await records.rename(poolVmId, vmId, (record) => ({ ...record, vmId, owner })));
+    if (now === undefined) return false;
+    if (!sameOwner(now.owner, owner)) {
+      throw new KilnError('CONFLICT', `VM ${vmId} belongs to ${now.owner.workflowId}, epoch ${now.owner.epoch}`);
+    }
+    await this.forget(poolVmId);
+    return true;
+  }
+
+  async destroy(poolVmId: string): Promise<void> {
+    // Leaves alone what has another name by now: the driver looks at the records of all.
+    await this.options.vms.release(poolVmId, { graceMs: 0 });
+    await this.forget(poolVmId);
+  }
+
+  async list(): Promise<readonly ListedPoolVm[]> {
+    const listed: ListedPoolVm[] = [];
+    if (!this.listedBefore) await removeInterrupted(this.directory);
+    this.listedBefore = true;
+    for (const name of await directoryEntries(this.directory)) {
+      if (!name.endsWith('.json')) continue;
+      const pooled = await readRecord(join(this.directory, name), pooledSchema).catch(() => undefined);
+      if (pooled === undefined) continue;
+      const { poolVmId, key, createdAt, template } = pooled;
+      const status = await this.options.driver.status(poolVmId).catch(() => undefined);
+      // A record that cannot be read proves nothing: the VM is left as it is.
+      if (status === undefined) continue;
+      listed.push({
+        poolVmId,
+        key,
+        createdAtMs: Date.parse(createdAt),
+        ...(template === undefined ? {} : { template }),
+        state: status.state === 'running' || status.state === 'paused' ? 'ready' : 'broken',
+      });
+    }
+    return listed;
+  }
+
+  private async reserve(key: PoolKey, poolVmId: string): Promise<void> {
+    const reserved = await this.options.ledger.reserve({
+      id: poolVmId,
+      ownerWorkflowId: this.ownerOf(key).workflowId,
+      resources: { vcpus: key.vcpus, memMib: key.memMib },
+      ttlMs: this.options.reservationTtlMs,
+    });
+    if (!reserved) throw new KilnError('NO_CAPACITY', `The host has no room for a pooled VM of ${key.memMib} MiB.`);
+  }
+
+  /** It is told nothing yet: whoever it is given to configures it before anything runs in it. */
+  private async bootAsProvisioned({ poolVmId, deadlineMs, signal }: Parameters<PoolBoot>[0]): ReturnType<PoolBoot> {
+    const { agent } = await this.options.driver.start(poolVmId, { deadlineMs, signal });
+    const letGo = () => agent.detach();
+    const templateId = (await this.options.records.read(poolVmId))?.template?.templateId;
+    const template = templateId === undefined ? undefined : await this.options.templateOf?.(templateId);
+    return template === undefined ? { letGo } : { letGo, template };
+  }
+
+  /** Its place in the ledger and its entry in the pool; the workload has a reservation of its own. */
+  private async forget(poolVmId: string): Promise<void> {
+    await this.options.ledger.release(poolVmId);
+    await removeRecord(this.file(poolVmId));
+  }
+
+  private file(poolVmId: string): string {
+    return join(this.directory, `${poolVmId}.json`);
+  }
+
+  private ownerOf(key: PoolKey): VmOwner {
+    const of = createHash('sha256').update(poolKeyText(key)).digest('hex').slice(0, 12);
+    return {
+      workflowId: `${POOL_OWNER}${this.options.hostId}/${of}`,
+      firstExecutionId: 'none',
+      namespaceId: 'none',
+      epoch: 0,
+      boot: 0,
+      role: 'pool',
+      ...(key.projectId === undefined ? {} : { projectId: key.projectId }),
+    };
+  }
+}

@@ -1,0 +1,47 @@
+import type { PoolKey, PoolTemplate } from '../../domain/pool-policy.ts';
+import type { VmOwner } from '../../domain/vm.ts';
+
+/** A VM of the pool as the disk tells of it. */
+export interface ListedPoolVm {
+  readonly poolVmId: string;
+  readonly key: PoolKey;
+  readonly createdAtMs: number;
+  readonly template?: PoolTemplate;
+  /** `broken`: its making was not finished, or it is over. */
+  readonly state: 'ready' | 'broken';
+}
+
+/** What the pool does to VMs. Every call may be repeated after a crash at any point. */
+export interface PooledVms {
+  /**
+   * Boots or clones a VM under that name and pauses it; capacity is reserved under the same name first. What fails
+   * leaves nothing.
+   * @returns the template it was cloned from; none where it booted cold, also for want of a usable template
+   * @throws NO_CAPACITY where the host is full, and what a boot may throw
+   */
+  create(
+    key: PoolKey,
+    poolVmId: string,
+    options: { from: 'template' | 'cold'; signal: AbortSignal },
+  ): Promise<{ template?: PoolTemplate }>;
+  /**
+   * Makes it the workload's VM under the name that its workflow has minted. Its identity is set when it is booted.
+   * @returns false where it is gone. @throws CONFLICT where the name belongs to another owner
+   */
+  claim(poolVmId: string, to: { vmId: string; owner: VmOwner }): Promise<boolean>;
+  /** Proven gone, with its disks and its reservation. One that was claimed is left alone; an unknown one is no error. */
+  destroy(poolVmId: string): Promise<void>;
+  /** Every VM that the pool made and nobody has claimed. The first call comes before any other of this process. */
+  list(): Promise<readonly ListedPoolVm[]>;
+}
+
+/** Templates that the VMs of a pool are cloned from. */
+export interface PoolTemplates {
+  /** @returns the newest usable one; undefined where there is none */
+  newest(key: PoolKey): Promise<PoolTemplate | undefined>;
+  /**
+   * Makes a new one; clones of older ones live on.
+   * @param source an idle VM of the pool, booted cold, that is frozen and thereby used up; absent: one is booted for it
+   */
+  refresh(key: PoolKey, options: { source?: string; signal: AbortSignal }): Promise<PoolTemplate>;
+}

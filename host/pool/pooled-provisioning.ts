@@ -1,0 +1,22 @@
+/** Where a workload's VM comes from the pool: before disks are made for it. */
+import type { InstanceStore } from '../../vmm/instance-record.ts';
+import type { ProvisionRequest } from '../vm-provisioning.ts';
+import type { VmPool } from './vm-pool.ts';
+
+/** @returns what hands a pooled VM to whoever provisions one of its kind; one that is there already is only found */
+export function claimFor(
+  pool: VmPool,
+  records: Pick<InstanceStore, 'read'>,
+): (request: ProvisionRequest) => Promise<boolean> {
+  return async ({ vmId, owner, imageDigest, resources }) => {
+    if (!pool.enabled || owner.role === 'pool' || (await records.read(vmId)) !== undefined) return false;
+    const { vcpus, memMib, diskMib } = resources;
+    const { projectId } = owner;
+    const key = {
+      ...{ imageDigest, vcpus, memMib },
+      ...(diskMib === undefined ? {} : { diskMib }),
+      ...(projectId === undefined ? {} : { projectId }),
+    };
+    return pool.take(key, { vmId, owner });
+  };
+}

@@ -1,0 +1,50 @@
+import type { HostCapacity } from '../../domain/host-entry.ts';
+import type { Resources } from '../../domain/workload.ts';
+import type { HostCapacityLedger, Reservation } from '../capacity-ledger.ts';
+import { isPoolOwner } from './driver-pooled-vms.ts';
+
+/**
+ * @returns the ledger as workloads see it: what pooled VMs hold counts as free, and is freed when somebody needs it
+ * @param vmOverheadMib what each VM costs beyond its guest's memory
+ * @param giveWay destroys one pooled VM and frees its reservation; false where there is none to destroy
+ */
+export function createYieldingLedger(
+  ledger: HostCapacityLedger,
+  vmOverheadMib: number,
+  giveWay: () => Promise<boolean>,
+): HostCapacityLedger {
+  const totals = async (): Promise<{ capacity: HostCapacity; free: HostCapacity }> => {
+    const { capacity, free } = await ledger.totals();
+    const pooled = (await ledger.list()).filter(({ ownerWorkflowId }) => isPoolOwner(ownerWorkflowId));
+    if (pooled.length === 0) return { capacity, free };
+    return { capacity, free: { vcpus: free.vcpus + vcpusOf(pooled), memMib: freed(free, pooled, vmOverheadMib) } };
+  };
+  return {
+    async reserve(request) {
+      if (await ledger.reserve(request)) return true;
+      if (isPoolOwner(request.ownerWorkflowId)) return false;
+      // Nothing is destroyed for somebody whom that would not help.
+      if (!fits(request.resources, (await totals()).free)) return false;
+      while (await giveWay()) if (await ledger.reserve(request)) return true;
+      return ledger.reserve(request);
+    },
+    release: (id) => ledger.release(id),
+    totals,
+    list: () => ledger.list(),
+    prune: () => ledger.prune(),
+  };
+}
+
+function vcpusOf(pooled: readonly Reservation[]): number {
+  return pooled.reduce((sum, { resources }) => sum + resources.vcpus, 0);
+}
+
+/** A host without any room for a guest may lack part of the overhead as well: then that much is not promised. */
+function freed(free: HostCapacity, pooled: readonly Reservation[], vmOverheadMib: number): number {
+  const held = pooled.reduce((sum, { resources }) => sum + resources.memMib + vmOverheadMib, 0);
+  return free.memMib > 0 ? free.memMib + held : Math.max(0, held - vmOverheadMib);
+}
+
+function fits(need: Resources, free: HostCapacity): boolean {
+  return need.vcpus <= free.vcpus && need.memMib <= free.memMib;
+}
