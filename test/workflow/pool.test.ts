@@ -22,7 +22,17 @@ let kiln: Harness;
 beforeAll(async () => {
   kiln = await startHarness({ hostSettings: { pool: POOLED } });
 });
-afterAll(() => kiln.close());
+afterAll(async () => {
+  // Ready VMs outlive their host worker, as all do.
+  const { pool, vms, ledger } = kiln.host;
+  await pool.stop();
+  const ready = pool.status().pools.flatMap((each) => each.vms.map(({ vmId }) => vmId));
+  for (const vmId of ready) await vms.release(vmId, { graceMs: 0 });
+  for (const { id } of await ledger.list()) await ledger.release(id);
+  const left = await kiln.left();
+  await kiln.close();
+  expect(left).toEqual([]);
+});
 
 const handle = () => kiln.temporal.workflow.getHandle(poolWorkflowId('h1'));
 
