@@ -10,6 +10,7 @@ import { KilnError } from '../../domain/failures.ts';
 import type { ServiceManifest } from '../../domain/workload.ts';
 import type { DriverContext, VmBackend } from '../../vmm/driver-context.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
+import type { VmLimits } from '../../vmm/limits/vm-limits.ts';
 import { settleExit } from '../../vmm/vm-exit.ts';
 
 const RECORD: InstanceRecord = {
@@ -73,6 +74,7 @@ describe('on a full disk', () => {
           update: () => writeFile('/dev/full', 'x').then(() => undefined),
         }),
         backend: stub<VmBackend>({ explain: async () => died }),
+        limits: stub<VmLimits>({ explain: async (_vmId, _directory, told) => told }),
       });
     const process = { pid: 2, startTicks: '1', hostBootId: 'boot' };
     expect(await settleExit(context({ ...RECORD, process }), 'w-1-1')).toEqual(died);

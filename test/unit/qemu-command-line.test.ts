@@ -61,8 +61,8 @@ describe('QEMU command line', () => {
 
   it('knows the drives by serial, in order, with commas in paths kept', () => {
     expect(values(argv, '-drive')).toEqual([
-      'id=drive0,file=/s/a,,b/root.qcow2,format=qcow2,if=none,cache=writeback',
-      'id=drive1,file=/s/ws.ext4,format=raw,if=none,cache=writeback,read-only=on',
+      'id=drive0,file=/s/a,,b/root.qcow2,format=qcow2,if=none,cache=writeback,werror=report,rerror=report',
+      'id=drive1,file=/s/ws.ext4,format=raw,if=none,cache=writeback,werror=report,rerror=report,read-only=on',
     ]);
     expect(values(argv, '-device').filter((word) => word.startsWith('virtio-blk'))).toEqual([
       'virtio-blk-device,drive=drive0,serial=kiln-root',
@@ -83,10 +83,10 @@ describe('QEMU command line', () => {
     };
     // 3 to 5: the console and the event files; 6 and 7 the disks; 8 and 9 kernel and initrd.
     expect(values(qemuCommandLine(own, paths, machine), '-drive')).toEqual([
-      'id=drive0,file=/proc/self/fd/6,format=qcow2,if=none,cache=writeback,' +
+      'id=drive0,file=/proc/self/fd/6,format=qcow2,if=none,cache=writeback,werror=report,rerror=report,' +
         'backing.driver=qcow2,backing.file.filename=/proc/self/fd/10,' +
         'backing.backing.driver=raw,backing.backing.file.filename=/proc/self/fd/11',
-      'id=drive1,file=/proc/self/fd/7,format=qcow2,if=none,cache=writeback,' +
+      'id=drive1,file=/proc/self/fd/7,format=qcow2,if=none,cache=writeback,werror=report,rerror=report,' +
         'backing.driver=raw,backing.file.filename=/proc/self/fd/11',
     ]);
   });

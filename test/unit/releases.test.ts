@@ -36,6 +36,7 @@ afterEach(async () => {
 
 const places = () => ({ stateDir: join(root, 'state'), runtimeDir: join(root, 'run') });
 const driver = {
+  listGroups: async () => [],
   list: async () => [...records.keys()],
   inspect: async (vmId: string) => {
     const found = records.get(vmId);
