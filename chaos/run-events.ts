@@ -1,8 +1,11 @@
 /** Does to a Kiln what a schedule says, then waits for its end and judges it. */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { WorkloadClient } from '../client/temporal/workload-client.ts';
 import { isKilnError } from '../domain/failures.ts';
+import type { WorkloadPolicyOverrides } from '../domain/policies.ts';
 import { isFinal } from '../domain/stages.ts';
 import type { WorkloadState } from '../domain/workload.ts';
+import { FAST } from '../test/support/kiln-harness.ts';
 import { ProcessStack } from '../test/support/process-stack.ts';
 import type { Servers } from '../test/support/servers.global.ts';
 import { allowedOutcomes } from './allowed-outcomes.ts';
@@ -18,6 +21,12 @@ const POLL_MS = 50;
 /** A service that never listens is given up after this. */
 const HEALTH = { intervalMs: 100, timeoutMs: 500, failures: 3, startPeriodMs: 6_000 };
 const NEVER_LISTENS = { ...HEALTH, startPeriodMs: 1_000 };
+/** With many schedules at once workers are killed again and again: that is no reason to give a workload up. */
+const POLICIES: WorkloadPolicyOverrides = {
+  ...FAST,
+  placement: { ...FAST.placement, deadlineMs: 40_000 },
+  host: { ...FAST.host, lostAfterMs: 20_000 },
+};
 const CONTROL_PORTS: readonly FaultPort[] = ['hosts.list', 'documents.writeResult'];
 
 /** Runs events on a Kiln of their own. @returns what went wrong, one line each; empty = nothing */
@@ -33,6 +42,7 @@ export async function runEvents(events: readonly ChaosEvent[], options: RunOptio
 
 class ScheduleRun {
   private readonly stack: ProcessStack;
+  private readonly workloads: WorkloadClient;
   private readonly events: readonly ChaosEvent[];
   private readonly options: RunOptions;
   private readonly wrong: string[] = [];
@@ -42,6 +52,7 @@ class ScheduleRun {
 
   constructor(stack: ProcessStack, events: readonly ChaosEvent[], options: RunOptions) {
     this.stack = stack;
+    this.workloads = stack.clientWith(POLICIES);
     this.events = events;
     this.options = options;
   }
@@ -69,14 +80,13 @@ class ScheduleRun {
   }
 
   private async act(event: ChaosEvent): Promise<void> {
-    const { workloads, temporal } = this.stack;
+    const { workloads } = this;
     if (event.kind === 'create') {
       const health = event.service === 'never-listens' ? NEVER_LISTENS : HEALTH;
       const env = event.service === 'waits-in-build' ? { BUILD_MS: '700', BUILD_FOR: event.id } : {};
       await patient(() => workloads.create({ servicePath: event.service, health, env }, event.id));
     } else if (event.kind === 'stop') await patient(() => workloads.stop(event.id, { waitMs: 0 }));
-    else if (event.kind === 'cancel')
-      await ignoringAbsence(temporal.workflow.getHandle(`workload/${event.id}`).cancel());
+    else if (event.kind === 'cancel') await this.cancel(event.id);
     else if (event.kind === 'kill-vm') await this.killVm(event.id);
     else if (event.kind === 'stall') await this.stall(event.server, event.forMs);
     else if (event.kind === 'kill-worker') await this.replace(event.role);
@@ -84,6 +94,22 @@ class ScheduleRun {
       const role = CONTROL_PORTS.includes(event.port) ? 'control' : 'host';
       await this.replacing.get(role);
       await this.stack.worker(role).fail(event.port, event.moment);
+    }
+  }
+
+  /** Until Temporal has taken it, or the workload is over: its creation may still be under way. */
+  private async cancel(id: string): Promise<void> {
+    const taken = () =>
+      this.stack.temporal.workflow
+        .getHandle(`workload/${id}`)
+        .cancel()
+        .then(
+          () => true,
+          () => false,
+        );
+    while (!(await taken())) {
+      if (isFinal((await patient(() => this.workloads.get(id))).state.stage)) return;
+      await delay(POLL_MS);
     }
   }
 
@@ -95,7 +121,7 @@ class ScheduleRun {
   }
 
   private async killVm(id: string): Promise<void> {
-    const { state } = await patient(() => this.stack.workloads.get(id));
+    const { state } = await patient(() => this.workloads.get(id));
     if (state.vm?.pid !== undefined) signal(state.vm.pid, 'SIGKILL');
   }
 
@@ -111,7 +137,7 @@ class ScheduleRun {
   private async settled({ id, service }: Extract<ChaosEvent, { kind: 'create' }>): Promise<WorkloadState | undefined> {
     const willStop = this.events.some((event) => (event.kind === 'stop' || event.kind === 'cancel') && event.id === id);
     for (;;) {
-      const state = (await patient(() => this.stack.workloads.get(id))).state;
+      const state = (await patient(() => this.workloads.get(id))).state;
       const settled = isFinal(state.stage) || (state.stage === 'running' && !willStop && !state.leaving);
       if (settled && (state.stage !== 'running' || (await answers(state)))) {
         const outcome = state.failure?.code ?? state.stage;
@@ -132,7 +158,7 @@ class ScheduleRun {
   private async end(state: WorkloadState | undefined): Promise<void> {
     if (state === undefined) return;
     const { workloadId } = state;
-    const { snapshot } = await patient(() => this.stack.workloads.stop(workloadId, { waitMs: 20_000 }));
+    const { snapshot } = await patient(() => this.workloads.stop(workloadId, { waitMs: 20_000 }));
     if (!isFinal(snapshot.state.stage)) this.report(`${workloadId} does not stop: ${brief(snapshot.state)}`);
   }
 
@@ -165,12 +191,6 @@ async function patient<T>(call: () => Promise<T>): Promise<T> {
       await delay(POLL_MS);
     }
   }
-}
-
-async function ignoringAbsence(call: Promise<unknown>): Promise<void> {
-  await call.catch((error: unknown) => {
-    if (!(error instanceof Error && error.name === 'WorkflowNotFoundError')) throw error;
-  });
 }
 
 function signal(pid: number, name: NodeJS.Signals): void {

@@ -2,6 +2,7 @@
 
 import { workloadWorkflowId } from '../../domain/names.ts';
 import { isFinal } from '../../domain/stages.ts';
+import type { StopRequest } from '../../domain/workload-input.ts';
 import { stopSignal } from '../../workflows/messages.ts';
 import type { ClientContext, StopOptions, WorkloadSnapshot } from './client-context.ts';
 import { startFromSpec } from './create-workload.ts';
@@ -14,19 +15,32 @@ export async function stopWorkload(
   id: string,
   { waitMs, ...request }: StopOptions,
 ): Promise<{ snapshot: WorkloadSnapshot; settled: boolean }> {
-  await healUnstarted(context, id);
+  for (;;) {
+    await healUnstarted(context, id);
+    const sent = await signalStop(context, id, request);
+    // A deadline passed, a failure of the workload: what counts is the state, read below.
+    if (sent && waitMs > 0) {
+      const handle = context.client.workflow.getHandle(workloadWorkflowId(id));
+      await withDeadline(context.client, waitMs, () => handle.result()).catch(() => undefined);
+    }
+    const snapshot = await readWorkload(context, id);
+    const settled = isFinal(snapshot.state.stage);
+    // One that was started between the signal and the read has not heard of the stop yet.
+    if (sent || settled) return { snapshot, settled };
+  }
+}
+
+/** @returns false where there is no open workflow: over already, or never there; reading tells */
+async function signalStop(context: ClientContext, id: string, request: StopRequest): Promise<boolean> {
   const { client, timings } = context;
   const handle = client.workflow.getHandle(workloadWorkflowId(id));
   try {
     await withDeadline(client, timings.callMs, () => handle.signal(stopSignal, request));
-    // A deadline passed, a failure of the workload: what counts is the state, read below.
-    if (waitMs > 0) await withDeadline(client, waitMs, () => handle.result()).catch(() => undefined);
+    return true;
   } catch (error) {
-    // Over already, or never there: reading tells.
     if (!isNoWorkflow(error)) throw error;
+    return false;
   }
-  const snapshot = await readWorkload(context, id);
-  return { snapshot, settled: isFinal(snapshot.state.stage) };
 }
 
 /** A create that broke off half way is finished first, so that its retry cannot start what was stopped. */
