@@ -159,12 +159,12 @@ class Sweeper {
     return this.options.owners.lookup(owner).catch((): OwnerVerdict => 'unreadable');
   }
 
-  /** A VM that is being started or released has no channel for a while; it needs no adoption. */
+  /** A VM that is being started or released has no channel for a while, and a paused one none at all. */
   private async isCaredFor(vmId: string): Promise<boolean> {
     const { vms, driver } = this.options;
     if (vms.isAttached(vmId) || vms.isBusy(vmId)) return true;
     const { state } = await driver.status(vmId);
-    return state !== 'running' && state !== 'paused';
+    return state !== 'running';
   }
 
   private overFor(vmId: string, owner: OwnerVerdict): number {

@@ -242,7 +242,8 @@ class DriverVmHost implements HostVms {
       // outside of the lock: one that does not come must not keep a release waiting.
       const { state } = await this.lock.run(vmId, () => this.reopen(vmId));
       if (state !== 'running' && state !== 'paused') return { vmId, adopted: false, reason: `it is ${state}` };
-      await this.channels.get(vmId);
+      // A guest that stands still answers nobody: whoever lets it go on attaches to it.
+      if (state === 'running') await this.channels.get(vmId);
       return { vmId, adopted: true };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
