@@ -41,12 +41,17 @@ interface PendingLine {
   readonly bytes: number;
   /** 0 where it has none. */
   readonly sourceOffset: number;
+  /** Whether the offset that stands for it comes with a later line: both get to the disk together, or neither. */
+  readonly offsetFollows: boolean;
 }
 
 /** A log that also remembers how far the output of a process is in it: in the very lines, so that neither lags behind. */
 export interface SourceLogWriter extends WorkloadLogWriter {
-  /** @param sourceOffset every byte of the output below it is in the log up to this message */
-  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number): void;
+  /**
+   * @param sourceOffset every byte of the output below it is in the log up to this message; `follows`: the one of a later
+   * message of the same turn stands for this one, too
+   */
+  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void;
 }
 
 /** Opens a spool, made if absent; numbering goes on where it stopped. One opener a directory. */
@@ -97,13 +102,14 @@ export class LogSpool implements SourceLogWriter {
     return this.lastWriteAt;
   }
 
-  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number): void {
+  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
     this.lastWriteAt = this.options.now();
     const lines = logLines(message);
+    const before = sourceOffset === undefined ? undefined : 'follows';
     for (const [index, line] of lines.entries()) {
-      this.push(stage, level, line, index === lines.length - 1 ? sourceOffset : undefined);
+      this.push(stage, level, line, index === lines.length - 1 ? sourceOffset : before);
     }
-    this.sourceEnd = Math.max(this.sourceEnd, sourceOffset ?? 0);
+    if (typeof sourceOffset === 'number') this.sourceEnd = Math.max(this.sourceEnd, sourceOffset);
     this.flushTimer ??= setTimeout(() => {
       // What cannot be written now stays pending; whoever needs it safe calls flush and gets the error.
       this.flush().catch(() => undefined);
@@ -151,7 +157,7 @@ export class LogSpool implements SourceLogWriter {
     }
   }
 
-  private push(stage: Stage, level: LogLevel, message: string, sourceOffset: number | undefined): void {
+  private push(stage: Stage, level: LogLevel, message: string, sourceOffset: number | 'follows' | undefined): void {
     this.noteDropped();
     if (this.dropped !== undefined || this.isFull()) {
       const { lines, bytes } = this.dropped ?? { lines: 0, bytes: 0 };
@@ -171,7 +177,7 @@ export class LogSpool implements SourceLogWriter {
     return this.unshippedBytes >= this.options.maxUnshippedBytes;
   }
 
-  private enqueue(stage: Stage, level: LogLevel, message: string, sourceOffset?: number): void {
+  private enqueue(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
     // Numbers and times must agree, also where the clock was set back.
     this.lastTime = Math.max(this.lastTime, this.options.now());
     const entry: SpooledEntry = {
@@ -182,10 +188,15 @@ export class LogSpool implements SourceLogWriter {
       epoch: this.options.epoch,
       writer: this.options.writer,
       n: this.nextN++,
-      ...(sourceOffset === undefined ? {} : { sourceOffset }),
+      ...(typeof sourceOffset === 'number' ? { sourceOffset } : {}),
     };
     const text = JSON.stringify(entry);
-    const line = { text, bytes: Buffer.byteLength(text) + 1, sourceOffset: sourceOffset ?? 0 };
+    const line = {
+      text,
+      bytes: Buffer.byteLength(text) + 1,
+      sourceOffset: typeof sourceOffset === 'number' ? sourceOffset : 0,
+      offsetFollows: sourceOffset === 'follows',
+    };
     this.pending.push(line);
     this.pendingBytes += line.bytes;
   }
@@ -212,12 +223,15 @@ export class LogSpool implements SourceLogWriter {
     }
   }
 
-  /** No part gets much larger than it should: a reader takes in a whole one. */
+  /**
+   * No part gets much larger than it should: a reader takes in a whole one. Lines are never parted from the offset that
+   * stands for them: after a crash between the two they would come again.
+   */
   private nextAppend(): { lines: PendingLine[]; bytes: number } {
     let bytes = 0;
     const beyond = this.pending.findIndex((line) => {
       bytes += line.bytes;
-      return bytes >= this.options.partBytes;
+      return bytes >= this.options.partBytes && !line.offsetFollows;
     });
     return { lines: this.pending.slice(0, beyond < 0 ? this.pending.length : beyond + 1), bytes };
   }

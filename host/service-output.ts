@@ -192,7 +192,7 @@ class OutputPump {
   private write(lines: readonly string[], levelOf: (line: string) => LogLevel): void {
     for (const [index, line] of lines.entries()) {
       const last = index === lines.length - 1;
-      this.target.writer.write(this.target.stage(), levelOf(line), line, last ? this.safeEnd() : undefined);
+      this.target.writer.write(this.target.stage(), levelOf(line), line, last ? this.safeEnd() : 'follows');
       this.tail.push(line);
       if (this.tail.length > this.options.tailLines) this.tail.shift();
     }

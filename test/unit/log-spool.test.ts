@@ -134,6 +134,21 @@ describe('log spool', () => {
     expect((await open()).sourceOffset).toBe(99);
   });
 
+  it('never parts lines from the offset that stands for them: a crash in between would have them come again', async () => {
+    const spool = await open({ partBytes: 500 });
+    for (let turn = 1; turn <= 3; turn++) {
+      for (let line = 1; line < 10; line++) spool.write('running', 'info', `${turn}.${line}`, 'follows');
+      spool.write('running', 'info', `${turn}.10\nand more`, turn * 1000);
+    }
+    await spool.flush();
+    const names = (await readdir(directory)).filter((name) => name.endsWith('.jsonl')).sort();
+    expect(names).toHaveLength(3);
+    for (const [index, name] of names.entries()) {
+      const last = (await readFile(join(directory, name), 'utf8')).trimEnd().split('\n').at(-1) ?? '';
+      expect(JSON.parse(last)).toMatchObject({ message: 'and more', sourceOffset: (index + 1) * 1000 });
+    }
+  });
+
   it('cuts off whole lines that do not belong', async () => {
     await write(await open(), 'a');
     const [part = ''] = await readdir(directory);
