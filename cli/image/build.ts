@@ -52,6 +52,7 @@ export async function buildAndPublish(
 async function build(setup: SetupRecord, options: BuildImageOptions, output: CommandOutput): Promise<BuiltImage> {
   const { buildImage } = await import('../../rootfs/image/build-image.ts');
   const { readRecipe } = await import('../../rootfs/image/recipe.ts');
+  const { findAsRoot } = await import('../../rootfs/image/as-root.ts');
   const path = options.recipe ?? join(CHECKOUT, 'guest', 'image', options.name, 'recipe.json');
   if (!existsSync(path)) throw new UsageError(`There is no recipe ${path}. ${await knownRecipes()}`);
   const recipe = await readRecipe(path);
@@ -63,7 +64,7 @@ async function build(setup: SetupRecord, options: BuildImageOptions, output: Com
     agentKey: setup.agent.key,
     nodeBinary: setup.nodePath,
     nodeVersion: process.versions.node,
-    asRoot: process.getuid?.() === 0 ? [] : ['sudo'],
+    asRoot: await findAsRoot(),
     onStep: output.note,
   });
 }

@@ -1,12 +1,13 @@
 /**
  * Builds a guest image as a program of its own, for set-up.
- * `build-entry.ts --recipe FILE --images DIR --agent FILE --agent-key KEY --node FILE [--sudo] [--check]`
+ * `build-entry.ts --recipe FILE --images DIR --agent FILE --agent-key KEY --node FILE [--sudo | --user-namespace] [--check]`
  * With `--check` nothing is built; exit code 3 says that it would have to be.
  * Steps go to stderr, one a line; the last line of stdout is `{"digest","directory","built"}`.
  */
 import { parseArgs } from 'node:util';
 import { KilnError } from '../../domain/failures.ts';
 import { mustRun } from '../run-command.ts';
+import { IN_USER_NAMESPACE } from './as-root.ts';
 import { type BuildImageRequest, buildImage, findBuiltImage } from './build-image.ts';
 import { readRecipe } from './recipe.ts';
 
@@ -20,6 +21,7 @@ async function main(): Promise<void> {
       node: { type: 'string' },
       check: { type: 'boolean', default: false },
       sudo: { type: 'boolean', default: false },
+      'user-namespace': { type: 'boolean', default: false },
     },
   });
   const nodeBinary = required('node', values.node);
@@ -30,7 +32,7 @@ async function main(): Promise<void> {
     agentKey: required('agent-key', values['agent-key']),
     nodeBinary,
     nodeVersion: (await mustRun([nodeBinary, '--version'])).trim().replace(/^v/, ''),
-    asRoot: values.sudo ? ['sudo'] : [],
+    asRoot: values.sudo ? ['sudo'] : values['user-namespace'] ? IN_USER_NAMESPACE : [],
     onStep: (step) => process.stderr.write(`${step}\n`),
   };
   const image = values.check ? await findBuiltImage(request) : await buildImage(request);

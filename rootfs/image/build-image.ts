@@ -1,5 +1,6 @@
 import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { AsRoot } from './as-root.ts';
 import {
   buildInitrdStage,
   buildKernelStage,
@@ -8,7 +9,6 @@ import {
   pythonVersionOf,
   recordedHash,
 } from './build-stages.ts';
-import type { AsRoot } from './debian-tree.ts';
 import { writeStamps } from './file-stamps.ts';
 import { imageDirectory, readLocalTag, readManifest, writeLocalTag } from './local-images.ts';
 import { canonicalJson, IMAGE_FILES, type ImageManifest, MANIFEST_FILE, manifestDigest } from './manifest.ts';
@@ -29,7 +29,7 @@ export interface BuildImageRequest {
   /** The Node binary that goes into the image, and its version. */
   readonly nodeBinary: string;
   readonly nodeVersion: string;
-  /** How privileged steps are run: `[]` for root, `['sudo']` for others. */
+  /** How privileged steps are run (`findAsRoot`). */
   readonly asRoot: AsRoot;
   /** Told of each step that takes time. */
   readonly onStep?: (step: string) => void;

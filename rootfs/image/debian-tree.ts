@@ -1,11 +1,9 @@
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
 import { mustRun, runCommand } from '../run-command.ts';
+import { type AsRoot, isInUserNamespace } from './as-root.ts';
 import type { Recipe } from './recipe.ts';
-
-/** How privileged steps are run: nothing for root, `['sudo']` for others. */
-export type AsRoot = readonly string[];
 
 /**
  * Installs a minimal Debian into a new directory, from the package sources that this machine's apt uses.
@@ -27,22 +25,35 @@ export async function installDebian(
     sourceArguments.push(path);
   }
   const aptOptions = ['Apt::Install-Recommends "false"', 'Acquire::Languages "none"', ...(await transportOptions())];
+  const what = [
+    '--quiet',
+    '--variant=minbase',
+    `--include=${recipe.packages.join(',')}`,
+    ...aptOptions.map((option) => `--aptopt=${option}`),
+    ...recipe.exclude.map((glob) => `--dpkgopt=path-exclude=${glob}`),
+  ];
+  const where = (path: string) => [recipe.suite, path, ...sourceArguments];
+  if (isInUserNamespace(asRoot)) return installByTar(join(workDirectory, 'tree.tar'), target, asRoot, { what, where });
   await mustRun([
     ...asRoot,
     // Whatever it mounts in there is gone with it, however it ends: the tree is removed recursively afterwards.
     ...['unshare', '--mount', '--propagation', 'private'],
-    'mmdebstrap',
-    '--quiet',
-    '--mode=root',
-    '--variant=minbase',
-    '--format=directory',
-    `--include=${recipe.packages.join(',')}`,
-    ...aptOptions.map((option) => `--aptopt=${option}`),
-    ...recipe.exclude.map((glob) => `--dpkgopt=path-exclude=${glob}`),
-    recipe.suite,
-    target,
-    ...sourceArguments,
+    ...['mmdebstrap', '--mode=root', '--format=directory', ...what, ...where(target)],
   ]);
+}
+
+/** mmdebstrap makes a namespace of its own, with other numbers; a tar has none but those that count in the end. */
+async function installByTar(
+  tar: string,
+  target: string,
+  asRoot: AsRoot,
+  { what, where }: { what: readonly string[]; where: (path: string) => readonly string[] },
+): Promise<void> {
+  await mustRun(['mmdebstrap', '--mode=unshare', '--format=tar', ...what, ...where(tar)]);
+  await mustRun([...asRoot, 'mkdir', '-p', target]);
+  // Devices can be made by nobody but root; the guest has those of its kernel.
+  await mustRun([...asRoot, 'tar', '-C', target, '--exclude=./dev/*', '-xf', tar]);
+  await rm(tar);
 }
 
 /** @returns `sources.list` lines for the suite and its updates as configured here; empty = mmdebstrap's own choice. */
@@ -84,7 +95,9 @@ export async function unpackKernelPackage(
   let packageName: string;
   try {
     packageName = await downloadKernel(metaPackage, workDirectory);
-  } catch {
+  } catch (error) {
+    // The lists of the machine are its root's.
+    if (isInUserNamespace(asRoot)) throw error;
     await mustRun([...asRoot, 'apt-get', 'update', '-q']);
     packageName = await downloadKernel(metaPackage, workDirectory);
   }

@@ -12,6 +12,8 @@ export const DEBIAN_PACKAGES = [
   'xz-utils',
   'zstd',
   'ca-certificates',
+  // With it an ordinary user builds images as root of a namespace of his own.
+  'uidmap',
 ];
 
 /** What the tests and measurements need beyond that: a file system that shares blocks between files. */
