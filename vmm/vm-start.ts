@@ -203,9 +203,15 @@ async function asStartFailure(
 function isGuestFailure(error: unknown): error is KilnError {
   return (
     isKilnError(error) &&
-    ['BOOT_TIMEOUT', 'VMM_EXITED', 'GUEST_CRASHED', 'AGENT_TIMEOUT', 'AGENT_PROTOCOL', 'TEMPLATE_CORRUPT'].includes(
-      error.code,
-    )
+    [
+      'BOOT_TIMEOUT',
+      'TIMED_OUT',
+      'VMM_EXITED',
+      'GUEST_CRASHED',
+      'AGENT_TIMEOUT',
+      'AGENT_PROTOCOL',
+      'TEMPLATE_CORRUPT',
+    ].includes(error.code)
   );
 }
 

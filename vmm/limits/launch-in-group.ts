@@ -17,6 +17,8 @@ const SCRIPT = [
   'shift',
   'while [ "$1" != -- ]; do echo 0 >"$1"; shift; done',
   'shift',
+  // The shell's own; the VMM gets no more environment than it is given.
+  'unset PWD OLDPWD',
   'exec "$@"',
 ].join('\n');
 
