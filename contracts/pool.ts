@@ -1,7 +1,7 @@
 /** `pools/<hostId>.json`, what the API says of pools, and how they are configured. */
 import { z } from 'zod';
 import { type PoolSettingOverrides, type PoolSettings, RECYCLE_CAUSES } from '../domain/pool-policy.ts';
-import type { PoolStatus } from '../domain/pool-status.ts';
+import type { PoolStatus, TemplateSummary } from '../domain/pool-status.ts';
 import { hostIdSchema, isoTimeSchema, projectIdSchema } from './identifiers.ts';
 
 const count = z.int().min(0);
@@ -95,6 +95,21 @@ const summarySchema = z.object({
   vms: z.array(pooledVmSchema),
 });
 
+const templateSchema = z.object({
+  templateId: z.string().max(256),
+  image: z.string().max(256),
+  imageDigest: z.string().max(256),
+  vcpus: z.number(),
+  memMib: z.number(),
+  diskMib: z.number().exactOptional(),
+  projectId: z.string().max(256).exactOptional(),
+  createdAt: isoTimeSchema,
+  lastUsedAt: isoTimeSchema.exactOptional(),
+  bytes: count,
+  clones: count,
+  state: z.enum(['unverified', 'usable', 'superseded']),
+}) satisfies z.ZodType<TemplateSummary>;
+
 export const poolStatusSchema = z.object({
   hostId: hostIdSchema,
   at: isoTimeSchema,
@@ -102,6 +117,7 @@ export const poolStatusSchema = z.object({
   settings: settingsSchema,
   counters: countersSchema,
   pools: z.array(summarySchema),
+  templates: z.array(templateSchema).exactOptional(),
 }) satisfies z.ZodType<PoolStatus>;
 
 export const poolListSchema = z.object({ items: z.array(poolStatusSchema) });

@@ -11,6 +11,26 @@ export interface PoolStatus {
   /** Of all pools together, those that are forgotten by now included. */
   readonly counters: PoolCounters;
   readonly pools: readonly PoolSummary[];
+  /** Frozen guests that VMs of this host are cloned from, with or without a pool. */
+  readonly templates?: readonly TemplateSummary[];
+}
+
+export interface TemplateSummary {
+  readonly templateId: string;
+  readonly image: string;
+  readonly imageDigest: string;
+  readonly vcpus: number;
+  readonly memMib: number;
+  readonly diskMib?: number;
+  readonly projectId?: string;
+  readonly createdAt: string;
+  readonly lastUsedAt?: string;
+  /** Apparent size of its files. */
+  readonly bytes: number;
+  /** VMs that this host worker has made from it. */
+  readonly clones: number;
+  /** `unverified`: its files are being read; `superseded`: kept only for VMs that run. */
+  readonly state: 'unverified' | 'usable' | 'superseded';
 }
 
 /** One pool: VMs of one image, size and project. */

@@ -341,7 +341,7 @@ class Node implements HostNode {
   private makeRegistration(): Registration {
     const { hostId, driver, store, logger } = this.options;
     const publishPool = createPoolPublication(
-      () => this.pool.status(),
+      () => ({ ...this.pool.status(), templates: this.templates?.list() ?? [] }),
       async (status) => void (await store.writeDocument(storeKeys.pool(hostId), status)),
     );
     return createRegistration({

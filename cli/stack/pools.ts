@@ -68,16 +68,21 @@ interface InventoryItem {
 }
 
 function inventoryOf(host: PoolStatus): InventoryItem[] {
-  return host.pools.flatMap((pool) => {
-    const { vcpus, memMib, imageDigest, projectId, template } = pool;
-    const of = {
-      ...{ hostId: host.hostId, image: nameOf(pool), imageDigest, vcpus, memMib },
-      ...(projectId === undefined ? {} : { projectId }),
-    };
-    const templates =
-      template === undefined ? [] : [{ kind: 'template' as const, id: template.templateId, ...of, ...template }];
-    return [...templates, ...pool.vms.map(({ vmId, ...vm }) => ({ kind: 'vm' as const, id: vmId, ...of, ...vm }))];
+  const { hostId } = host;
+  const templates = host.templates ?? host.pools.flatMap(templateOf);
+  const vms = host.pools.flatMap((pool) => {
+    const { vcpus, memMib, imageDigest, projectId } = pool;
+    const of = { hostId, image: nameOf(pool), imageDigest, vcpus, memMib, ...(projectId && { projectId }) };
+    return pool.vms.map(({ vmId, ...vm }) => ({ kind: 'vm' as const, id: vmId, ...of, ...vm }));
   });
+  return [...templates.map((one) => ({ kind: 'template' as const, id: one.templateId, hostId, ...one })), ...vms];
+}
+
+/** What a host tells that does not list its templates by themselves. */
+function templateOf(pool: PoolSummary): (Omit<InventoryItem, 'kind' | 'id' | 'hostId'> & { templateId: string })[] {
+  const { vcpus, memMib, imageDigest, projectId, template } = pool;
+  if (template === undefined) return [];
+  return [{ image: nameOf(pool), imageDigest, vcpus, memMib, ...(projectId && { projectId }), ...template }];
 }
 
 function inventoryTable(items: readonly InventoryItem[], now: number): string[] {

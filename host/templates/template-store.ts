@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { CapacityLedger, ImageCache, TemplateMaker } from '../../activities/ports.ts';
 import type { TemplateKey, TemplateManifest } from '../../contracts/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
+import type { TemplateSummary } from '../../domain/pool-status.ts';
 import { type BaseDisk, type CachedImage, FROZEN_FILES, type TemplateRef } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { type DrivePorts, makeDrives } from '../vm-drives.ts';
@@ -47,17 +48,6 @@ export interface UsableTemplate {
   readonly root: BaseDisk;
 }
 
-export interface TemplateView {
-  readonly templateId: string;
-  readonly key: TemplateKey;
-  readonly imageName: string;
-  readonly createdAt: string;
-  readonly lastUsedAt?: string;
-  readonly bytes: number;
-  readonly clones: number;
-  readonly state: 'unverified' | 'usable' | 'superseded';
-}
-
 export interface Templates {
   /** @returns the newest usable template of a key; undefined: boot cold. Damage that is seen here ends the template. */
   find(key: TemplateKey, image: CachedImage): Promise<UsableTemplate | undefined>;
@@ -67,7 +57,7 @@ export interface Templates {
   refresh(key: TemplateKey): Promise<TemplateManifest>;
   /** Never clones from it again; its files go once no VM needs them. */
   discard(templateId: string, reason: string): Promise<void>;
-  list(): readonly TemplateView[];
+  list(): readonly TemplateSummary[];
   /** @returns the one that clones of a key are made from now, by what is known of it; nothing is read */
   newestOf(key: TemplateKey): TemplateManifest | undefined;
   /** Checks all that lie there, in the background. */
@@ -196,7 +186,7 @@ class TemplateStore implements Templates {
     );
   }
 
-  list(): readonly TemplateView[] {
+  list(): readonly TemplateSummary[] {
     return [...this.entries.values()].map(viewOf);
   }
 
@@ -357,11 +347,14 @@ function usable(directory: string, { templateId, disk }: TemplateManifest, image
   };
 }
 
-function viewOf({ manifest, looks, superseded, lastUsedAt, clones }: Entry): TemplateView {
+function viewOf({ manifest, looks, superseded, lastUsedAt, clones }: Entry): TemplateSummary {
+  const { imageDigest, resources, projectId } = manifest.key;
   return {
     templateId: manifest.templateId,
-    key: manifest.key,
-    imageName: manifest.imageName,
+    image: manifest.imageName,
+    imageDigest,
+    ...resources,
+    ...(projectId === undefined ? {} : { projectId }),
     createdAt: manifest.createdAt,
     ...(lastUsedAt === undefined ? {} : { lastUsedAt: new Date(lastUsedAt).toISOString() }),
     bytes: manifest.files.reduce((sum, { bytes }) => sum + bytes, 0),

@@ -27,7 +27,7 @@ describe('templates of real guests', () => {
   const usable = () => {
     const found = templates()
       .list()
-      .find(({ state, key }) => state === 'usable' && key.projectId === undefined);
+      .find(({ state, projectId }) => state === 'usable' && projectId === undefined);
     if (found === undefined) throw new Error('there is no usable template');
     return found.templateId;
   };
@@ -46,7 +46,7 @@ describe('templates of real guests', () => {
     const cold = await bed.boot('cold-1-1');
     expect(cold.start).toBe('cold');
     await templates().settled();
-    expect(templates().list()).toMatchObject([{ state: 'usable', imageName: 'node', clones: 0 }]);
+    expect(templates().list()).toMatchObject([{ state: 'usable', image: 'node', clones: 0 }]);
     const clone = await bed.boot('clone-1-1');
     expect(clone.start).toBe('template');
     expect((await runIn(clone.agent, ['node', '-p', '1 + 1'], { cwd: '/' })).stdout).toBe('2\n');
