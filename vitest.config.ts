@@ -22,7 +22,8 @@ export default defineConfig({
         ...turn(1),
         testTimeout: 60_000,
         hookTimeout: 60_000,
-        fileParallelism: false,
+        // Most of their time they wait for timers and servers.
+        maxWorkers: 3,
       }),
       project('fault', {
         ...REAL_SERVERS,
