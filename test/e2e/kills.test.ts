@@ -21,7 +21,8 @@ describe('a stack of which a process is killed', () => {
   const ports: number[] = [];
 
   beforeAll(async () => {
-    home = await StackHome.make();
+    // A clone is there too soon to be killed in the middle, and boots cold where it is.
+    home = await StackHome.make({ KILN_TEMPLATES: 'off' });
     stack = await home.startDev(SERVICES);
     const ids = ['plain-1', 'plain-2'];
     for (const id of ids) await stack.api.createWorkload({ body: { id, servicePath: 'plain' } });

@@ -47,16 +47,22 @@ export class StackHome {
   readonly paths: StackPaths;
   private readonly env: Record<string, string | undefined>;
 
-  private constructor(home: string) {
+  private constructor(home: string, more: Readonly<Record<string, string>>) {
     const inherited = inheritedEnvironment();
     // A stack of its own: whatever this run was given (servers, names, tokens) belongs to other stacks.
     const foreign = Object.keys(inherited).filter((name) => /^(KILN_(?!CACHE$)|TEMPORAL_)/.test(name));
-    this.env = { ...inherited, ...Object.fromEntries(foreign.map((name) => [name, undefined])), KILN_HOME: home };
+    this.env = {
+      ...inherited,
+      ...Object.fromEntries(foreign.map((name) => [name, undefined])),
+      ...more,
+      KILN_HOME: home,
+    };
     this.paths = stackPaths(readEnvironment(this.env), process.getuid?.() ?? 0);
   }
 
-  static async make(): Promise<StackHome> {
-    return new StackHome(await mkdtemp(join(tmpdir(), 'kiln-home-')));
+  /** @param env variables that its programs are given */
+  static async make(env: Readonly<Record<string, string>> = {}): Promise<StackHome> {
+    return new StackHome(await mkdtemp(join(tmpdir(), 'kiln-home-')), env);
   }
 
   /**

@@ -143,8 +143,15 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     },
     stopHost: () => hostRunner.stop(),
     startHost: () => hostRunner.start(),
-    left: (ports) =>
-      whatIsLeft({ stateDir: hostRunner.stateDir, runtimeDir: hostRunner.runtimeDir, ...(ports ? { ports } : {}) }),
+    left: async (ports) => {
+      // A guest that the host freezes for itself meanwhile is no workload's.
+      await hostRunner.settled();
+      return whatIsLeft({
+        stateDir: hostRunner.stateDir,
+        runtimeDir: hostRunner.runtimeDir,
+        ...(ports ? { ports } : {}),
+      });
+    },
     judge: () => judgeHistories(temporal),
     async close() {
       await hostRunner.stop();
@@ -255,6 +262,11 @@ export class HostRunner {
     this.around = around;
     this.stateDir = join(around.directory, 'host');
     this.runtimeDir = join(around.directory, 'run');
+  }
+
+  /** Resolves once a host that runs makes nothing for itself. */
+  async settled(): Promise<void> {
+    await this.running?.host.templates?.settled();
   }
 
   current(): HostNode {
