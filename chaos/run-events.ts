@@ -138,7 +138,7 @@ class ScheduleRun {
     const willStop = this.events.some((event) => (event.kind === 'stop' || event.kind === 'cancel') && event.id === id);
     for (;;) {
       const state = (await patient(() => this.workloads.get(id))).state;
-      const settled = isFinal(state.stage) || (state.stage === 'running' && !willStop && !state.leaving);
+      const settled = isOver(state) || (state.stage === 'running' && !willStop && !state.leaving);
       if (settled && (state.stage !== 'running' || (await answers(state)))) {
         const outcome = state.failure?.code ?? state.stage;
         const allowed = allowedOutcomes(id, service, this.events);
@@ -171,6 +171,11 @@ class ScheduleRun {
       await delay(POLL_MS);
     }
   }
+}
+
+/** While no control worker answers, Temporal itself tells the last stage and not why: the books are still open then. */
+function isOver({ stage, failure }: WorkloadState): boolean {
+  return isFinal(stage) && (stage !== 'failed' || failure !== undefined);
 }
 
 /** A service may be dead already without its workload knowing: then it is asked again. */
