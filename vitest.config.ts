@@ -30,7 +30,7 @@ export default defineConfig({
         ...turn(5),
         testTimeout: 120_000,
         hookTimeout: 120_000,
-        fileParallelism: false,
+        maxWorkers: 2,
       }),
       project('replay'),
       project('conformance', { ...REAL_GUESTS, ...turn(2) }),
