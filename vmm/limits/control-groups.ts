@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -114,7 +115,7 @@ export async function removeGroup(
           fix: 'look at the processes in its cgroup.procs: one in state D waits for a disk',
         });
       }
-      for (const pid of await pidsIn(directory)) await killMember(pid, directory);
+      await endAll(directory);
       await sleep(options.pollMs);
     }
     const folder = dirname(directory);
@@ -125,6 +126,21 @@ export async function removeGroup(
   const name = basename(dirname(directoriesOf(group)[0] ?? '/'));
   // The folder may be gone with its last VM, or go this moment.
   await folderLock.run(name, () => weighFolder(layout, group)).catch(() => undefined);
+}
+
+/**
+ * Processes that fork faster than they are killed one by one would never be gone. So none may be made any more, where
+ * their number is limited, and the kernel ends all at once, where it can (cgroup2 from Linux 5.14 on).
+ */
+async function endAll(directory: string): Promise<void> {
+  for (const [file, word] of [
+    ['pids.max', '0'],
+    ['cgroup.kill', '1'],
+  ] as const) {
+    // Not made where it is not: which of them there are is the kernel's to say.
+    await writeFile(join(directory, file), word, { flag: constants.O_WRONLY }).catch(() => undefined);
+  }
+  for (const pid of await pidsIn(directory)) await killMember(pid, directory);
 }
 
 async function removed(directory: string, remove: (directory: string) => Promise<void>): Promise<boolean> {
