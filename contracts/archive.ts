@@ -43,3 +43,14 @@ export type ReleaseDocument = z.infer<typeof releaseDocumentSchema>;
 
 /** `maintenance/recorder.json`: everything that closed before is recorded. Without it everything is looked at anew. */
 export const recorderPositionSchema = z.strictObject({ schemaVersion: z.literal(1), closedBefore: isoTimeSchema });
+
+/** One execution's history on its way from Temporal into the archive. */
+export interface ExecutionHistory {
+  readonly workflowId: string;
+  readonly executionId: string;
+  /** Execution that this one went on from. */
+  readonly continuedFrom?: string;
+  readonly events: number;
+  /** As `historyToJSON` of the SDK makes it. */
+  readonly json: string;
+}

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { gunzip, gzip } from 'node:zlib';
 import {
   type ExecutionDocument,
+  type ExecutionHistory,
   executionDocumentSchema,
   type HistoryDocument,
   historyDocumentSchema,
@@ -24,15 +25,6 @@ const WRITE_TRIES = 5;
 
 const zip = promisify(gzip);
 const unzip = promisify(gunzip);
-
-export interface ExecutionHistory {
-  readonly workflowId: string;
-  readonly executionId: string;
-  readonly continuedFrom?: string;
-  readonly events: number;
-  /** As `historyToJSON` of the SDK makes it. */
-  readonly json: string;
-}
 
 /** One execution as it was archived. */
 export interface ArchivedExecution {

@@ -1,4 +1,5 @@
 /** What the activities of maintenance need from the outside. Types only. */
+import type { ExecutionHistory } from '../../contracts/archive.ts';
 import type { HostDirectory } from '../ports.ts';
 
 /** An execution that is over. */
@@ -26,15 +27,6 @@ export interface ClosedExecutions {
     workloadId: string,
     options: { deriveAfterMs: number; nowMs: number },
   ): Promise<'standing' | 'written' | 'derived' | 'none'>;
-}
-
-export interface ExecutionHistory {
-  readonly workflowId: string;
-  readonly executionId: string;
-  /** Execution that this one went on from. */
-  readonly continuedFrom?: string;
-  readonly events: number;
-  readonly json: string;
 }
 
 /** What was recorded of an execution. */
