@@ -1,6 +1,6 @@
 /** The rival of a boot: QEMU as somebody would start it at a prompt, with the arguments that Kiln gives it, and nothing else. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, readlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { connectAgent } from '../vmm/agent/connect-agent.ts';
 import { writeEventFiles } from '../vmm/qemu/event-files.ts';
@@ -10,9 +10,21 @@ export interface DriveFile {
   readonly format: 'raw' | 'qcow2';
 }
 
-/** @returns the arguments that a running process was started with. */
+/** How a VMM with a user of its own is given files: as descriptors, which nobody else has. */
+const LENT_FILE = /\/proc\/self\/fd\/(\d+)/g;
+
+/** @returns the arguments that a running process was started with; files that were lent to it by the names they have. */
 export async function argumentsOf(pid: number): Promise<string[]> {
-  return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((word) => word !== '');
+  const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((word) => word !== '');
+  return await Promise.all(words.map((word) => withNames(word, pid)));
+}
+
+async function withNames(word: string, pid: number): Promise<string> {
+  const lent = new Map<string, string>();
+  for (const [, descriptor = ''] of word.matchAll(LENT_FILE)) {
+    lent.set(descriptor, await readlink(`/proc/${pid}/fd/${descriptor}`));
+  }
+  return word.replace(LENT_FILE, (path, descriptor) => lent.get(descriptor) ?? path);
 }
 
 /**
