@@ -3,13 +3,23 @@ import type { WorkflowExecutionDescription } from '@temporalio/client';
 import { WorkflowFailedError } from '@temporalio/client';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { workloadStateSchema } from '../../contracts/workload-documents.ts';
-import { KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { workloadWorkflowId } from '../../domain/names.ts';
+import { project } from '../../domain/projector.ts';
 import { isFinal } from '../../domain/stages.ts';
 import { DEFAULT_IMAGE, type WorkloadState } from '../../domain/workload.ts';
 import { workloadQuery } from '../../workflows/messages.ts';
 import type { ClientContext, WorkloadSnapshot } from './client-context.ts';
-import { attributeOf, memoOf, stateFromDescription, terminatedState, unstartedState } from './recorded-state.ts';
+import { fetchExecutions } from './fetch-executions.ts';
+import { recordedEvents } from './recorded-events.ts';
+import {
+  attributeOf,
+  endedState,
+  memoOf,
+  stateFromDescription,
+  terminatedState,
+  unstartedState,
+} from './recorded-state.ts';
 import { whyNoAnswer } from './task-queue-pollers.ts';
 import { isNoWorkflow, isUnavailable, withDeadline } from './temporal-calls.ts';
 
@@ -47,7 +57,23 @@ async function readOpen(context: ClientContext, description: WorkflowExecutionDe
   if (state !== undefined) return { state, origin: 'workflow' };
   const reason = await whyNoAnswer(context);
   const known = stateFromDescription(description);
-  return { state: { ...known, waiting: { reason, since: known.updatedAt } }, origin: 'temporal' };
+  const told = isFinal(known.stage) ? await withRecordedEnd(context, known, description) : known;
+  return { state: { ...told, waiting: { reason, since: known.updatedAt } }, origin: 'temporal' };
+}
+
+/** @returns a state in a final stage with what its events tell of how it came there, where they can be had. */
+async function withRecordedEnd(
+  context: ClientContext,
+  known: WorkloadState,
+  description: WorkflowExecutionDescription,
+): Promise<WorkloadState> {
+  try {
+    const executions = await fetchExecutions(context, known.workloadId, description.runId);
+    return endedState(known, project(recordedEvents(executions)), attributeOf(description, 'KilnOutcome'));
+  } catch (error) {
+    if (isKilnError(error)) return known;
+    throw error;
+  }
 }
 
 async function readClosed(

@@ -3,7 +3,9 @@ import type { WorkflowExecutionDescription } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { z } from 'zod';
 import type { SpecDocument } from '../../contracts/workload-documents.ts';
+import { isFailureCode } from '../../domain/failures.ts';
 import { type SearchAttribute, workloadIdOf } from '../../domain/names.ts';
+import type { StageLedger } from '../../domain/reducer.ts';
 import { INITIAL_STAGE, isFinal, isStage, type Stage } from '../../domain/stages.ts';
 import type { StageMove, Unreleased, WorkloadState } from '../../domain/workload.ts';
 
@@ -53,6 +55,22 @@ export function stateFromDescription(info: WorkflowExecutionDescription): Worklo
     createdAt: memo.requestedAt ?? startedAt,
     updatedAt: (info.closeTime ?? info.startTime).toISOString(),
   };
+}
+
+/**
+ * @param known a state in a final stage, without how it came there
+ * @param ledger of its recorded events
+ * @param outcome its attribute `KilnOutcome`, which is set with the final stage
+ * @returns the state with its moves and, where it has failed, with the code and the stage; the message only its
+ * workflow knows
+ */
+export function endedState(known: WorkloadState, ledger: StageLedger, outcome: string | undefined): WorkloadState {
+  const last = ledger.moves.at(-1);
+  if (last === undefined || last.to !== known.stage) return known;
+  const ended = { ...known, moves: ledger.moves, updatedAt: last.at };
+  if (last.to !== 'failed' || !isFailureCode(outcome)) return ended;
+  const message = `It failed in the stage ${last.from}. Its workflow, which knows more, does not answer now.`;
+  return { ...ended, failure: { code: outcome, message, stage: last.from } };
 }
 
 /** @returns the state of a workload that was accepted and whose workflow was not started. */

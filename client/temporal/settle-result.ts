@@ -5,10 +5,10 @@ import { project } from '../../domain/projector.ts';
 import { isFinal } from '../../domain/stages.ts';
 import type { WorkloadState } from '../../domain/workload.ts';
 import type { ClientContext } from './client-context.ts';
+import { fetchExecutions } from './fetch-executions.ts';
 import { describe, readWorkload } from './read-workload.ts';
 import { recordedEvents } from './recorded-events.ts';
 import { attributeOf, stateFromDescription, terminatedState } from './recorded-state.ts';
-import { fetchExecutions } from './workload-history.ts';
 
 /** `derived`: read from its events, which know less than the workflow itself did. */
 export type SettledResult = 'standing' | 'written' | 'derived' | 'none';

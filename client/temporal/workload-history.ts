@@ -1,15 +1,13 @@
 /** History: the moves of a workload, folded from the events that Temporal, or later the archive, keeps. */
 import type { WorkloadHistoryView } from '../../contracts/workload-view.ts';
-import { KilnError } from '../../domain/failures.ts';
-import { workloadWorkflowId } from '../../domain/names.ts';
 import { project } from '../../domain/projector.ts';
 import { type StageLedger, stagesOf } from '../../domain/reducer.ts';
 import type { WorkloadState } from '../../domain/workload.ts';
 import { archivedEvents, corrupt } from './archived-events.ts';
 import type { ClientContext } from './client-context.ts';
+import { fetchKnown } from './fetch-executions.ts';
 import { describe, readWorkload } from './read-workload.ts';
-import { type FetchedHistory, recordedEvents } from './recorded-events.ts';
-import { isNoWorkflow, withDeadline } from './temporal-calls.ts';
+import { recordedEvents } from './recorded-events.ts';
 
 /**
  * @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE, INVALID_TRANSITION where the events are no lawful history,
@@ -54,50 +52,4 @@ function told(ledger: StageLedger, state: WorkloadState): Pick<WorkloadHistoryVi
 function tellTheSame(ledger: StageLedger, { moves, failure }: WorkloadState): boolean {
   const expected = failure?.code === 'TERMINATED' ? moves.slice(0, ledger.moves.length) : moves;
   return expected.length === ledger.moves.length && expected.every(({ to }, index) => ledger.moves[index]?.to === to);
-}
-
-type HistoryContext = Pick<ClientContext, 'client' | 'timings'>;
-
-/**
- * Fetches the executions of a workload, the first one first: each continued one names the one before it.
- * @throws TEMPORAL_UNAVAILABLE, NOT_FOUND where one of them was forgotten
- */
-export async function fetchExecutions(
-  context: HistoryContext,
-  id: string,
-  lastExecutionId?: string,
-): Promise<FetchedHistory[]> {
-  const { histories, forgotten } = await fetchKnown(context, id, lastExecutionId);
-  if (forgotten === undefined) return histories;
-  throw new KilnError('NOT_FOUND', `Temporal has forgotten the execution ${forgotten} of ${id}.`, { id });
-}
-
-/** @returns the executions that Temporal knows, and the id of the one before them where it has forgotten that. */
-async function fetchKnown(
-  context: HistoryContext,
-  id: string,
-  lastExecutionId: string | undefined,
-): Promise<{ histories: FetchedHistory[]; forgotten?: string }> {
-  const histories: FetchedHistory[] = [];
-  for (let executionId = lastExecutionId, more = true; more; ) {
-    try {
-      const history = await fetchExecution(context, id, executionId);
-      histories.unshift(history);
-      executionId = history.events?.[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId || undefined;
-      more = executionId !== undefined;
-    } catch (error) {
-      if (histories.length === 0 || executionId === undefined || !isNoWorkflow(error)) throw error;
-      return { histories, forgotten: executionId };
-    }
-  }
-  return { histories };
-}
-
-function fetchExecution(
-  { client, timings }: HistoryContext,
-  id: string,
-  executionId: string | undefined,
-): Promise<FetchedHistory> {
-  const handle = client.workflow.getHandle(workloadWorkflowId(id), executionId);
-  return withDeadline(client, timings.callMs, () => handle.fetchHistory());
 }

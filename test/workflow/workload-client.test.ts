@@ -3,7 +3,9 @@
  * placement says "wait", so a workload stays pending until it is stopped or ended from outside.
  */
 import { randomUUID } from 'node:crypto';
+import { Context } from '@temporalio/activity';
 import { Client, Connection } from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
 import { NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { createCloseBooks } from '../../activities/close-books.ts';
@@ -59,7 +61,7 @@ function clientOf(taskQueue: string): WorkloadClient {
   });
 }
 
-async function withWorker(taskQueue: string) {
+async function withWorker(taskQueue: string, activities: object = {}) {
   const worker = await Worker.create({
     connection: workerConnection,
     namespace,
@@ -70,6 +72,7 @@ async function withWorker(taskQueue: string) {
       checkHost: async () => ({ ageMs: null }),
       leaveLine: async () => undefined,
       closeBooks: createCloseBooks({ documents: archive, controlLog: createControlLog(store) }),
+      ...activities,
     },
   });
   const running = worker.run();
@@ -209,6 +212,28 @@ describe('get, stop, list, history', () => {
     await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
     const ended = await client.get(id);
     expect(ended.state).toMatchObject({ stage: 'failed', failure: { code: 'TERMINATED', stage: 'pending' } });
+  });
+
+  test('a failed workload whose worker is gone before its books are closed tells its code and stage all the same', async () => {
+    const worker = await withWorker(`gone-${randomUUID()}`, {
+      placeWorkload: async () => {
+        throw ApplicationFailure.nonRetryable('no host is that large', 'NO_CAPACITY');
+      },
+      closeBooks: () => Context.current().cancelled,
+    });
+    const id = newId();
+    await worker.client.create(request, id);
+    await expect.poll(async () => (await worker.client.get(id)).state.stage, { timeout: WAIT_MS }).toBe('failed');
+    await worker.stop();
+    const { origin, state } = await worker.client.get(id);
+    expect([origin, state.stage, state.failure?.code, state.failure?.stage]).toEqual([
+      'temporal',
+      'failed',
+      'NO_CAPACITY',
+      'pending',
+    ]);
+    expect(state.moves.map(({ from, to }) => [from, to])).toEqual([['pending', 'failed']]);
+    await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
   });
 
   test('a queue that backs up behind a worker that has just gone is told, and is not taken for polled', async () => {
