@@ -1,34 +1,48 @@
 /** `npm run chaos -- [--minutes N] [--seed S] [--schedules N] [--together N] [--json]`: random schedules until told to end. */
-import { parseArgs } from 'node:util';
 import { DefaultLogger, Runtime } from '@temporalio/worker';
+import { Command, InvalidArgumentError } from 'commander';
 import { startServers } from '../test/support/servers.global.ts';
 import { runEvents } from './run-events.ts';
 import { type ChaosEvent, inOrder, scheduleOf } from './schedule.ts';
 import { shrink } from './shrink.ts';
 
+interface Options {
+  readonly minutes: number;
+  readonly seed: number;
+  readonly schedules: number;
+  readonly together: number;
+  readonly json: boolean;
+  readonly keepWhole: boolean;
+}
+
 const SPAN_MS = 4_000;
 const SETTLE_MS = 45_000;
 const SHRINK_RUNS = 40;
 
-const { values } = parseArgs({
-  options: {
-    minutes: { type: 'string', default: '5' },
-    seed: { type: 'string', default: '1' },
-    schedules: { type: 'string' },
-    together: { type: 'string', default: '8' },
-    json: { type: 'boolean', default: false },
-    'keep-whole': { type: 'boolean', default: false },
-  },
-});
+const positive = (text: string): number => {
+  const value = Number(text);
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new InvalidArgumentError('Give a number above 0.');
+};
+const values = new Command('chaos')
+  .description('Random schedules of kills, failures and stops against a Kiln over the fake driver, until told to end.')
+  .option('--minutes <number>', 'begin no further batch after this long', positive, 5)
+  .option('--seed <number>', 'seed of the first schedule; each further one has the next', positive, 1)
+  .option('--schedules <number>', 'end after so many', positive, Number.POSITIVE_INFINITY)
+  .option('--together <number>', 'schedules of a batch, which share one stack', positive, 8)
+  .option('--json', 'a record a line', false)
+  .option('--keep-whole', 'do not look for the shortest form of what fails', false)
+  .parse()
+  .opts<Options>();
 
 // The replays that judge a history would tell of each worker's start and end.
 Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
-const until = Date.now() + Number(values.minutes) * 60_000;
-const most = values.schedules === undefined ? Number.POSITIVE_INFINITY : Number(values.schedules);
-const together = Number(values.together);
+const until = Date.now() + values.minutes * 60_000;
+const most = values.schedules;
+const { together } = values;
 const servers = await startServers();
 const totals = { schedules: 0, events: 0, workloads: 0, failed: 0 };
-let seed = Number(values.seed);
+let { seed } = values;
 
 function say(record: Record<string, unknown>, text: string): void {
   process.stdout.write(`${values.json ? JSON.stringify(record) : text}\n`);
@@ -51,7 +65,7 @@ async function runBatch(seeds: readonly number[]): Promise<void> {
   );
   if (wrong.length === 0) return;
   totals.failed += 1;
-  if (values['keep-whole']) return;
+  if (values.keepWhole) return;
   const shortest = await shrink(events, async (part) => (await runOnce(part)).length > 0, SHRINK_RUNS);
   say({ seeds, shortest }, `shortest form:\n${shortest.map((event) => `  ${JSON.stringify(event)}`).join('\n')}`);
 }

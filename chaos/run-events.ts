@@ -13,19 +13,22 @@ import type { ChaosEvent, FaultPort } from './schedule.ts';
 
 export interface RunOptions {
   readonly servers: Pick<Servers, 'temporalAddress' | 's3' | 'pids'>;
-  /** How long a workload may take to its end after the last event, and the host to let go of everything. */
+  /** How long a workload may stand still after the last event, and the host hold what nobody needs, ms. */
   readonly settleMs: number;
 }
 
 const POLL_MS = 50;
+/** Of a stuck workload's history, in its report. */
+const LAST_EVENTS = 25;
+const MOST_CHARS = 4_000;
 /** A service that never listens is given up after this. */
 const HEALTH = { intervalMs: 100, timeoutMs: 500, failures: 3, startPeriodMs: 6_000 };
 const NEVER_LISTENS = { ...HEALTH, startPeriodMs: 1_000 };
 /** With many schedules at once workers are killed again and again: that is no reason to give a workload up. */
 const POLICIES: WorkloadPolicyOverrides = {
   ...FAST,
-  placement: { ...FAST.placement, deadlineMs: 40_000 },
-  host: { ...FAST.host, lostAfterMs: 20_000 },
+  placement: { ...FAST.placement, deadlineMs: 180_000 },
+  host: { ...FAST.host, lostAfterMs: 60_000 },
 };
 const CONTROL_PORTS: readonly FaultPort[] = ['hosts.list', 'documents.writeResult'];
 
@@ -48,7 +51,6 @@ class ScheduleRun {
   private readonly wrong: string[] = [];
   /** One worker at a time is replaced, each role on its own. */
   private readonly replacing = new Map<string, Promise<void>>();
-  private deadline = 0;
 
   constructor(stack: ProcessStack, events: readonly ChaosEvent[], options: RunOptions) {
     this.stack = stack;
@@ -66,7 +68,6 @@ class ScheduleRun {
     }
     await Promise.all(doing);
     await Promise.all(this.replacing.values());
-    this.deadline = Date.now() + this.options.settleMs;
     const created = this.events.filter((event) => event.kind === 'create');
     const states = await Promise.all(created.map((event) => this.settled(event)));
     await Promise.all(states.map((state) => this.end(state)));
@@ -76,7 +77,7 @@ class ScheduleRun {
   }
 
   private report(line: string): void {
-    this.wrong.push(line.slice(0, 1_000));
+    this.wrong.push(line.slice(0, MOST_CHARS));
   }
 
   private async act(event: ChaosEvent): Promise<void> {
@@ -135,6 +136,8 @@ class ScheduleRun {
 
   /** Waits until a workload runs or is over, and compares with what may be. */
   private async settled({ id, service }: Extract<ChaosEvent, { kind: 'create' }>): Promise<WorkloadState | undefined> {
+    let deadline = 0;
+    let before = '';
     const willStop = this.events.some((event) => (event.kind === 'stop' || event.kind === 'cancel') && event.id === id);
     for (;;) {
       const state = (await patient(() => this.workloads.get(id))).state;
@@ -147,12 +150,31 @@ class ScheduleRun {
         }
         return state;
       }
-      if (Date.now() > this.deadline) {
+      // A machine that is too slow for what is asked of it is not what is looked for: one that moves on is not stuck.
+      const now = standing(state);
+      if (now !== before) deadline = Date.now() + this.options.settleMs;
+      before = now;
+      if (Date.now() > deadline) {
         this.report(`${id} (${service}) is stuck: ${brief(state)}`);
+        this.report(await this.openWork(id).catch(String));
         return state;
       }
       await delay(POLL_MS);
     }
+  }
+
+  /** What Temporal itself still waits for: where a stuck workload stands. */
+  private async openWork(id: string): Promise<string> {
+    const handle = this.stack.temporal.workflow.getHandle(`workload/${id}`);
+    const { runId, status, raw } = await handle.describe();
+    const { events } = await handle.fetchHistory();
+    const activities = raw.pendingActivities?.map((pending) => {
+      const failure = pending.lastFailure?.message ?? 'none';
+      return `${pending.activityType?.name} attempt ${pending.attempt} state ${pending.state}, last failure: ${failure}`;
+    });
+    const last = events?.slice(-LAST_EVENTS).map((event) => `${event.eventId}:${event.eventType}`);
+    const task = raw.pendingWorkflowTask;
+    return JSON.stringify({ id, runId, status: status.name, activities, task: task && { ...task }, last });
   }
 
   private async end(state: WorkloadState | undefined): Promise<void> {
@@ -176,6 +198,10 @@ class ScheduleRun {
 /** While no control worker answers, Temporal itself tells the last stage and not why: the books are still open then. */
 function isOver({ stage, failure }: WorkloadState): boolean {
   return isFinal(stage) && (stage !== 'failed' || failure !== undefined);
+}
+
+function standing({ stage, leaving, vm, notes, moves }: WorkloadState): string {
+  return JSON.stringify([stage, leaving?.since, vm?.vmId, notes.length, moves.length]);
 }
 
 /** A service may be dead already without its workload knowing: then it is asked again. */

@@ -232,6 +232,8 @@ class Node implements HostNode {
   /** One guest that does not answer must not keep the others, or new work, waiting. */
   private async adopt(): Promise<Adoption[]> {
     const vmIds = await this.ofWorkloads(await this.options.driver.list());
+    // One whose record is damaged has none that could be known.
+    await Promise.all(vmIds.map((vmId) => this.vms.promisePorts(vmId).catch(() => undefined)));
     const late = sleep(this.settings.reattach.startWaitMs, undefined, { ref: false });
     return Promise.all(
       vmIds.map((vmId) =>

@@ -57,6 +57,8 @@ export interface Adoption {
 }
 
 export interface HostVms extends VmHost {
+  /** Keeps the recorded ports of a VM for it. Call it for every recorded VM before any new one is given a port. */
+  promisePorts(vmId: string): Promise<void>;
   /**
    * Finds a recorded running VM again: its ports listen before its channel is there, connections wait for it.
    * A VM that cannot be attached is never killed.
@@ -66,6 +68,7 @@ export interface HostVms extends VmHost {
   detachAll(): Promise<void>;
   /** Whether this process is at work on the VM: makes, starts, changes or releases it. */
   isBusy(vmId: string): boolean;
+  /** Whether a VM is wholly in the care of this process: its channel stands, its policy and its ports are in force. */
   isAttached(vmId: string): boolean;
   readonly connections: number;
   /** Host ports in use or promised. */
@@ -88,6 +91,8 @@ class DriverVmHost implements HostVms {
   private readonly running = new Map<string, Set<AbortController>>();
   /** How many releases of a VM wait or work. */
   private readonly releasing = new Map<string, number>();
+  /** Whose policy and ports are in force: those that were started here, or adopted. */
+  private readonly open = new Set<string>();
   /** What a VM that boots cold could have gone on from. */
   private readonly wanted = new Map<string, TemplateKey>();
 
@@ -147,6 +152,7 @@ class DriverVmHost implements HostVms {
         this.failed(vmId, start, error),
       );
       this.channels.adopt(vmId, started.agent);
+      this.open.add(vmId);
       const bootMs = performance.now() - begun;
       this.options.onBooted?.(bootMs, start);
       const wanted = this.wanted.get(vmId);
@@ -217,6 +223,7 @@ class DriverVmHost implements HostVms {
 
   private async takeAway(vmId: string, graceMs: number): Promise<void> {
     const { driver, provisioner, workspaces, records } = this.options;
+    this.open.delete(vmId);
     await this.ingress.close(vmId);
     this.egress.forget(vmId);
     this.channels.forget(vmId);
@@ -234,6 +241,10 @@ class DriverVmHost implements HostVms {
     const left = await driver.status(vmId);
     if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
     this.options.onReleased?.(vmId);
+  }
+
+  promisePorts(vmId: string): Promise<void> {
+    return this.ingress.promise(vmId);
   }
 
   async adopt(vmId: string): Promise<Adoption> {
@@ -259,6 +270,7 @@ class DriverVmHost implements HostVms {
       // Policy first: the guest may open connections as soon as its channel stands.
       await this.egress.restore(vmId);
       await this.ingress.restore(vmId);
+      this.open.add(vmId);
     }
     return status;
   }
@@ -273,7 +285,8 @@ class DriverVmHost implements HostVms {
   }
 
   isAttached(vmId: string): boolean {
-    return this.channels.live(vmId) !== undefined;
+    // Whoever asked for the guest may have attached the channel of one whose adoption has failed.
+    return this.open.has(vmId) && this.channels.live(vmId) !== undefined;
   }
 
   private async foundRunning(vmId: string): Promise<number | undefined> {

@@ -17,6 +17,8 @@ export interface VmIngressOptions extends IngressOptions {
 export interface VmIngress {
   /** @returns the host port. @throws PORT_IN_USE, NOT_FOUND where there is no such VM, CONFLICT where it has another */
   open(vmId: string, guestPort: number, hostPort: number | undefined): Promise<number>;
+  /** Keeps a VM's recorded ports for it, whether it can be adopted now or not: no other VM is given one of them. */
+  promise(vmId: string): Promise<void>;
   /** Listens again on every recorded port; one that is held by somebody is tried again until it is free. */
   restore(vmId: string): Promise<void>;
   /** Closes the VM's listeners and connections; its ports are free when this resolves. */
@@ -69,10 +71,18 @@ class Ingress implements VmIngress {
     return known.hostPort;
   }
 
+  async promise(vmId: string): Promise<void> {
+    const record = await this.options.records.read(vmId);
+    for (const { guestPort, hostPort } of record?.ports ?? []) {
+      if (!this.promised.has(hostPort)) this.promised.set(hostPort, entryOf(vmId, guestPort));
+    }
+  }
+
   async restore(vmId: string): Promise<void> {
     const record = await this.options.records.read(vmId);
     for (const { guestPort, hostPort } of record?.ports ?? []) {
-      if (this.promised.has(hostPort)) continue;
+      const entry = this.promised.get(hostPort);
+      if (entry?.vmId === vmId && (entry.listener !== undefined || entry.rebinding !== undefined)) continue;
       try {
         await this.listen(vmId, guestPort, hostPort);
       } catch (error) {
@@ -109,7 +119,7 @@ class Ingress implements VmIngress {
           )
         : await this.listen(vmId, guestPort, hostPort);
     const { port } = listener;
-    this.promised.set(port, { vmId, guestPort, listener, giveUp: new AbortController() });
+    this.promised.set(port, { ...entryOf(vmId, guestPort), listener });
     try {
       const written = await this.options.records.update(vmId, (record) => ({
         ...record,
@@ -133,14 +143,16 @@ class Ingress implements VmIngress {
       });
     }
     const listener = await listenOn(hostPort, this.connector(vmId, guestPort), this.options);
-    const entry = other ?? { vmId, guestPort, giveUp: new AbortController() };
+    const entry = other ?? entryOf(vmId, guestPort);
     entry.listener = listener;
     this.promised.set(hostPort, entry);
     return listener;
   }
 
   private rebindLater(vmId: string, guestPort: number, hostPort: number): void {
-    const entry: Listening = { vmId, guestPort, giveUp: new AbortController() };
+    const entry = this.promised.get(hostPort) ?? entryOf(vmId, guestPort);
+    // It is another VM's: taking its place would leave a listener behind that nobody closes.
+    if (entry.vmId !== vmId) return;
     this.promised.set(hostPort, entry);
     const { signal } = entry.giveUp;
     const tryAgain = async (): Promise<void> => {
@@ -156,4 +168,8 @@ class Ingress implements VmIngress {
   private connector(vmId: string, guestPort: number): GuestConnector {
     return () => this.options.connect(vmId, guestPort);
   }
+}
+
+function entryOf(vmId: string, guestPort: number): Listening {
+  return { vmId, guestPort, giveUp: new AbortController() };
 }

@@ -232,6 +232,28 @@ describe('a host that restarts', () => {
     expect(await logOf(after)).toEqual(['info listening', 'info request 1', 'info request 2', 'warn bye']);
   });
 
+  it('a VM whose adoption failed keeps its port, and has it again with the next sweep, whoever attached its guest', async () => {
+    const before = await startedHost();
+    const { url, port } = await deploy(before);
+    await before.detach();
+    const underneath = fakeDriverAt(places);
+    let isAway = true;
+    const status = async (vmId: string) => {
+      if (isAway && vmId === VM) throw new Error('too many open files');
+      return underneath.status(vmId);
+    };
+    const after = await newHost({ driver: { ...underneath, status } });
+    expect(await after.start()).toMatchObject({ adoptions: [{ vmId: VM, adopted: false }] });
+    await after.sweep();
+    await bootVm(after, 'abd-0-0', 'w2');
+    const ofAnother = after.vms.openIngress({ vmId: 'abd-0-0', guestPort: GUEST_PORT, hostPort: port });
+    await expect(ofAnother).rejects.toMatchObject({ code: 'PORT_IN_USE' });
+    await after.vms.agent(VM);
+    isAway = false;
+    await after.sweep();
+    expect(await get(url)).toMatch(/^\d+ 1$/);
+  });
+
   it('after kill -9 finds them too: same pid, same port, the same requests counted on, no line twice', async () => {
     const s3 = inject('s3');
     const options = {
