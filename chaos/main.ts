@@ -9,7 +9,7 @@ import { shrink } from './shrink.ts';
 interface Options {
   readonly minutes: number;
   readonly seed: number;
-  readonly schedules: number;
+  readonly schedules?: number;
   readonly together: number;
   readonly json: boolean;
   readonly keepWhole: boolean;
@@ -28,7 +28,7 @@ const values = new Command('chaos')
   .description('Random schedules of kills, failures and stops against a Kiln over the fake driver, until told to end.')
   .option('--minutes <number>', 'begin no further batch after this long', positive, 5)
   .option('--seed <number>', 'seed of the first schedule; each further one has the next', positive, 1)
-  .option('--schedules <number>', 'end after so many', positive, Number.POSITIVE_INFINITY)
+  .option('--schedules <number>', 'end after so many (default: no limit)', positive)
   .option('--together <number>', 'schedules of a batch, which share one stack', positive, 8)
   .option('--json', 'a record a line', false)
   .option('--keep-whole', 'do not look for the shortest form of what fails', false)
@@ -38,7 +38,7 @@ const values = new Command('chaos')
 // The replays that judge a history would tell of each worker's start and end.
 Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
 const until = Date.now() + values.minutes * 60_000;
-const most = values.schedules;
+const most = values.schedules ?? Number.POSITIVE_INFINITY;
 const { together } = values;
 const servers = await startServers();
 const totals = { schedules: 0, events: 0, workloads: 0, failed: 0 };

@@ -13,14 +13,27 @@ import { withLock } from './setup/lock.mjs';
 import { npmPackages } from './setup/npm-packages.mjs';
 import { cacheDirectory, pinnedNode, projectRoot, setupRecordPath } from './setup/places.mjs';
 import { say, stepProgress } from './setup/progress.mjs';
-import { SetupError } from './setup/run.mjs';
+import { endChildren, SetupError } from './setup/run.mjs';
 import { tscProbe } from './setup/tsc-probe.mjs';
 
-/** In this order: each may need those before it. */
-const STEPS = { debianPackages, npmPackages, temporalCli, s3Server, tscProbe, guestAgent, nodeImage };
+const STEPS = { debianPackages, npmPackages, tscProbe, guestAgent, nodeImage, temporalCli, s3Server };
 
 /** What the tests need beyond that; a user builds it when it is wanted: `kiln image build python`. */
 const STEPS_FOR_TESTS = { ...STEPS, debianPackages: debianPackagesForTests, pythonImage };
+
+/**
+ * What each step waits for. One lane mostly waits for downloads, the other one compiles: beside each other they take
+ * hardly longer than the longer one. Where sudo may ask for a password, nothing is printed beside its question.
+ */
+const AFTER = {
+  npmPackages: ['debianPackages'],
+  nodeImage: ['debianPackages', 'npmPackages', 'guestAgent'],
+  pythonImage: ['nodeImage'],
+  tscProbe: process.getuid?.() === 0 ? [] : ['debianPackages'],
+  guestAgent: ['tscProbe'],
+  temporalCli: ['guestAgent'],
+  s3Server: ['temporalCli'],
+};
 
 /** @returns the state of every part, or undefined where one is missing. */
 async function allReady(steps) {
@@ -32,22 +45,38 @@ async function allReady(steps) {
   return states;
 }
 
+/** @throws what the first step that fails throws; the programs of the others are ended then */
 async function makeAll(steps) {
-  const states = {};
   const entries = Object.entries(steps);
+  const making = {};
   for (const [index, [name, step]] of entries.entries()) {
-    const progress = stepProgress(index + 1, entries.length, step.name);
-    try {
-      states[name] = (await step.ready()) ?? (await step.make(progress));
-      progress.done(states[name].text);
-    } catch (error) {
-      if (error instanceof SetupError) error.message = `${progress.label}: ${error.message}`;
-      throw error;
-    } finally {
-      progress.stop();
-    }
+    const before = () => Promise.all((AFTER[name] ?? []).map((needed) => making[needed]));
+    // Not before all have been begun: one may wait for one that comes later in the list.
+    making[name] = Promise.resolve()
+      .then(before)
+      .then(() => makeOne(step, stepProgress(index + 1, entries.length, step.name)));
   }
-  return states;
+  try {
+    const states = await Promise.all(entries.map(async ([name]) => [name, await making[name]]));
+    return Object.fromEntries(states);
+  } catch (error) {
+    endChildren();
+    await Promise.allSettled(Object.values(making));
+    throw error;
+  }
+}
+
+async function makeOne(step, progress) {
+  try {
+    const state = (await step.ready()) ?? (await step.make(progress));
+    progress.done(state.text);
+    return state;
+  } catch (error) {
+    if (error instanceof SetupError) error.message = `${progress.label}: ${error.message}`;
+    throw error;
+  } finally {
+    progress.stop();
+  }
 }
 
 /** Written for config/ and the tests, which do not know how the parts are made. */

@@ -33,7 +33,15 @@ export async function readWorkload(context: ClientContext, id: string): Promise<
 
 async function readSnapshot(context: ClientContext, id: string): Promise<WorkloadSnapshot> {
   const description = await describe(context, id);
-  if (description === undefined) return readForgotten(context, id);
+  if (description === undefined) return readUnknown(context, id);
+  return readKnown(context, id, description);
+}
+
+async function readKnown(
+  context: ClientContext,
+  id: string,
+  description: WorkflowExecutionDescription,
+): Promise<WorkloadSnapshot> {
   const common = snapshotFacts(description);
   if (description.status.name === 'RUNNING') return { ...common, ...(await readOpen(context, description)) };
   return { ...common, ...(await readClosed(context, description, id)) };
@@ -97,7 +105,8 @@ async function readClosed(
   return { state, origin: last === undefined ? 'temporal' : 'workflow' };
 }
 
-async function readForgotten(context: ClientContext, id: string): Promise<WorkloadSnapshot> {
+/** One that Temporal did not know a moment ago: forgotten, or about to be started. */
+async function readUnknown(context: ClientContext, id: string): Promise<WorkloadSnapshot> {
   const archived = await context.archive.result(id);
   const spec = await context.archive.specDocument(id);
   const requestedImage = spec?.request.image ?? DEFAULT_IMAGE;
@@ -108,6 +117,9 @@ async function readForgotten(context: ClientContext, id: string): Promise<Worklo
   if (spec === undefined) throw new KilnError('NOT_FOUND', `There is no workload ${id}.`, { id });
   const unstarted = unstartedState(spec);
   if (await context.archive.wasStarted(id)) {
+    // The mark follows the start: only who does not find it now that the mark is there finds one that is forgotten.
+    const description = await describe(context, id);
+    if (description !== undefined) return readKnown(context, id, description);
     const state = terminatedState(unstarted, spec.requestedAt, 'FORGOTTEN');
     return { state, requestedImage, origin: 'request' };
   }

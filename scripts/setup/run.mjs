@@ -12,8 +12,8 @@ export class SetupError extends Error {
 /** Children that run now; those with a terminal share this process's group, the others lead one of their own. */
 const running = new Map();
 
-/** An interrupted set-up takes its children, and theirs, along. What they left half made is swept the next time. */
-function stopChildren(signal) {
+/** Ends what runs now, and what that has started. What is left half made is swept the next time. */
+export function endChildren() {
   for (const [child, ownGroup] of running) {
     try {
       process.kill(ownGroup ? -child.pid : child.pid, 'SIGTERM');
@@ -21,6 +21,10 @@ function stopChildren(signal) {
       // It has just ended.
     }
   }
+}
+
+function stopChildren(signal) {
+  endChildren();
   process.exit(128 + (signal === 'SIGINT' ? 2 : 15));
 }
 

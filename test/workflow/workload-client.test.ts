@@ -10,6 +10,7 @@ import { NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worke
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { createCloseBooks } from '../../activities/close-books.ts';
 import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
+import type { WorkloadArchive } from '../../client/temporal/workload-archive.ts';
 import { createWorkloadClient, type WorkloadClient } from '../../client/temporal/workload-client.ts';
 import { storeKeys, workloadWorkflowId } from '../../domain/names.ts';
 import { createControlLog } from '../../store/control-log.ts';
@@ -30,7 +31,7 @@ let bundle: WorkflowBundle;
 let temporal: Client;
 let store: ObjectStore;
 let archive: StoredWorkloads;
-let polled: { client: WorkloadClient; stop: () => Promise<void> };
+let polled: { client: WorkloadClient; taskQueue: string; stop: () => Promise<void> };
 
 beforeAll(async () => {
   const address = inject('temporalAddress');
@@ -51,10 +52,10 @@ afterAll(async () => {
   store.close();
 });
 
-function clientOf(taskQueue: string): WorkloadClient {
+function clientOf(taskQueue: string, documents: WorkloadArchive = archive): WorkloadClient {
   return createWorkloadClient({
     client: temporal,
-    archive,
+    archive: documents,
     taskQueue,
     timings: { queryMs: 1_500 },
     policies: { placement: { backoffMs: 20, maxBackoffMs: 200 } },
@@ -80,7 +81,7 @@ async function withWorker(taskQueue: string, activities: object = {}) {
     worker.shutdown();
     await running;
   };
-  return { client: clientOf(taskQueue), stop };
+  return { client: clientOf(taskQueue), taskQueue, stop };
 }
 
 const newId = () => `t-${randomUUID().slice(0, 13)}`;
@@ -212,6 +213,29 @@ describe('get, stop, list, history', () => {
     await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
     const ended = await client.get(id);
     expect(ended.state).toMatchObject({ stage: 'failed', failure: { code: 'TERMINATED', stage: 'pending' } });
+  });
+
+  test('one that is started between two looks of a get or a stop is open, not forgotten: the stop reaches it', async () => {
+    /** Lets a create get through in the middle of a read: after its look at Temporal, before its look at the store. */
+    const readerOf = (taskQueue: string, looksBefore: number): WorkloadClient => {
+      let looks = 0;
+      const startedMeanwhile: WorkloadArchive = {
+        ...archive,
+        specDocument: async (id) => {
+          looks += 1;
+          if (looks === looksBefore + 1) await polled.client.create(request, id);
+          return archive.specDocument(id);
+        },
+      };
+      return clientOf(taskQueue, startedMeanwhile);
+    };
+    const got = newId();
+    expect((await readerOf(polled.taskQueue, 0).get(got)).state.stage).toBe('pending');
+    await polled.client.stop(got, { waitMs: WAIT_MS });
+    const stopped = newId();
+    // The first look of a stop is for a create that broke off half way.
+    await readerOf(polled.taskQueue, 1).stop(stopped, { waitMs: WAIT_MS });
+    expect((await polled.client.get(stopped)).state.stage).toBe('stopped');
   });
 
   test('a failed workload whose worker is gone before its books are closed tells its code and stage all the same', async () => {

@@ -1,15 +1,12 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { chmod, mkdir, open, rm } from 'node:fs/promises';
+import { chmod, mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
 import { readTail } from '../driver-context.ts';
 import type { VmPaths } from '../vm-paths.ts';
-import { lendFiles } from '../vm-user.ts';
 import type { QemuMachine } from './command-line.ts';
-import { qemuLaunch } from './launch.ts';
+import { startThrowaway, throwawayPaths } from './throwaway-guest.ts';
 
 export interface TrialOptions {
   /** What the guest is tried on; its writes are thrown away whatever is said here. */
@@ -27,7 +24,8 @@ const TAIL_BYTES = 1024;
  * @throws AGENT_TIMEOUT, VMM_EXITED where it does not come up, with what the VMM said
  */
 export async function trialBoot(record: InstanceRecord, paths: VmPaths, options: TrialOptions): Promise<void> {
-  const trial = trialPaths(paths);
+  // Beside the VM's own, so that nobody takes the trial for the VM.
+  const trial = throwawayPaths(join(paths.directory, 'trial'), join(paths.runtimeDirectory, 'try'));
   await mkdir(trial.runtimeDirectory, { recursive: true, mode: 0o700 });
   // One folder deeper than a VM's own sockets, so there is one more to pass through.
   if (record.uid !== undefined) await chmod(dirname(paths.runtimeDirectory), 0o711);
@@ -45,46 +43,18 @@ export async function trialBoot(record: InstanceRecord, paths: VmPaths, options:
 }
 
 async function bootOnce(record: InstanceRecord, trial: VmPaths, options: TrialOptions): Promise<void> {
-  const machine = { ...options.machine, discardWrites: true };
-  const { argv, user, files } = await qemuLaunch(record, trial, machine);
-  const opened = await lendFiles(record.uid, files, trial);
-  const log = await open(trial.vmmLog, 'a', 0o600);
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...argv], {
-    cwd: '/',
-    stdio: ['ignore', log.fd, log.fd, ...opened.descriptors],
-    ...user,
-  });
-  await opened.close();
-  const ended = once(child, 'exit').then(
-    () => undefined,
-    () => undefined,
-  );
+  const guest = await startThrowaway(record, trial, { ...options.machine, discardWrites: true });
   const over = new AbortController();
   try {
     const signal = AbortSignal.any([options.signal, over.signal]);
     const connected = connectAgent({ connect: trial.agentSocket, deadlineMs: options.deadlineMs, signal });
     connected.catch(() => undefined);
-    const channel = await Promise.race([connected, ended]);
+    const channel = await Promise.race([connected, guest.ended]);
     if (channel === undefined) throw new KilnError('VMM_EXITED', 'the trial guest ended before its agent answered');
     await channel.detach();
   } finally {
     over.abort();
-    child.kill('SIGKILL');
-    await ended;
-    await log.close();
+    guest.process.kill('SIGKILL');
+    await guest.ended;
   }
-}
-
-/** Beside the VM's own, so that nobody takes the trial for the VM. */
-function trialPaths(paths: VmPaths): VmPaths {
-  const directory = join(paths.directory, 'trial');
-  const runtimeDirectory = join(paths.runtimeDirectory, 'try');
-  return {
-    directory,
-    runtimeDirectory,
-    agentSocket: join(runtimeDirectory, 'a.sock'),
-    qmpSocket: join(runtimeDirectory, 'q.sock'),
-    consoleLog: join(directory, 'console.log'),
-    vmmLog: join(directory, 'vmm.log'),
-  };
 }

@@ -3,6 +3,7 @@ import { open, stat } from 'node:fs/promises';
 import type { FreezeRequest } from '../../activities/ports.ts';
 import type { DriveSpec } from '../../domain/vm.ts';
 import { type QemuMachine, qemuCommandLine } from './command-line.ts';
+import { throwawayPaths, throwawayRecord } from './throwaway-guest.ts';
 
 /** What stands for every path in a command line: where files lie is no part of a guest. */
 const PLACE = '/f';
@@ -38,32 +39,9 @@ export async function templateFingerprint(
 
 function argvWithoutPlaces(spec: FreezeRequest['spec'], machine: QemuMachine): string[] {
   const drives = spec.drives.map(({ serial, format, readOnly }) => ({ serial, format, readOnly, path: PLACE }));
-  return qemuCommandLine(
-    {
-      version: 1,
-      vmId: 'template',
-      driver: 'qemu',
-      owner: { workflowId: 't', firstExecutionId: 't', namespaceId: 't', epoch: 0, boot: 0, role: 'service' },
-      imageDigest: spec.imageDigest,
-      vcpus: spec.vcpus,
-      memMib: spec.memMib,
-      kernelPath: PLACE,
-      initrdPath: PLACE,
-      drives,
-      sockets: { agent: PLACE, qmp: PLACE },
-      ports: [],
-      createdAt: '',
-    },
-    {
-      directory: PLACE,
-      runtimeDirectory: PLACE,
-      agentSocket: PLACE,
-      qmpSocket: PLACE,
-      consoleLog: PLACE,
-      vmmLog: PLACE,
-    },
-    machine,
-  );
+  const placeless = { ...spec, kernelPath: PLACE, initrdPath: PLACE, drives };
+  const paths = throwawayPaths(PLACE, PLACE);
+  return qemuCommandLine(throwawayRecord('template', placeless, paths), paths, machine);
 }
 
 const QCOW2_MAGIC = 0x514649fb;

@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { chmod, mkdir, open, rm } from 'node:fs/promises';
@@ -8,16 +7,14 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { AgentChannel, FreezeRequest } from '../../activities/ports.ts';
-import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { FROZEN_FILES } from '../../domain/vm.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
 import { readTail } from '../driver-context.ts';
 import type { VmPaths } from '../vm-paths.ts';
-import { lendFiles } from '../vm-user.ts';
 import type { QemuMachine } from './command-line.ts';
-import { qemuLaunch } from './launch.ts';
 import { connectStarting } from './template-restore.ts';
+import { startThrowaway, throwawayPaths, throwawayRecord } from './throwaway-guest.ts';
 
 export interface FreezeSurroundings {
   readonly machine: QemuMachine;
@@ -39,7 +36,7 @@ const POLL_MS = 5;
  * @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, CANCELLED, INTERNAL where the VMM refuses to save
  */
 export async function freezeGuest(request: FreezeRequest, around: FreezeSurroundings): Promise<void> {
-  const paths = freezePaths(request, around);
+  const paths = throwawayPaths(request.directory, join(around.runtimeDir, `${FREEZE_PREFIX}${request.name}`));
   await mkdir(paths.runtimeDirectory, { recursive: true, mode: 0o700 });
   try {
     await bootAndFreeze(request, around, paths);
@@ -57,22 +54,24 @@ async function bootAndFreeze(request: FreezeRequest, around: FreezeSurroundings,
   const deadline = performance.now() + request.deadlineMs;
   const memoryFile = join(request.directory, FROZEN_FILES.memory);
   await makeMemoryFile(memoryFile, request.spec.memMib);
-  const child = await launch(recordOf(request, around, paths), paths, { ...around.machine, memoryFile });
+  const record = throwawayRecord(request.name, request.spec, paths, { projectId: request.projectId, uid: around.uid });
+  const guest = await startThrowaway(record, paths, { ...around.machine, memoryFile });
+  let toldToEnd = false;
   const over = new AbortController();
   const signal = AbortSignal.any([over.signal, ...(request.signal === undefined ? [] : [request.signal])]);
   const work = freezeRunning(request, paths, { deadline, signal });
   work.catch(() => undefined);
   try {
-    const ended = child.ended.then(() => 'ended' as const);
+    const ended = guest.ended.then(() => 'ended' as const);
     // It ends by itself once it is asked to, and then the work is done as well.
-    if ((await Promise.race([work, ended])) === 'ended' && !child.isAsked()) {
+    if ((await Promise.race([work, ended])) === 'ended' && !toldToEnd) {
       throw new KilnError('VMM_EXITED', 'it ended before it was frozen');
     }
     await work;
   } finally {
     over.abort();
-    child.process.kill('SIGKILL');
-    await child.ended;
+    guest.process.kill('SIGKILL');
+    await guest.ended;
     await work.catch(() => undefined);
   }
 
@@ -89,7 +88,9 @@ async function bootAndFreeze(request: FreezeRequest, around: FreezeSurroundings,
       // Still attached: a guest that reads from its host when it is frozen reads from the clone's at once.
       await saveState(qmpSocket, join(runtimeDirectory, 'm.sock'), join(directory, FROZEN_FILES.state), {
         ...limits,
-        asked: child.ask,
+        asked: () => {
+          toldToEnd = true;
+        },
       });
     } finally {
       await agent.detach().catch(() => undefined);
@@ -103,40 +104,6 @@ async function makeMemoryFile(path: string, memMib: number): Promise<void> {
     await file.truncate(memMib * 1024 * 1024);
   } finally {
     await file.close();
-  }
-}
-
-interface Child {
-  readonly process: ChildProcess;
-  readonly ended: Promise<unknown>;
-  /** Notes that it has been told to end. */
-  ask(): void;
-  isAsked(): boolean;
-}
-
-async function launch(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): Promise<Child> {
-  const { argv, user, files } = await qemuLaunch(record, paths, machine);
-  const opened = await lendFiles(record.uid, files, paths);
-  const log = await open(paths.vmmLog, 'a', 0o600);
-  try {
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...argv], {
-      cwd: '/',
-      stdio: ['ignore', log.fd, log.fd, ...opened.descriptors],
-      ...user,
-    });
-    let asked = false;
-    const ended = once(child, 'exit').catch(() => undefined);
-    return {
-      process: child,
-      ended,
-      ask: () => {
-        asked = true;
-      },
-      isAsked: () => asked,
-    };
-  } finally {
-    await opened.close();
-    await log.close();
   }
 }
 
@@ -199,47 +166,3 @@ async function receiveOnce(socket: string, path: string): Promise<{ server: Serv
 
 /** What such a guest leaves among the sockets of VMs begins with this, which no VM id does. */
 export const FREEZE_PREFIX = '.freeze-';
-
-function freezePaths({ directory, name }: FreezeRequest, { runtimeDir }: FreezeSurroundings): VmPaths {
-  const runtimeDirectory = join(runtimeDir, `${FREEZE_PREFIX}${name}`);
-  return {
-    directory,
-    runtimeDirectory,
-    agentSocket: join(runtimeDirectory, 'a.sock'),
-    qmpSocket: join(runtimeDirectory, 'q.sock'),
-    consoleLog: join(directory, 'console.log'),
-    vmmLog: join(directory, 'vmm.log'),
-  };
-}
-
-/** A record that is never written: the command line is made of records. */
-function recordOf(
-  { name, spec, projectId }: FreezeRequest,
-  { uid }: FreezeSurroundings,
-  paths: VmPaths,
-): InstanceRecord {
-  return {
-    version: 1,
-    vmId: name,
-    driver: 'qemu',
-    owner: {
-      workflowId: 'template',
-      firstExecutionId: 'template',
-      namespaceId: 'template',
-      epoch: 0,
-      boot: 0,
-      role: 'service',
-      ...(projectId === undefined ? {} : { projectId }),
-    },
-    ...(uid === undefined ? {} : { uid }),
-    imageDigest: spec.imageDigest,
-    vcpus: spec.vcpus,
-    memMib: spec.memMib,
-    kernelPath: spec.kernelPath,
-    initrdPath: spec.initrdPath,
-    drives: spec.drives.map((drive) => ({ ...drive })),
-    sockets: { agent: paths.agentSocket, qmp: paths.qmpSocket },
-    ports: [],
-    createdAt: new Date().toISOString(),
-  };
-}

@@ -4,6 +4,7 @@ import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { connectQmp, type QmpClient } from './qmp-client.ts';
 
 const statusAnswer = z.object({ status: z.string().max(64) });
+const incoming = z.object({ status: z.string().max(64).exactOptional() });
 
 /** Between two looks at a restore, which takes some 5 ms, and between two tries to reach a VMM that starts. */
 const POLL_MS = 2;
@@ -36,15 +37,11 @@ export async function restoreState(
 }
 
 async function load(execute: (command: string, args?: object) => Promise<unknown>, descriptor: number): Promise<void> {
+  // A VMM that waits for a state says nothing of a migration; where it does, a worker before this one had come so far.
+  if (incoming.parse(await execute('query-migrate')).status !== undefined) return;
   const capabilities = [{ capability: 'x-ignore-shared', state: true }];
-  try {
-    await execute('migrate-set-capabilities', { capabilities });
-    await execute('migrate-incoming', { uri: `fd:${descriptor}` });
-  } catch (error) {
-    // A worker before this one had come so far.
-    if (isKilnError(error, 'INTERNAL') && /already|in progress/i.test(error.message)) return;
-    throw error;
-  }
+  await execute('migrate-set-capabilities', { capabilities });
+  await execute('migrate-incoming', { uri: `fd:${descriptor}` });
 }
 
 export async function runState(qmp: QmpClient, deadline: number): Promise<string> {

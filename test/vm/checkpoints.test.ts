@@ -1,0 +1,105 @@
+/** Checkpoints of real guests' disks: taken from a guest that runs on, opened for another one, refused where they do not fit. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { AgentChannel } from '../../activities/ports.ts';
+import { readSetupRecord } from '../../config/setup-record.ts';
+import type { CachedImage } from '../../domain/vm.ts';
+import { type CheckpointBases, type Checkpoints, createCheckpoints } from '../../host/checkpoints.ts';
+import { drivesOf } from '../../host/vm-drives.ts';
+import { createImageCache } from '../../rootfs/image/image-cache.ts';
+import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
+import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
+import { createInstanceStore } from '../../vmm/instance-record.ts';
+import { runIn } from '../conformance/agent-channel-suite.ts';
+import { identity } from '../conformance/vm-driver-identity.ts';
+import { GUEST_RESOURCES, GuestHost } from '../support/guest-host.ts';
+import { plainVmSpec } from '../support/vm-fixtures.ts';
+
+const BOOT_MS = 60_000;
+const READ_BOTH = 'cat /srv/mark /workspace/mark';
+
+describe('checkpoints of disks', () => {
+  let bed: GuestHost;
+  let checkpoints: Checkpoints;
+  let image: CachedImage;
+
+  beforeAll(async () => {
+    bed = await GuestHost.start();
+    const images = createImageCache({
+      imagesDir: bed.imagesDir,
+      localBuildsDir: join(readSetupRecord().cacheDir, 'images'),
+      store: bed.store,
+    });
+    const { stateDir } = bed.places;
+    const records = createInstanceStore(stateDir);
+    checkpoints = createCheckpoints({ stateDir, records, driver: bed.driver, images, resumeMs: BOOT_MS });
+    image = await images.ensure(bed.image.digest);
+  });
+  afterAll(async () => {
+    expect(await bed.close()).toEqual([]);
+  });
+
+  const write = (agent: AgentChannel, word: string) =>
+    runIn(agent, ['sh', '-c', `echo ${word} > /srv/mark; echo ${word} > /workspace/mark; sync`], { cwd: '/' });
+  const read = async (agent: AgentChannel) => (await runIn(agent, ['sh', '-c', READ_BOTH], { cwd: '/' })).stdout;
+
+  /** A guest whose disks are made over what a checkpoint holds. */
+  async function bootOver(vmId: string, bases: CheckpointBases): Promise<AgentChannel> {
+    const directory = createInstanceStore(bed.places.stateDir).directory(vmId);
+    const root = await createQcow2OverlayProvisioner().provision({ base: bases.root, directory, vmId });
+    const workspace = await createSparseCopyProvisioner().provision({ base: bases.workspace, directory, vmId });
+    const { kernelPath, initrdPath, digest } = image;
+    const spec = { ...plainVmSpec(vmId), ...GUEST_RESOURCES, kernelPath, initrdPath, imageDigest: digest };
+    await bed.driver.prepare({ ...spec, drives: drivesOf(root, workspace) });
+    return (await bed.driver.start(vmId, { identity: identity(vmId), deadlineMs: BOOT_MS })).agent;
+  }
+
+  it.each(['cold', 'template'] as const)(
+    'of a guest started %s: holds what was written, and the guest runs on',
+    async (start) => {
+      const from = `${start === 'cold' ? 'a' : 'b'}-1-1`;
+      await bed.host.templates?.settled();
+      const guest = await bed.boot(from, { cold: start === 'cold' });
+      expect(guest.start).toBe(start);
+      await write(guest.agent, 'before');
+      const taken = await checkpoints.take(from, `of-${from}`);
+      await write(guest.agent, 'after');
+      expect(await read(guest.agent)).toBe('after\nafter\n');
+      // Asked for twice, it is the one that was taken first.
+      expect(await checkpoints.take(from, `of-${from}`)).toEqual(taken);
+      await bed.release(from);
+      const bases = await checkpoints.open(`of-${from}`, { image });
+      const next = await bootOver(`next-${from}`, bases);
+      expect(await read(next)).toBe('before\nbefore\n');
+      await bed.release(`next-${from}`);
+      // The guest that was made over it has left it as it was.
+      expect(await checkpoints.open(`of-${from}`, { image })).toEqual(bases);
+    },
+  );
+
+  it('refuses another image, another kernel, another size, a name that is taken, and a file that was changed', async () => {
+    const { agent } = await bed.boot('c-1-1', { cold: true });
+    await write(agent, 'kept');
+    const { disks } = await checkpoints.take('c-1-1', 'mine');
+    await bed.boot('d-1-1', { cold: true });
+    await expect(checkpoints.take('d-1-1', 'mine')).rejects.toMatchObject({ code: 'CONFLICT' });
+    await expect(checkpoints.take('none-1-1', 'other')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(checkpoints.take('c-1-1', '../mine')).rejects.toMatchObject({ code: 'SPEC_INVALID' });
+    await bed.release('c-1-1', 'd-1-1');
+    const mismatch = { code: 'CHECKPOINT_MISMATCH' };
+    const open = (changed: Partial<CachedImage>, more: { diskMib?: number } = {}) =>
+      checkpoints.open('mine', { image: { ...image, ...changed }, ...more });
+    await expect(open({ digest: `sha256:${'0'.repeat(64)}` })).rejects.toMatchObject(mismatch);
+    await expect(open({ kernelPath: image.initrdPath })).rejects.toMatchObject(mismatch);
+    await expect(open({ rootfsPath: image.workspacePath })).rejects.toMatchObject(mismatch);
+    await expect(open({}, { diskMib: 1 })).rejects.toMatchObject(mismatch);
+    const path = join(bed.places.stateDir, 'checkpoints', 'mine', disks[0]?.name ?? '');
+    const bytes = await readFile(path);
+    bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1);
+    await writeFile(path, bytes);
+    await expect(open({})).rejects.toMatchObject({ code: 'CHECKPOINT_CORRUPT' });
+    await checkpoints.remove('mine');
+    await expect(open({})).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+});
