@@ -37,6 +37,8 @@ const values = new Command('chaos')
 
 // The replays that judge a history would tell of each worker's start and end.
 Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
+const asked = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => asked.abort());
 const until = Date.now() + values.minutes * 60_000;
 const most = values.schedules ?? Number.POSITIVE_INFINITY;
 const { together } = values;
@@ -49,7 +51,9 @@ function say(record: Record<string, unknown>, text: string): void {
 }
 
 async function runOnce(events: readonly ChaosEvent[]): Promise<string[]> {
-  return runEvents(inOrder(events), { servers, settleMs: SETTLE_MS }).catch((error: unknown) => [String(error)]);
+  return runEvents(inOrder(events), { servers, settleMs: SETTLE_MS, signal: asked.signal }).catch((error: unknown) => [
+    String(error),
+  ]);
 }
 
 /** Several schedules on one stack: each is a neighbour to the others. @returns whether nothing went wrong */
@@ -65,13 +69,13 @@ async function runBatch(seeds: readonly number[]): Promise<void> {
   );
   if (wrong.length === 0) return;
   totals.failed += 1;
-  if (values.keepWhole) return;
+  if (values.keepWhole || asked.signal.aborted) return;
   const shortest = await shrink(events, async (part) => (await runOnce(part)).length > 0, SHRINK_RUNS);
   say({ seeds, shortest }, `shortest form:\n${shortest.map((event) => `  ${JSON.stringify(event)}`).join('\n')}`);
 }
 
 try {
-  while (Date.now() < until && totals.schedules < most) {
+  while (Date.now() < until && totals.schedules < most && !asked.signal.aborted) {
     const count = Math.min(together, most - totals.schedules);
     await runBatch(Array.from({ length: count }, () => seed++));
   }
@@ -82,4 +86,6 @@ say(
   totals,
   `${totals.schedules} schedules, ${totals.events} events, ${totals.workloads} workloads; ${totals.failed} batches failed`,
 );
+// Where it was broken off, calls of the client are still under way.
+if (asked.signal.aborted) process.exit(130);
 process.exitCode = totals.failed === 0 ? 0 : 1;

@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly servers: Pick<Servers, 'temporalAddress' | 's3' | 'pids'>;
   /** How long a workload may stand still after the last event, and the host hold what nobody needs, ms. */
   readonly settleMs: number;
+  /** Breaks off, and leaves nothing. */
+  readonly signal?: AbortSignal;
 }
 
 const POLL_MS = 50;
@@ -32,14 +34,24 @@ const POLICIES: WorkloadPolicyOverrides = {
 };
 const CONTROL_PORTS: readonly FaultPort[] = ['hosts.list', 'documents.writeResult'];
 
-/** Runs events on a Kiln of their own. @returns what went wrong, one line each; empty = nothing */
+/** Runs events on a Kiln of their own. @returns what went wrong, one line each; empty = nothing. @throws where broken off */
 export async function runEvents(events: readonly ChaosEvent[], options: RunOptions): Promise<string[]> {
-  const { temporalAddress, s3 } = options.servers;
-  const stack = await ProcessStack.start({ temporalAddress, s3 });
+  const { signal, servers } = options;
+  const stack = await ProcessStack.start(servers);
+  const brokenOff = new Promise<'broken off'>((resolve) => {
+    signal?.addEventListener('abort', () => resolve('broken off'));
+    if (signal?.aborted) resolve('broken off');
+  });
+  const run = new ScheduleRun(stack, events, options).run();
+  run.catch(() => undefined);
+  let isBrokenOff = false;
   try {
-    return await new ScheduleRun(stack, events, options).run();
+    const wrong = await Promise.race([run, brokenOff]);
+    isBrokenOff = wrong === 'broken off';
+    if (wrong === 'broken off') throw new Error('it was broken off');
+    return wrong;
   } finally {
-    await stack.close();
+    await (isBrokenOff ? stack.abandon() : stack.close());
   }
 }
 
@@ -63,6 +75,7 @@ class ScheduleRun {
     const begun = Date.now();
     const doing: Promise<void>[] = [];
     for (const event of this.events) {
+      if (this.options.signal?.aborted) return [];
       await delay(Math.max(0, begun + event.atMs - Date.now()));
       doing.push(this.act(event).catch((error: unknown) => this.report(`${event.kind}: ${String(error)}`)));
     }

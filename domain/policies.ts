@@ -29,7 +29,7 @@ export interface WorkloadPolicies {
     readonly startToCloseMs: number;
     readonly heartbeatMs: number;
     readonly tries: number;
-    /** Builds started anew because their host's worker went away; not counted as tries. */
+    /** Builds started anew because their host's worker, or the store, went away; not counted as tries. */
     readonly interruptions: number;
     /** Boot deadline of the builder VM. */
     readonly bootMs: number;

@@ -83,7 +83,8 @@ export class WorkerProcess {
     this.count += 1;
     const id = `${this.count}`;
     const [set, reached] = [this.told(`set ${id}`), this.told(`reached ${id}`)];
-    this.child.send({ ...command, id } satisfies ChildCommand);
+    // One that is being killed hears nothing any more.
+    this.child.send({ ...command, id } satisfies ChildCommand, () => undefined);
     await Promise.race([set, this.ended]);
     return { reached };
   }
@@ -157,13 +158,18 @@ export class ProcessStack {
 
   /** Ends the workers, and whatever processes a failed test has left. */
   async close(): Promise<void> {
+    await this.abandon();
+    this.store.close();
+    await this.connection.close();
+  }
+
+  /** As `close`, while calls are still under way: they are left to the end of this process. */
+  async abandon(): Promise<void> {
     for (const worker of this.workers.values()) await worker.kill();
     for (const line of await this.left()) {
       const pid = /^process (\d+):/.exec(line)?.[1];
       if (pid !== undefined) process.kill(Number(pid), 'SIGKILL');
     }
-    this.store.close();
-    await this.connection.close();
     await rm(this.spec.directory, { recursive: true, force: true, maxRetries: 10 });
   }
 }

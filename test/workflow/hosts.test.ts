@@ -57,6 +57,21 @@ describe('a host worker', () => {
     expect(await kiln.left()).toEqual([]);
   });
 
+  it('whose store is away again and again in the middle of a build makes it anew until it is there', async () => {
+    for (const port of ['vms.provision', 'vms.boot', 'builds.save']) {
+      gates.failOnce(port, 'before', () => new KilnError('STORE_UNAVAILABLE', 'the store was away'));
+    }
+    // An environment of its own, so that no build of another test is found again.
+    await kiln.workloads.create(
+      { servicePath: 'waits-in-build', env: { BUILD_FOR: 'outages', BUILD_MS: '0' } },
+      'outages',
+    );
+    const { notes } = await kiln.untilStage('outages', 'running');
+    expect(notes).toEqual(Array.from({ length: 3 }, () => 'build is tried anew: the store was away'));
+    await kiln.workloads.stop('outages', { waitMs: 20_000 });
+    expect(await kiln.left()).toEqual([]);
+  });
+
   it('that never comes back is lost: HOST_LOST, what it holds is shown, and freed when it does come back', async () => {
     await kiln.workloads.create({ servicePath: 'plain' }, 'lost');
     await kiln.untilStage('lost', 'running');

@@ -1,4 +1,6 @@
+import { patched } from '@temporalio/workflow';
 import type { BuildResult } from '../../activities/activity-types.ts';
+import { isOutage } from '../../domain/failures.ts';
 import { builderResources, type ServiceManifest, type ServiceNeeds } from '../../domain/workload.ts';
 import type { Undo } from '../undo-ledger.ts';
 import { isTemplateFailure, judge, mayTryAnew } from '../workflow-failures.ts';
@@ -15,7 +17,7 @@ export async function validate(
 
 /**
  * Builds the service. Every try has a builder VM of a new name, released before the next one begins; a try that ended
- * because its host's worker went away does not count.
+ * because its host's worker or the store went away does not count.
  */
 export async function build(ctx: WorkloadContext, placed: Placed, manifest: ServiceManifest): Promise<BuildResult> {
   let tries = 0;
@@ -34,6 +36,9 @@ export async function build(ctx: WorkloadContext, placed: Placed, manifest: Serv
       if (verdict.kind === 'suspicion') {
         interruptions += 1;
         await ctx.untilHostAnswers(placed.hostId);
+      } else if (verdict.kind === 'failure' && isOutage(verdict.code) && patched('build-through-an-outage')) {
+        interruptions += 1;
+        await ctx.outagePause(interruptions);
       } else if (!cold && isTemplateFailure(error)) {
         cold = true;
       } else {

@@ -181,7 +181,8 @@ export class WorkloadContext {
     }
   }
 
-  private outagePause(outages: number): Promise<void> {
+  /** Longer with each outage in a row. */
+  outagePause(outages: number): Promise<void> {
     const { backoffMs: firstMs, maxBackoffMs } = this.policies.placement;
     return sleep(backoffMs(outages, firstMs, maxBackoffMs), { summary: 'until what was away is back' });
   }
