@@ -18,6 +18,7 @@ import { createGuestServices, type HostServices } from './guest-services.ts';
 import { createHostMetrics, type HostMetrics } from './host-metrics.ts';
 import type { HostOptions } from './host-options.ts';
 import { type HostSettings, resolveHostSettings } from './host-settings.ts';
+import { createImageSweep } from './image-sweep.ts';
 import { createMemoryGauge, type MemoryGauge } from './memory-gauge.ts';
 import { createHostPool } from './pool/host-pool.ts';
 import { createPoolMetrics } from './pool/pool-metrics.ts';
@@ -94,6 +95,7 @@ class Node implements HostNode {
   private readonly workspaces = createSparseCopyProvisioner();
   private readonly emptyDisks: EmptyDisks;
   private readonly releases: Releases;
+  private readonly imageSweep: () => Promise<void>;
   private readonly sweeper: { run(): Promise<SweepReport> };
   private sweepTimer: NodeJS.Timeout | undefined;
   private sweeping: Promise<unknown> = Promise.resolve();
@@ -125,6 +127,8 @@ class Node implements HostNode {
     });
     this.ledger = createYieldingLedger(ledger, settings.capacity.vmOverheadMib, () => this.pool.giveWay());
     this.templates = this.makeTemplates();
+    const kept = { records: this.records, templates: this.templates, limits: settings.images };
+    this.imageSweep = createImageSweep({ ...options, ...kept, collect: options.collectImages });
     this.vms = this.makeVms();
     this.services = createGuestServices({
       ...settings.logs,
@@ -155,9 +159,7 @@ class Node implements HostNode {
       { logs: this.logs, metrics: this.metrics.registry, usage: (vmId) => driver.usage(vmId) },
     );
     this.registration = this.makeRegistration();
-    const records = createWorkloadDocuments(store);
-    const places = { hostId, stateDir, runtimeDir: options.runtimeDir };
-    this.releases = createReleases({ ...places, driver, ledger: this.ledger, records });
+    this.releases = createReleases({ ...options, ledger: this.ledger, records: createWorkloadDocuments(store) });
     this.sweeper = createSweep({
       ...settings.sweep,
       stateDir,
@@ -187,6 +189,7 @@ class Node implements HostNode {
     this.metrics.noteSweep(report);
     await this.templates?.collect();
     await this.tellFreed(report);
+    await this.imageSweep();
     const inUse = new Set<string>();
     for (const vmId of await this.options.driver.list()) {
       const found = await this.options.driver.inspect(vmId).catch(() => undefined);

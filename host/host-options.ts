@@ -1,6 +1,7 @@
 /** What a host is made with. */
 import type { ImageCache, RootfsProvisioner, VmDriver } from '../activities/ports.ts';
 import type { HostCapacity } from '../domain/host-entry.ts';
+import type { HostImages } from '../rootfs/image/image-cache.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { EgressProxy } from './egress-dialer.ts';
 import type { HostLogger } from './host-logger.ts';
@@ -18,6 +19,8 @@ export interface HostOptions {
   readonly driver: VmDriver;
   readonly provisioner: RootfsProvisioner;
   readonly images: ImageCache;
+  /** Removes images that nobody needs (`HostImages`); absent: all are kept. */
+  readonly collectImages?: HostImages['collect'];
   /** Digests of the images on this host; asked before each registration. */
   readonly cachedImages: () => Promise<readonly string[]>;
   readonly store: ObjectStore;

@@ -1,5 +1,6 @@
 /** Every number of a host that may be set, in one place. */
 
+import type { ImageCollectionLimits } from '../domain/image-collection.ts';
 import type { PoolSettingOverrides } from '../domain/pool-policy.ts';
 import type { WarmPool } from './pool/vm-pool.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
@@ -63,6 +64,7 @@ export interface HostSettings {
   };
   readonly dataPlane: { readonly bindAddress: string; readonly urlHost: string; readonly port: number };
   readonly templates: TemplateSettings;
+  readonly images: ImageCollectionLimits;
   readonly pool: {
     /** What the configuration says; `pool_size` 0: no pool. */
     readonly limits: PoolSettingOverrides;
@@ -121,6 +123,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
   templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, retryMs: MINUTE, max: 12 },
+  images: { keep: 8, idleMs: 24 * 60 * MINUTE },
   pool: {
     limits: { pool_size: 0 },
     warm: [],
@@ -152,6 +155,7 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     metrics: { ...d.metrics, ...overrides.metrics },
     dataPlane: { ...d.dataPlane, ...overrides.dataPlane },
     templates: { ...d.templates, ...overrides.templates },
+    images: { ...d.images, ...overrides.images },
     pool: { ...d.pool, ...overrides.pool },
   };
 }

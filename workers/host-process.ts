@@ -74,6 +74,7 @@ async function composeHost(
   const driver = await driverFromEnvironment(env, paths, setup, log, limits);
   const { diskFormats } = await driver.probe();
   const imagesDir = join(paths.hostDir, 'images');
+  const images = createImageCache({ imagesDir, localBuildsDir: join(paths.cacheDir, 'images'), store });
   const proxy = env.HTTPS_PROXY ?? env.https_proxy;
   return createHost({
     hostId,
@@ -85,7 +86,8 @@ async function composeHost(
       emptyDisks: createEmptyDisks(paths.hostDir),
       only: env.KILN_PROVISIONER,
     }),
-    images: createImageCache({ imagesDir, localBuildsDir: join(paths.cacheDir, 'images'), store }),
+    images,
+    collectImages: images.collect,
     cachedImages: () => listLocalImages(imagesDir),
     store,
     owners,

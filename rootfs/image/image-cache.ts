@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { constants as fsConstants } from 'node:fs';
-import { copyFile, link, open, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, link, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createZstdDecompress } from 'node:zlib';
 import type { ImageCache } from '../../activities/ports.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { type ImageCollectionLimits, imagesToRemove } from '../../domain/image-collection.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import { isErrno } from '../errno.ts';
 import { mustRun } from '../run-command.ts';
@@ -24,23 +25,90 @@ export interface ImageCacheOptions {
   /** `<cache>/images` of the machine: an image that was built here is linked or copied from there. */
   readonly localBuildsDir?: string;
   readonly store: ImageStore;
+  /** Milliseconds of a clock that nobody sets; default: this process's. */
+  readonly now?: () => number;
+}
+
+export interface HostImages extends ImageCache {
+  /**
+   * Removes images that nobody needs and that can be had again. An image counts as asked for when it is seen first.
+   * @param inUse digests of images that something on this host is made over
+   * @returns digests of what was removed
+   */
+  collect(inUse: ReadonlySet<string>, limits: ImageCollectionLimits): Promise<string[]>;
 }
 
 /** @returns the image cache of one host. Each image is fetched once, however many ask for it at once. */
-export function createImageCache(options: ImageCacheOptions): ImageCache {
+export function createImageCache(options: ImageCacheOptions): HostImages {
   const fetching = new Map<string, Promise<CachedImage>>();
+  const removing = new Map<string, Promise<void>>();
+  const askedAt = new Map<string, number>();
+  const now = options.now ?? (() => performance.now());
+  const idleMs = (digest: string) => now() - (askedAt.get(digest) ?? now());
+  /** Nobody is given an image that is being removed, and none that somebody is being given is removed. */
+  const remove = async (digest: string, limits: ImageCollectionLimits): Promise<boolean> => {
+    if (!(await canBeHadAgain(options, digest))) return false;
+    // No wait between this look and the mark, so that nobody is given it in between.
+    if (fetching.has(digest) || idleMs(digest) < limits.idleMs) return false;
+    const work = removeDirectory(imageDirectory(options.imagesDir, digest)).finally(() => removing.delete(digest));
+    removing.set(digest, work);
+    await work;
+    askedAt.delete(digest);
+    return true;
+  };
   return {
     async ensure(digest, signal) {
       signal?.throwIfAborted();
+      askedAt.set(digest, now());
       let work = fetching.get(digest);
       if (work === undefined) {
         // Shared by all who wait, so no single caller's signal may end it.
-        work = ensureImage(options, digest).finally(() => fetching.delete(digest));
+        work = Promise.resolve(removing.get(digest))
+          .catch(() => undefined)
+          .then(() => ensureImage(options, digest))
+          .finally(() => fetching.delete(digest));
         fetching.set(digest, work);
       }
       return await abortable(work, signal);
     },
+    async collect(inUse, limits) {
+      await removeNameless(options.imagesDir);
+      const digests = await listLocalImages(options.imagesDir);
+      for (const digest of digests) if (!askedAt.has(digest)) askedAt.set(digest, now());
+      const images = digests.map((digest) => ({ digest, idleMs: idleMs(digest), inUse: inUse.has(digest) }));
+      const removed: string[] = [];
+      for (const digest of imagesToRemove(images, limits)) if (await remove(digest, limits)) removed.push(digest);
+      return removed;
+    },
   };
+}
+
+async function canBeHadAgain({ localBuildsDir, store }: ImageCacheOptions, digest: string): Promise<boolean> {
+  try {
+    if (localBuildsDir !== undefined && (await readManifest(localBuildsDir, digest)) !== undefined) return true;
+    await readPublishedManifest(store, digest);
+    return true;
+  } catch (error) {
+    // A store that is away, or one that has lost it: then what lies here may be all there is.
+    if (isKilnError(error)) return false;
+    throw error;
+  }
+}
+
+const NAMELESS = '.removed-';
+
+/** Half of an image must never be taken for one: it loses its name first. */
+async function removeDirectory(directory: string): Promise<void> {
+  const nameless = join(dirname(directory), `${NAMELESS}${basename(directory)}`);
+  await rename(directory, nameless);
+  await rm(nameless, { recursive: true, force: true });
+}
+
+/** What a process that died was removing. */
+async function removeNameless(imagesDir: string): Promise<void> {
+  const names = await readdir(imagesDir).catch(() => []);
+  const left = names.filter((name) => name.startsWith(NAMELESS));
+  for (const name of left) await rm(join(imagesDir, name), { recursive: true, force: true });
 }
 
 async function ensureImage(options: ImageCacheOptions, digest: string): Promise<CachedImage> {

@@ -2,13 +2,14 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
+import { storeKeys } from '../../domain/names.ts';
 import { writeStamps } from '../../rootfs/image/file-stamps.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { createImageCatalog, inspectImage, listImages } from '../../rootfs/image/image-catalog.ts';
 import { type ImageStore, storedFileKey } from '../../rootfs/image/image-store.ts';
-import { imageDirectory } from '../../rootfs/image/local-images.ts';
+import { imageDirectory, listLocalImages } from '../../rootfs/image/local-images.ts';
 import {
   canonicalJson,
   hashFile,
@@ -282,6 +283,57 @@ describe('a host', () => {
     for (const answer of answers) {
       expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'IMAGE_CORRUPT' } });
     }
+  });
+
+  it('removes what nobody needs, and nothing that is in use, just asked for, or to be had nowhere else', async () => {
+    let nowMs = 0;
+    const imagesDir = join(root, 'host');
+    const cache = createImageCache({ imagesDir, store, now: () => nowMs });
+    const [used, unused, asked, lost] = [
+      await layOutImage(),
+      await layOutImage(),
+      await layOutImage(),
+      await layOutImage(),
+    ];
+    for (const digest of [used, unused, asked, lost]) {
+      await publish(digest);
+      await cache.ensure(digest);
+    }
+    await store.delete(storeKeys.imageManifest(lost));
+    nowMs = 1000;
+    await cache.ensure(asked);
+    const limits = { keep: 0, idleMs: 500 };
+    expect(await cache.collect(new Set([used]), { ...limits, keep: 4 })).toEqual([]);
+    expect(await cache.collect(new Set([used]), limits)).toEqual([unused]);
+    expect((await listLocalImages(imagesDir)).sort()).toEqual([used, asked, lost].sort());
+    // What was removed comes again for whoever asks.
+    const { rootfsPath } = await cache.ensure(unused);
+    expect(await hashFile(rootfsPath)).toEqual(await hashFile(join(imageDirectory(builds, unused), 'rootfs.ext4')));
+    // After a restart everything counts as just asked for.
+    expect(await createImageCache({ imagesDir, store }).collect(new Set(), limits)).toEqual([]);
+  });
+
+  it('an image that is asked for while it is removed is whole for whoever gets it', async () => {
+    const digest = await layOutImage();
+    await publish(digest);
+    let nowMs = 0;
+    const cache = createImageCache({ imagesDir: join(root, 'host'), store, now: () => nowMs });
+    let removals = 0;
+    for (let round = 0; round < 30; round += 1) {
+      await cache.ensure(digest);
+      nowMs += 1000;
+      const collected = cache.collect(new Set(), { keep: 0, idleMs: 500 });
+      // Each round a little later in the course of the removal.
+      for (let turn = 0; turn < round; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+      const image = await cache.ensure(digest);
+      removals += (await collected).length;
+      expect(await readdir(dirname(image.rootfsPath))).toEqual(expect.arrayContaining([...IMAGE_FILES]));
+    }
+    expect(removals).toBeGreaterThan(0);
+    expect(removals).toBeLessThan(30);
+    await writeFile(join(root, 'host', '.removed-sha256-half'), 'of a process that died');
+    await cache.collect(new Set(), { keep: 9, idleMs: 0 });
+    expect((await readdir(join(root, 'host'))).filter((entry) => entry.startsWith('.removed'))).toEqual([]);
   });
 
   const flip = async (path: string) => {

@@ -63,16 +63,18 @@ export class GuestHost {
   }
 
   async up(): Promise<void> {
+    const images = createImageCache({
+      imagesDir: this.imagesDir,
+      localBuildsDir: join(readSetupRecord().cacheDir, 'images'),
+      store: this.store,
+    });
     this.node = await createFakeHost(this.places, {
       store: this.store,
       owners: { lookup: async () => 'open' },
       driver: this.driver,
       provisioner: createQcow2OverlayProvisioner(),
-      images: createImageCache({
-        imagesDir: this.imagesDir,
-        localBuildsDir: join(readSetupRecord().cacheDir, 'images'),
-        store: this.store,
-      }),
+      images,
+      collectImages: images.collect,
       capacity: { vcpus: 64, memMib: 16_384 },
       settings: { sweep: { everyMs: 3_600_000, graceMs: 0 }, ...this.settings },
     });
