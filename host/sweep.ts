@@ -24,9 +24,9 @@ export interface OwnerLookup {
 export interface SweepOptions extends SweepLimits {
   readonly stateDir: string;
   readonly runtimeDir: string;
-  readonly driver: VmDriver;
-  readonly vms: HostVms;
-  readonly ledger: HostCapacityLedger;
+  readonly driver: Pick<VmDriver, 'list' | 'inspect' | 'status' | 'listGroups'>;
+  readonly vms: Pick<HostVms, 'adopt' | 'isAttached' | 'isBusy' | 'release'>;
+  readonly ledger: Pick<HostCapacityLedger, 'list' | 'prune' | 'release'>;
   readonly owners: OwnerLookup;
   /** Answers for VMs that are of no workload yet, and for names under which it makes or destroys one. */
   readonly pool?: { owns(name: string): boolean };

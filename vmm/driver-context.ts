@@ -95,6 +95,8 @@ export interface DriverContext {
   readonly operations: KeyedLock;
   /** Starts under way, so that a stop or destroy can end them. */
   readonly starts: Map<string, AbortController>;
+  /** VMs that this driver has prepared and not spawned yet: no process of theirs can run, so none is looked for. */
+  readonly unspawned: Set<string>;
   /** Ends of the processes that this worker started itself, by pid and start time. */
   readonly ends: Map<string, () => Promise<ProcessEnd>>;
 }

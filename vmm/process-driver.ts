@@ -29,6 +29,7 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
     links: createAgentLinks(),
     operations: createKeyedLock(),
     starts: new Map(),
+    unspawned: new Set(),
     ends: new Map(),
   };
   const boundLogs = createLogBounder(context);
@@ -64,7 +65,7 @@ async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
   context.backend.check(spec);
   const paths = vmPaths(context.options, spec.vmId);
   const uid = await context.backend.uidOf?.(spec);
-  const record = await context.records.create({
+  const wanted: InstanceRecord = {
     version: 1,
     vmId: spec.vmId,
     driver: recordedKind(context.backend.kind),
@@ -80,7 +81,9 @@ async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
     sockets: { agent: paths.agentSocket, ...(context.backend.hasQmp && { qmp: paths.qmpSocket }) },
     ports: [],
     createdAt: new Date().toISOString(),
-  });
+  };
+  const record = await context.records.create(wanted);
+  if (record === wanted) context.unspawned.add(spec.vmId);
   if (sameOwner(record.owner, spec.owner) && record.driver === context.backend.kind) return;
   throw new KilnError(
     'CONFLICT',

@@ -20,7 +20,7 @@ export const NOT_STARTED: VmExit = { reason: 'unknown', code: null, signal: null
  * @returns the record, with the process where one was found
  */
 export async function adoptUnrecorded(context: DriverContext, record: InstanceRecord): Promise<InstanceRecord> {
-  if (record.process !== undefined || record.exit !== undefined) return record;
+  if (record.process !== undefined || record.exit !== undefined || context.unspawned.has(record.vmId)) return record;
   const found = await leaderOf(await findVmProcesses(record.sockets.agent));
   if (found === undefined) return record;
   context.options.log.warn({ vmId: record.vmId, pid: found.pid }, 'adopting a VM process that no record named');

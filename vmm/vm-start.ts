@@ -40,13 +40,18 @@ async function boot(
   const deadline = performance.now() + request.deadlineMs;
   const left = () => Math.max(1, Math.ceil(deadline - performance.now()));
   const record = await startable(context, vmId);
+  let recorded = Promise.resolve();
   try {
     if (request.signal.aborted) throw cancelled(vmId);
-    const process = record.process ?? (await launch(context, record, request.signal));
-    const agent = await firstAnswer(context, { ...record, process }, { deadlineMs: left(), signal: request.signal });
+    let { process } = record;
+    if (process === undefined) ({ process, recorded } = await launch(context, record, request.signal));
+    const options = { deadlineMs: left(), signal: request.signal, recorded };
+    const agent = await firstAnswer(context, { ...record, process }, options);
     if (request.identity !== undefined) await configure(agent, request.identity, vmId, left());
     return { vmId, pid: process.pid, agent };
   } catch (error) {
+    // What was started is ended by its record.
+    await recorded.catch(() => undefined);
     throw await endFailedStart(context, record, await asStartFailure(context, record, error, request));
   }
 }
@@ -55,7 +60,7 @@ async function boot(
 async function firstAnswer(
   context: DriverContext,
   record: InstanceRecord & { process: VmProcess },
-  options: { deadlineMs: number; signal: AbortSignal },
+  options: { deadlineMs: number; signal: AbortSignal; recorded: Promise<void> },
 ): Promise<AgentChannel> {
   const { backend } = context;
   if (record.template === undefined || backend.restore === undefined) return linkAgent(context, record, options);
@@ -92,34 +97,44 @@ async function readRecord(context: DriverContext, vmId: string): Promise<Instanc
   return adoptUnrecorded(context, record);
 }
 
-async function launch(context: DriverContext, record: InstanceRecord, signal: AbortSignal): Promise<VmProcess> {
+interface Launched {
+  readonly process: VmProcess;
+  /** Resolves once the process is written down, which the guest need not wait for. @throws NOT_FOUND */
+  readonly recorded: Promise<void>;
+}
+
+async function launch(context: DriverContext, record: InstanceRecord, signal: AbortSignal): Promise<Launched> {
   const { vmId } = record;
   const paths = pathsOf(context, record);
   // Several processes without a record, of which none is the leader: nothing to adopt, so they must go before the start.
-  const leftovers = await findVmProcesses(paths.agentSocket);
+  const leftovers = context.unspawned.has(vmId) ? [] : await findVmProcesses(paths.agentSocket);
   if (leftovers.length > 0) await killVmProcesses(paths.agentSocket, undefined, killTimings(context));
   const plain = await context.backend.command(record, paths, signal);
   await assertRunnable(plain.argv[0] ?? '');
   const command = await context.limits.launch(record, plain, paths.directory);
   await makeRuntimeDirectory(paths.runtimeDirectory);
   for (const socket of [paths.agentSocket, paths.qmpSocket]) await rm(socket, { force: true });
-  const spawned = await spawnAs(record.uid, command, paths);
-  rememberEnd(context, spawned.process, spawned.end);
-  const recorded = await recordProcess(context, vmId, spawned.process);
-  if (recorded === undefined)
-    throw new KilnError('NOT_FOUND', `VM ${vmId} was destroyed while it was started`, { vmId });
-  context.options.log.info({ vmId, pid: spawned.process.pid, driver: context.backend.kind }, 'VM process started');
-  return spawned.process;
+  context.unspawned.delete(vmId);
+  const { process, end } = await spawnAs(record.uid, command, paths);
+  rememberEnd(context, process, end);
+  const recorded = recordProcess(context, vmId, process).then((found) => {
+    if (found === undefined)
+      throw new KilnError('NOT_FOUND', `VM ${vmId} was destroyed while it was started`, { vmId });
+  });
+  recorded.catch(() => undefined);
+  context.options.log.info({ vmId, pid: process.pid, driver: context.backend.kind }, 'VM process started');
+  return { process, recorded };
 }
 
 /**
- * The VM's channel: the one that is open, or a new one.
+ * The VM's channel: the one that is open, or a new one. Nobody has it, and no end is settled, before its process is
+ * recorded.
  * @throws AGENT_TIMEOUT; VMM_EXITED, GUEST_CRASHED where the process ends first; CANCELLED
  */
 export async function linkAgent(
   context: DriverContext,
   record: InstanceRecord & { process: VmProcess },
-  options: { deadlineMs: number; signal?: AbortSignal },
+  options: { deadlineMs: number; signal?: AbortSignal; recorded?: Promise<void> },
 ): Promise<AgentChannel> {
   const { vmId, process } = record;
   const open = context.links.live(vmId);
@@ -138,6 +153,7 @@ export async function linkAgent(
   });
   try {
     const channel = await Promise.race([connected, gone]);
+    await options.recorded;
     if (channel === undefined) throw exitFailure(vmId, await settleExit(context, vmId));
     await takeBackRuntimeDirectory(record);
     context.links.hold(vmId, channel);

@@ -84,6 +84,7 @@ export function destroyVm(context: DriverContext, vmId: string): Promise<void> {
   context.starts.get(vmId)?.abort();
   return context.operations.run(vmId, async () => {
     const configured = vmPaths(context.options, vmId);
+    context.unspawned.delete(vmId);
     await context.links.drop(vmId);
     const record = await readIfSound(context, vmId);
     // A VM that was given another name keeps its sockets, so what lies under its old name is its own.

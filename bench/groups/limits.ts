@@ -1,5 +1,7 @@
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { AgentChannel } from '../../activities/ports.ts';
 import { readEnvironment } from '../../config/environment.ts';
 import { openLimits } from '../../vmm/limits/open-limits.ts';
@@ -14,12 +16,13 @@ const COUNT_S = 3;
 const NEIGHBOUR = 'neighbour';
 
 /** Counts by itself, in its own time, how often it gets round a small loop. */
-const COUNT = `node -e "
+const COUNT_SCRIPT = `
   const until = performance.now() + ${COUNT_S * 1000};
   let rounds = 0;
   while (performance.now() < until) { for (let i = 0; i < 1000; i++) Math.sqrt(i); rounds++; }
   console.log(rounds);
-"`;
+`;
+const COUNT = `node -e "${COUNT_SCRIPT}"`;
 
 /** Each goes on until its VM is taken away. */
 const HOGS: Readonly<Record<string, string>> = {
@@ -39,7 +42,7 @@ export async function measureLimits(options: GroupOptions): Promise<readonly Mea
   const bed = await prepareBed(directory, limits);
   try {
     const neighbour = await boot(bed, NEIGHBOUR, signal);
-    const measurements: Measurement[] = [];
+    const measurements: Measurement[] = [await plainProcesses(options)];
     for (const [name, script] of Object.entries(HOGS)) {
       const alone: number[] = [];
       const beside: number[] = [];
@@ -61,6 +64,33 @@ export async function measureLimits(options: GroupOptions): Promise<readonly Mea
   } finally {
     for (const vmId of await bed.driver.list()) await bed.driver.destroy(vmId);
   }
+}
+
+/**
+ * What two cores of this machine cost each other when both are busy, without any VM: the same loop in a plain process
+ * beside another one. No limit of Kiln's can make a guest's figure better than this.
+ */
+async function plainProcesses({ n, say, signal }: GroupOptions): Promise<Measurement> {
+  const alone: number[] = [];
+  const beside: number[] = [];
+  for (let sample = 0; sample < n; sample += 1) {
+    alone.push(await plainRate(signal));
+    const hog = spawn('sh', ['-c', HOGS['cpu'] ?? ''], { stdio: 'ignore', signal });
+    hog.on('error', () => undefined);
+    try {
+      beside.push(await plainRate(signal));
+    } finally {
+      hog.kill('SIGKILL');
+    }
+  }
+  say('limits: plain processes');
+  const words = 'the same process alone';
+  return { name: 'plain-process-beside-another', unit: 'rounds/s', kiln: beside, rival: { words, samples: alone } };
+}
+
+async function plainRate(signal: AbortSignal): Promise<number> {
+  const { stdout } = await promisify(execFile)(process.execPath, ['-e', COUNT_SCRIPT], { signal });
+  return countedRate(stdout);
 }
 
 async function machineLimits(stateDir: string, say: (line: string) => void): Promise<VmLimits> {
@@ -87,7 +117,11 @@ async function rate(agent: AgentChannel): Promise<number> {
   const exec = await agent.exec({ execId: randomUUID(), argv, cwd: '/', output: 'wait' });
   let text = '';
   for await (const piece of exec.output) if (piece.kind === 'data') text += piece.data.toString();
+  return countedRate(text);
+}
+
+function countedRate(text: string): number {
   const rounds = Number(text.trim());
-  if (!(rounds > 0)) throw new Error(`the guest counted nothing: ${text}`);
+  if (!(rounds > 0)) throw new Error(`nothing was counted: ${text}`);
   return rounds / COUNT_S;
 }

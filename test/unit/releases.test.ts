@@ -8,7 +8,7 @@ import { shortHash } from '../../domain/names.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 import type { Reservation } from '../../host/capacity-ledger.ts';
 import { createReleases } from '../../host/releases.ts';
-import { createSweep, type SweepOptions } from '../../host/sweep.ts';
+import { createSweep } from '../../host/sweep.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
 const HASH = shortHash('workload/gone');
@@ -36,6 +36,7 @@ afterEach(async () => {
 
 const places = () => ({ stateDir: join(root, 'state'), runtimeDir: join(root, 'run') });
 const driver = {
+  status: async () => ({ state: 'gone' as const }),
   listGroups: async () => [],
   list: async () => [...records.keys()],
   inspect: async (vmId: string) => {
@@ -97,6 +98,7 @@ describe('a sweep on a machine that slept', () => {
     const vms = {
       isAttached: () => true,
       isBusy: () => false,
+      adopt: async (vmId: string) => ({ vmId, adopted: true }),
       release: async (vmId: string) => {
         destroyed.push(vmId);
         records.delete(vmId);
@@ -112,12 +114,11 @@ describe('a sweep on a machine that slept', () => {
     const options = {
       ...places(),
       ...{ graceMs: 60_000, maxDestroys: 5, driver, vms, ledger, logger: silentLogger },
-      owners: { lookup: async () => 'over' },
+      owners: { lookup: async () => 'over' as const },
       onAdopted: async () => undefined,
       ...(now === undefined ? {} : { now }),
     };
-    // A stand-in holds only what a sweep touches.
-    return { run: createSweep(options as unknown as SweepOptions).run, destroyed };
+    return { run: createSweep(options).run, destroyed };
   }
 
   it('gives a VM its whole grace, whatever the clock on the wall says', async () => {
