@@ -45,7 +45,8 @@ async function boot(
     if (request.signal.aborted) throw cancelled(vmId);
     let { process } = record;
     if (process === undefined) ({ process, recorded } = await launch(context, record, request.signal));
-    const options = { deadlineMs: left(), signal: request.signal, recorded };
+    const isNew = record.process === undefined;
+    const options = { deadlineMs: left(), signal: request.signal, recorded, isNew };
     const agent = await firstAnswer(context, { ...record, process }, options);
     if (request.identity !== undefined) await configure(agent, request.identity, vmId, left());
     return { vmId, pid: process.pid, agent };
@@ -60,14 +61,14 @@ async function boot(
 async function firstAnswer(
   context: DriverContext,
   record: InstanceRecord & { process: VmProcess },
-  options: { deadlineMs: number; signal: AbortSignal; recorded: Promise<void> },
+  options: { deadlineMs: number; signal: AbortSignal; recorded: Promise<void>; isNew: boolean },
 ): Promise<AgentChannel> {
   const { backend } = context;
   if (record.template === undefined || backend.restore === undefined) return linkAgent(context, record, options);
   const failed = new AbortController();
   const signal = AbortSignal.any([options.signal, failed.signal]);
   const restored = backend.restore(record, pathsOf(context, record), { ...options, signal });
-  const linked = linkAgent(context, record, { ...options, signal });
+  const linked = linkAgent(context, record, { ...options, signal, isNewClone: options.isNew });
   try {
     const [agent] = await Promise.all([linked, restored]);
     return agent;
@@ -134,7 +135,13 @@ async function launch(context: DriverContext, record: InstanceRecord, signal: Ab
 export async function linkAgent(
   context: DriverContext,
   record: InstanceRecord & { process: VmProcess },
-  options: { deadlineMs: number; signal?: AbortSignal; recorded?: Promise<void> },
+  options: {
+    deadlineMs: number;
+    signal?: AbortSignal;
+    recorded?: Promise<void>;
+    /** Whether the guest goes on from a template and nobody has spoken to it since. */
+    isNewClone?: boolean;
+  },
 ): Promise<AgentChannel> {
   const { vmId, process } = record;
   const open = context.links.live(vmId);
@@ -148,7 +155,7 @@ export async function linkAgent(
     deadlineMs: options.deadlineMs,
     requestMs: context.timings.requestMs,
     // The VMM of a clone listens after some 30 ms, and its guest answers 30 ms later.
-    ...(record.template === undefined ? {} : { retryMs: 2 }),
+    ...(options.isNewClone === true ? { retryMs: 2, betweenFrames: true } : {}),
     signal,
   });
   try {

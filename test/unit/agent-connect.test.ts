@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { connectAgent } from '../../vmm/agent/connect-agent.ts';
-import { encodeFrame, encodeHelloRecord, FRAME } from '../../vmm/agent/frames.ts';
+import { encodeFrame, encodeHelloRecord, FRAME, MAX_FRAME } from '../../vmm/agent/frames.ts';
 import { plainHello, scriptedGuest } from '../support/scripted-guest.ts';
 
 const hello = (change: object = {}): Buffer =>
@@ -37,6 +37,24 @@ describe('attaching to an agent', () => {
     });
     const agent = await connectAgent({ connect: async () => host, deadlineMs: 10_000, helloRetryMs: 5 });
     expect(agent.hello.agentVersion).toBe(nonces.at(-1)?.toString('hex'));
+    await agent.detach();
+  });
+
+  it('writes little where the agent stands between frames, and all that ends a half frame when it asks again', async () => {
+    const written: number[] = [];
+    const { host } = scriptedGuest((wire, nonce) => {
+      if (written.length < 2) return;
+      wire.write(Buffer.concat([encodeHelloRecord(nonce), hello()]));
+    });
+    const write = host.write.bind(host);
+    host.write = (chunk: Buffer) => {
+      written.push(chunk.length);
+      return write(chunk);
+    };
+    const options = { deadlineMs: 10_000, helloRetryMs: 5, betweenFrames: true };
+    const agent = await connectAgent({ connect: async () => host, ...options });
+    expect(written[0]).toBeLessThan(100);
+    expect(written[1]).toBeGreaterThan(MAX_FRAME);
     await agent.detach();
   });
 

@@ -61,9 +61,13 @@ export function encodeFrame(type: FrameType, stream: number, payload: Uint8Array
   return frame;
 }
 
-/** @returns what a host writes first: filler that ends any half frame, then the attach record with its nonce. */
-export function encodeAttach(nonce: Buffer): Buffer {
-  return Buffer.concat([Buffer.alloc(FILLER_BYTES, FILLER), sealed(ATTACH_MAGIC, nonce)]);
+/**
+ * @param midFrame whether the agent may have read half of a frame; where not, a few bytes tell it that what follows is none
+ * @returns what a host writes first: filler that ends any half frame, then the attach record with its nonce
+ */
+export function encodeAttach(nonce: Buffer, midFrame = true): Buffer {
+  const filler = Buffer.alloc(midFrame ? FILLER_BYTES : HEADER_BYTES, FILLER);
+  return Buffer.concat([filler, sealed(ATTACH_MAGIC, nonce)]);
 }
 
 /** @returns the record with which an agent answers the attach that had this nonce. */
