@@ -4,7 +4,7 @@
 export interface Measurement {
   readonly name: string;
   /** Of times and sizes less is better, of rates more. */
-  readonly unit: 'ms' | 'MiB' | 'rounds/s';
+  readonly unit: 'ms' | 'MiB' | 'rounds/s' | 'lines/s';
   readonly kiln: readonly number[];
   readonly rival: {
     /** What Kiln is compared with, in words. */

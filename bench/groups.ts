@@ -49,6 +49,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 5,
     measure: async (options) => (await import('./groups/limits.ts')).measureLimits(options),
   },
+  logs: {
+    what: 'a service that writes its log as fast as it can, for as many seconds as samples: lines, memory of both workers',
+    defaultN: 60,
+    measure: async (options) => (await import('./groups/logs.ts')).measureLogs(options),
+  },
   pool: {
     what: '500 recorded requests in bursts through the real pool, on a turned clock: hit rate, waits, recycles',
     defaultN: 500,
