@@ -5,11 +5,13 @@ const project = (name: string, extra: Record<string, unknown> = {}) => ({
   test: { name, include: [`test/${name}/**/*.test.ts`], pool: 'forks' as const, testTimeout: 30_000, ...extra },
 });
 
-/** Kinds with real processes and guests run one after another: two cores hold only one of them at a time. */
+/** Kinds with real processes and guests run one after another: two cores hold only one kind at a time. */
 const turn = (groupOrder: number) => ({ sequence: { groupOrder } });
 
 const REAL_SERVERS = { globalSetup: ['test/support/servers.global.ts'] };
-const REAL_GUESTS = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000, fileParallelism: false };
+const REAL_PROCESSES = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000, fileParallelism: false };
+/** A guest keeps one core busy, and a quarter of the time none. */
+const REAL_GUESTS = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000, maxWorkers: 2 };
 
 export default defineConfig({
   test: {
@@ -33,7 +35,7 @@ export default defineConfig({
         maxWorkers: 2,
       }),
       project('replay'),
-      project('conformance', { ...REAL_GUESTS, ...turn(2) }),
+      project('conformance', { ...REAL_PROCESSES, ...turn(2) }),
       project('vm', { ...REAL_GUESTS, ...turn(3) }),
       project('e2e', { ...REAL_GUESTS, ...turn(4), testTimeout: 600_000, hookTimeout: 600_000 }),
     ],

@@ -59,6 +59,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 500,
     measure: async (options) => (await import('./groups/pool.ts')).measurePool(options),
   },
+  'pool-guests': {
+    what: 'the 500 recorded requests through a pool of real guests, pauses cut short, against clones on demand',
+    defaultN: 500,
+    measure: async (options) => (await import('./groups/pool-guests.ts')).measurePoolOfGuests(options),
+  },
   running: {
     what: 'submit → running with a warm build cache, against poll + full copy + cold boot',
     defaultN: 5,

@@ -12,6 +12,7 @@ const disk = z.strictObject({
   /** Whether the file only holds the differences to the image's root file system. */
   overImage: z.boolean(),
   bytes: z.int().min(0),
+  /** Over place and content of its blocks of 64 KiB that are not all zeros. */
   sha256,
 });
 

@@ -38,6 +38,8 @@ export interface CachedImage {
   readonly rootfsBytes: number;
   /** Empty raw ext4 image for the /workspace drive, sparse. */
   readonly workspacePath: string;
+  /** Of these files, as the image's manifest has them. */
+  readonly sha256: { readonly kernel: string; readonly rootfs: string };
 }
 
 export type DiskFormat = 'raw' | 'qcow2';

@@ -13,9 +13,9 @@ import {
 import type { InstanceRecord } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { BaseDisk, CachedImage, DriveSpec } from '../domain/vm.ts';
-import { hashFile } from '../rootfs/image/manifest.ts';
 import { mustRun } from '../rootfs/run-command.ts';
 import type { InstanceStore } from '../vmm/instance-record.ts';
+import { digestDisk } from './disk-digest.ts';
 import { readRecord, syncDirectory, writeRecord } from './record-file.ts';
 import { ROOT_SERIAL, SCRATCH_SERIAL, WORKSPACE_SERIAL } from './vm-drives.ts';
 
@@ -80,7 +80,7 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
     async open(checkpointId, wanted) {
       const manifest = await find(checkpointId);
       if (manifest === undefined) throw new KilnError('NOT_FOUND', `There is no checkpoint ${checkpointId}.`);
-      await assertSame(manifest, wanted);
+      assertSame(manifest, wanted);
       await assertWhole(manifest, place(checkpointId));
       return basesOf(manifest, place(checkpointId), wanted.image);
     },
@@ -135,15 +135,15 @@ async function manifestOf(parts: {
 }): Promise<CheckpointManifest> {
   const { checkpointId, record, disks, image, directory } = parts;
   const hashed: CheckpointManifest['disks'] = [];
-  for (const disk of disks) hashed.push({ ...disk, ...(await hashFile(join(directory, disk.name))) });
+  for (const disk of disks) hashed.push({ ...disk, ...(await digestDisk(join(directory, disk.name))) });
   const workspace = hashed.find(({ serial }) => serial === WORKSPACE_SERIAL);
   return {
     version: 1,
     checkpointId,
     vmId: record.vmId,
     imageDigest: record.imageDigest,
-    kernelSha256: (await hashFile(image.kernelPath)).sha256,
-    rootfsSha256: (await hashFile(image.rootfsPath)).sha256,
+    kernelSha256: image.sha256.kernel,
+    rootfsSha256: image.sha256.rootfs,
     resources: {
       vcpus: record.vcpus,
       memMib: record.memMib,
@@ -154,19 +154,15 @@ async function manifestOf(parts: {
   };
 }
 
-async function assertSame(
-  manifest: CheckpointManifest,
-  { image, diskMib }: { image: CachedImage; diskMib?: number },
-): Promise<void> {
+function assertSame(manifest: CheckpointManifest, { image, diskMib }: { image: CachedImage; diskMib?: number }): void {
   const { checkpointId, imageDigest, kernelSha256, rootfsSha256, resources } = manifest;
   const differs = (what: string, was: string, is: string) =>
     new KilnError('CHECKPOINT_MISMATCH', `Checkpoint ${checkpointId} belongs to ${what} ${was}, not to ${is}.`, {
       checkpointId,
     });
   if (imageDigest !== image.digest) throw differs('the image', imageDigest, image.digest);
-  const kernel = (await hashFile(image.kernelPath)).sha256;
+  const { kernel, rootfs } = image.sha256;
   if (kernel !== kernelSha256) throw differs('the kernel', kernelSha256, kernel);
-  const rootfs = (await hashFile(image.rootfsPath)).sha256;
   if (rootfs !== rootfsSha256) throw differs('the root file system', rootfsSha256, rootfs);
   if (diskMib !== undefined && diskMib !== resources.diskMib) {
     throw differs('a workspace of', `${resources.diskMib} MiB`, `one of ${diskMib} MiB`);
@@ -175,7 +171,7 @@ async function assertSame(
 
 async function assertWhole({ checkpointId, disks }: CheckpointManifest, directory: string): Promise<void> {
   for (const { name, bytes, sha256 } of disks) {
-    const found = await hashFile(join(directory, name)).catch(() => undefined);
+    const found = await digestDisk(join(directory, name)).catch(() => undefined);
     if (found?.bytes === bytes && found.sha256 === sha256) continue;
     throw new KilnError('CHECKPOINT_CORRUPT', `${name} of checkpoint ${checkpointId} is not what was copied.`, {
       file: join(directory, name),

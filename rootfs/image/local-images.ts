@@ -107,14 +107,16 @@ export function parseManifest(text: string, digest: string, where: string): Imag
 export function cachedImage(imagesDir: string, digest: string, manifest: ImageManifest): CachedImage {
   const directory = imageDirectory(imagesDir, digest);
   const path = (name: ImageFileName): string => join(directory, name);
+  const fileOf = (wanted: ImageFileName) => manifest.files.find(({ name }) => name === wanted);
   return {
     name: manifest.name,
     digest,
     kernelPath: path('vmlinux'),
     initrdPath: path('initrd'),
     rootfsPath: path('rootfs.ext4'),
-    rootfsBytes: manifest.files.find(({ name }) => name === 'rootfs.ext4')?.bytes ?? 0,
+    rootfsBytes: fileOf('rootfs.ext4')?.bytes ?? 0,
     workspacePath: path('workspace.ext4'),
+    sha256: { kernel: fileOf('vmlinux')?.sha256 ?? '', rootfs: fileOf('rootfs.ext4')?.sha256 ?? '' },
   };
 }
 

@@ -2,8 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { createServer as createHttpServer } from 'node:http';
-import { createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -31,6 +30,7 @@ import {
 import { fetchIn } from '../support/guest-fetch.ts';
 import { whatIsLeft } from '../support/nothing-left.ts';
 import { freshObjectStore } from '../support/object-store.ts';
+import { wayOut } from '../support/way-out.ts';
 
 const VM = 'abc-0-0';
 let places: FakeHostPlaces;
@@ -193,29 +193,6 @@ describe('a VM on its host', () => {
     await expect(set('none-0-0', 'a.example:443')).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 });
-
-/** A proxy that answers for the whole internet, and a resolver that knows a public and a private name. */
-async function wayOut(): Promise<{ options: Partial<HostOptions>; asked: string[]; close(): void }> {
-  const asked: string[] = [];
-  const proxy = createHttpServer().on('connect', (request, client: Socket) => {
-    asked.push(request.url ?? '');
-    client.on('error', () => undefined);
-    client.write('HTTP/1.1 200 OK\r\n\r\n');
-    client.once('data', () => client.end('HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nfrom outside'));
-  });
-  proxy.listen(0, '127.0.0.1');
-  await once(proxy, 'listening');
-  const address = proxy.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
-  return {
-    options: {
-      egressProxy: { url: `http://127.0.0.1:${port}`, bypass: [] },
-      resolveName: async (name) => (name === 'in.example' ? ['10.0.0.1'] : ['203.0.113.9']),
-    },
-    asked,
-    close: () => proxy.close(),
-  };
-}
 
 describe('a host that restarts', () => {
   it('after a graceful end finds VM, port, policy and output again', async () => {

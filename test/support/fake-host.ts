@@ -65,7 +65,7 @@ export async function createFakeHost(
     images: {
       ensure: async (digest) => ({
         ...{ name: 'test', digest, kernelPath: '/none/vmlinux', initrdPath: '/none/initrd' },
-        ...{ rootfsPath, workspacePath, rootfsBytes: 4 },
+        ...{ rootfsPath, workspacePath, rootfsBytes: 4, sha256: { kernel: 'none', rootfs: 'none' } },
       }),
     },
     cachedImages: async () => [IMAGE_DIGEST],

@@ -75,6 +75,7 @@ export class GuestHost {
       provisioner: createQcow2OverlayProvisioner(),
       images,
       collectImages: images.collect,
+      resolveImage: async () => this.image.digest,
       capacity: { vcpus: 64, memMib: 16_384 },
       settings: { sweep: { everyMs: 3_600_000, graceMs: 0 }, ...this.settings },
     });

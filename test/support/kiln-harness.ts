@@ -385,5 +385,6 @@ async function fakeImage(directory: string) {
     rootfsPath: path,
     rootfsBytes: 5,
     workspacePath: path,
+    sha256: { kernel: 'none', rootfs: 'none' },
   };
 }

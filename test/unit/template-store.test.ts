@@ -30,7 +30,16 @@ beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'kt-'));
   const files = { rootfsPath: join(root, 'rootfs.ext4'), workspacePath: join(root, 'workspace.ext4') };
   for (const path of Object.values(files)) await writeFile(path, 'an image');
-  image = { name: 'node', digest: KEY.imageDigest, kernelPath: '/k', initrdPath: '/i', rootfsBytes: 8, ...files };
+  const sha256 = { kernel: 'none', rootfs: 'none' };
+  image = {
+    name: 'node',
+    digest: KEY.imageDigest,
+    kernelPath: '/k',
+    initrdPath: '/i',
+    rootfsBytes: 8,
+    sha256,
+    ...files,
+  };
   inUse = new Set();
   fingerprint = 'f'.repeat(64);
   freezes = 0;

@@ -28,7 +28,7 @@ describe('the disks of a VM', () => {
     const workspacePath = await emptyFile('workspace.ext4', 16);
     image = {
       ...{ name: 'node', digest: `sha256:${'0'.repeat(64)}`, kernelPath: '/none/vmlinux', initrdPath: '/none/initrd' },
-      ...{ rootfsPath, rootfsBytes: 8 * MIB, workspacePath },
+      ...{ rootfsPath, rootfsBytes: 8 * MIB, workspacePath, sha256: { kernel: 'none', rootfs: 'none' } },
     };
   });
   afterEach(() => rm(root, { recursive: true, force: true }));

@@ -1,9 +1,10 @@
 /** Checkpoints of real guests' disks: taken from a guest that runs on, opened for another one, refused where they do not fit. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { open as openFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AgentChannel } from '../../activities/ports.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
+import { CHECKPOINT_MANIFEST } from '../../contracts/checkpoint-manifest.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import { type CheckpointBases, type Checkpoints, createCheckpoints } from '../../host/checkpoints.ts';
 import { drivesOf } from '../../host/vm-drives.ts';
@@ -79,27 +80,30 @@ describe('checkpoints of disks', () => {
   );
 
   it('refuses another image, another kernel, another size, a name that is taken, and a file that was changed', async () => {
-    const { agent } = await bed.boot('c-1-1', { cold: true });
-    await write(agent, 'kept');
-    const { disks } = await checkpoints.take('c-1-1', 'mine');
-    await bed.boot('d-1-1', { cold: true });
-    await expect(checkpoints.take('d-1-1', 'mine')).rejects.toMatchObject({ code: 'CONFLICT' });
+    const mine = 'of-a-1-1';
     await expect(checkpoints.take('none-1-1', 'other')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(checkpoints.take('c-1-1', mine)).rejects.toMatchObject({ code: 'CONFLICT' });
     await expect(checkpoints.take('c-1-1', '../mine')).rejects.toMatchObject({ code: 'SPEC_INVALID' });
-    await bed.release('c-1-1', 'd-1-1');
     const mismatch = { code: 'CHECKPOINT_MISMATCH' };
     const open = (changed: Partial<CachedImage>, more: { diskMib?: number } = {}) =>
-      checkpoints.open('mine', { image: { ...image, ...changed }, ...more });
-    await expect(open({ digest: `sha256:${'0'.repeat(64)}` })).rejects.toMatchObject(mismatch);
-    await expect(open({ kernelPath: image.initrdPath })).rejects.toMatchObject(mismatch);
-    await expect(open({ rootfsPath: image.workspacePath })).rejects.toMatchObject(mismatch);
+      checkpoints.open(mine, { image: { ...image, ...changed }, ...more });
+    const other = '0'.repeat(64);
+    await expect(open({ digest: `sha256:${other}` })).rejects.toMatchObject(mismatch);
+    await expect(open({ sha256: { ...image.sha256, kernel: other } })).rejects.toMatchObject(mismatch);
+    await expect(open({ sha256: { ...image.sha256, rootfs: other } })).rejects.toMatchObject(mismatch);
     await expect(open({}, { diskMib: 1 })).rejects.toMatchObject(mismatch);
-    const path = join(bed.places.stateDir, 'checkpoints', 'mine', disks[0]?.name ?? '');
-    const bytes = await readFile(path);
-    bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1);
-    await writeFile(path, bytes);
-    await expect(open({})).rejects.toMatchObject({ code: 'CHECKPOINT_CORRUPT' });
-    await checkpoints.remove('mine');
+    const folder = join(bed.places.stateDir, 'checkpoints', mine);
+    for (const name of (await readdir(folder)).filter((file) => file !== CHECKPOINT_MANIFEST)) {
+      const disk = await openFile(join(folder, name), 'r+');
+      const { size } = await disk.stat();
+      const { buffer } = await disk.read(Buffer.alloc(1), 0, 1, size - 1);
+      await disk.write(Buffer.from([buffer.readUInt8(0) ^ 1]), 0, 1, size - 1);
+      await expect(open({}), name).rejects.toMatchObject({ code: 'CHECKPOINT_CORRUPT' });
+      await disk.write(buffer, 0, 1, size - 1);
+      await disk.close();
+      await open({});
+    }
+    await checkpoints.remove(mine);
     await expect(open({})).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 });

@@ -1,0 +1,108 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { PoolSettingOverrides } from '../../domain/pool-policy.ts';
+import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
+import { GuestHost } from '../../test/support/guest-host.ts';
+import { type LoadRequest, recordedBursts } from '../../test/support/pool-simulation.ts';
+import type { Measurement } from '../figure.ts';
+import type { GroupOptions } from '../groups.ts';
+
+/** The recorded pauses are up to minutes long: those between two requests are cut to this, bursts stay as they were. */
+const LONGEST_PAUSE_MS = 700;
+/** And so a workload keeps its VM for a thirtieth of its time, at most this long. */
+const HOLD_SHARE = 1 / 30;
+const LONGEST_HOLD_MS = 2_000;
+const MAINTAIN_EVERY_MS = 1_000;
+/** The pool's own times, cut as the pauses are. */
+const LIMITS = { pool_size: 3, max_pool_size: 10, min_idle: 2, max_idle_time: 10_000, max_uptime: 40_000 };
+const BUSIEST = 'a';
+
+/**
+ * The recorded load of 500 requests in bursts, with real guests: each is given one of the pool or a clone, told who it is,
+ * kept for a while and destroyed. The rival has no pool and clones each guest when it is asked for.
+ */
+export async function measurePoolOfGuests({ n, say, signal }: GroupOptions): Promise<readonly Measurement[]> {
+  const load = recordedBursts().slice(0, n);
+  const pooled = await play(load, LIMITS, say, signal);
+  say(`pool-guests: ${pooled.told}`);
+  const cloned = await play(load, { pool_size: 0 }, say, signal);
+  say(`pool-guests: without a pool: ${cloned.told}`);
+  const words = 'the same load without a pool, each guest cloned when it is asked for';
+  return [{ name: 'pool-of-guests', unit: 'ms', kiln: pooled.readyMs, rival: { words, samples: cloned.readyMs } }];
+}
+
+interface Played {
+  /** From each request to a guest that knows who it is. */
+  readonly readyMs: number[];
+  readonly told: string;
+}
+
+async function play(
+  load: readonly LoadRequest[],
+  limits: PoolSettingOverrides,
+  say: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Played> {
+  const warm = [{ image: 'node', vcpus: 1, memMib: 256, projectId: projectOf(BUSIEST) }];
+  const bed = await GuestHost.start({ pool: { ...DEFAULT_HOST_SETTINGS.pool, limits, warm } });
+  const maintaining = new AbortController();
+  let left: readonly string[];
+  let played: Played;
+  try {
+    await makeTemplates(bed, load);
+    say('pool-guests: templates are made');
+    const rounds = maintain(bed, AbortSignal.any([maintaining.signal, signal]));
+    const starts = new Map<string, number>();
+    const readyMs: number[] = [];
+    const running: Promise<void>[] = [];
+    for (const [index, request] of load.entries()) {
+      await delay(Math.min(LONGEST_PAUSE_MS, request.atMs - (load[index - 1]?.atMs ?? 0)), undefined, { signal });
+      running.push(serve(bed, `r${index}-1-1`, request, starts, readyMs));
+    }
+    await Promise.all(running);
+    maintaining.abort();
+    await rounds;
+    const { hits, waits, misses, created, recycled } = bed.host.pool.status().counters;
+    const how = [...starts].map(([start, count]) => `${start} ${count}`).join(', ');
+    const told = `${load.length} requests: ${how}; hits ${hits}, waits ${waits}, misses ${misses}, made ${created}, recycled ${JSON.stringify(recycled)}`;
+    played = { readyMs, told };
+  } finally {
+    maintaining.abort();
+    left = await bed.close();
+  }
+  if (left.length > 0) throw new Error(`left: ${left.join('; ')}`);
+  return played;
+}
+
+const projectOf = (kind: string) => `project-${kind}`;
+
+/** As on a host that has run for a while. */
+async function makeTemplates(bed: GuestHost, load: readonly LoadRequest[]): Promise<void> {
+  for (const kind of new Set(load.map((request) => request.kind))) {
+    await bed.boot(`${kind}-0-0`, { projectId: projectOf(kind), cold: true });
+    await bed.release(`${kind}-0-0`);
+    await bed.host.templates?.settled();
+  }
+}
+
+async function serve(
+  bed: GuestHost,
+  vmId: string,
+  { kind, holdMs }: LoadRequest,
+  starts: Map<string, number>,
+  readyMs: number[],
+): Promise<void> {
+  const begun = performance.now();
+  const { start } = await bed.boot(vmId, { projectId: projectOf(kind) });
+  readyMs.push(performance.now() - begun);
+  starts.set(start, (starts.get(start) ?? 0) + 1);
+  await delay(Math.min(LONGEST_HOLD_MS, holdMs * HOLD_SHARE));
+  await bed.release(vmId);
+}
+
+/** What a workflow does every minute where a stack runs. */
+async function maintain(bed: GuestHost, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await bed.host.pool.maintain().catch(() => undefined);
+    await delay(MAINTAIN_EVERY_MS, undefined, { signal }).catch(() => undefined);
+  }
+}
