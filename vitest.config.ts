@@ -37,7 +37,8 @@ export default defineConfig({
       project('replay'),
       project('conformance', { ...REAL_PROCESSES, ...turn(2) }),
       project('vm', { ...REAL_GUESTS, ...turn(3) }),
-      project('e2e', { ...REAL_GUESTS, ...turn(4), testTimeout: 600_000, hookTimeout: 600_000 }),
+      // Each runs a whole stack, and kills things at moments that a busier machine would not keep.
+      project('e2e', { ...REAL_PROCESSES, ...turn(4), testTimeout: 600_000, hookTimeout: 600_000 }),
     ],
   },
 });

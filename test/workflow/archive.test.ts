@@ -13,15 +13,16 @@ import { createGateway, type Gateway } from '../../gateway/gateway.ts';
 import { hostLogsFetcher } from '../../gateway/host-logs.ts';
 import { createHistoryArchive } from '../../store/history-archive.ts';
 import { replayArchived } from '../support/archived-histories.ts';
+import { callingActivity } from '../support/calling-activity.ts';
 import { kiln as command } from '../support/cli-fixtures.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 import { PortGates } from '../support/port-gates.ts';
 
 const TOKEN = 'a-token-of-the-archive-tests';
-/** The dev server takes half a minute to delete an execution. */
+/** The dev server deletes an execution some time after it was told to. */
 const FORGET_MS = 120_000;
 const IDS = ['kept-stopped', 'kept-failed', 'kept-continued', 'kept-cancelled', 'kept-terminated'];
-const gates = new PortGates();
+const gates = new PortGates(callingActivity);
 let kiln: Harness;
 let gateway: Gateway;
 let api: KilnClient;
@@ -92,7 +93,8 @@ describe('the archive', () => {
       await kiln.workloads.create({ servicePath: 'plain' }, id);
       await kiln.untilStage(id, 'running');
     }
-    gates.failOnce('vms.waitExit', 'before', () => new KilnError('INTERNAL', 'a fault of the watcher'));
+    const fault = () => new KilnError('INTERNAL', 'a fault of the watcher');
+    gates.failOnce('vms.waitExit', 'before', fault, { workloadId: 'kept-continued' });
     await kiln.workloads.create({ servicePath: 'plain' }, 'kept-continued');
     await kiln.untilStage('kept-continued', 'running');
     const isContinued = async () => {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { KilnError } from '../../domain/failures.ts';
+import { callingActivity } from '../support/calling-activity.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 import { PortGates } from '../support/port-gates.ts';
 
@@ -14,7 +15,7 @@ async function eventually<T>(look: () => Promise<T>, holds: (value: T) => boolea
 }
 
 describe('a host worker', () => {
-  const gates = new PortGates();
+  const gates = new PortGates(callingActivity);
   let kiln: Harness;
   beforeAll(async () => {
     kiln = await startHarness({
@@ -42,7 +43,8 @@ describe('a host worker', () => {
   });
 
   it('whose supervisor fails is watched anew, by a new execution once there were enough of them', async () => {
-    gates.failOnce('vms.waitExit', 'before', () => new KilnError('INTERNAL', 'a fault of the watcher'));
+    const fault = () => new KilnError('INTERNAL', 'a fault of the watcher');
+    gates.failOnce('vms.waitExit', 'before', fault, { workloadId: 'continued' });
     await kiln.workloads.create({ servicePath: 'plain' }, 'continued');
     await kiln.untilStage('continued', 'running');
     const handle = kiln.temporal.workflow.getHandle('workload/continued');
@@ -59,7 +61,8 @@ describe('a host worker', () => {
 
   it('whose store is away again and again in the middle of a build makes it anew until it is there', async () => {
     for (const port of ['vms.provision', 'vms.boot', 'builds.save']) {
-      gates.failOnce(port, 'before', () => new KilnError('STORE_UNAVAILABLE', 'the store was away'));
+      const away = () => new KilnError('STORE_UNAVAILABLE', 'the store was away');
+      gates.failOnce(port, 'before', away, { workloadId: 'outages' });
     }
     // An environment of its own, so that no build of another test is found again.
     await kiln.workloads.create(

@@ -22,7 +22,7 @@ import { freshObjectStore } from '../support/object-store.ts';
 const request = { servicePath: 'services/hello', env: { NAME: 'value' }, projectId: 'shop', deploymentId: 'front' };
 const namespace = inject('temporalNamespace');
 const WAIT_MS = 20_000;
-/** The dev server takes half a minute to delete an execution. */
+/** The dev server deletes an execution some time after it was told to. */
 const FORGET_MS = 90_000;
 
 let connection: Connection;
