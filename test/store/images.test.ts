@@ -1,25 +1,18 @@
 /** Images on their way from the machine that built them through the store to a host. */
 import { createHash, randomBytes } from 'node:crypto';
-import { chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, open, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { storeKeys } from '../../domain/names.ts';
-import { writeStamps } from '../../rootfs/image/file-stamps.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { createImageCatalog, inspectImage, listImages } from '../../rootfs/image/image-catalog.ts';
 import { type ImageStore, storedFileKey } from '../../rootfs/image/image-store.ts';
 import { imageDirectory, listLocalImages } from '../../rootfs/image/local-images.ts';
-import {
-  canonicalJson,
-  hashFile,
-  IMAGE_FILES,
-  type ImageFile,
-  type ImageManifest,
-  manifestDigest,
-} from '../../rootfs/image/manifest.ts';
+import { hashFile, IMAGE_FILES, type ImageFile, manifestDigest } from '../../rootfs/image/manifest.ts';
 import { publishImage } from '../../rootfs/image/publish-image.ts';
 import { createObjectStore, type ObjectStore } from '../../store/object-store.ts';
+import { type ImageContents, layOutSmallImage } from '../support/small-image.ts';
 
 const MIB = 1 << 20;
 const PUBLISHED_AT = '2026-01-02T03:04:05.000Z';
@@ -49,38 +42,8 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-/** Lays out a small image as the builder does: sparse files with a little content. */
-async function layOutImage(contents: Partial<Record<(typeof IMAGE_FILES)[number], Buffer>> = {}): Promise<string> {
-  const work = await mkdtemp(join(root, 'work-'));
-  const files: ImageFile[] = [];
-  for (const file of IMAGE_FILES) {
-    const handle = await open(join(work, file), 'wx');
-    await handle.write(contents[file] ?? randomBytes(10_000), 0, undefined, 3 * MIB);
-    await handle.truncate(16 * MIB);
-    await handle.close();
-    await chmod(join(work, file), 0o444);
-    files.push({ name: file, ...(await hashFile(join(work, file))) });
-  }
-  const manifest: ImageManifest = {
-    schemaVersion: 1,
-    name,
-    arch: 'x86_64',
-    files,
-    agentKey: 'agent',
-    kernelRelease: '6.1',
-    nodeVersion: '24',
-    npmVersion: '11',
-    recipeKey: 'key',
-  };
-  const digest = manifestDigest(manifest);
-  await mkdir(builds, { recursive: true });
-  const directory = imageDirectory(builds, digest);
-  await mkdir(directory);
-  for (const file of IMAGE_FILES) await rename(join(work, file), join(directory, file));
-  await writeStamps(directory, IMAGE_FILES);
-  await writeFile(join(directory, 'manifest.json'), canonicalJson(manifest));
-  return digest;
-}
+const layOutImage = (contents: ImageContents = {}): Promise<string> =>
+  layOutSmallImage({ root, builds, name }, contents);
 
 const publish = (digest: string, tag = 'latest', into: ImageStore = store) =>
   publishImage({ store: into, imagesDir: builds, digest, tag, publishedAt: PUBLISHED_AT });
