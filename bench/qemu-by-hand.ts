@@ -40,7 +40,9 @@ export function commandLineByHand(argv: readonly string[], directory: string, dr
     if (argv[at - 1] !== '-drive') return word;
     const drive = rest.shift();
     if (drive === undefined) throw new Error(`there are more than ${drives.length} drives in the command line`);
-    return word
+    // A raw disk lies over nothing, whatever the one in whose place it comes lay over.
+    const own = drive.format === 'raw' ? word.replace(/,backing\.[^,]*/g, '') : word;
+    return own
       .replace(/(^|,)file=[^,]*/, (_, comma) => `${comma}file=${drive.path}`)
       .replace(/(^|,)format=[^,]*/, (_, comma) => `${comma}format=${drive.format}`);
   });

@@ -21,8 +21,11 @@ export async function measureReady(options: GroupOptions): Promise<readonly Meas
   options.say('ready: a poller, a full copy and a cold boot');
   const rival = await prepareRival(options, cold.argv);
   const samples: number[] = [];
-  for (let sample = 0; sample < Math.min(options.n, 5); sample += 1) samples.push(await rival.once());
-  rival.close();
+  try {
+    for (let sample = 0; sample < Math.min(options.n, 5); sample += 1) samples.push(await rival.once());
+  } finally {
+    rival.close();
+  }
   const words = 'a 5 s poller, a full copy of a 3 GB image and a cold boot to the hello of the agent';
   return [
     {

@@ -21,14 +21,17 @@ export async function measureRunning(options: GroupOptions): Promise<readonly Me
     await stack.stop('bench-warm-up');
     const kiln: number[] = [];
     const samples: number[] = [];
-    for (let sample = 0; sample < n; sample += 1) {
-      const id = `bench-${sample}`;
-      kiln.push((await deploy(stack, id)).tookMs);
-      await stack.stop(id);
-      samples.push(await rival.once());
-      say(`running: ${sample + 1} of ${n}`);
+    try {
+      for (let sample = 0; sample < n; sample += 1) {
+        const id = `bench-${sample}`;
+        kiln.push((await deploy(stack, id)).tookMs);
+        await stack.stop(id);
+        samples.push(await rival.once());
+        say(`running: ${sample + 1} of ${n}`);
+      }
+    } finally {
+      rival.close();
     }
-    rival.close();
     const words = 'a 5 s poller, a full copy of a 3 GB image and a cold boot to the hello of the agent, no service';
     return [{ name: 'running', unit: 'ms', kiln, rival: { words, samples } }];
   } finally {
