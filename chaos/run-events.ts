@@ -208,7 +208,7 @@ class ScheduleRun {
   }
 }
 
-/** While no control worker answers, Temporal itself tells the last stage and not why: the books are still open then. */
+/** Where neither a worker nor the events can be asked in time, only the last stage is known, and not why. */
 function isOver({ stage, failure }: WorkloadState): boolean {
   return isFinal(stage) && (stage !== 'failed' || failure !== undefined);
 }

@@ -23,13 +23,14 @@ const STEPS_FOR_TESTS = { ...STEPS, debianPackages: debianPackagesForTests, pyth
 
 /**
  * What each step waits for. One lane mostly waits for downloads, the other one compiles: beside each other they take
- * hardly longer than the longer one. Where sudo may ask for a password, nothing is printed beside its question.
+ * hardly longer than the longer one. Nothing runs beside apt: what fails ends the others, and dpkg must not be ended in
+ * the middle; nor is anything printed beside the question of a sudo.
  */
 const AFTER = {
   npmPackages: ['debianPackages'],
   nodeImage: ['debianPackages', 'npmPackages', 'guestAgent'],
   pythonImage: ['nodeImage'],
-  tscProbe: process.getuid?.() === 0 ? [] : ['debianPackages'],
+  tscProbe: ['debianPackages'],
   guestAgent: ['tscProbe'],
   temporalCli: ['guestAgent'],
   s3Server: ['temporalCli'],

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
+import type { VmSpec } from '../domain/vm.ts';
 import { directoryEntries, mayExist } from './directory-entries.ts';
 import { createKeyedLock } from './keyed-lock.ts';
 import { hasCode } from './process-identity.ts';
@@ -46,6 +47,14 @@ const MAX_RECORD_BYTES = 256 * 1024;
 
 /** One lock for all stores of this process: two stores on one directory exclude each other too. */
 const recordLock = createKeyedLock();
+
+/** What of a VM's specification its record repeats: all that makes the machine. */
+export function recordedMachine(
+  spec: Pick<VmSpec, 'imageDigest' | 'vcpus' | 'memMib' | 'kernelPath' | 'initrdPath' | 'drives'>,
+): Pick<InstanceRecord, 'imageDigest' | 'vcpus' | 'memMib' | 'kernelPath' | 'initrdPath' | 'drives'> {
+  const { imageDigest, vcpus, memMib, kernelPath, initrdPath } = spec;
+  return { imageDigest, vcpus, memMib, kernelPath, initrdPath, drives: spec.drives.map((drive) => ({ ...drive })) };
+}
 
 /** Told of each step of a rename that is on disk; a test ends the work there. */
 export type RenameStep = 'record' | 'directory';

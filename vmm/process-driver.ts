@@ -6,7 +6,7 @@ import { KilnError } from '../domain/failures.ts';
 import { sameOwner, type VmSpec, type VmStatus } from '../domain/vm.ts';
 import { createAgentLinks } from './agent-links.ts';
 import { DEFAULT_TIMINGS, type DriverContext, type ProcessDriverOptions, type VmBackend } from './driver-context.ts';
-import { createInstanceStore } from './instance-record.ts';
+import { createInstanceStore, recordedMachine } from './instance-record.ts';
 import { createKeyedLock } from './keyed-lock.ts';
 import { plainLimits } from './limits/plain-limits.ts';
 import { isAlive } from './process-identity.ts';
@@ -71,12 +71,7 @@ async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
     driver: recordedKind(context.backend.kind),
     owner: { ...spec.owner },
     ...(uid === undefined ? {} : { uid }),
-    imageDigest: spec.imageDigest,
-    vcpus: spec.vcpus,
-    memMib: spec.memMib,
-    kernelPath: spec.kernelPath,
-    initrdPath: spec.initrdPath,
-    drives: spec.drives.map((drive) => ({ ...drive })),
+    ...recordedMachine(spec),
     ...(spec.template === undefined ? {} : { template: { ...spec.template } }),
     sockets: { agent: paths.agentSocket, ...(context.backend.hasQmp && { qmp: paths.qmpSocket }) },
     ports: [],

@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
-import type { VmSpec } from '../../domain/vm.ts';
+import { recordedMachine } from '../instance-record.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { lendFiles } from '../vm-user.ts';
 import type { QemuMachine } from './command-line.ts';
@@ -20,7 +20,7 @@ export interface ThrowawayGuest {
 }
 
 /** What makes a guest when it is nobody's: a VM's specification without name and owner. */
-export type ThrowawaySpec = Pick<VmSpec, 'imageDigest' | 'vcpus' | 'memMib' | 'kernelPath' | 'initrdPath' | 'drives'>;
+export type ThrowawaySpec = Parameters<typeof recordedMachine>[0];
 
 /** @returns the paths of such a guest, whose sockets have short names: a socket's path is bounded */
 export function throwawayPaths(directory: string, runtimeDirectory: string): VmPaths {
@@ -35,7 +35,7 @@ export function throwawayPaths(directory: string, runtimeDirectory: string): VmP
 }
 
 /**
- * @param whose project, and user of the VMM, where it has one of its own
+ * @param name stands for VM and owner alike
  * @returns a record that is never written: command lines are made of records
  */
 export function throwawayRecord(
@@ -51,12 +51,7 @@ export function throwawayRecord(
     driver: 'qemu',
     owner: { ...nobody, role: 'service', ...(projectId === undefined ? {} : { projectId }) },
     ...(uid === undefined ? {} : { uid }),
-    imageDigest: spec.imageDigest,
-    vcpus: spec.vcpus,
-    memMib: spec.memMib,
-    kernelPath: spec.kernelPath,
-    initrdPath: spec.initrdPath,
-    drives: spec.drives.map((drive) => ({ ...drive })),
+    ...recordedMachine(spec),
     sockets: { agent: paths.agentSocket, qmp: paths.qmpSocket },
     ports: [],
     createdAt: new Date(0).toISOString(),
