@@ -115,6 +115,11 @@ export interface TemplateMaker {
    * Disks are written to. @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, HYPERVISOR_UNAVAILABLE, CANCELLED
    */
   freeze(request: FreezeRequest): Promise<void>;
+  /**
+   * Removes what a freeze that died with its process has left outside of its directory; called before that is removed.
+   * @throws INTERNAL where its control group cannot be removed
+   */
+  clearFreeze(freeze: Pick<FreezeRequest, 'directory' | 'name'>): Promise<void>;
 }
 
 /** What a VM takes of its machine: guest and VMM together. */

@@ -106,7 +106,9 @@ export const storeKeys = {
   sourceDocument: (sha256: string) => `sources/${sha256}/source.json`,
   blob: (sha256: string) => `blobs/${sha256}`,
   logChunk: (workloadId: string, epoch: number, writer: string, first: number) =>
-    `logs/${workloadId}/${epoch}-${writer}/${String(first).padStart(10, '0')}.jsonl`,
+    `${storeKeys.logChunks(workloadId, epoch, writer)}${String(first).padStart(10, '0')}.jsonl`,
+  /** Chunks of one writer: the order of their names is that of their lines. */
+  logChunks: (workloadId: string, epoch: number, writer: string) => `logs/${workloadId}/${epoch}-${writer}/`,
   logs: (workloadId: string) => `logs/${workloadId}/`,
   allLogs: 'logs/',
   archive: (workflowId: string) => `archive/${workflowId}/`,

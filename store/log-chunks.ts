@@ -14,6 +14,12 @@ export interface LogWriterRef {
 /** Largest chunk that is read, bytes. */
 export const MAX_CHUNK_BYTES = 8 * 1024 * 1024;
 
+/** No chunk that is read has more entries: as JSON none is shorter than 100 bytes. */
+const MAX_CHUNK_ENTRIES = Math.floor(MAX_CHUNK_BYTES / 100);
+
+/** Chunks that are named by one listing: a page of a log is in one or two of them, however long the log is. */
+const CHUNKS_AT_ONCE = 100;
+
 /** Text of chunks that is kept parsed, bytes: several pages in a row come out of one chunk. */
 const CACHE_BYTES = 8 * 1024 * 1024;
 
@@ -99,16 +105,10 @@ async function readEntries(
   ref: LogWriterRef,
   options: { after: number; limit: number },
 ): Promise<NumberedLogEntry[]> {
-  const chunks = await listChunks(store, ref);
-  // A chunk may begin before the first wanted entry and still hold it.
-  const begin = Math.max(
-    0,
-    chunks.findLastIndex((chunk) => chunk.first <= options.after + 1),
-  );
   const entries = new Map<number, NumberedLogEntry>();
-  for (const chunk of chunks.slice(begin)) {
-    if (entries.size >= options.limit) break;
+  for await (const chunk of chunksFrom(store, ref, options.after + 1)) {
     for (const entry of await readChunk(ref, chunk.key)) if (entry.n > options.after) entries.set(entry.n, entry);
+    if (entries.size >= options.limit) break;
   }
   return [...entries.values()].sort((a, b) => a.n - b.n).slice(0, options.limit);
 }
@@ -128,7 +128,8 @@ async function readLast(
   ref: LogWriterRef,
   limit: number,
 ): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }> {
-  const chunks = await listChunks(store, ref);
+  const chunks: ListedChunk[] = [];
+  for await (const chunk of listChunks(store, ref)) chunks.push(chunk);
   const entries = new Map<number, NumberedLogEntry>();
   let unread = chunks.length;
   while (unread > 0 && entries.size < limit) {
@@ -141,13 +142,39 @@ async function readLast(
   return { entries: sorted.slice(-limit), truncated: unread > 0 || sorted.length > limit };
 }
 
-async function listChunks(store: ObjectStore, ref: LogWriterRef): Promise<{ key: string; first: number }[]> {
-  const chunks: { key: string; first: number }[] = [];
-  for await (const { key } of store.listAll(`${storeKeys.logs(ref.workloadId)}${ref.epoch}-${ref.writer}/`)) {
-    const match = /\/(\d{1,15})\.jsonl$/.exec(key);
-    if (match !== null) chunks.push({ key, first: Number(match[1]) });
+interface ListedChunk {
+  readonly key: string;
+  /** Number of its first entry. */
+  readonly first: number;
+}
+
+/** Names the chunk that may hold entry `n`, and those behind it, in their order; no more of them than are taken. */
+async function* chunksFrom(store: ObjectStore, ref: LogWriterRef, n: number): AsyncIterable<ListedChunk> {
+  let before: ListedChunk | undefined;
+  const options = { limit: CHUNKS_AT_ONCE, ...afterChunk(ref, n - MAX_CHUNK_ENTRIES) };
+  for await (const chunk of listChunks(store, ref, options)) {
+    if (chunk.first > n) {
+      if (before !== undefined) yield before;
+      before = undefined;
+      yield chunk;
+    } else before = chunk;
   }
-  return chunks.sort((a, b) => a.first - b.first);
+  if (before !== undefined) yield before;
+}
+
+function afterChunk({ workloadId, epoch, writer }: LogWriterRef, first: number): { after?: string } {
+  return first < 0 ? {} : { after: storeKeys.logChunk(workloadId, epoch, writer, first) };
+}
+
+async function* listChunks(
+  store: ObjectStore,
+  { workloadId, epoch, writer }: LogWriterRef,
+  options: { after?: string; limit?: number } = {},
+): AsyncIterable<ListedChunk> {
+  for await (const { key } of store.listAll(storeKeys.logChunks(workloadId, epoch, writer), options)) {
+    const match = /\/(\d{1,15})\.jsonl$/.exec(key);
+    if (match !== null) yield { key, first: Number(match[1]) };
+  }
 }
 
 /** @returns undefined for a chunk that has been removed since it was listed */

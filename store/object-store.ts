@@ -100,8 +100,8 @@ export interface ObjectStore {
   headBlob(key: string): Promise<BlobInfo | undefined>;
   /** One page of keys with the prefix, in byte order; `after` is a key. */
   list(prefix: string, options?: ListOptions): Promise<ObjectPage>;
-  /** Every key with the prefix, page by page. */
-  listAll(prefix: string): AsyncIterable<ListedObject>;
+  /** Every key with the prefix, page by page; `after` and `limit` (of one page) as in `list`. */
+  listAll(prefix: string, options?: Omit<ListOptions, 'delimiter'>): AsyncIterable<ListedObject>;
   /** A missing key is no error. */
   delete(key: string): Promise<void>;
   /** Finds or makes the bucket. */
@@ -283,10 +283,10 @@ class S3ObjectStore implements ObjectStore {
     }
   }
 
-  async *listAll(prefix: string): AsyncIterable<ListedObject> {
-    let after: string | undefined;
+  async *listAll(prefix: string, options: Omit<ListOptions, 'delimiter'> = {}): AsyncIterable<ListedObject> {
+    let { after } = options;
     do {
-      const page: ObjectPage = await this.list(prefix, after === undefined ? {} : { after });
+      const page: ObjectPage = await this.list(prefix, { ...options, ...(after === undefined ? {} : { after }) });
       yield* page.objects;
       after = page.next;
     } while (after !== undefined);

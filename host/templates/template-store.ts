@@ -198,7 +198,7 @@ class TemplateStore implements Templates {
   async start(): Promise<void> {
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
     const names = await readdir(this.directory);
-    for (const name of names.filter((each) => each.endsWith(UNFINISHED))) await this.remove(name);
+    for (const name of names.filter((each) => each.endsWith(UNFINISHED))) await this.removeUnfinished(name);
     if (this.options.settings.mode === 'off') return;
     const whole = names.filter((each) => !each.endsWith(UNFINISHED)).sort();
     this.background = this.background.then(() => this.checkAll(whole)).catch(() => undefined);
@@ -308,6 +308,20 @@ class TemplateStore implements Templates {
   private async removeUnused(templateId: string): Promise<void> {
     const inUse = await this.options.inUse().catch(() => undefined);
     if (inUse !== undefined && !inUse.has(templateId)) await this.remove(templateId);
+  }
+
+  private async removeUnfinished(folder: string): Promise<void> {
+    const name = folder.slice(0, -UNFINISHED.length);
+    try {
+      await this.options.maker.clearFreeze({ name, directory: join(this.directory, folder) });
+      await this.remove(folder);
+    } catch (error) {
+      // It stays to be tried again at the next start: nothing else needs it gone.
+      this.options.logger.warn(
+        { name, reason: String(error) },
+        'a template that was not finished could not be removed',
+      );
+    }
   }
 
   private remove(name: string): Promise<void> {

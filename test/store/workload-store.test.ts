@@ -8,7 +8,7 @@ import { createControlLog } from '../../store/control-log.ts';
 import { createDeployments } from '../../store/deployments.ts';
 import { createHostDirectory, writeHostEntry } from '../../store/host-directory.ts';
 import { listLogWriters, readLogEntries, tailLogEntries } from '../../store/log-chunks.ts';
-import type { ObjectStore } from '../../store/object-store.ts';
+import type { ListOptions, ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workload-documents.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 
@@ -124,6 +124,30 @@ describe('log chunks', () => {
     expect([numbers(two.entries), two.truncated]).toEqual([[5, 6], true]);
     const all = await tailLogEntries(store, ref, 7);
     expect([numbers(all.entries), all.truncated]).toEqual([[0, 1, 2, 3, 4, 5, 6], false]);
+  });
+
+  test('a page names no more chunks where the log is long', async () => {
+    const every = 10_000;
+    await Promise.all(Array.from({ length: 250 }, (_, chunk) => put('long', [line(chunk * every)])));
+    const ref = { workloadId: 'long', epoch: 1, writer: 'host-1' };
+    const page = async (after: number) => {
+      let named = 0;
+      const counting: ObjectStore = Object.create(store, {
+        list: {
+          value: async (prefix: string, options: ListOptions) => {
+            const listed = await store.list(prefix, options);
+            named += listed.objects.length;
+            return listed;
+          },
+        },
+      });
+      const entries = await readLogEntries(counting, ref, { after, limit: 2 });
+      return { numbers: numbers(entries), named };
+    };
+    expect(await page(-1)).toEqual({ numbers: [0, every], named: 100 });
+    expect(await page(200 * every)).toEqual({ numbers: [201 * every, 202 * every], named: expect.any(Number) });
+    expect((await page(240 * every)).named).toBeLessThan(20);
+    expect((await page(249 * every)).numbers).toEqual([]);
   });
 
   test('a control line written twice is one line, the first', async () => {

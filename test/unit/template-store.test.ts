@@ -25,6 +25,8 @@ let fingerprint: string;
 let freezes: number;
 let failure: KilnError | undefined;
 let room: boolean;
+let cleared: string[];
+let stuck: Set<string>;
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'kt-'));
@@ -44,6 +46,8 @@ beforeEach(async () => {
   fingerprint = 'f'.repeat(64);
   freezes = 0;
   failure = undefined;
+  cleared = [];
+  stuck = new Set();
   room = true;
 });
 afterEach(() => rm(root, { recursive: true }));
@@ -55,6 +59,10 @@ const maker: TemplateMaker = {
     if (failure !== undefined) throw failure;
     await writeFile(join(directory, 'memory'), `memory of ${freezes}`);
     await writeFile(join(directory, 'state'), `state of ${freezes}`);
+  },
+  async clearFreeze({ name }) {
+    if (stuck.has(name)) throw new Error('its group is not empty');
+    cleared.push(name);
   },
 };
 
@@ -121,6 +129,17 @@ describe('templates of a host', () => {
     await mkdir(join(root, 'templates', 'x-2'));
     const templates = await opened();
     expect(ids(templates)).toEqual([]);
+    expect(await folders()).toEqual([]);
+    expect(cleared).toEqual(['x-1']);
+  });
+
+  it('what cannot be cleared now keeps its folder, and nothing else waits for it', async () => {
+    for (const name of ['x-1', 'x-2']) await mkdir(join(root, 'templates', `${name}.building`), { recursive: true });
+    stuck.add('x-1');
+    await opened();
+    expect(await folders()).toEqual(['x-1.building']);
+    stuck.clear();
+    await opened();
     expect(await folders()).toEqual([]);
   });
 

@@ -14,6 +14,9 @@ async function sha256(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
+/** Clones at a time: more of them wait for the two cores. */
+const TOGETHER = 4;
+
 describe('templates of real guests', () => {
   let bed: GuestHost;
   let clones = 0;
@@ -73,6 +76,23 @@ describe('templates of real guests', () => {
       expect((await runIn(two.agent, ['test', '-e', path], { cwd: '/' })).code, path).toBe(1);
     }
     await bed.release('one-1-1', 'two-1-1');
+    expect(await Promise.all((await filesOf(usable())).map(sha256))).toEqual(before);
+  });
+
+  it('stays as it was under 100 clones that write all they can reach', async () => {
+    const before = await Promise.all((await filesOf(usable())).map(sha256));
+    const write = 'for at in /srv /workspace /tmp; do head -c 300000 /dev/urandom > $at/mark || exit; done; sync';
+    for (let made = 0; made < 100; made += TOGETHER) {
+      const ids = Array.from({ length: TOGETHER }, nextId);
+      await Promise.all(
+        ids.map(async (id) => {
+          const { start, agent } = await bed.boot(id);
+          expect(start).toBe('template');
+          expect((await runIn(agent, ['sh', '-c', write], { cwd: '/' })).code).toBe(0);
+          await bed.release(id);
+        }),
+      );
+    }
     expect(await Promise.all((await filesOf(usable())).map(sha256))).toEqual(before);
   });
 

@@ -1,14 +1,17 @@
 /** Guests that take all they can: each is held to its size, ends in a way that has a name, and leaves nothing. */
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { AgentChannel, StartedVm, VmDriver } from '../../activities/ports.ts';
+import { FROZEN_FILES } from '../../domain/vm.ts';
 import { directoriesOf } from '../../vmm/limits/control-groups.ts';
 import type { CapSettings } from '../../vmm/limits/group-caps.ts';
-import { readGroupRecord } from '../../vmm/limits/group-record.ts';
+import { type GroupRecord, readGroupRecord } from '../../vmm/limits/group-record.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
+import { freezeSockets } from '../../vmm/qemu/template-freeze.ts';
 import { identity } from '../conformance/vm-driver-identity.ts';
 import { machineLimits } from '../support/group-limits.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
@@ -78,6 +81,17 @@ const FILLER = `
   dd if=/dev/zero of=/workspace/rest bs=1M 2>&1
   rm /workspace/most /workspace/rest`;
 
+/** Freezes a guest whose warm-up takes as long as `during`. */
+async function freezeWhile(name: string, during: (directory: string) => Promise<void>): Promise<string> {
+  const directory = join(places.stateDir, 'templates', name);
+  await mkdir(directory, { recursive: true });
+  const { vmId: _, owner: __, ...spec } = await imageVmSpec('template', directory);
+  const warm = [['sleep', '3']];
+  const request = { directory, name, spec, warm, projectId: 'p', deadlineMs: BOOT_MS };
+  await Promise.all([driver.templates?.freeze(request), during(directory)]);
+  return directory;
+}
+
 describe('a VM in its control group', () => {
   it('is there before its guest runs, found again by the next worker, and gone with its VM', async () => {
     const { pid, agent } = await boot(VM);
@@ -116,6 +130,36 @@ describe('a VM in its control group', () => {
     await driver.stop(VM, { graceMs: 0 });
     await bomb;
     expect((await exec(neighbour, 'echo still fine')).text).toBe('still fine');
+  });
+
+  it('holds also a guest that is frozen to a template', async () => {
+    let group: GroupRecord | undefined;
+    const directory = await freezeWhile('0123456789abcdef-x1', async (at) => {
+      await vi.waitFor(async () => {
+        group = await readGroupRecord(at);
+        const [first = ''] = group === undefined ? [] : directoriesOf(group);
+        const [pid] = (await readFile(join(first, 'cgroup.procs'), 'utf8')).trim().split('\n');
+        expect(await readFile(`/proc/${pid}/cmdline`, 'utf8')).toContain('qemu-system');
+        for (const other of group === undefined ? [] : directoriesOf(group)) {
+          expect((await readFile(join(other, 'cgroup.procs'), 'utf8')).trim()).toBe(pid);
+        }
+      }, BOOT_MS);
+    });
+    expect(group).toBeDefined();
+    for (const gone of group === undefined ? [] : directoriesOf(group)) expect(existsSync(gone)).toBe(false);
+    expect((await stat(join(directory, FROZEN_FILES.state))).size).toBeGreaterThan(0);
+  });
+
+  it('goes with a freeze whose worker was killed in its middle', async () => {
+    const name = '0123456789abcdef-x2';
+    const directory = join(places.stateDir, 'templates', name);
+    await mkdir(directory, { recursive: true });
+    const limits = await machineLimits(places.stateDir);
+    await limits.launch({ vmId: name, vcpus: 1, memMib: 64 }, { argv: ['true'] }, directory);
+    await mkdir(freezeSockets(places.runtimeDir, name), { recursive: true });
+    expect(await whatIsLeft(places)).toHaveLength(2);
+    for (let time = 0; time < 2; time++) await driver.templates?.clearFreeze({ name, directory });
+    expect(await whatIsLeft(places)).toEqual([]);
   });
 
   it('is ended by its memory limit with a reason, whether or not a worker saw it', async () => {

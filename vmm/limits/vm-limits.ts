@@ -12,10 +12,15 @@ export interface VmLimits {
   readonly kind: 'cgroup2' | 'cgroup1' | 'none';
   /**
    * Makes the VM's control group and returns how its process is started in it: it joins before it runs anything of QEMU.
+   * @param record names the group and says how large it is
    * @param directory where the VM's record lies
    * @throws HYPERVISOR_UNAVAILABLE where the group cannot be made or set
    */
-  launch(record: InstanceRecord, command: VmLaunch, directory: string): Promise<VmLaunch>;
+  launch(
+    record: Pick<InstanceRecord, 'vmId' | 'vcpus' | 'memMib'>,
+    command: VmLaunch,
+    directory: string,
+  ): Promise<VmLaunch>;
   /** @returns the end of a VM as it is known so far, corrected where the kernel killed it for its memory */
   explain(vmId: string, directory: string, exit: VmExit): Promise<VmExit>;
   /** @returns what the process of a VM uses; undefined where it is gone */

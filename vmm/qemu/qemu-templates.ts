@@ -1,15 +1,16 @@
 import { execFile } from 'node:child_process';
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { promisify } from 'node:util';
 import type { TemplateMaker } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { DEFAULT_TIMINGS, type ProcessDriverOptions } from '../driver-context.ts';
+import { plainLimits } from '../limits/plain-limits.ts';
 import type { ProjectUids } from '../project-uids.ts';
 import type { TrialBoot } from './accelerator.ts';
 import type { QemuMachine } from './command-line.ts';
 import { templateFingerprint } from './template-fingerprint.ts';
-import { freezeGuest } from './template-freeze.ts';
+import { freezeGuest, freezeSockets } from './template-freeze.ts';
 
 const run = promisify(execFile);
 
@@ -24,18 +25,25 @@ export interface QemuTemplateParts {
 
 /** Templates of guests under QEMU. */
 export function qemuTemplates({ options, binary, machineFor }: QemuTemplateParts): TemplateMaker {
+  const { runtimeDir, vmUids } = options;
+  const limits = options.limits ?? plainLimits;
+  const timings = { ...DEFAULT_TIMINGS, ...options.timings };
+  const release = { pollMs: timings.pollMs, timeoutMs: timings.killMs };
   const machineOf = (imageDigest: string) => machineFor(imageDigest, untried);
   return {
     async fingerprint(spec) {
       const machine = await machineOf(spec.imageDigest);
-      const version = await programIdentity(binary, options.timings?.versionMs ?? DEFAULT_TIMINGS.versionMs);
+      const version = await programIdentity(binary, timings.versionMs);
       return templateFingerprint(spec, machine, version, machine.accel === 'kvm' ? (cpus()[0]?.model ?? '') : '');
     },
     async freeze(request) {
-      const { runtimeDir, vmUids } = options;
       const uid = await vmUids?.uidOf(request.projectId);
       const machine = await machineOf(request.spec.imageDigest);
-      await freezeGuest(request, { machine, runtimeDir, ...(uid === undefined ? {} : { uid }) });
+      await freezeGuest(request, { machine, runtimeDir, limits, release, ...(uid === undefined ? {} : { uid }) });
+    },
+    async clearFreeze({ name, directory }) {
+      await limits.release(name, directory, release);
+      await rm(freezeSockets(runtimeDir, name), { recursive: true, force: true });
     },
   };
 }

@@ -11,14 +11,19 @@ import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { FROZEN_FILES } from '../../domain/vm.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
 import { readTail } from '../driver-context.ts';
+import type { VmLimits } from '../limits/vm-limits.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import type { QemuMachine } from './command-line.ts';
 import { connectStarting } from './template-restore.ts';
-import { startThrowaway, throwawayPaths, throwawayRecord } from './throwaway-guest.ts';
+import { startThrowaway, type ThrowawayGuest, throwawayPaths, throwawayRecord } from './throwaway-guest.ts';
 
 export interface FreezeSurroundings {
   readonly machine: QemuMachine;
   readonly runtimeDir: string;
+  /** Hold the guest to its size while it is made. */
+  readonly limits: VmLimits;
+  /** Bounds of the end of its control group, ms. */
+  readonly release: { readonly pollMs: number; readonly timeoutMs: number };
   /** User that the VMM runs as, where it has one of its own. */
   readonly uid?: number;
 }
@@ -36,7 +41,7 @@ const POLL_MS = 5;
  * @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, CANCELLED, INTERNAL where the VMM refuses to save
  */
 export async function freezeGuest(request: FreezeRequest, around: FreezeSurroundings): Promise<void> {
-  const paths = throwawayPaths(request.directory, join(around.runtimeDir, `${FREEZE_PREFIX}${request.name}`));
+  const paths = throwawayPaths(request.directory, freezeSockets(around.runtimeDir, request.name));
   await mkdir(paths.runtimeDirectory, { recursive: true, mode: 0o700 });
   try {
     await bootAndFreeze(request, around, paths);
@@ -55,7 +60,20 @@ async function bootAndFreeze(request: FreezeRequest, around: FreezeSurroundings,
   const memoryFile = join(request.directory, FROZEN_FILES.memory);
   await makeMemoryFile(memoryFile, request.spec.memMib);
   const record = throwawayRecord(request.name, request.spec, paths, { projectId: request.projectId, uid: around.uid });
-  const guest = await startThrowaway(record, paths, { ...around.machine, memoryFile });
+  try {
+    const guest = await startThrowaway(record, paths, { ...around.machine, memoryFile }, around.limits);
+    await freezeStarted(request, paths, guest, deadline);
+  } finally {
+    await around.limits.release(request.name, request.directory, around.release);
+  }
+}
+
+async function freezeStarted(
+  request: FreezeRequest,
+  paths: VmPaths,
+  guest: ThrowawayGuest,
+  deadline: number,
+): Promise<void> {
   let toldToEnd = false;
   const over = new AbortController();
   const signal = AbortSignal.any([over.signal, ...(request.signal === undefined ? [] : [request.signal])]);
@@ -164,5 +182,7 @@ async function receiveOnce(socket: string, path: string): Promise<{ server: Serv
   return { server, whole: done.promise };
 }
 
-/** What such a guest leaves among the sockets of VMs begins with this, which no VM id does. */
-export const FREEZE_PREFIX = '.freeze-';
+/** @returns where such a guest has its sockets: among those of VMs, under a name that no VM has */
+export function freezeSockets(runtimeDir: string, name: string): string {
+  return join(runtimeDir, `.freeze-${name}`);
+}

@@ -8,6 +8,8 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import { recordedMachine } from '../instance-record.ts';
+import { plainLimits } from '../limits/plain-limits.ts';
+import type { VmLimits } from '../limits/vm-limits.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { lendFiles } from '../vm-user.ts';
 import type { QemuMachine } from './command-line.ts';
@@ -21,6 +23,8 @@ export interface ThrowawayGuest {
 
 /** What makes a guest when it is nobody's: a VM's specification without name and owner. */
 export type ThrowawaySpec = Parameters<typeof recordedMachine>[0];
+
+const DIE_WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL', '--'];
 
 /** @returns the paths of such a guest, whose sockets have short names: a socket's path is bounded */
 export function throwawayPaths(directory: string, runtimeDirectory: string): VmPaths {
@@ -58,17 +62,25 @@ export function throwawayRecord(
   };
 }
 
-/** Starts the VMM of such a guest. Whoever starts it ends it: SIGKILL, then `ended`. */
+/**
+ * Starts the VMM of such a guest. Whoever starts it ends it: SIGKILL, then `ended`.
+ * @param limits hold it to its size; whoever gives them releases its group by `record.vmId` once it has ended
+ */
 export async function startThrowaway(
   record: InstanceRecord,
   paths: VmPaths,
   machine: QemuMachine,
+  limits: VmLimits = plainLimits,
 ): Promise<ThrowawayGuest> {
-  const { argv, user, files } = await qemuLaunch(record, paths, machine);
+  const command = await qemuLaunch(record, paths, machine);
+  // Asked for again behind whatever `launch` puts before it: the kernel forgets it where a process becomes another user.
+  const bound = { ...command, argv: [...DIE_WITH_PARENT, ...command.argv] };
+  const { argv, user, files } = await limits.launch(record, bound, paths.directory);
   const opened = await lendFiles(record.uid, files, paths);
   const log = await open(paths.vmmLog, 'a', 0o600);
   try {
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...argv], {
+    const [file = '', ...args] = [...DIE_WITH_PARENT, ...argv];
+    const child = spawn(file, args, {
       cwd: '/',
       stdio: ['ignore', log.fd, log.fd, ...opened.descriptors],
       ...user,
