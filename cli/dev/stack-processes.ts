@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CLI_ENTRY } from '../../config/checkout.ts';
 import type { StackPaths } from '../../config/environment.ts';
+import { serviceNodeFlags } from '../../config/service-node-flags.mjs';
 import type { SetupRecord } from '../../config/setup-record.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { freePort } from './free-port.ts';
@@ -101,7 +102,7 @@ export function kilnProcesses(plan: StackPlan, apiPort: number): ProcessSpec[] {
   const make = (name: string, args: readonly string[], isReady: ProcessSpec['isReady']): ProcessSpec => ({
     name,
     command: plan.setup.nodePath,
-    args: [CLI_ENTRY, ...args],
+    args: [...serviceNodeFlags(args, plan.baseEnv['NODE_OPTIONS']), CLI_ENTRY, ...args],
     env,
     isReady,
   });

@@ -1,0 +1,1 @@
+export function serviceNodeFlags(args: readonly string[], nodeOptions?: string): string[];
