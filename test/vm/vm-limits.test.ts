@@ -157,7 +157,8 @@ describe('a VM in its control group', () => {
     const limits = await machineLimits(places.stateDir);
     await limits.launch({ vmId: name, vcpus: 1, memMib: 64 }, { argv: ['true'] }, directory);
     await mkdir(freezeSockets(places.runtimeDir, name), { recursive: true });
-    expect(await whatIsLeft(places)).toHaveLength(2);
+    const left = (await whatIsLeft(places)).map((what) => what.split(' ', 2).join(' '));
+    expect(new Set(left)).toEqual(new Set(['socket directory', 'control group']));
     for (let time = 0; time < 2; time++) await driver.templates?.clearFreeze({ name, directory });
     expect(await whatIsLeft(places)).toEqual([]);
   });
