@@ -1,18 +1,12 @@
 /** Templates of real guests: made in the background, cloned from, refused when damaged. */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { templateManifestSchema } from '../../contracts/template-manifest.ts';
+import { digestDisk } from '../../host/disk-digest.ts';
 import { runIn } from '../conformance/agent-channel-suite.ts';
 import { GuestHost } from '../support/guest-host.ts';
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk);
-  return hash.digest('hex');
-}
 
 /** Clones at a time: more of them wait for the two cores. */
 const TOGETHER = 4;
@@ -58,7 +52,7 @@ describe('templates of real guests', () => {
   });
 
   it('clones differ in all that names a guest, and share no write; the template stays as it was', async () => {
-    const before = await Promise.all((await filesOf(usable())).map(sha256));
+    const before = await Promise.all((await filesOf(usable())).map(digestDisk));
     const [one, two] = [await bed.boot('one-1-1'), await bed.boot('two-1-1')];
     const facts = ['/etc/machine-id', '/etc/hostname', '/proc/sys/kernel/random/boot_id'];
     for (const path of facts) {
@@ -76,11 +70,11 @@ describe('templates of real guests', () => {
       expect((await runIn(two.agent, ['test', '-e', path], { cwd: '/' })).code, path).toBe(1);
     }
     await bed.release('one-1-1', 'two-1-1');
-    expect(await Promise.all((await filesOf(usable())).map(sha256))).toEqual(before);
+    expect(await Promise.all((await filesOf(usable())).map(digestDisk))).toEqual(before);
   });
 
   it('stays as it was under 100 clones that write all they can reach', async () => {
-    const before = await Promise.all((await filesOf(usable())).map(sha256));
+    const before = await Promise.all((await filesOf(usable())).map(digestDisk));
     const write = 'for at in /srv /workspace /tmp; do head -c 300000 /dev/urandom > $at/mark || exit; done; sync';
     for (let made = 0; made < 100; made += TOGETHER) {
       const ids = Array.from({ length: TOGETHER }, nextId);
@@ -93,7 +87,7 @@ describe('templates of real guests', () => {
         }),
       );
     }
-    expect(await Promise.all((await filesOf(usable())).map(sha256))).toEqual(before);
+    expect(await Promise.all((await filesOf(usable())).map(digestDisk))).toEqual(before);
   });
 
   it('belongs to one project', async () => {
