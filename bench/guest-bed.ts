@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { StartedVm, VmDriver } from '../activities/ports.ts';
 import { type BaseDisk, type CachedImage, FROZEN_FILES } from '../domain/vm.ts';
+import { parseKib } from '../vmm/limits/process-usage.ts';
 import { type Bed, disks, prepareBed, specOf } from './vm-bed.ts';
 
 const run = promisify(execFile);
@@ -116,6 +117,5 @@ export class GuestBed {
 
 /** @returns MiB of memory that belong to a process, what it shares with others counted in parts */
 export async function pssMib(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
-  return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? Number.NaN) / 1024;
+  return (parseKib(await readFile(`/proc/${pid}/smaps_rollup`, 'utf8'), 'Pss') ?? Number.NaN) / 2 ** 20;
 }

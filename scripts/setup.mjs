@@ -10,10 +10,11 @@ import { s3Server, temporalCli } from './setup/go-tools.mjs';
 import { guestAgent } from './setup/guest-agent.mjs';
 import { nodeImage, pythonImage } from './setup/guest-image.mjs';
 import { withLock } from './setup/lock.mjs';
+import { makeSteps } from './setup/make-steps.mjs';
 import { npmPackages } from './setup/npm-packages.mjs';
 import { cacheDirectory, pinnedNode, projectRoot, setupRecordPath } from './setup/places.mjs';
-import { say, stepProgress } from './setup/progress.mjs';
-import { endChildren, SetupError } from './setup/run.mjs';
+import { say } from './setup/progress.mjs';
+import { SetupError } from './setup/run.mjs';
 import { tscProbe } from './setup/tsc-probe.mjs';
 
 const STEPS = { debianPackages, npmPackages, tscProbe, guestAgent, nodeImage, temporalCli, s3Server };
@@ -46,40 +47,6 @@ async function allReady(steps) {
   return states;
 }
 
-/** @throws what the first step that fails throws; the programs of the others are ended then */
-async function makeAll(steps) {
-  const entries = Object.entries(steps);
-  const making = {};
-  for (const [index, [name, step]] of entries.entries()) {
-    const before = () => Promise.all((AFTER[name] ?? []).map((needed) => making[needed]));
-    // Not before all have been begun: one may wait for one that comes later in the list.
-    making[name] = Promise.resolve()
-      .then(before)
-      .then(() => makeOne(step, stepProgress(index + 1, entries.length, step.name)));
-  }
-  try {
-    const states = await Promise.all(entries.map(async ([name]) => [name, await making[name]]));
-    return Object.fromEntries(states);
-  } catch (error) {
-    endChildren();
-    await Promise.allSettled(Object.values(making));
-    throw error;
-  }
-}
-
-async function makeOne(step, progress) {
-  try {
-    const state = (await step.ready()) ?? (await step.make(progress));
-    progress.done(state.text);
-    return state;
-  } catch (error) {
-    if (error instanceof SetupError) error.message = `${progress.label}: ${error.message}`;
-    throw error;
-  } finally {
-    progress.stop();
-  }
-}
-
 /** Written for config/ and the tests, which do not know how the parts are made. */
 function writeRecord({ temporalCli: temporal, s3Server: s3, tscProbe: probe, guestAgent: agent, nodeImage: image }) {
   const record = {
@@ -109,7 +76,7 @@ export async function setUp({ forTests = false } = {}) {
   const began = Date.now();
   const waiting = () => say('Another set-up is running on this machine; waiting for it.');
   const steps = forTests ? STEPS_FOR_TESTS : STEPS;
-  const make = () => makeAll(steps);
+  const make = () => makeSteps(steps, AFTER);
   const states = (await allReady(steps)) ?? (await withLock(join(cacheDirectory(), 'setup.lock'), waiting, make));
   const record = writeRecord(states);
   say(`Set-up complete (${((Date.now() - began) / 1000).toFixed(1)} s)`);

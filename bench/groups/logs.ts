@@ -2,7 +2,9 @@ import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
+import { PROCESSES_FILE, readRecorded } from '../../cli/dev/left-processes.ts';
 import { createKilnClient, type KilnClient } from '../../client/http/index.ts';
+import { parseKib } from '../../vmm/limits/process-usage.ts';
 import { type BenchStack, startBenchStack } from '../dev-stack.ts';
 import type { Measurement } from '../figure.ts';
 import type { GroupOptions } from '../groups.ts';
@@ -12,10 +14,10 @@ const SAMPLE_MS = 1_000;
 /** What a process takes while it warms up is no growth. */
 const WARM_UP_MS = 10_000;
 const PAGE = 1_000;
+const MIB = 2 ** 20;
 const ID = 'flood';
 
 const progressSchema = z.object({ lines: z.number(), flooding: z.boolean() });
-const processesSchema = z.record(z.string(), z.object({ pid: z.int() }));
 
 /**
  * A service that writes its log as fast as it can for a minute, followed live all the while. What it writes is set against
@@ -34,7 +36,7 @@ export async function measureLogs(options: GroupOptions): Promise<readonly Measu
     const client = createKilnClient(stack.info);
     const done = new AbortController();
     const following = follow(client, AbortSignal.any([done.signal, signal]));
-    const memory = sampleMemory(join(directory, 'home', 'processes.json'), floodMs, signal);
+    const memory = sampleMemory(join(directory, 'home', PROCESSES_FILE), floodMs, signal);
     say(`logs: a flood of ${n} s`);
     const written = await rate(url, floodMs, signal);
     const rss = await memory;
@@ -110,7 +112,7 @@ async function sampleMemory(
   forMs: number,
   signal: AbortSignal,
 ): Promise<Record<'gateway' | 'host', number[]>> {
-  const processes = processesSchema.parse(JSON.parse(await readFile(recordPath, 'utf8')));
+  const processes = await readRecorded(recordPath);
   const samples = { gateway: [] as number[], host: [] as number[] };
   await delay(Math.min(WARM_UP_MS, forMs / 4), undefined, { signal });
   for (const until = performance.now() + forMs * 0.7; performance.now() < until; ) {
@@ -121,8 +123,7 @@ async function sampleMemory(
 }
 
 async function rssMib(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/status`, 'utf8');
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1] ?? Number.NaN) / 1024;
+  return (parseKib(await readFile(`/proc/${pid}/status`, 'utf8'), 'VmRSS') ?? Number.NaN) / MIB;
 }
 
 /** @returns in words what came of the flood: lines that are kept, and gaps that are marked */

@@ -4,7 +4,7 @@ import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { z } from 'zod';
+import { PROCESSES_FILE, readRecorded } from '../../cli/dev/left-processes.ts';
 import { processStartTime } from '../../cli/dev/process-start-time.ts';
 import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
 import { CHECKOUT, CLI_ENTRY } from '../../config/checkout.ts';
@@ -21,7 +21,6 @@ import { directoryEntries } from '../../vmm/directory-entries.ts';
 import { whatIsLeft } from './nothing-left.ts';
 
 const POLL_MS = 50;
-const recordSchema = z.record(z.string(), z.object({ pid: z.int(), startTime: z.string() }));
 
 /** Pid and start time (clock ticks since the machine's boot): no other process has both. */
 export interface ProcessIdentity {
@@ -171,7 +170,7 @@ export class RunningStack {
 
   /** @returns the processes that the stack has noted in its home, by name */
   async processes(): Promise<Readonly<Record<string, ProcessIdentity>>> {
-    return recordSchema.parse(JSON.parse(await readFile(join(this.paths.home, 'processes.json'), 'utf8')));
+    return readRecorded(join(this.paths.home, PROCESSES_FILE));
   }
 
   /** Kills one process of the stack by force. @returns the one that was started in its place */
