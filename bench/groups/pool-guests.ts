@@ -2,7 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { PoolSettingOverrides } from '../../domain/pool-policy.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import { GuestHost } from '../../test/support/guest-host.ts';
+import { freshBucket } from '../../test/support/object-store.ts';
 import { type LoadRequest, recordedBursts } from '../../test/support/pool-simulation.ts';
+import { startServers, type TestS3 } from '../../test/support/servers.global.ts';
 import type { Measurement } from '../figure.ts';
 import type { GroupOptions } from '../groups.ts';
 
@@ -22,12 +24,21 @@ const BUSIEST = 'a';
  */
 export async function measurePoolOfGuests({ n, say, signal }: GroupOptions): Promise<readonly Measurement[]> {
   const load = recordedBursts().slice(0, n);
-  const pooled = await play(load, LIMITS, say, signal);
-  say(`pool-guests: ${pooled.told}`);
-  const cloned = await play(load, { pool_size: 0 }, say, signal);
-  say(`pool-guests: without a pool: ${cloned.told}`);
+  const servers = await startServers();
+  try {
+    const pooled = await play(load, LIMITS, servers.s3, say, signal);
+    say(`pool-guests: ${pooled.told}`);
+    const cloned = await play(load, { pool_size: 0 }, servers.s3, say, signal);
+    say(`pool-guests: without a pool: ${cloned.told}`);
+    return [measurement(pooled, cloned)];
+  } finally {
+    await servers.stop();
+  }
+}
+
+function measurement(pooled: Played, cloned: Played): Measurement {
   const words = 'the same load without a pool, each guest cloned when it is asked for';
-  return [{ name: 'pool-of-guests', unit: 'ms', kiln: pooled.readyMs, rival: { words, samples: cloned.readyMs } }];
+  return { name: 'pool-of-guests', unit: 'ms', kiln: pooled.readyMs, rival: { words, samples: cloned.readyMs } };
 }
 
 interface Played {
@@ -39,11 +50,13 @@ interface Played {
 async function play(
   load: readonly LoadRequest[],
   limits: PoolSettingOverrides,
+  s3: TestS3,
   say: (line: string) => void,
   signal: AbortSignal,
 ): Promise<Played> {
   const warm = [{ image: 'node', vcpus: 1, memMib: 256, projectId: projectOf(BUSIEST) }];
-  const bed = await GuestHost.start({ pool: { ...DEFAULT_HOST_SETTINGS.pool, limits, warm } });
+  const settings = { pool: { ...DEFAULT_HOST_SETTINGS.pool, limits, warm } };
+  const bed = await GuestHost.start(settings, await freshBucket(s3));
   const maintaining = new AbortController();
   let left: readonly string[];
   let played: Played;

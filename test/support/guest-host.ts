@@ -40,11 +40,12 @@ export class GuestHost {
     });
   }
 
-  static async start(settings: HostSettingOverrides = {}): Promise<GuestHost> {
+  /** @param store closed with the host; default: a bucket of the test run's server */
+  static async start(settings: HostSettingOverrides = {}, store?: ObjectStore): Promise<GuestHost> {
     const root = await mkdtemp(join(tmpdir(), 'kg-'));
     // The users of VMMs have to pass through to their sockets.
     await chmod(root, 0o711);
-    const host = new GuestHost(placesBelow(root), await freshObjectStore(), settings);
+    const host = new GuestHost(placesBelow(root), store ?? (await freshObjectStore()), settings);
     await host.up();
     return host;
   }
@@ -105,9 +106,17 @@ export class GuestHost {
     for (const vmId of vmIds) await this.host.vms.release(vmId, { graceMs: 0 });
   }
 
+  /** Else it would be filled up again while its VMs are taken away. */
+  private async emptyPool(): Promise<void> {
+    const { pool } = this.host;
+    await pool.stop();
+    while (await pool.giveWay());
+  }
+
   /** Ends everything. @returns what is left; templates and images are kept by a host and go with its state */
   async close(): Promise<string[]> {
     if (this.node === undefined) await this.up();
+    await this.emptyPool();
     await this.release(...(await this.driver.list()));
     await this.down();
     this.store.close();

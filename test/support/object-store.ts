@@ -2,10 +2,18 @@
 import { randomUUID } from 'node:crypto';
 import { inject } from 'vitest';
 import { createObjectStore, type ObjectStore } from '../../store/object-store.ts';
+import type { TestS3 } from './servers.global.ts';
 
 /** @returns a store on a bucket of its own, made already. The bucket dies with the server of the run. */
-export async function freshObjectStore(overrides: { endpoint?: string; bucket?: string } = {}): Promise<ObjectStore> {
-  const s3 = inject('s3');
+export function freshObjectStore(overrides: { endpoint?: string; bucket?: string } = {}): Promise<ObjectStore> {
+  return freshBucket(inject('s3'), overrides);
+}
+
+/** As `freshObjectStore`, for programs that have started the server themselves. */
+export async function freshBucket(
+  s3: TestS3,
+  overrides: { endpoint?: string; bucket?: string } = {},
+): Promise<ObjectStore> {
   const store = createObjectStore({
     endpoint: overrides.endpoint ?? s3.endpoint,
     region: s3.region,
