@@ -127,7 +127,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   pool: {
     limits: { pool_size: 0 },
     warm: [],
-    claimWaitMs: SECOND,
+    claimWaitMs: 10 * SECOND,
     maxCreating: 2,
     blockedMs: 30 * SECOND,
     bootMs: 20 * SECOND,

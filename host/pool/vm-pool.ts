@@ -127,6 +127,8 @@ class HostVmPool implements VmPool {
     if (result === 'miss') pool.noteMiss(begun);
     pool.counters[result === 'hit' ? 'hits' : result === 'wait' ? 'waits' : 'misses'] += 1;
     this.options.notes?.noteClaim(result, this.now() - begun);
+    // A pool that comes about now need not boot cold until the next round where others have made a template already.
+    if (pool.template === undefined) await this.lookUpTemplate(pool);
     this.filling.refill();
     return result !== 'miss';
   }
@@ -283,12 +285,16 @@ class HostVmPool implements VmPool {
     }
   }
 
-  private async maintainPool(pool: PoolState, signal: AbortSignal): Promise<void> {
+  private async lookUpTemplate(pool: PoolState): Promise<void> {
     try {
       pool.template = await this.options.templates?.newest(pool.key);
     } catch (error) {
       this.warn('the templates of a pool cannot be read now', error);
     }
+  }
+
+  private async maintainPool(pool: PoolState, signal: AbortSignal): Promise<void> {
+    await this.lookUpTemplate(pool);
     const decision = decidePool(pool.facts(this.settings(), this.now()));
     for (const { poolVmId, cause } of decision.recycle) await this.recycle(pool, poolVmId, cause);
     if (decision.refresh !== undefined) await this.refresh(pool, decision.refresh, signal);
