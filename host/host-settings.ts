@@ -2,6 +2,7 @@
 
 import type { ImageCollectionLimits } from '../domain/image-collection.ts';
 import type { PoolSettingOverrides } from '../domain/pool-policy.ts';
+import type { GiveWay } from './pool/pool-filling.ts';
 import type { WarmPool } from './pool/vm-pool.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
 import type { ReattachOptions } from './vm-channels.ts';
@@ -76,6 +77,8 @@ export interface HostSettings {
     readonly maxCreating: number;
     /** Pause before VMs are made again where the host was full, or one could not be made, ms. */
     readonly blockedMs: number;
+    /** How filling gives way to guests of workloads that start. */
+    readonly giveWay: Pick<GiveWay, 'maxMs' | 'lookAgainMs'>;
     readonly bootMs: number;
     readonly reservationTtlMs: number;
   };
@@ -130,6 +133,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     claimWaitMs: 10 * SECOND,
     maxCreating: 2,
     blockedMs: 30 * SECOND,
+    giveWay: { maxMs: 2 * SECOND, lookAgainMs: 50 },
     bootMs: 20 * SECOND,
     reservationTtlMs: 2 * MINUTE,
   },

@@ -70,6 +70,8 @@ export interface HostVms extends VmHost {
   isBusy(vmId: string): boolean;
   /** Whether a VM is wholly in the care of this process: its channel stands, its policy and its ports are in force. */
   isAttached(vmId: string): boolean;
+  /** Guests of workloads between the making of their disks and the answer of their agent; those of the pool do not count. */
+  readonly starting: number;
   readonly connections: number;
   /** Host ports in use or promised. */
   readonly openPorts: number;
@@ -93,6 +95,7 @@ class DriverVmHost implements HostVms {
   private readonly releasing = new Map<string, number>();
   /** Whose policy and ports are in force: those that were started here, or adopted. */
   private readonly open = new Set<string>();
+  private readonly startingVms = new Set<string>();
   /** What a VM that boots cold could have gone on from. */
   private readonly wanted = new Map<string, TemplateKey>();
 
@@ -114,6 +117,10 @@ class DriverVmHost implements HostVms {
     });
   }
 
+  get starting(): number {
+    return this.startingVms.size;
+  }
+
   get connections(): number {
     return this.ingress.connections;
   }
@@ -123,15 +130,20 @@ class DriverVmHost implements HostVms {
   }
 
   provision(request: ProvisionRequest): Promise<Provisioned> {
-    return this.operation(request.vmId, request.signal, async (signal) => {
+    const { vmId } = request;
+    if (request.owner.role !== 'pool') this.startingVms.add(vmId);
+    const made: Promise<Provisioned> = this.operation(vmId, request.signal, async (signal) => {
       const begun = performance.now();
       if (request.cold !== true && (await this.options.claimPooled?.(request))) {
         return { provisioner: 'pool', provisionMs: performance.now() - begun, start: 'pool' };
       }
-      const made = await provisionVm(this.options, { ...request, signal });
-      if (made.start === 'cold') this.wanted.set(request.vmId, templateKey(request, made.provisioner));
-      return made;
+      const provisioned = await provisionVm(this.options, { ...request, signal });
+      if (provisioned.start === 'cold') this.wanted.set(vmId, templateKey(request, provisioned.provisioner));
+      return provisioned;
     });
+    // One that is made is started next; until then it counts.
+    made.catch(() => this.startingVms.delete(vmId));
+    return made;
   }
 
   boot(request: {
@@ -159,7 +171,7 @@ class DriverVmHost implements HostVms {
       this.wanted.delete(vmId);
       if (wanted !== undefined) this.options.templates?.want(wanted);
       return { pid: started.pid, bootMs, start };
-    });
+    }).finally(() => this.startingVms.delete(vmId));
   }
 
   /** One of the pool stands still until it is woken; all that is left then is to tell it who it is. */
@@ -224,6 +236,7 @@ class DriverVmHost implements HostVms {
   private async takeAway(vmId: string, graceMs: number): Promise<void> {
     const { driver, provisioner, workspaces, records } = this.options;
     this.open.delete(vmId);
+    this.startingVms.delete(vmId);
     await this.ingress.close(vmId);
     this.egress.forget(vmId);
     this.channels.forget(vmId);

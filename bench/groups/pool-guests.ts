@@ -5,7 +5,7 @@ import { GuestHost } from '../../test/support/guest-host.ts';
 import { freshBucket } from '../../test/support/object-store.ts';
 import { type LoadRequest, recordedBursts } from '../../test/support/pool-simulation.ts';
 import { startServers, type TestS3 } from '../../test/support/servers.global.ts';
-import type { Measurement } from '../figure.ts';
+import { type Measurement, median, percentile } from '../figure.ts';
 import type { GroupOptions } from '../groups.ts';
 
 /** The recorded pauses are up to minutes long: those between two requests are cut to this, bursts stay as they were. */
@@ -64,7 +64,7 @@ async function play(
     await makeTemplates(bed, load);
     say('pool-guests: templates are made');
     const rounds = maintain(bed, AbortSignal.any([maintaining.signal, signal]));
-    const starts = new Map<string, number>();
+    const starts = new Map<string, number[]>();
     const readyMs: number[] = [];
     const running: Promise<void>[] = [];
     for (const [index, request] of load.entries()) {
@@ -75,7 +75,7 @@ async function play(
     maintaining.abort();
     await rounds;
     const { hits, waits, misses, created, recycled } = bed.host.pool.status().counters;
-    const how = [...starts].map(([start, count]) => `${start} ${count}`).join(', ');
+    const how = [...starts].map(([start, ms]) => `${start} ${toldOf(ms)}`).join(', ');
     const told = `${load.length} requests: ${how}; hits ${hits}, waits ${waits}, misses ${misses}, made ${created}, recycled ${JSON.stringify(recycled)}`;
     played = { readyMs, told };
   } finally {
@@ -85,6 +85,9 @@ async function play(
   if (left.length > 0) throw new Error(`left: ${left.join('; ')}`);
   return played;
 }
+
+const toldOf = (ms: readonly number[]) =>
+  `${ms.length} (median ${Math.round(median(ms))} ms, p95 ${Math.round(percentile(ms, 0.95))})`;
 
 const projectOf = (kind: string) => `project-${kind}`;
 
@@ -101,13 +104,14 @@ async function serve(
   bed: GuestHost,
   vmId: string,
   { kind, holdMs }: LoadRequest,
-  starts: Map<string, number>,
+  starts: Map<string, number[]>,
   readyMs: number[],
 ): Promise<void> {
   const begun = performance.now();
   const { start } = await bed.boot(vmId, { projectId: projectOf(kind) });
-  readyMs.push(performance.now() - begun);
-  starts.set(start, (starts.get(start) ?? 0) + 1);
+  const took = performance.now() - begun;
+  readyMs.push(took);
+  starts.set(start, [...(starts.get(start) ?? []), took]);
   await delay(Math.min(LONGEST_HOLD_MS, holdMs * HOLD_SHARE));
   await bed.release(vmId);
 }

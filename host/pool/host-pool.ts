@@ -24,7 +24,7 @@ export interface HostPoolOptions {
   readonly stateDir: string;
   readonly driver: VmDriver;
   readonly records: InstanceStore;
-  readonly vms: Pick<HostVms, 'provision' | 'release'>;
+  readonly vms: Pick<HostVms, 'provision' | 'release' | 'starting'>;
   readonly ledger: HostCapacityLedger;
   readonly settings: HostSettings['pool'];
   readonly resolveImage: (reference: string) => Promise<string>;
@@ -36,9 +36,10 @@ export interface HostPoolOptions {
 /** @returns the pool of a host over its driver. @throws CONFIG_INVALID where its settings contradict each other */
 export function createHostPool(options: HostPoolOptions): VmPool {
   const { hostId, logger, resolveImage, means = {}, settings } = options;
-  const { warm, claimWaitMs, maxCreating, blockedMs, bootMs, reservationTtlMs } = settings;
+  const { warm, claimWaitMs, maxCreating, blockedMs, giveWay, bootMs, reservationTtlMs } = settings;
   return createVmPool({
     ...{ hostId, logger, resolveImage, warm, claimWaitMs, maxCreating, blockedMs },
+    giveWay: { ...giveWay, isStarting: () => options.vms.starting > 0 },
     settings: resolvePoolSettings(settings.limits),
     vms: createDriverPooledVms({ ...options, ...means, bootMs, reservationTtlMs }),
     ...(means.templates === undefined ? {} : { templates: means.templates }),

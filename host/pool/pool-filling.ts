@@ -14,6 +14,16 @@ export interface PoolNotes {
   noteRefresh(result: 'made' | 'failed'): void;
 }
 
+/** The guest that somebody waits for now has the machine; what is made for later requests can wait a moment. */
+export interface GiveWay {
+  /** Whether guests of workloads start on this host now. */
+  readonly isStarting: () => boolean;
+  /** Longest time that nothing is made for them, ms; afterwards it goes on beside them until none starts. */
+  readonly maxMs: number;
+  /** Pause until it is looked again whether any starts, ms. */
+  readonly lookAgainMs: number;
+}
+
 export interface PoolFillingOptions {
   readonly settings: () => PoolSettings;
   readonly pools: ReadonlyMap<string, PoolState>;
@@ -22,6 +32,8 @@ export interface PoolFillingOptions {
   readonly maxCreating: number;
   /** Pause before VMs are made again where the host was full or one could not be made, ms. */
   readonly blockedMs: number;
+  /** Absent: it gives way to nobody. */
+  readonly giveWay?: GiveWay;
   /** Gives up what is being made. */
   readonly ending: AbortSignal;
   readonly logger: HostLogger;
@@ -31,13 +43,16 @@ export interface PoolFillingOptions {
 
 export class PoolFilling {
   private readonly options: PoolFillingOptions;
+  private givingWaySince: number | undefined;
+  private lookingAgain: NodeJS.Timeout | undefined;
 
   constructor(options: PoolFillingOptions) {
     this.options = options;
   }
 
-  /** Begins what is lacking now; what ends begins the next. */
+  /** Begins what is lacking now, or once no workload is held up by it; what ends begins the next. */
   refill(): void {
+    if (this.givesWay()) return;
     for (const pool of this.options.pools.values()) {
       const { create, from } = decidePool(pool.facts(this.options.settings(), this.options.now()));
       pool.filling = create > 0;
@@ -47,6 +62,21 @@ export class PoolFilling {
         this.create(pool, from);
       }
     }
+  }
+
+  private givesWay(): boolean {
+    const { giveWay, now, ending } = this.options;
+    if (giveWay?.isStarting() !== true || ending.aborted) {
+      this.givingWaySince = undefined;
+      return false;
+    }
+    this.givingWaySince ??= now();
+    if (now() - this.givingWaySince >= giveWay.maxMs) return false;
+    this.lookingAgain ??= setTimeout(() => {
+      this.lookingAgain = undefined;
+      this.refill();
+    }, giveWay.lookAgainMs);
+    return true;
   }
 
   private create(pool: PoolState, from: 'template' | 'cold'): void {

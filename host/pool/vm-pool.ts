@@ -14,7 +14,7 @@ import {
 import { addCounters, NO_COUNTS, type PoolCounters, type PoolStatus } from '../../domain/pool-status.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
-import { PoolFilling, type PoolNotes } from './pool-filling.ts';
+import { type GiveWay, PoolFilling, type PoolNotes } from './pool-filling.ts';
 import type { PooledVms, PoolTemplates } from './pool-ports.ts';
 import { PoolState } from './pool-state.ts';
 
@@ -40,6 +40,8 @@ export interface VmPoolOptions {
   readonly claimWaitMs: number;
   /** VMs made at a time, in all pools together. */
   readonly maxCreating: number;
+  /** Absent: what a pool lacks is made at once, whatever else the host does. */
+  readonly giveWay?: GiveWay;
   /** Pause before VMs are made again where the host was full or one could not be made, ms. */
   readonly blockedMs: number;
   readonly logger: HostLogger;

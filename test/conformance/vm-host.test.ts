@@ -93,6 +93,17 @@ const logOf = async (host: HostNode, workloadId = 'w1') => {
 };
 
 describe('a VM on its host', () => {
+  it('counts as starting from its disks to its agent, or until it is known not to start', async () => {
+    const host = await startedHost();
+    const making = { owner: ownerOf('w1'), imageDigest: IMAGE_DIGEST, resources: { vcpus: 1, memMib: 128 } };
+    await host.vms.provision({ ...making, vmId: VM });
+    expect(host.vms.starting).toBe(1);
+    await bootVm(host, VM, 'w1');
+    await host.vms.provision({ ...making, vmId: 'def-0-0' });
+    await host.vms.release('def-0-0', { graceMs: 0 });
+    expect(host.vms.starting).toBe(0);
+  });
+
   it('provision, boot, service, port, log, stop, release: nothing is left', async () => {
     const host = await startedHost();
     const { url, pid } = await deploy(host);

@@ -226,6 +226,56 @@ describe('the pool', () => {
     expect(vms.alive.size).toBe(1);
   });
 
+  it('that comes about by two requests clones from a template that is there', async () => {
+    vms.seed(KEY);
+    const pool = poolOf({ pool_size: 1, min_idle: 1 }, { warm: [], templates: vms });
+    for (const vmId of ['a', 'b']) expect(await pool.take(KEY, to(vmId))).toBe(false);
+    await pass(SIM_COSTS.cloneMs * 3);
+    expect(pool.status().pools[0]?.vms.map(({ templateId }) => templateId)).toEqual(['t-0', 't-0', 't-0']);
+  });
+
+  describe('beside workloads whose guests start', () => {
+    let starting = true;
+    const giveWay = { isStarting: () => starting, maxMs: 2_000, lookAgainMs: 50 };
+    beforeEach(() => {
+      starting = true;
+    });
+
+    it('makes nothing until none does', async () => {
+      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
+      await pool.maintain();
+      await pass(1_000);
+      expect(pool.status().pools[0]).toMatchObject({ ready: 0, creating: 0 });
+      starting = false;
+      await pass(50);
+      expect(pool.status().pools[0]).toMatchObject({ ready: 0, creating: 1 });
+    });
+
+    it('makes what it lacks where that takes too long, and gives way anew after a quiet moment', async () => {
+      const pool = poolOf({ pool_size: 2, min_idle: 2 }, { giveWay, maxCreating: 1 });
+      await pool.maintain();
+      await pass(2_000);
+      expect(pool.status().pools[0]).toMatchObject({ creating: 1 });
+      starting = false;
+      await pass(SIM_COSTS.coldMs);
+      starting = true;
+      await pass(SIM_COSTS.coldMs);
+      expect(pool.status().pools[0]).toMatchObject({ ready: 2 });
+      expect(await given(pool, 'a')).toBe(true);
+      await pass(1_000);
+      expect(pool.status().pools[0]).toMatchObject({ ready: 1, creating: 0 });
+    });
+
+    it('does not begin again once it is stopped', async () => {
+      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
+      await pool.maintain();
+      await pool.stop();
+      starting = false;
+      await pass(10_000);
+      expect(vms.alive.size).toBe(0);
+    });
+  });
+
   it('gives up what is being made when it is stopped', async () => {
     const pool = poolOf({});
     await pool.maintain();
