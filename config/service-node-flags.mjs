@@ -17,5 +17,7 @@ const FLAGS = ['--max-semi-space-size=16', '--max-old-space-size=1024'];
  */
 export function serviceNodeFlags(args, nodeOptions = '') {
   if (!SERVICES.includes(args.slice(0, 2).join(' '))) return [];
-  return FLAGS.filter((flag) => !nodeOptions.includes(flag.slice(0, flag.indexOf('='))));
+  // Node takes either for the other.
+  const named = nodeOptions.replaceAll('_', '-');
+  return FLAGS.filter((flag) => !named.includes(flag.slice(0, flag.indexOf('='))));
 }

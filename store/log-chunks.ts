@@ -3,7 +3,7 @@ import { numberedLogEntrySchema } from '../contracts/workload-documents.ts';
 import { isKilnError } from '../domain/failures.ts';
 import type { NumberedLogEntry } from '../domain/log-entry.ts';
 import { storeKeys } from '../domain/names.ts';
-import type { ObjectStore } from './object-store.ts';
+import type { ListOptions, ObjectStore } from './object-store.ts';
 
 export interface LogWriterRef {
   readonly workloadId: string;
@@ -14,11 +14,14 @@ export interface LogWriterRef {
 /** Largest chunk that is read, bytes. */
 export const MAX_CHUNK_BYTES = 8 * 1024 * 1024;
 
-/** No chunk that is read has more entries: as JSON none is shorter than 100 bytes. */
-const MAX_CHUNK_ENTRIES = Math.floor(MAX_CHUNK_BYTES / 100);
+/** How far before an entry the chunk that holds it is looked for; some hold a single entry, some many thousands. */
+const WINDOWS = [64, 256, 1024, 4096, 16_384, 65_536, Number.POSITIVE_INFINITY];
 
-/** Chunks that are named by one listing: a page of a log is in one or two of them, however long the log is. */
+/** Chunks that are named by one listing: a page of a log is in few of them, however long the log is. */
 const CHUNKS_AT_ONCE = 100;
+
+/** Writers of which it is known where the last reader was: the next page begins there. */
+const REMEMBERED_WRITERS = 256;
 
 /** Text of chunks that is kept parsed, bytes: several pages in a row come out of one chunk. */
 const CACHE_BYTES = 8 * 1024 * 1024;
@@ -45,6 +48,7 @@ export function createLogChunks(store: ObjectStore, cacheBytes = CACHE_BYTES): L
       bytes -= freed;
     }
   };
+  const places: ReadPlaces = new Map();
   const readChunk: ReadChunk = async (ref, key) => {
     const known = parsed.get(key);
     if (known !== undefined) {
@@ -59,7 +63,7 @@ export function createLogChunks(store: ObjectStore, cacheBytes = CACHE_BYTES): L
   };
   return {
     writers: (workloadId) => listLogWriters(store, workloadId),
-    read: (ref, options) => readEntries(store, readChunk, ref, options),
+    read: (ref, options) => readEntries({ store, readChunk, places }, ref, options),
     tail: (ref, limit) => readLast(store, readChunk, ref, limit),
   };
 }
@@ -68,6 +72,18 @@ interface ParsedChunk {
   readonly entries: readonly NumberedLogEntry[];
   /** Of its text. */
   readonly bytes: number;
+}
+
+/** By folder of a writer: the chunk that was read last. */
+type ReadPlaces = Map<
+  string,
+  ListedChunk & { /** One more than the number of its last entry. */ readonly next: number }
+>;
+
+interface ChunkReader {
+  readonly store: ObjectStore;
+  readonly readChunk: ReadChunk;
+  readonly places: ReadPlaces;
 }
 
 type ReadChunk = (ref: LogWriterRef, key: string) => Promise<readonly NumberedLogEntry[]>;
@@ -100,17 +116,29 @@ export function readLogEntries(
 }
 
 async function readEntries(
-  store: ObjectStore,
-  readChunk: ReadChunk,
+  reader: ChunkReader,
   ref: LogWriterRef,
-  options: { after: number; limit: number },
+  { after, limit }: { after: number; limit: number },
 ): Promise<NumberedLogEntry[]> {
   const entries = new Map<number, NumberedLogEntry>();
-  for await (const chunk of chunksFrom(store, ref, options.after + 1)) {
-    for (const entry of await readChunk(ref, chunk.key)) if (entry.n > options.after) entries.set(entry.n, entry);
-    if (entries.size >= options.limit) break;
+  for await (const chunk of chunksFrom(reader, ref, after + 1)) {
+    const found = await reader.readChunk(ref, chunk.key);
+    for (const entry of found) if (entry.n > after) entries.set(entry.n, entry);
+    const last = found.at(-1);
+    if (last !== undefined) rememberPlace(reader.places, ref, { ...chunk, next: last.n + 1 });
+    if (entries.size >= limit) break;
   }
-  return [...entries.values()].sort((a, b) => a.n - b.n).slice(0, options.limit);
+  return [...entries.values()].sort((a, b) => a.n - b.n).slice(0, limit);
+}
+
+function rememberPlace(places: ReadPlaces, ref: LogWriterRef, place: ListedChunk & { next: number }): void {
+  const folder = folderOf(ref);
+  places.delete(folder);
+  places.set(folder, place);
+  for (const oldest of places.keys()) {
+    if (places.size <= REMEMBERED_WRITERS) return;
+    places.delete(oldest);
+  }
 }
 
 /** @returns the last `limit` entries of one writer, and whether there are earlier ones. */
@@ -149,29 +177,50 @@ interface ListedChunk {
 }
 
 /** Names the chunk that may hold entry `n`, and those behind it, in their order; no more of them than are taken. */
-async function* chunksFrom(store: ObjectStore, ref: LogWriterRef, n: number): AsyncIterable<ListedChunk> {
-  let before: ListedChunk | undefined;
-  const options = { limit: CHUNKS_AT_ONCE, ...afterChunk(ref, n - MAX_CHUNK_ENTRIES) };
-  for await (const chunk of listChunks(store, ref, options)) {
-    if (chunk.first > n) {
+async function* chunksFrom({ store, places }: ChunkReader, ref: LogWriterRef, n: number): AsyncIterable<ListedChunk> {
+  const place = places.get(folderOf(ref));
+  if (place === undefined || n < place.first || n > place.next) {
+    yield* searchedChunks(store, ref, n);
+  } else {
+    if (n < place.next) yield place;
+    yield* listChunks(store, ref, { after: place.key, limit: CHUNKS_AT_ONCE });
+  }
+}
+
+/** The chunk that begins last at or before `n` is the one: a window that shows any that begins there shows it. */
+async function* searchedChunks(store: ObjectStore, ref: LogWriterRef, n: number): AsyncIterable<ListedChunk> {
+  for (const window of WINDOWS) {
+    const from = n - window;
+    let found = from < 0;
+    let before: ListedChunk | undefined;
+    const options = { limit: CHUNKS_AT_ONCE, ...(from < 0 ? {} : { after: chunkKey(ref, from) }) };
+    for await (const chunk of listChunks(store, ref, options)) {
+      if (chunk.first <= n) {
+        before = chunk;
+        found = true;
+        continue;
+      }
+      if (!found) break;
       if (before !== undefined) yield before;
       before = undefined;
       yield chunk;
-    } else before = chunk;
+    }
+    if (before !== undefined) yield before;
+    if (found) return;
   }
-  if (before !== undefined) yield before;
 }
 
-function afterChunk({ workloadId, epoch, writer }: LogWriterRef, first: number): { after?: string } {
-  return first < 0 ? {} : { after: storeKeys.logChunk(workloadId, epoch, writer, first) };
-}
+const chunkKey = ({ workloadId, epoch, writer }: LogWriterRef, first: number) =>
+  storeKeys.logChunk(workloadId, epoch, writer, first);
+
+const folderOf = ({ workloadId, epoch, writer }: LogWriterRef) => storeKeys.logChunks(workloadId, epoch, writer);
 
 async function* listChunks(
   store: ObjectStore,
-  { workloadId, epoch, writer }: LogWriterRef,
-  options: { after?: string; limit?: number } = {},
+  ref: LogWriterRef,
+  options: Omit<ListOptions, 'delimiter'> = {},
 ): AsyncIterable<ListedChunk> {
-  for await (const { key } of store.listAll(storeKeys.logChunks(workloadId, epoch, writer), options)) {
+  for await (const { key } of store.listAll(folderOf(ref), options)) {
     const match = /\/(\d{1,15})\.jsonl$/.exec(key);
     if (match !== null) yield { key, first: Number(match[1]) };
   }

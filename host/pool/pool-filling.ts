@@ -71,12 +71,12 @@ export class PoolFilling {
       return false;
     }
     this.givingWaySince ??= now();
-    if (now() - this.givingWaySince >= giveWay.maxMs) return false;
+    // Also where it has given way for long enough: else nobody would notice the quiet moment from which it may do so again.
     this.lookingAgain ??= setTimeout(() => {
       this.lookingAgain = undefined;
       this.refill();
     }, giveWay.lookAgainMs);
-    return true;
+    return now() - this.givingWaySince < giveWay.maxMs;
   }
 
   private create(pool: PoolState, from: 'template' | 'cold'): void {

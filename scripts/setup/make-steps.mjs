@@ -11,26 +11,31 @@ import { endChildren, SetupError } from './run.mjs';
 export async function makeSteps(steps, after) {
   const entries = Object.entries(steps);
   const making = {};
+  let failed = false;
   for (const [index, [name, step]] of entries.entries()) {
     const before = () => Promise.all((after[name] ?? []).map((needed) => making[needed]));
     // Not before all have been begun: one may wait for one that comes later in the list.
     making[name] = Promise.resolve()
       .then(before)
-      .then(() => makeOne(step, stepProgress(index + 1, entries.length, step.name)));
+      .then(() => makeOne(step, stepProgress(index + 1, entries.length, step.name), () => failed));
   }
   try {
     const states = await Promise.all(entries.map(async ([name]) => [name, await making[name]]));
     return Object.fromEntries(states);
   } catch (error) {
+    failed = true;
     endChildren();
     await Promise.allSettled(Object.values(making));
     throw error;
   }
 }
 
-async function makeOne(step, progress) {
+async function makeOne(step, progress, isOver) {
   try {
-    const state = (await step.ready()) ?? (await step.make(progress));
+    const found = await step.ready();
+    // What looked was ended with the rest, and may have taken that for a part that is missing.
+    if (isOver()) throw new SetupError('another step has failed');
+    const state = found ?? (await step.make(progress));
     progress.done(state.text);
     return state;
   } catch (error) {

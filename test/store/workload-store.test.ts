@@ -7,7 +7,7 @@ import type { WorkloadState } from '../../domain/workload.ts';
 import { createControlLog } from '../../store/control-log.ts';
 import { createDeployments } from '../../store/deployments.ts';
 import { createHostDirectory, writeHostEntry } from '../../store/host-directory.ts';
-import { listLogWriters, readLogEntries, tailLogEntries } from '../../store/log-chunks.ts';
+import { createLogChunks, listLogWriters, readLogEntries, tailLogEntries } from '../../store/log-chunks.ts';
 import type { ListOptions, ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workload-documents.ts';
 import { freshObjectStore } from '../support/object-store.ts';
@@ -126,11 +126,10 @@ describe('log chunks', () => {
     expect([numbers(all.entries), all.truncated]).toEqual([[0, 1, 2, 3, 4, 5, 6], false]);
   });
 
-  test('a page names no more chunks where the log is long', async () => {
-    const every = 10_000;
-    await Promise.all(Array.from({ length: 250 }, (_, chunk) => put('long', [line(chunk * every)])));
+  describe('of a long log', () => {
     const ref = { workloadId: 'long', epoch: 1, writer: 'host-1' };
-    const page = async (after: number) => {
+    /** @returns numbers of a page's entries, and how many keys the store named for it */
+    const page = async (after: number, limit = 2) => {
       let named = 0;
       const counting: ObjectStore = Object.create(store, {
         list: {
@@ -141,13 +140,59 @@ describe('log chunks', () => {
           },
         },
       });
-      const entries = await readLogEntries(counting, ref, { after, limit: 2 });
-      return { numbers: numbers(entries), named };
+      return { numbers: numbers(await readLogEntries(counting, ref, { after, limit })), named };
     };
-    expect(await page(-1)).toEqual({ numbers: [0, every], named: 100 });
-    expect(await page(200 * every)).toEqual({ numbers: [201 * every, 202 * every], named: expect.any(Number) });
-    expect((await page(240 * every)).named).toBeLessThan(20);
-    expect((await page(249 * every)).numbers).toEqual([]);
+    const sparse = (chunk: number) => 5_000 + chunk * 10_000;
+
+    beforeAll(async () => {
+      // Lines that came one by one, a chunk of very many, and chunks far apart.
+      await Promise.all(Array.from({ length: 400 }, (_, n) => put('long', [line(n)])));
+      await put(
+        'long',
+        Array.from({ length: 3_000 }, (_, n) => line(400 + n)),
+      );
+      await Promise.all(Array.from({ length: 150 }, (_, chunk) => put('long', [line(sparse(chunk))])));
+    });
+
+    test('every page goes on where the last one ended', async () => {
+      for (const after of [-1, 0, 62, 63, 64, 65, 200, 397]) {
+        expect((await page(after)).numbers).toEqual([after + 1, after + 2]);
+      }
+      for (const after of [398, 399, 1_500, 3_397]) expect((await page(after)).numbers).toEqual([after + 1, after + 2]);
+      expect((await page(3_398)).numbers).toEqual([3_399, sparse(0)]);
+      expect((await page(3_399)).numbers).toEqual([sparse(0), sparse(1)]);
+      for (const chunk of [0, 1, 70, 147]) {
+        expect((await page(sparse(chunk))).numbers).toEqual([sparse(chunk + 1), sparse(chunk + 2)]);
+      }
+      expect((await page(sparse(149))).numbers).toEqual([]);
+    });
+
+    test('a reader that goes on finds its place again, also beside another one', async () => {
+      const chunks = createLogChunks(store);
+      const read: Record<string, number[]> = { slow: [], fast: [] };
+      const all = [
+        ...Array.from({ length: 3_400 }, (_, n) => n),
+        ...Array.from({ length: 150 }, (_, chunk) => sparse(chunk)),
+      ];
+      for (let more = true; more; ) {
+        more = false;
+        for (const [who, limit] of [
+          ['slow', 90],
+          ['fast', 250],
+        ] as const) {
+          const found = numbers(await chunks.read(ref, { after: read[who]?.at(-1) ?? -1, limit }));
+          read[who]?.push(...found);
+          more ||= found.length > 0;
+        }
+      }
+      expect(read).toEqual({ slow: all, fast: all });
+    });
+
+    test('a page names few chunks, however many there are', async () => {
+      for (const after of [-1, 300, 399, sparse(100), sparse(148)]) {
+        expect((await page(after)).named, `after ${after}`).toBeLessThanOrEqual(400);
+      }
+    });
   });
 
   test('a control line written twice is one line, the first', async () => {

@@ -15,7 +15,9 @@ describe('flags of the processes that guests fill', () => {
   });
 
   it('leave to the operator what NODE_OPTIONS names', () => {
-    expect(serviceNodeFlags(['worker', 'host'], '--max-old-space-size=4096')).toEqual(['--max-semi-space-size=16']);
+    for (const given of ['--max-old-space-size=4096', '--trace-gc --max_old_space_size=4096']) {
+      expect(serviceNodeFlags(['worker', 'host'], given)).toEqual(['--max-semi-space-size=16']);
+    }
   });
 
   it('are understood by the Node that is pinned', async () => {

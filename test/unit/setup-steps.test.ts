@@ -65,13 +65,20 @@ describe('the steps of a set-up', () => {
          const { code } = await run(['sh', '-c', 'echo $$ >&2; exec sleep 600'], { onLine });
          if (code !== 0) throw new SetupError('long was ended');
        }),
+       looked: {
+         name: 'looked',
+         ready: async () => {
+           await run(['sleep', '600']);
+         },
+         make: async () => order.push('looked was made'),
+       },
        next: step('next', () => undefined)`,
       { next: ['long'] },
     );
     const { error, order, pid } = z
       .object({ error: z.string(), order: z.array(z.string()), pid: z.int().min(2) })
       .parse(result);
-    expect(error).toBe('[1/3] broken: go is missing\n  Run:  apt-get install golang');
+    expect(error).toBe('[1/4] broken: go is missing\n  Run:  apt-get install golang');
     expect(order).toEqual(['broken begins', 'long begins']);
     expect(existsSync(`/proc/${pid}`)).toBe(false);
   });

@@ -266,6 +266,22 @@ describe('the pool', () => {
       expect(pool.status().pools[0]).toMatchObject({ ready: 1, creating: 0 });
     });
 
+    it('gives way anew also where nothing was lacking in the quiet moment', async () => {
+      starting = false;
+      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
+      await pool.maintain();
+      await pass(SIM_COSTS.coldMs);
+      starting = true;
+      await pool.maintain();
+      await pass(giveWay.maxMs);
+      starting = false;
+      await pass(giveWay.lookAgainMs);
+      starting = true;
+      expect(await given(pool, 'a')).toBe(true);
+      await pass(giveWay.maxMs / 2);
+      expect(pool.status().pools[0]).toMatchObject({ ready: 0, creating: 0 });
+    });
+
     it('does not begin again once it is stopped', async () => {
       const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
       await pool.maintain();
