@@ -4,6 +4,7 @@
  */
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { z } from 'zod';
 import type { ImageCache, VmDriver } from '../activities/ports.ts';
 import {
   CHECKPOINT_MANIFEST,
@@ -14,9 +15,10 @@ import type { InstanceRecord } from '../contracts/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { BaseDisk, CachedImage, DriveSpec } from '../domain/vm.ts';
 import { mustRun } from '../rootfs/run-command.ts';
+import { directoryEntries } from '../vmm/directory-entries.ts';
 import type { InstanceStore } from '../vmm/instance-record.ts';
 import { digestDisk } from './disk-digest.ts';
-import { readRecord, syncDirectory, writeRecord } from './record-file.ts';
+import { readRecord, removeRecord, syncDirectory, writeRecord } from './record-file.ts';
 import { ROOT_SERIAL, SCRATCH_SERIAL, WORKSPACE_SERIAL } from './vm-drives.ts';
 
 export interface CheckpointPorts {
@@ -46,6 +48,8 @@ export interface Checkpoints {
    * CHECKPOINT_CORRUPT where a file is not what was copied
    */
   open(checkpointId: string, wanted: { image: CachedImage; diskMib?: number }): Promise<CheckpointBases>;
+  /** Lets every VM go on that a process which died had paused, and removes what it had copied. */
+  recover(): Promise<void>;
   /** Disks that were made over it keep what they have open, and nothing else may be made over it. Unknown: nothing to do. */
   remove(checkpointId: string): Promise<void>;
 }
@@ -62,11 +66,10 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
       if (known !== undefined) throw new KilnError('CONFLICT', `Checkpoint ${checkpointId} is of ${known.vmId}.`);
       const record = await ports.records.read(vmId);
       if (record === undefined) throw new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
-      const fresh = `${place(checkpointId)}.new`;
-      await rm(fresh, { recursive: true, force: true });
+      const fresh = `${place(checkpointId)}${UNFINISHED}`;
       await mkdir(fresh, { recursive: true, mode: 0o700 });
       try {
-        const disks = await whilePaused(ports, vmId, () => copyDisks(record, fresh));
+        const disks = await whilePaused(ports, vmId, fresh, () => copyDisks(record, fresh));
         const image = await ports.images.ensure(record.imageDigest);
         const manifest = await manifestOf({ checkpointId, record, disks, image, directory: fresh });
         await writeRecord(join(fresh, CHECKPOINT_MANIFEST), manifest);
@@ -74,7 +77,8 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
         await syncDirectory(all);
         return manifest;
       } finally {
-        await rm(fresh, { recursive: true, force: true });
+        // With its record the VM would lose who lets it go on.
+        if (!(await isPausedFor(fresh))) await rm(fresh, { recursive: true, force: true });
       }
     },
     async open(checkpointId, wanted) {
@@ -85,8 +89,21 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
       return basesOf(manifest, place(checkpointId), wanted.image);
     },
     remove: (checkpointId) => rm(place(checkpointId), { recursive: true, force: true }),
+    async recover() {
+      for (const name of await directoryEntries(all)) {
+        if (!name.endsWith(UNFINISHED)) continue;
+        await resumePaused(ports, join(all, name));
+        await rm(join(all, name), { recursive: true, force: true });
+      }
+    },
   };
 }
+
+/** A checkpoint that is being taken lies under its name with this behind it. */
+const UNFINISHED = '.new';
+/** In there: which VM was paused for it. Written before, so that whoever comes after a crash lets it go on. */
+const PAUSED_RECORD = 'paused.json';
+const pausedSchema = z.strictObject({ vmId: z.string().min(1).max(256) });
 
 function checkedId(id: string): string {
   if (/^[a-z0-9][a-z0-9-]{0,63}$/.test(id)) return id;
@@ -94,15 +111,34 @@ function checkedId(id: string): string {
 }
 
 /** A VMM whose guest stands still has written everything that it knows to the files of the disks. */
-async function whilePaused<T>(ports: CheckpointPorts, vmId: string, work: () => Promise<T>): Promise<T> {
+async function whilePaused<T>(
+  ports: CheckpointPorts,
+  vmId: string,
+  directory: string,
+  work: () => Promise<T>,
+): Promise<T> {
   const { state } = await ports.driver.status(vmId);
-  if (state !== 'running') return work();
-  await ports.driver.pause(vmId);
+  if (state === 'running') {
+    await writeRecord(join(directory, PAUSED_RECORD), { vmId });
+    await ports.driver.pause(vmId);
+  }
   try {
     return await work();
   } finally {
-    await ports.driver.resume(vmId, { wallClockMs: Date.now, deadlineMs: ports.resumeMs });
+    await resumePaused(ports, directory);
   }
+}
+
+const isPausedFor = async (directory: string) =>
+  (await readRecord(join(directory, PAUSED_RECORD), pausedSchema)) !== undefined;
+
+/** Lets a VM go on that was paused for the checkpoint in this directory, by this process or by one that is dead. */
+async function resumePaused({ driver, resumeMs }: CheckpointPorts, directory: string): Promise<void> {
+  const paused = await readRecord(join(directory, PAUSED_RECORD), pausedSchema);
+  if (paused === undefined) return;
+  const { state } = await driver.status(paused.vmId);
+  if (state === 'paused') await driver.resume(paused.vmId, { wallClockMs: Date.now, deadlineMs: resumeMs });
+  await removeRecord(join(directory, PAUSED_RECORD));
 }
 
 type CopiedDisk = Pick<CheckpointManifest['disks'][number], 'serial' | 'name' | 'format' | 'overImage'>;

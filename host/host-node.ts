@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BuildStore, DriverCapabilities, ServiceSources } from '../activities/ports.ts';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
+import { resolvePoolSettings } from '../domain/pool-policy.ts';
 import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
 import { createEmptyDisks, type EmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
@@ -33,7 +34,7 @@ import { createReleases, type Releases } from './releases.ts';
 import { createServiceSources } from './service-sources.ts';
 import { createSweep, type SweepReport } from './sweep.ts';
 import { createHostTemplates } from './templates/host-templates.ts';
-import type { TemplateStoreOptions, Templates } from './templates/template-store.ts';
+import type { Templates } from './templates/template-store.ts';
 import { createUploadedSources } from './uploaded-sources.ts';
 import { type Adoption, createVmHost, type HostVms } from './vm-host.ts';
 import { createWorkloadLogs, type HostLogs } from './workload-logs.ts';
@@ -330,16 +331,13 @@ class Node implements HostNode {
   }
 
   private makeTemplates(): Templates | undefined {
-    const { templates: settings } = this.settings;
-    const disks = { workspaces: this.workspaces, emptyDisks: this.emptyDisks };
-    const onEvent: TemplateStoreOptions['onEvent'] = (event) => this.metrics.noteTemplate(event);
+    const { templates: settings, pool } = this.settings;
+    const { ledger, records, workspaces, emptyDisks } = this;
     return createHostTemplates({
       ...this.options,
-      ...disks,
-      ledger: this.ledger,
-      records: this.records,
-      settings,
-      onEvent,
+      ...{ ledger, records, workspaces, emptyDisks, settings },
+      maxAgeMs: resolvePoolSettings(pool.limits).snapshots.max_age,
+      onEvent: (event) => this.metrics.noteTemplate(event),
     });
   }
 

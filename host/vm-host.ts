@@ -134,11 +134,14 @@ class DriverVmHost implements HostVms {
     if (request.owner.role !== 'pool') this.startingVms.add(vmId);
     const made: Promise<Provisioned> = this.operation(vmId, request.signal, async (signal) => {
       const begun = performance.now();
-      if (request.cold !== true && (await this.options.claimPooled?.(request))) {
+      if (request.cold !== true && (await this.options.claimPooled?.({ ...request, signal }))) {
         return { provisioner: 'pool', provisionMs: performance.now() - begun, start: 'pool' };
       }
       const provisioned = await provisionVm(this.options, { ...request, signal });
-      if (provisioned.start === 'cold') this.wanted.set(vmId, templateKey(request, provisioned.provisioner));
+      // A pool has templates made by itself, and starts its guests by the driver.
+      if (provisioned.start === 'cold' && request.owner.role !== 'pool') {
+        this.wanted.set(vmId, templateKey(request, provisioned.provisioner));
+      }
       return provisioned;
     });
     // One that is made is started next; until then it counts.

@@ -17,6 +17,7 @@ export interface PoolMeans {
   readonly templates?: PoolTemplates;
   readonly boot?: PoolBoot;
   readonly templateOf?: (templateId: string) => Promise<PoolTemplate | undefined>;
+  readonly discardTemplate?: (templateId: string, reason: string) => Promise<void>;
 }
 
 export interface HostPoolOptions {

@@ -90,7 +90,7 @@ export class PoolFilling {
         (error: unknown) => this.notCreated(pool, poolVmId, error, begun),
       )
       .then(() => this.refill());
-    pool.creations.set(poolVmId, { done });
+    pool.creations.set(poolVmId, { done, from });
   }
 
   private created(pool: PoolState, poolVmId: string, template: PoolVm['template'], begun: number): void {

@@ -37,6 +37,8 @@ export interface PooledVms {
 
 /** Templates that the VMs of a pool are cloned from. */
 export interface PoolTemplates {
+  /** Resolves once those that an earlier process left have been looked at; absent: they are usable from the start. */
+  ready?(): Promise<void>;
   /** @returns the newest usable one; undefined where there is none */
   newest(key: PoolKey): Promise<PoolTemplate | undefined>;
   /**

@@ -18,6 +18,7 @@ const MAX_REMEMBERED = 1000;
 /** A VM that is being made. One that somebody waits for is his as soon as it is there. */
 export interface Creation {
   readonly done: Promise<void>;
+  readonly from: 'template' | 'cold';
   /** Given the VM, or undefined where it could not be made. */
   handOver?: (vm: PoolVm | undefined) => void;
 }

@@ -12,10 +12,11 @@ import type { PoolTemplates } from './pool-ports.ts';
 export function poolMeansOf(
   templates: Templates | undefined,
   provisioner: string,
-): Pick<PoolMeans, 'templates' | 'templateOf'> {
+): Pick<PoolMeans, 'templates' | 'templateOf' | 'discardTemplate'> {
   if (templates === undefined) return {};
   return {
     templates: poolTemplatesOf(templates, provisioner),
+    discardTemplate: (templateId, reason) => templates.discard(templateId, reason),
     templateOf: async (templateId) => {
       const found = templates.list().find((template) => template.templateId === templateId);
       return found && { templateId, createdAtMs: Date.parse(found.createdAt) };
@@ -30,7 +31,12 @@ function poolTemplatesOf(templates: Templates, provisioner: string): PoolTemplat
     ...(projectId === undefined ? {} : { projectId }),
     provisioner,
   });
+  let looked: Promise<void> | undefined;
   return {
+    ready() {
+      looked ??= templates.settled();
+      return looked;
+    },
     async newest(key) {
       const found = templates.newestOf(keyOf(key));
       return found && { templateId: found.templateId, createdAtMs: Date.parse(found.createdAt) };

@@ -8,7 +8,7 @@ export function claimFor(
   pool: VmPool,
   records: Pick<InstanceStore, 'read'>,
 ): (request: ProvisionRequest) => Promise<boolean> {
-  return async ({ vmId, owner, imageDigest, resources }) => {
+  return async ({ vmId, owner, imageDigest, resources, signal }) => {
     if (!pool.enabled || owner.role === 'pool' || (await records.read(vmId)) !== undefined) return false;
     const { vcpus, memMib, diskMib } = resources;
     const { projectId } = owner;
@@ -17,6 +17,6 @@ export function claimFor(
       ...(diskMib === undefined ? {} : { diskMib }),
       ...(projectId === undefined ? {} : { projectId }),
     };
-    return pool.take(key, { vmId, owner });
+    return pool.take(key, { vmId, owner }, signal);
   };
 }

@@ -16,7 +16,7 @@ import type { VmOwner } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { type GiveWay, PoolFilling, type PoolNotes } from './pool-filling.ts';
 import type { PooledVms, PoolTemplates } from './pool-ports.ts';
-import { PoolState } from './pool-state.ts';
+import { type Creation, PoolState } from './pool-state.ts';
 
 /** A pool that stands whether or not anybody has asked yet. */
 export interface WarmPool {
@@ -55,9 +55,10 @@ export interface VmPool {
   start(): Promise<void>;
   /**
    * Hands a VM out under another name, or none.
+   * @param signal ends a wait for one that is being made
    * @returns whether `vmId` is there now. @throws CONFLICT where that name belongs to another owner
    */
-  take(key: PoolKey, to: { vmId: string; owner: VmOwner }): Promise<boolean>;
+  take(key: PoolKey, to: { vmId: string; owner: VmOwner }, signal?: AbortSignal): Promise<boolean>;
   /** One round: images looked up, templates made, VMs recycled and made. One at a time; a second caller gets the same. */
   maintain(signal?: AbortSignal): Promise<PoolStatus>;
   /** Destroys the ready VM that is wanted least. @returns false where there is none */
@@ -120,17 +121,21 @@ class HostVmPool implements VmPool {
     }
   }
 
-  async take(key: PoolKey, to: { vmId: string; owner: VmOwner }): Promise<boolean> {
+  async take(key: PoolKey, to: { vmId: string; owner: VmOwner }, signal?: AbortSignal): Promise<boolean> {
     if (!this.enabled || this.ending.signal.aborted) return false;
     const pool = this.poolOf(key);
     const begun = this.now();
     pool.noteRequest(begun);
-    const result = (await this.claimReady(pool, to)) ? 'hit' : (await this.claimComing(pool, to)) ? 'wait' : 'miss';
+    // A pool that comes about now need not boot cold until the next round where others have made a template already.
+    if (pool.template === undefined) await this.lookUpTemplate(pool);
+    const result = (await this.claimReady(pool, to))
+      ? 'hit'
+      : (await this.claimComing(pool, to, signal))
+        ? 'wait'
+        : 'miss';
     if (result === 'miss') pool.noteMiss(begun);
     pool.counters[result === 'hit' ? 'hits' : result === 'wait' ? 'waits' : 'misses'] += 1;
     this.options.notes?.noteClaim(result, this.now() - begun);
-    // A pool that comes about now need not boot cold until the next round where others have made a template already.
-    if (pool.template === undefined) await this.lookUpTemplate(pool);
     this.filling.refill();
     return result !== 'miss';
   }
@@ -228,24 +233,34 @@ class HostVmPool implements VmPool {
   }
 
   /** One that is being made already is there sooner than one that would be begun now. */
-  private async claimComing(pool: PoolState, to: { vmId: string; owner: VmOwner }): Promise<boolean> {
-    const creation = [...pool.creations.values()].find(({ handOver }) => handOver === undefined);
-    if (creation === undefined || this.options.claimWaitMs <= 0) return false;
-    let timer: NodeJS.Timeout | undefined;
-    const vm = await new Promise<PoolVm | undefined>((resolve) => {
-      creation.handOver = resolve;
-      timer = setTimeout(() => {
-        delete creation.handOver;
-        resolve(undefined);
-      }, this.options.claimWaitMs);
-    });
+  private async claimComing(
+    pool: PoolState,
+    to: { vmId: string; owner: VmOwner },
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    // But for one that boots cold where it could be cloned by now.
+    const isSooner = ({ from }: Creation) => from === 'template' || pool.template === undefined;
+    const creation = [...pool.creations.values()].find((each) => each.handOver === undefined && isSooner(each));
+    if (creation === undefined || this.options.claimWaitMs <= 0 || signal?.aborted === true) return false;
+    const coming = Promise.withResolvers<PoolVm | undefined>();
+    const giveUp = () => {
+      delete creation.handOver;
+      coming.resolve(undefined);
+    };
+    creation.handOver = coming.resolve;
+    const timer = setTimeout(giveUp, this.options.claimWaitMs);
+    signal?.addEventListener('abort', giveUp, { once: true });
+    const vm = await coming.promise;
     clearTimeout(timer);
+    signal?.removeEventListener('abort', giveUp);
     return vm !== undefined && (await this.claim(pool, vm.poolVmId, to)) === 'claimed';
   }
 
   private async maintainNow(signal?: AbortSignal): Promise<PoolStatus> {
     if (!this.enabled) return this.status();
     const ending = signal === undefined ? this.ending.signal : AbortSignal.any([signal, this.ending.signal]);
+    // Else what is filled up after a restart would boot cold beside good templates.
+    await this.options.templates?.ready?.();
     await this.lookUpImages();
     await this.recycleBroken();
     for (const [text, pool] of this.pools) {

@@ -23,6 +23,8 @@ export interface TemplateStoreOptions extends DrivePorts {
   /** Ids of templates that VMs of this host were cloned from. Throws where that cannot be told. */
   readonly inUse: () => Promise<ReadonlySet<string>>;
   readonly settings: TemplateSettings;
+  /** Age from which on no guest is cloned from a template: what all its clones share gets no older than this, ms. */
+  readonly maxAgeMs: number;
   readonly onEvent?: (event: TemplateEvent) => void;
 }
 
@@ -101,6 +103,10 @@ class TemplateStore implements Templates {
     const entry = this.newest(key);
     if (entry?.looks === undefined) return undefined;
     const { templateId } = entry.manifest;
+    if (Date.now() - Date.parse(entry.manifest.createdAt) >= this.options.maxAgeMs) {
+      await this.discard(templateId, 'it is too old');
+      return undefined;
+    }
     const changed = await changedLook(entry.looks);
     if (changed !== undefined) {
       await this.discard(templateId, `${changed} has changed`);

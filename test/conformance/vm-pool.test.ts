@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VmDriver } from '../../activities/ports.ts';
 import { poolStatusSchema } from '../../contracts/pool.ts';
+import { KilnError } from '../../domain/failures.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { PoolSettingOverrides } from '../../domain/pool-policy.ts';
 import type { OwnerVerdict } from '../../domain/sweep-policy.ts';
@@ -89,6 +90,27 @@ const readyPids = async (host: HostNode) => {
   const found = await Promise.all(vms.map(({ vmId }) => driver.inspect(vmId)));
   return found.map((vm) => vm?.pid).sort();
 };
+
+describe('a template that a guest does not go on from', () => {
+  it('is given up by the pool, too', async () => {
+    const given: string[] = [];
+    const limits = { pool_size: 1, min_idle: 1 };
+    const host = await newHost(limits, {
+      // Where it may try again at once it does so for ever.
+      settings: { pool: { ...DEFAULT_HOST_SETTINGS.pool, limits, warm: WARM } },
+      poolMeans: {
+        boot: async () => {
+          throw new KilnError('TEMPLATE_CORRUPT', 'no answer', { templateId: 't-1' });
+        },
+        discardTemplate: async (templateId) => void given.push(templateId),
+      },
+    });
+    await host.start();
+    await full(host);
+    expect(given).toContain('t-1');
+    expect(await driver.list()).toEqual([]);
+  });
+});
 
 describe('a workload', () => {
   it('gets a VM that was ready, under its own name and with its own identity, and it serves', async () => {

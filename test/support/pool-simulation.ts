@@ -9,9 +9,11 @@ import {
   type PoolKey,
   type PoolSettingOverrides,
   type PoolTemplate,
+  poolKeyText,
   resolvePoolSettings,
 } from '../../domain/pool-policy.ts';
 import type { PoolStatus } from '../../domain/pool-status.ts';
+import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import type { ListedPoolVm, PooledVms, PoolTemplates } from '../../host/pool/pool-ports.ts';
 import { createVmPool, type VmPool, type WarmPool } from '../../host/pool/vm-pool.ts';
 import { silentLogger } from './silent-logger.ts';
@@ -110,11 +112,11 @@ export class CountedVms implements PooledVms, PoolTemplates {
   }
 
   seed(key: PoolKey): void {
-    this.templates.set(JSON.stringify(key), { templateId: 't-0', createdAtMs: Date.now() });
+    this.templates.set(poolKeyText(key), { templateId: 't-0', createdAtMs: Date.now() });
   }
 
   async newest(key: PoolKey): Promise<PoolTemplate | undefined> {
-    return this.templates.get(JSON.stringify(key));
+    return this.templates.get(poolKeyText(key));
   }
 
   async refresh(key: PoolKey, { source }: { source?: string; signal: AbortSignal }): Promise<PoolTemplate> {
@@ -123,7 +125,7 @@ export class CountedVms implements PooledVms, PoolTemplates {
     await sleep(SIM_COSTS.freezeMs);
     this.templatesMade += 1;
     const template = { templateId: `t-${this.templatesMade}`, createdAtMs: Date.now() };
-    this.templates.set(JSON.stringify(key), template);
+    this.templates.set(poolKeyText(key), template);
     return template;
   }
 }
@@ -195,7 +197,7 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
 
 function poolOver(
   vms: CountedVms,
-  { limits, warm = [], withTemplates = true, claimWaitMs = 1000 }: SimulationOptions,
+  { limits, warm = [], withTemplates = true, claimWaitMs = DEFAULT_HOST_SETTINGS.pool.claimWaitMs }: SimulationOptions,
 ): VmPool {
   return createVmPool({
     hostId: 'h1',

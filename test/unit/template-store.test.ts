@@ -67,7 +67,10 @@ const maker: TemplateMaker = {
 };
 
 /** Of a host worker that has just started. */
-async function opened(settings: { max?: number; mode?: 'auto' | 'off' } = {}): Promise<Templates> {
+async function opened(
+  settings: { max?: number; mode?: 'auto' | 'off' } = {},
+  maxAgeMs = 3_600_000,
+): Promise<Templates> {
   const templates = createTemplates({
     stateDir: root,
     maker,
@@ -78,6 +81,7 @@ async function opened(settings: { max?: number; mode?: 'auto' | 'off' } = {}): P
     ledger: { reserve: async () => room, release: async () => undefined },
     logger: silentLogger,
     inUse: async () => inUse,
+    maxAgeMs,
     settings: { mode: 'auto', freezeMs: 10_000, cloneMs: 1_000, retryMs: 0, max: 8, ...settings },
   });
   await templates.start();
@@ -171,6 +175,17 @@ describe('templates of a host', () => {
     fingerprint = 'e'.repeat(64);
     expect(ids(await opened())).toEqual([]);
     expect(await folders()).toEqual([]);
+  });
+
+  it('too old: nothing is cloned from it any more, and a new one is made when it is wanted', async () => {
+    const { templateId: old } = await (await opened()).refresh(KEY);
+    const templates = await opened({}, 0);
+    expect(ids(templates)).toEqual([old]);
+    expect(await templates.find(KEY, image)).toBeUndefined();
+    templates.want(KEY);
+    await templates.settled();
+    expect(await templates.collect()).toEqual([old]);
+    expect(ids(templates)).toHaveLength(1);
   });
 
   it('switched off, none is used or made', async () => {

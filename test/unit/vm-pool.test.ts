@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { KilnError } from '../../domain/failures.ts';
-import { type PoolSettingOverrides, resolvePoolSettings } from '../../domain/pool-policy.ts';
+import { type PoolKey, type PoolSettingOverrides, resolvePoolSettings } from '../../domain/pool-policy.ts';
 import type { PooledVms } from '../../host/pool/pool-ports.ts';
 import { createPoolPublication } from '../../host/pool/pool-publication.ts';
 import { createVmPool, type VmPool, type VmPoolOptions } from '../../host/pool/vm-pool.ts';
@@ -65,6 +65,30 @@ describe('a request', () => {
     await pass(SIM_COSTS.claimMs);
     expect(await first).toBe(true);
     expect(pool.status().counters).toMatchObject({ hits: 0, waits: 1, misses: 1 });
+  });
+
+  it('stops to wait when it is taken back, and the VM is then for the next', async () => {
+    const pool = poolOf({ pool_size: 1, min_idle: 1 });
+    await pool.maintain();
+    const stop = new AbortController();
+    const first = pool.take(KEY, to('a'), stop.signal);
+    await pass(10);
+    stop.abort();
+    expect(await first).toBe(false);
+    expect(await pool.take(KEY, to('b'), AbortSignal.abort())).toBe(false);
+    await pass(SIM_COSTS.coldMs * 2);
+    expect(await given(pool, 'c')).toBe(true);
+  });
+
+  it('does not wait for one that boots cold where it can be cloned by now', async () => {
+    const pool = poolOf({ pool_size: 1, min_idle: 1 }, { templates: vms });
+    await pool.maintain();
+    vms.seed(KEY);
+    expect(await pool.take(KEY, to('a'))).toBe(false);
+    const second = pool.take(KEY, to('b'));
+    await pass(SIM_COSTS.cloneMs * 2);
+    expect(await second).toBe(true);
+    expect(pool.status().counters).toMatchObject({ waits: 1, misses: 1 });
   });
 
   it('waits no longer than it may, and the VM is then for the next', async () => {
@@ -224,6 +248,19 @@ describe('the pool', () => {
     await pool.maintain();
     await pass(SIM_COSTS.coldMs);
     expect(vms.alive.size).toBe(1);
+  });
+
+  it('is filled at the start once the templates of an earlier process are looked at', async () => {
+    const looked = Promise.withResolvers<void>();
+    const templates = { ready: () => looked.promise, newest: (key: PoolKey) => vms.newest(key), refresh: vi.fn() };
+    const pool = poolOf({ pool_size: 1, min_idle: 1 }, { templates });
+    const round = pool.maintain();
+    await pass(1_000);
+    vms.seed(KEY);
+    looked.resolve();
+    await round;
+    await pass(SIM_COSTS.cloneMs * 2);
+    expect(pool.status().pools[0]).toMatchObject({ ready: 1, vms: [{ templateId: 't-0' }] });
   });
 
   it('that comes about by two requests clones from a template that is there', async () => {

@@ -6,7 +6,12 @@ import type { AgentChannel } from '../../activities/ports.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import { CHECKPOINT_MANIFEST } from '../../contracts/checkpoint-manifest.ts';
 import type { CachedImage } from '../../domain/vm.ts';
-import { type CheckpointBases, type Checkpoints, createCheckpoints } from '../../host/checkpoints.ts';
+import {
+  type CheckpointBases,
+  type CheckpointPorts,
+  type Checkpoints,
+  createCheckpoints,
+} from '../../host/checkpoints.ts';
 import { drivesOf } from '../../host/vm-drives.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
@@ -22,6 +27,7 @@ const READ_BOTH = 'cat /srv/mark /workspace/mark';
 
 describe('checkpoints of disks', () => {
   let bed: GuestHost;
+  let ports: CheckpointPorts;
   let checkpoints: Checkpoints;
   let image: CachedImage;
 
@@ -34,7 +40,8 @@ describe('checkpoints of disks', () => {
     });
     const { stateDir } = bed.places;
     const records = createInstanceStore(stateDir);
-    checkpoints = createCheckpoints({ stateDir, records, driver: bed.driver, images, resumeMs: BOOT_MS });
+    ports = { stateDir, records, driver: bed.driver, images, resumeMs: BOOT_MS };
+    checkpoints = createCheckpoints(ports);
     image = await images.ensure(bed.image.digest);
   });
   afterAll(async () => {
@@ -78,6 +85,31 @@ describe('checkpoints of disks', () => {
       expect(await checkpoints.open(`of-${from}`, { image })).toEqual(bases);
     },
   );
+
+  it('of a guest that nobody let go on because the worker died: it goes on by the next one, or by the next try', async () => {
+    const vmId = 'd-1-1';
+    const { agent } = await bed.boot(vmId);
+    const dying = createCheckpoints({
+      ...ports,
+      driver: {
+        status: (id) => bed.driver.status(id),
+        pause: (id) => bed.driver.pause(id),
+        resume: async () => {
+          throw new Error('killed');
+        },
+      },
+    });
+    for (const goOn of [() => checkpoints.recover(), () => checkpoints.take(vmId, 'of-d')]) {
+      await expect(dying.take(vmId, 'of-d')).rejects.toThrow('killed');
+      expect(await bed.driver.status(vmId)).toMatchObject({ state: 'paused' });
+      await goOn();
+      expect(await bed.driver.status(vmId)).toMatchObject({ state: 'running' });
+      await agent.ping();
+    }
+    expect(await readdir(join(bed.places.stateDir, 'checkpoints'))).toContain('of-d');
+    await checkpoints.remove('of-d');
+    await bed.release(vmId);
+  });
 
   it('refuses another image, another kernel, another size, a name that is taken, and a file that was changed', async () => {
     const mine = 'of-a-1-1';

@@ -10,12 +10,12 @@ import { FROZEN_FILES } from '../../domain/vm.ts';
 import { directoriesOf } from '../../vmm/limits/control-groups.ts';
 import type { CapSettings } from '../../vmm/limits/group-caps.ts';
 import { type GroupRecord, readGroupRecord } from '../../vmm/limits/group-record.ts';
-import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
 import { freezeSockets } from '../../vmm/qemu/template-freeze.ts';
 import { identity } from '../conformance/vm-driver-identity.ts';
 import { machineLimits } from '../support/group-limits.ts';
+import { openLimitedDriver } from '../support/limited-driver.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
-import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixtures.ts';
+import { imageVmSpec } from '../support/vm-fixtures.ts';
 
 const BOOT_MS = 60_000;
 const MIB = 1024 * 1024;
@@ -39,18 +39,7 @@ afterEach(async () => {
   expect(left).toEqual([]);
 });
 
-/** The driver of a worker that has just started. */
-async function openDriver(caps?: Partial<CapSettings>): Promise<VmDriver> {
-  const limits = await machineLimits(places.stateDir, caps);
-  return createQemuDriver({
-    ...places,
-    limits,
-    log: silentLog,
-    tscKhz: testTscRate,
-    accel: 'tcg',
-    ...vmUsers(places.stateDir),
-  });
-}
+const openDriver = (caps?: Partial<CapSettings>) => openLimitedDriver(places, caps);
 
 async function boot(vmId: string): Promise<StartedVm> {
   const directory = join(places.stateDir, 'vms', vmId);
@@ -150,7 +139,7 @@ describe('a VM in its control group', () => {
     expect((await stat(join(directory, FROZEN_FILES.state))).size).toBeGreaterThan(0);
   });
 
-  it('goes with a freeze whose worker was killed in its middle', async () => {
+  it('of a freeze is removed by the next worker where the last one could not', async () => {
     const name = '0123456789abcdef-x2';
     const directory = join(places.stateDir, 'templates', name);
     await mkdir(directory, { recursive: true });
