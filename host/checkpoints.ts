@@ -67,6 +67,8 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
       const record = await ports.records.read(vmId);
       if (record === undefined) throw new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
       const fresh = `${place(checkpointId)}${UNFINISHED}`;
+      // Of an earlier attempt that died, maybe with another VM, which would be forgotten with its record.
+      await resumePaused(ports, fresh);
       await mkdir(fresh, { recursive: true, mode: 0o700 });
       try {
         const disks = await whilePaused(ports, vmId, fresh, () => copyDisks(record, fresh));

@@ -131,7 +131,8 @@ class DriverVmHost implements HostVms {
 
   provision(request: ProvisionRequest): Promise<Provisioned> {
     const { vmId } = request;
-    if (request.owner.role !== 'pool') this.startingVms.add(vmId);
+    // Told twice, it may run already.
+    if (request.owner.role !== 'pool' && !this.open.has(vmId)) this.startingVms.add(vmId);
     const made: Promise<Provisioned> = this.operation(vmId, request.signal, async (signal) => {
       const begun = performance.now();
       if (request.cold !== true && (await this.options.claimPooled?.({ ...request, signal }))) {

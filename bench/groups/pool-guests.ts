@@ -58,6 +58,7 @@ async function play(
   const settings = { pool: { ...DEFAULT_HOST_SETTINGS.pool, limits, warm } };
   const bed = await GuestHost.start(settings, await freshBucket(s3));
   const maintaining = new AbortController();
+  const running: Promise<void>[] = [];
   let left: readonly string[];
   let played: Played;
   try {
@@ -66,10 +67,12 @@ async function play(
     const rounds = maintain(bed, AbortSignal.any([maintaining.signal, signal]));
     const starts = new Map<string, number[]>();
     const readyMs: number[] = [];
-    const running: Promise<void>[] = [];
     for (const [index, request] of load.entries()) {
       await delay(Math.min(LONGEST_PAUSE_MS, request.atMs - (load[index - 1]?.atMs ?? 0)), undefined, { signal });
-      running.push(serve(bed, `r${index}-1-1`, request, starts, readyMs));
+      const served = serve(bed, `r${index}-1-1`, request, starts, readyMs);
+      // Whoever fails is heard of below, and ends nothing before.
+      served.catch(() => undefined);
+      running.push(served);
     }
     await Promise.all(running);
     maintaining.abort();
@@ -80,6 +83,8 @@ async function play(
     played = { readyMs, told };
   } finally {
     maintaining.abort();
+    // A guest that comes up after the others were taken away would stay.
+    await Promise.allSettled(running);
     left = await bed.close();
   }
   if (left.length > 0) throw new Error(`left: ${left.join('; ')}`);

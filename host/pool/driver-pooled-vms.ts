@@ -151,10 +151,12 @@ class DriverPooledVms implements PooledVms {
       if (!name.endsWith('.json')) continue;
       const pooled = await readRecord(join(this.directory, name), pooledSchema).catch(() => undefined);
       if (pooled === undefined) continue;
-      const { poolVmId, key, createdAt, template } = pooled;
+      const { poolVmId, key, createdAt } = pooled;
       const status = await this.options.driver.status(poolVmId).catch(() => undefined);
       // A record that cannot be read proves nothing: the VM is left as it is.
       if (status === undefined) continue;
+      // Whoever made it may have died before that was written down.
+      const template = pooled.template ?? (await this.templateOf(poolVmId));
       listed.push({
         poolVmId,
         key,
@@ -186,9 +188,14 @@ class DriverPooledVms implements PooledVms {
   private async bootAsProvisioned({ poolVmId, deadlineMs, signal }: Parameters<PoolBoot>[0]): ReturnType<PoolBoot> {
     const { agent } = await this.options.driver.start(poolVmId, { deadlineMs, signal });
     const letGo = () => agent.detach();
-    const templateId = (await this.options.records.read(poolVmId))?.template?.templateId;
-    const template = templateId === undefined ? undefined : await this.options.templateOf?.(templateId);
+    const template = await this.templateOf(poolVmId);
     return template === undefined ? { letGo } : { letGo, template };
+  }
+
+  /** @returns what the VM was cloned from, as far as that is still known */
+  private async templateOf(poolVmId: string): Promise<PoolTemplate | undefined> {
+    const templateId = (await this.options.records.read(poolVmId))?.template?.templateId;
+    return templateId === undefined ? undefined : this.options.templateOf?.(templateId);
   }
 
   /** Its place in the ledger and its entry in the pool; the workload has a reservation of its own. */

@@ -99,7 +99,7 @@ describe('a VM on its host', () => {
     await host.vms.provision({ ...making, vmId: VM });
     expect(host.vms.starting).toBe(1);
     await bootVm(host, VM, 'w1');
-    await host.vms.provision({ ...making, vmId: 'def-0-0' });
+    for (const vmId of [VM, 'def-0-0']) await host.vms.provision({ ...making, vmId });
     await host.vms.release('def-0-0', { graceMs: 0 });
     expect(host.vms.starting).toBe(0);
   });

@@ -12,6 +12,7 @@ import type { OwnerVerdict } from '../../domain/sweep-policy.ts';
 import type { HostNode, HostOptions } from '../../host/host-node.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
+import { createInstanceStore } from '../../vmm/instance-record.ts';
 import {
   bootVm,
   createFakeHost,
@@ -109,6 +110,22 @@ describe('a template that a guest does not go on from', () => {
     await full(host);
     expect(given).toContain('t-1');
     expect(await driver.list()).toEqual([]);
+  });
+});
+
+describe('a clone whose maker died before the pool had noted its template', () => {
+  it('keeps the age of that template with the next worker', async () => {
+    const limits = { pool_size: 1, min_idle: 1 };
+    const host = await poolHost(limits);
+    const [vmId = ''] = await driver.list();
+    await host.detach();
+    const template = { templateId: 't-1', memoryPath: '/none/memory', statePath: '/none/state' };
+    await createInstanceStore(places.stateDir).update(vmId, (record) => ({ ...record, template }));
+    const next = await newHost(limits, {
+      poolMeans: { templateOf: async (templateId) => ({ templateId, createdAtMs: Date.now() }) },
+    });
+    await next.start();
+    expect(next.pool.status().pools[0]?.vms).toMatchObject([{ vmId, templateId: 't-1' }]);
   });
 });
 
