@@ -149,16 +149,26 @@ class Services implements HostServices {
     const writer = await logs.open(workloadId, epoch);
     const target = { workloadId, epoch, logs, writer, stage: () => pump.stage };
     for (;;) {
+      const next = Promise.withResolvers<ExecHandle>();
+      quiet(next.promise);
       try {
         const handle = await pump.handle;
         const exit = quiet(handle.exit);
+        // At once: a signal that is sent while the log still writes what came is for the channel that comes next.
+        exit.catch((error: unknown) => {
+          if (isKilnError(error, 'AGENT_LOST')) pump.handle = next.promise;
+        });
         await pumpServiceOutput(handle, target, pump.tail, this.options);
         return await exit;
       } catch (error) {
-        if (!isKilnError(error, 'AGENT_LOST')) throw error;
+        if (!isKilnError(error, 'AGENT_LOST')) {
+          next.reject(error);
+          throw error;
+        }
       }
+      pump.handle = next.promise;
       await sleep(this.options.reattachPauseMs);
-      pump.handle = quiet(this.attach(vmId, record));
+      this.attach(vmId, record).then(next.resolve, next.reject);
     }
   }
 

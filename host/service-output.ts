@@ -69,6 +69,9 @@ class OutputPump {
   private settling: Promise<void> | undefined;
   private failure: unknown;
   private partialTimer: NodeJS.Timeout | undefined;
+  /** For room. */
+  private waiting = false;
+  private over = false;
 
   constructor(
     handle: Pick<ExecHandle, 'acknowledge'>,
@@ -101,7 +104,18 @@ class OutputPump {
 
   /** Resolves when more may be taken: a disk that is slower than the guest must not fill the memory. */
   async room(): Promise<void> {
-    while (this.settling !== undefined && this.end - this.flushedTo > this.options.maxUnsafeBytes) await this.settling;
+    if (!this.isFull()) return;
+    this.waiting = true;
+    while (this.isFull()) await this.settling;
+    this.waiting = false;
+    // While nothing is taken the end of a line cannot come: that time does not count.
+    for (const stream of STREAMS)
+      if (this.partialSince[stream] !== undefined) this.partialSince[stream] = performance.now();
+    this.armPartialTimer();
+  }
+
+  private isFull(): boolean {
+    return this.settling !== undefined && this.end - this.flushedTo > this.options.maxUnsafeBytes;
   }
 
   /** Writes unfinished lines as they are. */
@@ -119,6 +133,7 @@ class OutputPump {
 
   /** Makes what was taken so far safe, then tells the guest. */
   async settle(): Promise<void> {
+    this.over = true;
     clearTimeout(this.partialTimer);
     await this.settling;
     await this.settleOnce();
@@ -149,16 +164,18 @@ class OutputPump {
     const since = STREAMS.flatMap((stream) => this.partialSince[stream] ?? []);
     if (since.length === 0 || this.partialTimer !== undefined) return;
     const dueMs = Math.min(...since) + this.options.partialLineMs - performance.now();
-    this.partialTimer = setTimeout(
-      () => {
-        this.partialTimer = undefined;
-        const longAgo = performance.now() - this.options.partialLineMs;
-        for (const stream of STREAMS) if ((this.partialSince[stream] ?? Infinity) <= longAgo) this.takePartial(stream);
-        this.armPartialTimer();
-        this.settleSoon();
-      },
-      Math.max(1, Math.ceil(dueMs)),
-    );
+    // What came while this process stood still is read first: the end of the line may be in it.
+    const due = () => setImmediate(() => this.takeOldPartials());
+    this.partialTimer = setTimeout(due, Math.max(1, Math.ceil(dueMs)));
+  }
+
+  private takeOldPartials(): void {
+    this.partialTimer = undefined;
+    if (this.waiting || this.over) return;
+    const longAgo = performance.now() - this.options.partialLineMs;
+    for (const stream of STREAMS) if ((this.partialSince[stream] ?? Infinity) <= longAgo) this.takePartial(stream);
+    this.armPartialTimer();
+    this.settleSoon();
   }
 
   private settleSoon(): void {

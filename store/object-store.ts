@@ -140,6 +140,9 @@ class S3ObjectStore implements ObjectStore {
       requestHandler: {
         connectionTimeout: options.timeouts.connectMs,
         socketTimeout: options.timeouts.idleMs,
+        // The time to connect is counted from the call: one that stood in line for a socket would be given up for it.
+        httpAgent: { maxSockets: Number.POSITIVE_INFINITY },
+        httpsAgent: { maxSockets: Number.POSITIVE_INFINITY },
         // The SDK's line about a full connection pool would land on standard error of the command line.
         logger: SILENT,
       },

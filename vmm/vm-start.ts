@@ -48,7 +48,13 @@ async function boot(
     const isNew = record.process === undefined;
     const options = { deadlineMs: left(), signal: request.signal, recorded, isNew };
     const agent = await firstAnswer(context, { ...record, process }, options);
-    if (request.identity !== undefined) await configure(agent, request.identity, vmId, left());
+    if (request.identity !== undefined) {
+      const told = { deadlineMs: left(), signal: request.signal };
+      await configure(agent, request.identity, vmId, told).catch((error: unknown) =>
+        lostOrGone(context, { vmId, process }, error, told),
+      );
+    }
+    if (request.signal.aborted) throw cancelled(vmId);
     return { vmId, pid: process.pid, agent };
   } catch (error) {
     // What was started is ended by its record.
@@ -179,21 +185,34 @@ async function configure(
   agent: AgentChannel,
   identity: GuestIdentity,
   vmId: string,
-  deadlineMs: number,
+  { deadlineMs, signal }: { deadlineMs: number; signal: AbortSignal },
 ): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(new KilnError('AGENT_TIMEOUT', `The agent of VM ${vmId} did not answer "configure" in time`, { vmId })),
-      deadlineMs,
-    );
-  });
+  const over = Promise.withResolvers<never>();
+  const giveUp = () => over.reject(cancelled(vmId));
+  const timer = setTimeout(() => {
+    const message = `The agent of VM ${vmId} did not answer "configure" in time`;
+    over.reject(new KilnError('AGENT_TIMEOUT', message, { vmId }));
+  }, deadlineMs);
+  signal.addEventListener('abort', giveUp, { once: true });
   try {
-    await Promise.race([agent.configure(identity), late]);
+    await Promise.race([agent.configure(identity), over.promise]);
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener('abort', giveUp);
   }
+}
+
+/** A channel breaks a moment before its VMM is gone: then it is the end of the VMM that is told. */
+async function lostOrGone(
+  context: DriverContext,
+  { vmId, process }: { vmId: string; process: VmProcess },
+  error: unknown,
+  { deadlineMs, signal }: { deadlineMs: number; signal: AbortSignal },
+): Promise<never> {
+  if (!isKilnError(error, 'AGENT_LOST')) throw error;
+  const { pollMs, quitMs } = context.timings;
+  const isGone = await waitGone(process, { pollMs, timeoutMs: Math.min(deadlineMs, quitMs), signal });
+  throw isGone ? exitFailure(vmId, await settleExit(context, vmId)) : error;
 }
 
 /** What went wrong, as a code of the table and with what the guest and the VMM said last. */
@@ -232,6 +251,7 @@ function isGuestFailure(error: unknown): error is KilnError {
       'VMM_EXITED',
       'GUEST_CRASHED',
       'AGENT_TIMEOUT',
+      'AGENT_LOST',
       'AGENT_PROTOCOL',
       'TEMPLATE_CORRUPT',
     ].includes(error.code)

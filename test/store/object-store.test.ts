@@ -174,6 +174,20 @@ describe('a faulty store', () => {
     server.close();
   });
 
+  test('many calls at once each have the whole time to connect', async () => {
+    const many = 120;
+    let waiting: ServerResponse[] = [];
+    // Nobody is answered before all are there.
+    answer = (_method, _body, reply) => {
+      waiting.push(reply);
+      if (waiting.length < many) return;
+      for (const each of waiting) each.writeHead(200, { etag: '"x"' }).end();
+      waiting = [];
+    };
+    const heads = await Promise.all(Array.from({ length: many }, (_, n) => faulty.headBlob(`many/${n}`)));
+    expect(heads).toHaveLength(many);
+  });
+
   test('a write whose reply is lost is found to have succeeded', async () => {
     answer = (method, body, reply) => {
       if (method === 'PUT') {

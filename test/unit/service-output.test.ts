@@ -1,6 +1,9 @@
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ExecOutput, OutputStream } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
@@ -237,6 +240,66 @@ describe('service output', () => {
       ...Array.from({ length: 29 }, (_, n) => `info half ${n + 1} begins`),
       'info half ',
     ]);
+  });
+
+  it('a line is not cut because this process stood still while its end came', async () => {
+    const stillMs = 400;
+    const half = Promise.withResolvers<Socket>();
+    const guest = createServer((socket) => socket.write('half', () => half.resolve(socket))).listen(0, '127.0.0.1');
+    await once(guest, 'listening');
+    const address = guest.address();
+    if (address === null || typeof address === 'string') throw new Error('no port');
+    const output = async function* (): AsyncGenerator<ExecOutput> {
+      let offset = 0;
+      for await (const data of connect(address.port, '127.0.0.1')) {
+        yield { kind: 'data', stream: 'stdout', offset, data };
+        offset += data.length;
+      }
+    };
+    const writer = await logs.open('w', 0);
+    const taken = Promise.withResolvers<void>();
+    const noting = async function* () {
+      for await (const piece of output()) {
+        setImmediate(taken.resolve);
+        yield piece;
+      }
+    };
+    const pumping = pumpServiceOutput(
+      { output: noting(), acknowledge: () => undefined },
+      { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' },
+      [],
+      { ...OPTIONS, partialLineMs: stillMs / 2 },
+    );
+    const socket = await half.promise;
+    await taken.promise;
+    socket.end(' done\n');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, stillMs);
+    await pumping;
+    guest.close();
+    expect(await lines()).toEqual(['info half done']);
+  });
+
+  it('nor because nothing was taken while the log was slow', async () => {
+    const writer = await logs.open('w', 0);
+    const slow = {
+      write: writer.write.bind(writer),
+      flush: () => delay(50).then(() => writer.flush()),
+    };
+    await pumpServiceOutput(
+      {
+        output: play(
+          outputOf([
+            ['stdout', 'x\nhalf'],
+            ['stdout', 'way\n'],
+          ]),
+        ),
+        acknowledge: () => undefined,
+      },
+      { workloadId: 'w', epoch: 0, logs, writer: slow, stage: () => 'running' },
+      [],
+      { ...OPTIONS, partialLineMs: 10, maxUnsafeBytes: 1 },
+    );
+    expect(await lines()).toEqual(['info x', 'info halfway']);
   });
 
   it('an unfinished line is shown after its time, while the output goes on', async () => {

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { DriverCapabilities, VmDriver } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { VmExit } from '../../domain/vm.ts';
@@ -9,6 +10,9 @@ import { createProcessDriver } from '../process-driver.ts';
 import { hasCode, readProcess } from '../process-identity.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { findVmProcesses, type ProcessEnd } from '../vm-process.ts';
+
+/** Between two looks whether processes have stopped. */
+const STOP_POLL_MS = 2;
 
 /** How a fake VM misbehaves, for tests. */
 export type FakeFault =
@@ -55,7 +59,10 @@ function fakeBackend(options: FakeDriverOptions): VmBackend {
     command: async (record, paths) => ({ argv: commandLine(options, paths, options.faultOf?.(record.vmId)) }),
     explain,
     isPaused: async (paths) => (await findVmProcesses(paths.agentSocket)).length > 0 && isStopped(paths),
-    pause: (_, paths) => signalAll(paths, 'SIGSTOP'),
+    async pause(_, paths, deadlineMs) {
+      await signalAll(paths, 'SIGSTOP');
+      await untilStopped(paths, deadlineMs);
+    },
     resume: (_, paths) => signalAll(paths, 'SIGCONT'),
   };
 }
@@ -104,6 +111,17 @@ async function signalAll(paths: VmPaths, signal: 'SIGSTOP' | 'SIGCONT'): Promise
     } catch (error) {
       if (!hasCode(error, 'ESRCH')) throw error;
     }
+  }
+}
+
+/** A process stops when it is next given a core, and runs until then. @throws TIMED_OUT */
+async function untilStopped(paths: VmPaths, deadlineMs: number): Promise<void> {
+  const deadline = performance.now() + deadlineMs;
+  while (!(await isStopped(paths))) {
+    if (performance.now() >= deadline) {
+      throw new KilnError('TIMED_OUT', `The fake VM at ${paths.agentSocket} did not stop within ${deadlineMs} ms`);
+    }
+    await delay(STOP_POLL_MS);
   }
 }
 

@@ -7,10 +7,12 @@ import { KilnError } from '../../domain/failures.ts';
 import { DEFAULT_TIMINGS, type ProcessDriverOptions } from '../driver-context.ts';
 import { plainLimits } from '../limits/plain-limits.ts';
 import type { ProjectUids } from '../project-uids.ts';
+import { killVmProcesses } from '../vm-process.ts';
 import type { TrialBoot } from './accelerator.ts';
 import type { QemuMachine } from './command-line.ts';
 import { templateFingerprint } from './template-fingerprint.ts';
 import { freezeGuest, freezeSockets } from './template-freeze.ts';
+import { throwawayPaths } from './throwaway-guest.ts';
 
 const run = promisify(execFile);
 
@@ -42,6 +44,8 @@ export function qemuTemplates({ options, binary, machineFor }: QemuTemplateParts
       await freezeGuest(request, { machine, runtimeDir, limits, release, ...(uid === undefined ? {} : { uid }) });
     },
     async clearFreeze({ name, directory }) {
+      // Killed between two steps of its start, a worker leaves a guest that was not bound to it yet.
+      await killVmProcesses(throwawayPaths(directory, freezeSockets(runtimeDir, name)).agentSocket, undefined, release);
       await limits.release(name, directory, release);
       await rm(freezeSockets(runtimeDir, name), { recursive: true, force: true });
     },
