@@ -27,7 +27,7 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'recor
   readonly hostId: string;
   readonly driver: VmDriver;
   readonly records: InstanceStore;
-  readonly templates?: Pick<Templates, 'find' | 'want' | 'discard'>;
+  readonly templates?: Pick<Templates, 'find' | 'want' | 'blame'>;
   /** How long a clone may take to its agent's answer, ms; a cold boot has the time that its caller gives it. */
   readonly cloneMs: number;
   readonly dialEgress: EgressDialer;
@@ -185,11 +185,11 @@ class DriverVmHost implements HostVms {
     return driver.start(vmId, options);
   }
 
-  /** A template that a guest does not go on from is not tried again: the next boot, under another name, is a cold one. */
+  /** The next boot, under another name, is a cold one; whether others are cloned from the template is its keeper's choice. */
   private async failed(vmId: string, start: VmStart, error: unknown): Promise<never> {
     if (isKilnError(error, 'TEMPLATE_CORRUPT') || isKilnError(error, 'TEMPLATE_MISMATCH')) {
       const { templateId } = error.details;
-      if (typeof templateId === 'string') await this.options.templates?.discard(templateId, error.message);
+      if (typeof templateId === 'string') await this.options.templates?.blame(templateId, error);
     } else if (start === 'pool' && isKilnError(error) && error.code !== 'CANCELLED') {
       // It was good once: that it is not any more says nothing about the workload that it was given to.
       const message = `VM ${vmId}, which stood ready, does not go on: ${error.message}`;

@@ -27,8 +27,8 @@ export interface DriverPooledVmsOptions {
   readonly pausing?: PausingVms;
   /** When a template was made, by its id. */
   readonly templateOf?: (templateId: string) => Promise<PoolTemplate | undefined>;
-  /** Told of a template that a guest does not go on from: the next one is made without it. */
-  readonly discardTemplate?: (templateId: string, reason: string) => Promise<void>;
+  /** Told of a template that a guest did not go on from. */
+  readonly blameTemplate?: (templateId: string, failure: KilnError) => Promise<void>;
   /** Starts a provisioned VM; absent: as it was provisioned. */
   readonly boot?: PoolBoot;
   readonly bootMs: number;
@@ -111,7 +111,7 @@ class DriverPooledVms implements PooledVms {
       signal.throwIfAborted();
       return booted.template === undefined ? {} : { template: booted.template };
     } catch (error) {
-      await this.discardBadTemplate(error);
+      await this.blameTemplate(error);
       await this.destroy(poolVmId);
       throw error;
     }
@@ -178,10 +178,10 @@ class DriverPooledVms implements PooledVms {
     if (!reserved) throw new KilnError('NO_CAPACITY', `The host has no room for a pooled VM of ${key.memMib} MiB.`);
   }
 
-  private async discardBadTemplate(error: unknown): Promise<void> {
+  private async blameTemplate(error: unknown): Promise<void> {
     if (!isKilnError(error, 'TEMPLATE_CORRUPT') && !isKilnError(error, 'TEMPLATE_MISMATCH')) return;
     const { templateId } = error.details;
-    if (typeof templateId === 'string') await this.options.discardTemplate?.(templateId, error.message);
+    if (typeof templateId === 'string') await this.options.blameTemplate?.(templateId, error);
   }
 
   /** It is told nothing yet: whoever it is given to configures it before anything runs in it. */

@@ -1,5 +1,6 @@
 /** The pool of a host, put together: what it is made of, and what the rest of the host has to know of it. */
 import type { VmDriver } from '../../activities/ports.ts';
+import type { KilnError } from '../../domain/failures.ts';
 import { type PoolTemplate, resolvePoolSettings } from '../../domain/pool-policy.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostCapacityLedger } from '../capacity-ledger.ts';
@@ -17,7 +18,7 @@ export interface PoolMeans {
   readonly templates?: PoolTemplates;
   readonly boot?: PoolBoot;
   readonly templateOf?: (templateId: string) => Promise<PoolTemplate | undefined>;
-  readonly discardTemplate?: (templateId: string, reason: string) => Promise<void>;
+  readonly blameTemplate?: (templateId: string, failure: KilnError) => Promise<void>;
 }
 
 export interface HostPoolOptions {

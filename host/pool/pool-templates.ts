@@ -12,11 +12,11 @@ import type { PoolTemplates } from './pool-ports.ts';
 export function poolMeansOf(
   templates: Templates | undefined,
   provisioner: string,
-): Pick<PoolMeans, 'templates' | 'templateOf' | 'discardTemplate'> {
+): Pick<PoolMeans, 'templates' | 'templateOf' | 'blameTemplate'> {
   if (templates === undefined) return {};
   return {
     templates: poolTemplatesOf(templates, provisioner),
-    discardTemplate: (templateId, reason) => templates.discard(templateId, reason),
+    blameTemplate: (templateId, failure) => templates.blame(templateId, failure),
     templateOf: async (templateId) => {
       const found = templates.list().find((template) => template.templateId === templateId);
       return found && { templateId, createdAtMs: Date.parse(found.createdAt) };

@@ -8,11 +8,22 @@ import type { CapacityLedger, ImageCache, TemplateMaker } from '../../activities
 import type { TemplateKey, TemplateManifest } from '../../contracts/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { TemplateSummary } from '../../domain/pool-status.ts';
-import { type BaseDisk, type CachedImage, FROZEN_FILES, type TemplateRef } from '../../domain/vm.ts';
+import type { CachedImage } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { type DrivePorts, makeDrives } from '../vm-drives.ts';
 import { buildTemplate, templateKeyHash, templateSpec, UNFINISHED } from './template-build.ts';
-import { changedLook, type FileLooks, readTemplateManifest, verifyTemplate } from './template-files.ts';
+import {
+  imageFiles,
+  isByChance,
+  isOlder,
+  lastUse,
+  newEntry,
+  type TemplateEntry,
+  type UsableTemplate,
+  usable,
+  viewOf,
+} from './template-entry.ts';
+import { changedLook, readTemplateManifest, verifyTemplate } from './template-files.ts';
 
 export interface TemplateStoreOptions extends DrivePorts {
   readonly stateDir: string;
@@ -43,13 +54,6 @@ export interface TemplateSettings {
 
 export type TemplateEvent = 'made' | 'failed' | 'refused' | 'discarded';
 
-/** A template that a VM can be cloned from now. */
-export interface UsableTemplate {
-  readonly ref: TemplateRef;
-  /** What the clone's root disk is made over. */
-  readonly root: BaseDisk;
-}
-
 export interface Templates {
   /** @returns the newest usable template of a key; undefined: boot cold. Damage that is seen here ends the template. */
   find(key: TemplateKey, image: CachedImage): Promise<UsableTemplate | undefined>;
@@ -57,8 +61,11 @@ export interface Templates {
   want(key: TemplateKey): void;
   /** Makes a new one beside the one there is, which serves until then. @throws as the freeze does; NO_CAPACITY */
   refresh(key: TemplateKey): Promise<TemplateManifest>;
-  /** Never clones from it again; its files go once no VM needs them. */
-  discard(templateId: string, reason: string): Promise<void>;
+  /**
+   * Told of a clone that did not come up. A template that was refused, or whose clones were late twice, is not cloned
+   * from again; its files go once no VM needs them.
+   */
+  blame(templateId: string, failure: KilnError): Promise<void>;
   list(): readonly TemplateSummary[];
   /** @returns the one that clones of a key are made from now, by what is known of it; nothing is read */
   newestOf(key: TemplateKey): TemplateManifest | undefined;
@@ -71,14 +78,6 @@ export interface Templates {
   stop(): Promise<void>;
 }
 
-interface Entry {
-  readonly manifest: TemplateManifest;
-  looks: FileLooks | undefined;
-  superseded: boolean;
-  lastUsedAt: number | undefined;
-  clones: number;
-}
-
 /** @returns the templates below `<stateDir>/templates/`. One process a directory. */
 export function createTemplates(options: TemplateStoreOptions): Templates {
   return new TemplateStore(options);
@@ -87,7 +86,7 @@ export function createTemplates(options: TemplateStoreOptions): Templates {
 class TemplateStore implements Templates {
   private readonly options: TemplateStoreOptions;
   private readonly directory: string;
-  private readonly entries = new Map<string, Entry>();
+  private readonly entries = new Map<string, TemplateEntry>();
   private readonly making = new Map<string, Promise<TemplateManifest>>();
   private readonly notBefore = new Map<string, number>();
   private readonly over = new AbortController();
@@ -104,12 +103,12 @@ class TemplateStore implements Templates {
     if (entry?.looks === undefined) return undefined;
     const { templateId } = entry.manifest;
     if (Date.now() - Date.parse(entry.manifest.createdAt) >= this.options.maxAgeMs) {
-      await this.discard(templateId, 'it is too old');
+      this.discard(templateId, 'it is too old');
       return undefined;
     }
     const changed = await changedLook(entry.looks);
     if (changed !== undefined) {
-      await this.discard(templateId, `${changed} has changed`);
+      this.discard(templateId, `${changed} has changed`);
       return undefined;
     }
     entry.lastUsedAt = Date.now();
@@ -180,7 +179,19 @@ class TemplateStore implements Templates {
     }
   }
 
-  async discard(templateId: string, reason: string): Promise<void> {
+  async blame(templateId: string, failure: KilnError): Promise<void> {
+    const entry = this.entries.get(templateId);
+    if (entry === undefined) return;
+    if (isByChance(failure) && !entry.blamed) {
+      entry.blamed = true;
+      const reason = failure.message;
+      this.options.logger.warn({ templateId, reason }, 'a clone did not come up; its template has one more try');
+      return;
+    }
+    this.discard(templateId, failure.message);
+  }
+
+  private discard(templateId: string, reason: string): void {
     const entry = this.entries.get(templateId);
     if (entry === undefined || entry.superseded) return;
     entry.superseded = true;
@@ -295,12 +306,12 @@ class TemplateStore implements Templates {
     await this.settled();
   }
 
-  private ofKey(key: TemplateKey): Entry[] {
+  private ofKey(key: TemplateKey): TemplateEntry[] {
     const prefix = `${templateKeyHash(key)}-`;
     return [...this.entries.values()].filter(({ manifest }) => manifest.templateId.startsWith(prefix));
   }
 
-  private newest(key: TemplateKey): Entry | undefined {
+  private newest(key: TemplateKey): TemplateEntry | undefined {
     return this.ofKey(key)
       .filter(({ superseded }) => !superseded)
       .sort((a, b) => (isOlder(a, b) ? 1 : -1))[0];
@@ -333,52 +344,4 @@ class TemplateStore implements Templates {
   private remove(name: string): Promise<void> {
     return rm(join(this.directory, name), { recursive: true, force: true });
   }
-}
-
-function newEntry(manifest: TemplateManifest, looks: FileLooks | undefined): Entry {
-  return { manifest, looks, superseded: false, lastUsedAt: undefined, clones: 0 };
-}
-
-function isOlder(a: Entry, b: Entry): boolean {
-  return Date.parse(a.manifest.createdAt) < Date.parse(b.manifest.createdAt);
-}
-
-function lastUse({ lastUsedAt, manifest }: Entry): number {
-  return lastUsedAt ?? Date.parse(manifest.createdAt);
-}
-
-/** Files of the image that a clone reads by its disks. */
-function imageFiles(image: CachedImage): string[] {
-  return [image.rootfsPath];
-}
-
-function usable(directory: string, { templateId, disk }: TemplateManifest, image: CachedImage): UsableTemplate {
-  const path = join(directory, disk.name);
-  const { format } = disk;
-  const base: BaseDisk = { path: image.rootfsPath, format: 'raw' };
-  const ofRoot: BaseDisk = format === 'raw' ? { path, format } : { path, format, backing: [base] };
-  return {
-    ref: {
-      templateId,
-      memoryPath: join(directory, FROZEN_FILES.memory),
-      statePath: join(directory, FROZEN_FILES.state),
-    },
-    root: disk.role === 'root' ? ofRoot : { ...base, scratch: { path, format } },
-  };
-}
-
-function viewOf({ manifest, looks, superseded, lastUsedAt, clones }: Entry): TemplateSummary {
-  const { imageDigest, resources, projectId } = manifest.key;
-  return {
-    templateId: manifest.templateId,
-    image: manifest.imageName,
-    imageDigest,
-    ...resources,
-    ...(projectId === undefined ? {} : { projectId }),
-    createdAt: manifest.createdAt,
-    ...(lastUsedAt === undefined ? {} : { lastUsedAt: new Date(lastUsedAt).toISOString() }),
-    bytes: manifest.files.reduce((sum, { bytes }) => sum + bytes, 0),
-    clones,
-    state: superseded ? 'superseded' : looks === undefined ? 'unverified' : 'usable',
-  };
 }

@@ -93,7 +93,7 @@ const readyPids = async (host: HostNode) => {
 };
 
 describe('a template that a guest does not go on from', () => {
-  it('is given up by the pool, too', async () => {
+  it('is told of by the pool, too', async () => {
     const given: string[] = [];
     const limits = { pool_size: 1, min_idle: 1 };
     const host = await newHost(limits, {
@@ -103,7 +103,7 @@ describe('a template that a guest does not go on from', () => {
         boot: async () => {
           throw new KilnError('TEMPLATE_CORRUPT', 'no answer', { templateId: 't-1' });
         },
-        discardTemplate: async (templateId) => void given.push(templateId),
+        blameTemplate: async (templateId) => void given.push(templateId),
       },
     });
     await host.start();

@@ -93,6 +93,25 @@ const folders = () => readdir(join(root, 'templates'));
 const ids = (templates: Templates) => templates.list().map(({ templateId }) => templateId);
 
 describe('templates of a host', () => {
+  it.each([
+    ['AGENT_TIMEOUT', 2],
+    ['TIMED_OUT', 2],
+    ['AGENT_LOST', 2],
+    ['VMM_EXITED', 1],
+    ['TEMPLATE_CORRUPT', 1],
+  ])('of which a clone did not come up, by %s, are given up with number %i of those', async (was, number) => {
+    const templates = await opened();
+    await templates.refresh(KEY);
+    const [templateId = ''] = ids(templates);
+    for (let n = 0; n < number; n++) {
+      expect((await templates.find(KEY, image))?.ref.templateId).toBe(templateId);
+      await templates.blame(templateId, new KilnError('TEMPLATE_CORRUPT', 'no answer', { templateId, was }));
+    }
+    expect(await templates.find(KEY, image)).toBeUndefined();
+    // Blamed late, or one that is not known.
+    for (const id of [templateId, 'none']) await templates.blame(id, new KilnError('TEMPLATE_CORRUPT', 'no answer'));
+  });
+
   it('are made when wanted, once, and found from then on', async () => {
     const templates = await opened();
     expect(await templates.find(KEY, image)).toBeUndefined();
