@@ -319,7 +319,7 @@ describe('what a host tells others', () => {
     const entry = await store.readDocument(storeKeys.host('h1'), hostEntrySchema);
     expect(entry?.value).toMatchObject({ hostId: 'h1', url, images: [IMAGE_DIGEST], driver: 'fake/none' });
     const headers = { authorization: `Bearer ${HOST_TOKEN}` };
-    await logOf(host);
+    await expect.poll(() => logOf(host)).toEqual(['info listening']);
     const logs = await (await fetch(`${url}/v1/workloads/w1/logs`, { headers })).json();
     expect(logs).toMatchObject({ writer: 'h1', epoch: 0, entries: [{ n: 0, message: 'listening', stage: 'deploy' }] });
     const metrics = await (await fetch(`${url}/metrics`, { headers })).text();

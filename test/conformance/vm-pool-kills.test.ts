@@ -87,7 +87,9 @@ describe(`a host worker that is killed at ${KILLS} moments`, () => {
     for (let round = 0; round < KILLS; round++) {
       const child = startHost(round, storeOptions(store.bucket));
       const ended = once(child, 'exit');
-      const [line] = await once(child.stdout ?? child, 'data');
+      const died = ended.then(() => Promise.reject(new Error(`round ${round}: the host did not come up`)));
+      const [line] = await Promise.race([once(child.stdout ?? child, 'data'), died]);
+      died.catch(() => undefined);
       const { owned, pool } = inventory.parse(JSON.parse(String(line)));
       // A predecessor whose requests found none had grown beyond its size; what it made is not thrown away.
       expect(owned.length, `round ${round}`).toBeGreaterThanOrEqual(pool.pool_size);

@@ -50,23 +50,33 @@ describe('a stack of which a process is killed', () => {
     }
   }
 
-  /** Brings one workload into its build and one into its boot. @returns their ids */
-  async function inFlight(name: string): Promise<[built: string, booted: string]> {
+  /** Brings one workload into its build and one into its boot, both held there. @returns their ids, and their VMMs */
+  async function inFlight(name: string) {
     const [built, booted] = [`built-past-${name}`, `booted-past-${name}`];
     const env = { BUILD_MS, BUILD_FOR: built };
     await stack.api.createWorkload({ body: { id: built, servicePath: 'waits-in-build', env } });
     await stack.untilLogged(built, 'waits-in-build: building');
+    // Bringing the second to where it shall be may take a busy machine longer than the first builds.
+    const builder = await held(built, 'builder');
     await stack.api.createWorkload({ body: { id: booted, servicePath: 'plain' } });
-    await home.vmPid(booted, 'service');
+    const booting = await held(booted, 'service');
     const stages = [built, booted].map(async (id) => (await stack.api.getWorkload({ params: { id } })).stage);
     expect(await Promise.all(stages)).toEqual(['build', 'deploy']);
-    return [built, booted];
+    return { built, booted, vmms: [builder, booting] };
+  }
+
+  /** @returns the VMM of a workload, which stands still */
+  async function held(id: string, role: 'builder' | 'service'): Promise<number> {
+    const pid = await home.vmPid(id, role);
+    process.kill(pid, 'SIGSTOP');
+    return pid;
   }
 
   it.each(['control', 'temporal', 's3', 'host'])(
     '%s: is started again; services answer from the same VMs, build and boot end well, stops work',
     async (name) => {
-      const [built, booted] = await inFlight(name);
+      const { built, booted, vmms } = await inFlight(name);
+      for (const pid of vmms) process.kill(pid, 'SIGCONT');
       const restarted = await stack.killProcess(name);
       for (const { view } of services) await answerOf(view.url);
       const ms = (await uptimeMs()) - Number(restarted.startTime) * MS_PER_TICK;
@@ -87,11 +97,9 @@ describe('a stack of which a process is killed', () => {
   );
 
   it('VMMs: whose VM it was fails in its stage, or builds anew; nobody else notices', async () => {
-    const [built, booted] = await inFlight('vmm');
+    const { built, booted, vmms } = await inFlight('vmm');
     const [victim] = services.splice(0, 1);
-    for (const pid of [await home.vmPid(built, 'builder'), await home.vmPid(booted, 'service'), victim?.vmm.pid ?? 0]) {
-      process.kill(pid, 'SIGKILL');
-    }
+    for (const pid of [...vmms, victim?.vmm.pid ?? 0]) process.kill(pid, 'SIGKILL');
     const ends = await Promise.all([
       stack.untilStage(built, 'running', 'failed'),
       stack.untilStage(booted, 'failed'),

@@ -44,10 +44,14 @@ describe('in real guests', () => {
     const id = `stop-${name}`;
     await kiln.workloads.create({ servicePath, env: { BUILD_MS: '60000', BUILD_FOR: id } }, id);
     await kiln.untilStage(id, stage);
-    // A build runs in its VM by now; or a VM is there that cannot have booted yet.
+    // A build runs in its VM by now; or a VM is there, held before it can have booted.
     const saysBuilding = async () =>
       (await kiln.host.logs.read(id, 1, -1, 1000)).some(({ message }) => message === 'waits-in-build: building');
-    const hasProcess = async () => (await kiln.left()).some((line) => line.startsWith('process'));
+    const hasProcess = async () => {
+      const found = (await kiln.left()).flatMap((line) => /^process (\d+)/.exec(line)?.[1] ?? []);
+      for (const pid of found) process.kill(Number(pid), 'SIGSTOP');
+      return found.length > 0;
+    };
     while (!(await (name === 'building' ? saysBuilding() : hasProcess()))) await delay(10);
     const { snapshot, settled } = await kiln.workloads.stop(id, STOP);
     expect(settled).toBe(true);

@@ -230,7 +230,9 @@ export async function makeNamespace(connection: Connection): Promise<string> {
 
 async function untilStage(workloads: WorkloadClient, id: string, stages: readonly Stage[]): Promise<WorkloadState> {
   for (;;) {
-    const { state } = await workloads.get(id);
+    const { state, origin } = await workloads.get(id);
+    // Without an answer of its workflow it is known what it waits for, and no more.
+    if (origin === 'temporal' && state.waiting !== undefined) continue;
     if (stages.includes(state.stage)) return state;
     if (state.stage === 'stopped' || state.stage === 'failed') {
       throw new Error(

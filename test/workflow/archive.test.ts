@@ -15,7 +15,7 @@ import { createHistoryArchive } from '../../store/history-archive.ts';
 import { replayArchived } from '../support/archived-histories.ts';
 import { callingActivity } from '../support/calling-activity.ts';
 import { kiln as command } from '../support/cli-fixtures.ts';
-import { type Harness, startHarness } from '../support/kiln-harness.ts';
+import { FAST, type Harness, startHarness } from '../support/kiln-harness.ts';
 import { PortGates } from '../support/port-gates.ts';
 
 const TOKEN = 'a-token-of-the-archive-tests';
@@ -30,7 +30,11 @@ let api: KilnClient;
 beforeAll(async () => {
   kiln = await startHarness({
     hostPorts: (ports) => gates.over(ports),
-    policies: { supervise: { backoffMs: 20, maxBackoffMs: 100, heartbeatMs: 1_000, continueAfter: 1 } },
+    // A heartbeat that comes late would begin one more execution, as the fault does that is meant to.
+    policies: {
+      supervise: { backoffMs: 20, maxBackoffMs: 100, heartbeatMs: 30_000, continueAfter: 1 },
+      host: { ...FAST.host, scheduleToStartMs: 30_000 },
+    },
   });
   gateway = createGateway({
     workloads: kiln.workloads,

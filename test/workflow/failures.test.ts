@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkloadRequest } from '../../domain/workload.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 
-const QUICK = { intervalMs: 100, timeoutMs: 500, failures: 2, startPeriodMs: 1_500 };
+const QUICK = { intervalMs: 100, timeoutMs: 5_000, failures: 2 };
+/** Of one that does not come up, which is waited for. */
+const IMPATIENT = { ...QUICK, startPeriodMs: 1_500 };
 
 /** What goes wrong by the service's own doing before it runs: stage, code and words that name the fix. */
 const EARLY: [name: string, request: WorkloadRequest, stage: string, code: string, message: string][] = [
@@ -19,7 +21,7 @@ const EARLY: [name: string, request: WorkloadRequest, stage: string, code: strin
   ['needs-env', { servicePath: 'needs-env' }, 'validate', 'ENV_MISSING', 'environment variable'],
   ['build-fails', { servicePath: 'build-fails' }, 'build', 'BUILD_FAILED', 'exited with code 2'],
   ['exits', { servicePath: 'exits', health: QUICK }, 'deploy', 'SERVICE_EXITED', 'code 1'],
-  ['never-listens', { servicePath: 'never-listens', health: QUICK }, 'deploy', 'HEALTH_FAILED', 'PORT (8080)'],
+  ['never-listens', { servicePath: 'never-listens', health: IMPATIENT }, 'deploy', 'HEALTH_FAILED', 'PORT (8080)'],
 ];
 
 describe('a workload that goes wrong', () => {

@@ -7,6 +7,7 @@ import type { MaintenanceInput, MaintenanceReport } from '../../domain/maintenan
 import { CONTROL_QUEUE, MAINTENANCE_SCHEDULE, storeKeys } from '../../domain/names.ts';
 import { createHistoryArchive } from '../../store/history-archive.ts';
 import { ensureMaintenanceSchedule } from '../../temporal/maintenance-schedule.ts';
+import { isWatched } from '../support/is-watched.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 import { PortGates } from '../support/port-gates.ts';
 
@@ -163,19 +164,12 @@ describe('what could not be released in time', () => {
   });
 });
 
-/** Whether a host worker has taken up the supervision of a workload. */
-async function isWatched(id: string): Promise<boolean> {
-  const { raw } = await kiln.temporal.workflow.getHandle(`workload/${id}`).describe();
-  const watches = raw.pendingActivities?.find(({ activityType }) => activityType?.name === 'superviseVm');
-  return watches?.lastStartedTime != null;
-}
-
 describe('a machine that slept', () => {
   it('loses nothing: an entry that is hours old proves no loss by itself', async () => {
     await kiln.workloads.create({ servicePath: 'plain' }, 'slept');
     const { vm } = await kiln.untilStage('slept', 'running');
     // Its host is watched by then: a supervisor that has not begun yet would just begin after the restart.
-    await expect.poll(() => isWatched('slept'), { timeout: 20_000 }).toBe(true);
+    await expect.poll(() => isWatched(kiln.temporal, 'slept'), { timeout: 20_000 }).toBe(true);
     // Its supervisor falls silent, as all do that sleep; on waking, ten looks in a row find an entry of hours ago.
     asleepMs = Array.from({ length: 10 }, () => 5 * 3_600_000);
     await kiln.restartHost();

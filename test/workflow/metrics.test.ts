@@ -8,6 +8,7 @@ import { hostEntrySchema } from '../../contracts/host-entry.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
 import { hostLogsFetcher } from '../../gateway/host-logs.ts';
 import { serveMetrics } from '../../workers/metrics-endpoint.ts';
+import { isWatched } from '../support/is-watched.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 
@@ -73,6 +74,7 @@ describe('metrics', () => {
   it('follow a workload through its life', async () => {
     await kiln.workloads.create({ servicePath: 'plain' }, 'measured');
     await kiln.untilStage('measured', 'running');
+    await expect.poll(() => isWatched(kiln.temporal, 'measured')).toBe(true);
     const usage = await scrape('host');
     expect(value(usage, 'kiln_host_workload_memory_bytes', { workload: 'measured' })).toBeGreaterThan(0);
     expect(value(usage, 'kiln_host_workload_cpu_seconds', { workload: 'measured' })).toBeGreaterThan(0);

@@ -50,7 +50,8 @@ describe('a workload over REST', () => {
     expect(running.usage).toMatchObject({ source: 'process', memoryBytes: expect.any(Number) });
     expect(running).toMatchObject({ hostId: 'h1', url: expect.stringContaining('http://'), port: expect.any(Number) });
     expect((await fetch(running.url ?? '')).ok).toBe(true);
-    expect((await api.listWorkloads({ query: { stage: 'running' } })).items.map((item) => item.id)).toEqual([id]);
+    const listed = async () => (await api.listWorkloads({ query: { stage: 'running' } })).items.map((item) => item.id);
+    await expect.poll(listed).toEqual([id]);
 
     const stopped = await api.stopWorkload({ params: { id } });
     expect(stopped).toMatchObject({ stage: 'stopped', unreleased: [], notes: [] });
