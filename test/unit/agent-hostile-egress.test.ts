@@ -1,6 +1,7 @@
-/** A guest that asks for more connections than it may have decided at a time. */
+/** A guest that asks for more connections than it may have decided at a time, or for names that are none. */
 import { describe, expect, it } from 'vitest';
 import { KilnError } from '../../domain/failures.ts';
+import { createEgressDialer } from '../../host/egress-dialer.ts';
 import { FRAME } from '../../vmm/agent/frames.ts';
 import { attached } from '../support/scripted-guest.ts';
 
@@ -33,4 +34,29 @@ describe('a guest that opens and takes back', () => {
       .toBeGreaterThan(256);
     await agent.detach();
   });
+});
+
+describe('a program in the guest that connects to a name that is none', () => {
+  it.each(['a-.example', 'a.b-', '-a', 'a.-b.example', '-'])(
+    '%s: that stream is refused, the channel lives',
+    async (name) => {
+      const { guest, agent } = await attached();
+      const dial = createEgressDialer({
+        resolveMs: 1000,
+        connectMs: 1000,
+        maxAddresses: 1,
+        maxLookups: 1,
+        resolve: () => Promise.reject(new Error('asked for a name that is none')),
+      });
+      agent.serveEgress((request) => dial({ allow: [`${name}:443`, '*.example:443'], privateAllowed: [] }, request));
+      guest.send(FRAME.open, 2, JSON.stringify({ kind: 'egress', name, port: 443 }));
+      const refusal = await guest.receive(reset);
+      expect(refusal.stream).toBe(2);
+      expect(JSON.parse(refusal.payload.toString())).toEqual({ code: 'EGRESS_DENIED', message: 'not a host name' });
+      const answer = agent.ping();
+      guest.send(FRAME.pong, 0, (await guest.receive(FRAME.ping)).payload);
+      await answer;
+      await agent.detach();
+    },
+  );
 });

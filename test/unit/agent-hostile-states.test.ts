@@ -242,7 +242,6 @@ function always(stream: number): Wrong[] {
       '.',
       '..',
       'a..b',
-      '-a',
       'a b',
       'a\u0000b',
       'Ä',

@@ -41,10 +41,11 @@ export const usageMessage = z.object({ memUsedBytes: safeCount, memTotalBytes: s
 
 export const egressRequest = z.object({
   kind: z.literal('egress'),
+  // What labels may begin or end with is for the policy to say: a program's odd name must not cost it the whole channel.
   name: z
     .string()
     .max(253)
-    .regex(/^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$/),
+    .regex(/^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/),
   port: z.number().int().min(1).max(65535),
 });
 

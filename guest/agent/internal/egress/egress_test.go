@@ -49,7 +49,7 @@ func TestEveryNameHasOneAddress(t *testing.T) {
 
 func TestImpossibleNamesHaveNone(t *testing.T) {
 	names := NewNames()
-	for _, name := range []string{".", "a b.", "x\".", "a..b."} {
+	for _, name := range []string{".", "a b.", "x\".", "foo-.example.com.", "-foo.example.", "foo.-.", "a..b."} {
 		if name == "a..b." {
 			if _, found := names.Address(name); found {
 				t.Errorf("%q has an address", name)
