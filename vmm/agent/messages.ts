@@ -23,7 +23,9 @@ export const execExit = z.object({
   code: z.number().int().min(0).max(255).nullable(),
   signal: z
     .string()
-    .regex(/^SIG[A-Z0-9+-]{1,16}$/)
+    .regex(/^(?:SIG[A-Z0-9+-]{1,16})?$/)
+    // Agents in images of earlier versions have no name for real-time signals, and for those alone.
+    .transform((name) => name || 'SIGRT')
     .nullable(),
   timedOut: z.boolean(),
 });

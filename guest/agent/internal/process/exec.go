@@ -222,11 +222,19 @@ func (e *Exec) expire() {
 
 func exitOf(status syscall.WaitStatus, timedOut bool) Exit {
 	if status.Signaled() {
-		name := unix.SignalName(status.Signal())
+		name := signalName(status.Signal())
 		return Exit{Signal: &name, TimedOut: timedOut}
 	}
 	code := status.ExitStatus()
 	return Exit{Code: &code, TimedOut: timedOut}
+}
+
+// signalName of a real-time signal is SIG and its number: no name of such a one is the same everywhere.
+func signalName(signal syscall.Signal) string {
+	if name := unix.SignalName(signal); name != "" {
+		return name
+	}
+	return fmt.Sprintf("SIG%d", int(signal))
 }
 
 func environment(defaults []string, wanted map[string]string) []string {

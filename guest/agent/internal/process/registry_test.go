@@ -1,6 +1,7 @@
 package process
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -41,6 +42,17 @@ func TestExitsAndOutput(t *testing.T) {
 	out, exit = run(t, registry, "d", Spec{Argv: []string{"no-such-program"}}, nil)
 	if exit.Code == nil || *exit.Code != 127 || out == "" {
 		t.Fatalf("got %q %+v", out, exit)
+	}
+}
+
+func TestARealTimeSignalIsNamedByItsNumber(t *testing.T) {
+	registry := NewRegistry(testReaper, testEnv)
+	for number, name := range map[int]string{15: "SIGTERM", 32: "SIG32", 34: "SIG34", 64: "SIG64"} {
+		kill := fmt.Sprintf("kill -%d $$; exec sleep 1000", number)
+		_, exit := run(t, registry, name, Spec{Argv: []string{"sh", "-c", kill}}, nil)
+		if exit.Signal == nil || *exit.Signal != name || exit.Code != nil {
+			t.Errorf("signal %d: %+v", number, exit)
+		}
 	}
 }
 
