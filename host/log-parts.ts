@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { numberedLogEntrySchema } from '../contracts/workload-documents.ts';
 import type { NumberedLogEntry } from '../domain/log-entry.ts';
+import { writeAll } from '../rootfs/write-all.ts';
 import { syncDirectory } from './record-file.ts';
 
 export interface LogPart {
@@ -102,13 +103,6 @@ export async function appendLines(directory: string, part: LogPart, lines: reado
   }
   if (part.bytes === 0) await syncDirectory(directory);
   return { ...part, next: part.next + lines.length, bytes: part.bytes + data.length };
-}
-
-async function writeAll(handle: Awaited<ReturnType<typeof open>>, data: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < data.length; ) {
-    const { bytesWritten } = await handle.write(data, done, data.length - done, position + done);
-    done += bytesWritten;
-  }
 }
 
 /** From now on the part never changes. */

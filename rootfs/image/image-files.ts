@@ -9,6 +9,7 @@ import { createZstdDecompress } from 'node:zlib';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../errno.ts';
 import { mustRun } from '../run-command.ts';
+import { writeAll } from '../write-all.ts';
 import { hasCheckedLook } from './file-stamps.ts';
 import { type ImageStore, storedFileKey } from './image-store.ts';
 import { imageDirectory, listLocalImages, readManifest } from './local-images.ts';
@@ -116,7 +117,7 @@ async function writeSparse(source: AsyncIterable<Buffer>, bytes: number, target:
         throw new KilnError('IMAGE_CORRUPT', `${target} is longer than its manifest says`);
       for (let at = 0; at < data.length; at += HOLE_BLOCK) {
         const block = data.subarray(at, at + HOLE_BLOCK);
-        if (!block.equals(ZEROS.subarray(0, block.length))) await file.write(block, 0, block.length, position + at);
+        if (!block.equals(ZEROS.subarray(0, block.length))) await writeAll(file, block, position + at);
       }
       position += data.length;
     }

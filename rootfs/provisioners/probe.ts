@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProvisionedDisk, RootfsProvisioner } from '../../activities/ports.ts';
+import { writeAll } from '../write-all.ts';
 
 export type ProbeResult = { ok: true } | { ok: false; reason: string };
 
@@ -46,7 +47,7 @@ async function writeSparseBase(path: string): Promise<Buffer> {
   const data = randomBytes(64 << 10);
   const file = await open(path, 'wx');
   try {
-    await file.write(data);
+    await writeAll(file, data, 0);
     await file.truncate(BASE_BYTES);
   } finally {
     await file.close();

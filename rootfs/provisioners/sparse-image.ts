@@ -1,6 +1,7 @@
 import { open, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { mustRun } from '../run-command.ts';
+import { writeAll } from '../write-all.ts';
 
 /**
  * A file that is nearly empty, such as a new file system: its size and the few blocks that are not zero. Written from
@@ -57,7 +58,7 @@ export async function writeSparseImage(path: string, { size, pieces }: SparseIma
   const file = await open(path, 'wx', 0o600);
   try {
     await file.truncate(size);
-    for (const { at, data } of pieces) await file.write(data, 0, data.length, at);
+    for (const { at, data } of pieces) await writeAll(file, data, at);
   } finally {
     await file.close();
   }
