@@ -7,9 +7,9 @@ import { probeHealth } from './health-probe.ts';
 import type { ExecExit, GuestServices, VmHost, WorkloadLogs } from './ports.ts';
 
 interface Ports {
-  readonly vms: VmHost;
-  readonly services: GuestServices;
-  readonly logs: WorkloadLogs;
+  readonly vms: Pick<VmHost, 'agent'>;
+  readonly services: Pick<GuestServices, 'waitExit' | 'setStage'>;
+  readonly logs: Pick<WorkloadLogs, 'open'>;
   /** Pause between two looks at a service that is starting, ms. */
   readonly readyPollMs: number;
 }
@@ -18,7 +18,7 @@ interface Ports {
 export function createCheckHealth(ports: Ports): HostActivities['checkHealth'] {
   return ({ workloadId, epoch, vmId, manifest, port }) =>
     framed(async (signal) => {
-      const begun = Date.now();
+      const begun = performance.now();
       const watching = new AbortController();
       const stopped = AbortSignal.any([signal, watching.signal]);
       try {
@@ -29,7 +29,7 @@ export function createCheckHealth(ports: Ports): HostActivities['checkHealth'] {
       } finally {
         watching.abort();
       }
-      const readyMs = Date.now() - begun;
+      const readyMs = Math.round(performance.now() - begun);
       const log = await ports.logs.open(workloadId, epoch);
       log.write('deploy', 'info', `healthy after ${readyMs} ms`);
       await log.flush();
@@ -45,11 +45,11 @@ async function untilHealthy(
   port: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const deadline = Date.now() + manifest.health.startPeriodMs;
+  const deadline = performance.now() + manifest.health.startPeriodMs;
   for (;;) {
     const probe = await probeHealth(await ports.vms.agent(vmId), port, manifest.health);
     if (probe.healthy) return;
-    if (Date.now() >= deadline) {
+    if (performance.now() >= deadline) {
       throw new KilnError(
         'HEALTH_FAILED',
         `The service was not healthy within ${manifest.health.startPeriodMs} ms (${probe.reason}). It must listen on the port given in PORT (${port}).`,
