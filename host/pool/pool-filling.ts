@@ -39,6 +39,8 @@ export interface PoolFillingOptions {
   readonly logger: HostLogger;
   readonly notes?: PoolNotes;
   readonly now: () => number;
+  /** Ms of a clock that nobody sets: for how long it has given way. */
+  readonly awake: () => number;
 }
 
 export class PoolFilling {
@@ -65,18 +67,18 @@ export class PoolFilling {
   }
 
   private givesWay(): boolean {
-    const { giveWay, now, ending } = this.options;
+    const { giveWay, awake, ending } = this.options;
     if (giveWay?.isStarting() !== true || ending.aborted) {
       this.givingWaySince = undefined;
       return false;
     }
-    this.givingWaySince ??= now();
+    this.givingWaySince ??= awake();
     // Also where it has given way for long enough: else nobody would notice the quiet moment from which it may do so again.
     this.lookingAgain ??= setTimeout(() => {
       this.lookingAgain = undefined;
       this.refill();
     }, giveWay.lookAgainMs);
-    return now() - this.givingWaySince < giveWay.maxMs;
+    return awake() - this.givingWaySince < giveWay.maxMs;
   }
 
   private create(pool: PoolState, from: 'template' | 'cold'): void {
@@ -119,7 +121,7 @@ export class PoolFilling {
 
   /** Nothing is made for a while. */
   block(pool: PoolState): void {
-    pool.blockedUntilMs = this.options.now() + this.options.blockedMs;
+    pool.block(this.options.blockedMs);
   }
 
   /** Resolves once nothing is being made any more. */

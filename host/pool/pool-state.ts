@@ -44,12 +44,21 @@ export class PoolState {
   template: PoolTemplate | undefined;
   refreshing = false;
   filling = false;
-  blockedUntilMs = 0;
   private requests: number[] = [];
   private missed: number[] = [];
+  private readonly awake: () => number;
+  /** By the clock of time awake: a wall clock that is set back must not make hours of a pause of seconds. */
+  private blockedUntil = Number.NEGATIVE_INFINITY;
 
-  constructor(key: PoolKey) {
+  /** @param awake ms of a clock that nobody sets */
+  constructor(key: PoolKey, awake: () => number) {
     this.key = key;
+    this.awake = awake;
+  }
+
+  /** Nothing is made for so long. */
+  block(ms: number): void {
+    this.blockedUntil = this.awake() + ms;
   }
 
   noteRequest(nowMs: number): void {
@@ -87,7 +96,7 @@ export class PoolState {
       ...(this.template === undefined ? {} : { template: this.template }),
       refreshing: this.refreshing,
       filling: this.filling,
-      blockedUntilMs: this.blockedUntilMs,
+      blockedUntilMs: nowMs + Math.max(0, this.blockedUntil - this.awake()),
     };
   }
 

@@ -47,6 +47,8 @@ export interface VmPoolOptions {
   readonly logger: HostLogger;
   readonly notes?: PoolNotes;
   readonly now?: () => number;
+  /** Default: the monotonic clock. */
+  readonly awake?: () => number;
 }
 
 export interface VmPool {
@@ -87,6 +89,7 @@ class HostVmPool implements VmPool {
   private resting = false;
   private readonly filling: PoolFilling;
   private readonly now: () => number;
+  private readonly awake: () => number;
   /** Of pools that are forgotten. */
   private forgotten: PoolCounters = NO_COUNTS;
   private maintaining: Promise<PoolStatus> | undefined;
@@ -97,12 +100,14 @@ class HostVmPool implements VmPool {
     this.options = { ...options, settings: { ...settings, snapshots } };
     this.enabled = settings.pool_size > 0;
     this.now = options.now ?? Date.now;
+    this.awake = options.awake ?? (() => performance.now());
     this.filling = new PoolFilling({
       ...this.options,
       settings: () => this.settings(),
       pools: this.pools,
       ending: this.ending.signal,
       now: this.now,
+      awake: this.awake,
     });
   }
 
@@ -196,7 +201,7 @@ class HostVmPool implements VmPool {
 
   private poolOf(key: PoolKey): PoolState {
     const text = poolKeyText(key);
-    const pool = this.pools.get(text) ?? new PoolState(key);
+    const pool = this.pools.get(text) ?? new PoolState(key, this.awake);
     this.pools.set(text, pool);
     return pool;
   }

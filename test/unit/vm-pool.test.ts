@@ -319,6 +319,14 @@ describe('the pool', () => {
       expect(pool.status().pools[0]).toMatchObject({ ready: 0, creating: 0 });
     });
 
+    it('gives way for so long and no longer, also where the wall clock is set back', async () => {
+      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
+      await pool.maintain();
+      vi.setSystemTime(Date.now() - 3_600_000);
+      await pass(giveWay.maxMs);
+      expect(pool.status().pools[0]).toMatchObject({ creating: 1 });
+    });
+
     it('does not begin again once it is stopped', async () => {
       const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
       await pool.maintain();
@@ -327,6 +335,24 @@ describe('the pool', () => {
       await pass(10_000);
       expect(vms.alive.size).toBe(0);
     });
+  });
+
+  it('makes no VM for a while after one could not be made, and for no longer where the wall clock is set back', async () => {
+    let asked = 0;
+    const create: PooledVms['create'] = async () => {
+      asked += 1;
+      throw new KilnError('BOOT_TIMEOUT', 'too slow');
+    };
+    const pool = poolOf({ pool_size: 1, min_idle: 1 }, { vms: over({ create }) });
+    await pool.maintain();
+    await pass(0);
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await pass(29_999);
+    await pool.maintain();
+    expect(asked).toBe(1);
+    await pass(1);
+    await pool.maintain();
+    expect(asked).toBe(2);
   });
 
   it('gives up what is being made when it is stopped', async () => {
