@@ -28,6 +28,8 @@ export interface LogSpoolOptions extends LogSpoolLimits {
   readonly epoch: number;
   readonly writer: string;
   readonly now: () => number;
+  /** Ms of a clock that nobody sets, for how long it has been idle. Default: the monotonic clock. */
+  readonly awake?: () => number;
 }
 
 /** Puts one sealed part where it belongs. @throws STORE_UNAVAILABLE */
@@ -76,6 +78,7 @@ export class LogSpool implements SourceLogWriter {
   private lastTime = 0;
   private tail: Promise<unknown> = Promise.resolve();
   private flushTimer: NodeJS.Timeout | undefined;
+  private readonly awake: () => number;
   private lastWriteAt: number;
 
   constructor(options: LogSpoolOptions, parts: LogPart[], shipped: Shipped) {
@@ -85,7 +88,8 @@ export class LogSpool implements SourceLogWriter {
     this.setParts(parts);
     this.nextN = Math.max(shipped.next, parts.at(-1)?.next ?? 0);
     this.sourceEnd = Math.max(shipped.sourceOffset, ...parts.map((part) => part.sourceOffset));
-    this.lastWriteAt = options.now();
+    this.awake = options.awake ?? (() => performance.now());
+    this.lastWriteAt = this.awake();
   }
 
   /** Bytes that only this spool has. */
@@ -98,12 +102,13 @@ export class LogSpool implements SourceLogWriter {
     return this.sourceEnd;
   }
 
-  get idleSince(): number {
-    return this.lastWriteAt;
+  /** Time since the last line or, where this process has written none, since it opened the spool, ms. */
+  get idleMs(): number {
+    return this.awake() - this.lastWriteAt;
   }
 
   write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
-    this.lastWriteAt = this.options.now();
+    this.lastWriteAt = this.awake();
     const lines = logLines(message);
     const before = sourceOffset === undefined ? undefined : 'follows';
     for (const [index, line] of lines.entries()) {

@@ -22,6 +22,8 @@ export interface WorkloadLogsOptions extends LogSpoolLimits {
   readonly shipEveryMs: number;
   readonly logger: HostLogger;
   readonly now?: () => number;
+  /** How long a spool is idle: a wall clock that jumps must remove none. Default: the monotonic clock. */
+  readonly awake?: () => number;
 }
 
 export interface HostLogs extends WorkloadLogs {
@@ -112,8 +114,7 @@ class FileLogs implements HostLogs {
     let removed = 0;
     await this.openAll();
     for (const [key, { workloadId, epoch, spool }] of [...this.opened]) {
-      const idle = (this.options.now ?? Date.now)() - spool.idleSince;
-      if (inUse(workloadId) || idle < idleMs || spool.unshippedBytes > 0) continue;
+      if (inUse(workloadId) || spool.idleMs < idleMs || spool.unshippedBytes > 0) continue;
       this.opened.delete(key);
       this.spools.delete(key);
       await rm(this.directory(workloadId, epoch), { recursive: true, force: true });

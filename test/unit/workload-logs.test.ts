@@ -114,20 +114,30 @@ describe('workload logs', () => {
   });
 
   it('removes only spools that are shipped, idle and of no VM here', async () => {
-    let now = 1_000_000;
-    const logs = open({ now: () => now });
+    let awake = 1_000_000;
+    const logs = open({ awake: () => awake });
     for (const id of ['gone', 'busy', 'unshipped']) await writeTo(logs, id, 0, 'x');
     await logs.ship('gone', 0);
     await logs.ship('busy', 0);
     await (await logs.open('unshipped', 0)).flush();
     const inUse = (id: string) => id === 'busy';
     expect(await logs.prune(1000, inUse)).toBe(0);
-    now += 1000;
+    awake += 1000;
     expect(await logs.prune(1000, inUse)).toBe(1);
     expect([await logs.epochs('gone'), await logs.epochs('busy'), await logs.epochs('unshipped')]).toEqual([
       [],
       [0],
       [0],
     ]);
+  });
+
+  it('a step of the wall clock alone makes no spool idle', async () => {
+    let now = 1_000_000;
+    const logs = open({ now: () => now, awake: () => 0 });
+    await writeTo(logs, 'building', 0, 'x');
+    await logs.ship('building', 0);
+    now += 48 * 3_600_000;
+    expect(await logs.prune(1000, () => false)).toBe(0);
+    expect(await logs.epochs('building')).toEqual([0]);
   });
 });
