@@ -37,6 +37,8 @@ export interface TemplateStoreOptions extends DrivePorts {
   /** Age from which on no guest is cloned from a template: what all its clones share gets no older than this, ms. */
   readonly maxAgeMs: number;
   readonly onEvent?: (event: TemplateEvent) => void;
+  /** Ms of a clock that nobody sets, for pauses. Default: the monotonic clock. */
+  readonly awake?: () => number;
 }
 
 export interface TemplateSettings {
@@ -88,12 +90,15 @@ class TemplateStore implements Templates {
   private readonly directory: string;
   private readonly entries = new Map<string, TemplateEntry>();
   private readonly making = new Map<string, Promise<TemplateManifest>>();
+  private readonly awake: () => number;
+  /** By the clock of time awake. */
   private readonly notBefore = new Map<string, number>();
   private readonly over = new AbortController();
   private background: Promise<unknown> = Promise.resolve();
 
   constructor(options: TemplateStoreOptions) {
     this.options = options;
+    this.awake = options.awake ?? (() => performance.now());
     this.directory = join(options.stateDir, 'templates');
   }
 
@@ -120,10 +125,10 @@ class TemplateStore implements Templates {
     const hash = templateKeyHash(key);
     if (this.options.settings.mode === 'off' || this.over.signal.aborted) return;
     if (this.making.has(hash) || this.newest(key) !== undefined) return;
-    if (Date.now() < (this.notBefore.get(hash) ?? 0)) return;
+    if (this.awake() < (this.notBefore.get(hash) ?? Number.NEGATIVE_INFINITY)) return;
     this.refresh(key).catch((error: unknown) => {
       if (this.over.signal.aborted) return;
-      this.notBefore.set(hash, Date.now() + this.options.settings.retryMs);
+      this.notBefore.set(hash, this.awake() + this.options.settings.retryMs);
       this.options.logger.warn({ key, reason: String(error) }, 'a template could not be made; VMs boot cold');
     });
   }

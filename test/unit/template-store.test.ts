@@ -2,12 +2,17 @@
 import { appendFile, mkdir, mkdtemp, open, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { TemplateMaker } from '../../activities/ports.ts';
 import type { TemplateKey } from '../../contracts/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { CachedImage } from '../../domain/vm.ts';
-import { createTemplates, type Templates } from '../../host/templates/template-store.ts';
+import {
+  createTemplates,
+  type TemplateSettings,
+  type TemplateStoreOptions,
+  type Templates,
+} from '../../host/templates/template-store.ts';
 import { createEmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { silentLogger } from '../support/silent-logger.ts';
@@ -68,8 +73,9 @@ const maker: TemplateMaker = {
 
 /** Of a host worker that has just started. */
 async function opened(
-  settings: { max?: number; mode?: 'auto' | 'off' } = {},
+  settings: Partial<TemplateSettings> = {},
   maxAgeMs = 3_600_000,
+  more: Partial<TemplateStoreOptions> = {},
 ): Promise<Templates> {
   const templates = createTemplates({
     stateDir: root,
@@ -83,6 +89,7 @@ async function opened(
     inUse: async () => inUse,
     maxAgeMs,
     settings: { mode: 'auto', freezeMs: 10_000, cloneMs: 1_000, retryMs: 0, max: 8, ...settings },
+    ...more,
   });
   await templates.start();
   await templates.settled();
@@ -145,6 +152,29 @@ describe('templates of a host', () => {
     templates.want(KEY);
     await templates.settled();
     expect(ids(templates)).toHaveLength(1);
+  });
+
+  it('is tried again after its pause, also where the wall clock has been set back meanwhile', async () => {
+    let awake = 0;
+    const templates = await opened({ retryMs: 60_000 }, undefined, { awake: () => awake });
+    failure = new KilnError('BOOT_TIMEOUT', 'too slow');
+    templates.want(KEY);
+    await templates.settled();
+    failure = undefined;
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 86_400_000 });
+    try {
+      for (const [at, made] of [
+        [59_999, 0],
+        [60_000, 1],
+      ] as const) {
+        awake = at;
+        templates.want(KEY);
+        await templates.settled();
+        expect(ids(templates)).toHaveLength(made);
+      }
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('what an earlier process left half made is removed', async () => {
