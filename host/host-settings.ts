@@ -125,7 +125,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   sweep: { everyMs: 30 * SECOND, graceMs: MINUTE, maxDestroys: 5 },
   metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
-  templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, retryMs: MINUTE, max: 12 },
+  templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, lentMs: MINUTE, retryMs: MINUTE, max: 12 },
   images: { keep: 8, idleMs: 24 * 60 * MINUTE },
   pool: {
     limits: { pool_size: 0 },

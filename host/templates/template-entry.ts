@@ -19,6 +19,8 @@ export interface TemplateEntry {
   superseded: boolean;
   lastUsedAt: number | undefined;
   clones: number;
+  /** When it was last found for a clone, by the clock of time awake. */
+  lentAt?: number;
   /** A clone was late once. */
   blamed?: boolean;
 }

@@ -37,7 +37,7 @@ export interface TemplateStoreOptions extends DrivePorts {
   /** Age from which on no guest is cloned from a template: what all its clones share gets no older than this, ms. */
   readonly maxAgeMs: number;
   readonly onEvent?: (event: TemplateEvent) => void;
-  /** Ms of a clock that nobody sets, for pauses. Default: the monotonic clock. */
+  /** Ms of a clock that nobody sets, for pauses and loans. Default: the monotonic clock. */
   readonly awake?: () => number;
 }
 
@@ -48,6 +48,8 @@ export interface TemplateSettings {
   readonly freezeMs: number;
   /** How long a clone may take to its agent's answer before its template counts as damaged, ms. */
   readonly cloneMs: number;
+  /** How long a template that was found for a clone stays in any case: until the record of that clone can name it, ms. */
+  readonly lentMs: number;
   /** Pause after a template could not be made, ms. */
   readonly retryMs: number;
   /** Templates kept at most; the one unused for longest goes first. */
@@ -111,6 +113,8 @@ class TemplateStore implements Templates {
       this.discard(templateId, 'it is too old');
       return undefined;
     }
+    // Before anything is waited for: a sweep may come at any moment.
+    entry.lentAt = this.awake();
     const changed = await changedLook(entry.looks);
     if (changed !== undefined) {
       this.discard(templateId, `${changed} has changed`);
@@ -285,11 +289,19 @@ class TemplateStore implements Templates {
     const inUse = await this.options.inUse();
     const removed: string[] = [];
     for (const templateId of gone.filter((id) => !inUse.has(id))) {
+      // Asked at the last moment: the records were read a while ago, and one that was found since is in none of them.
+      if (this.isLent(templateId)) continue;
       this.entries.delete(templateId);
       await this.remove(templateId);
       removed.push(templateId);
     }
     return removed;
+  }
+
+  /** Whether it was found a moment ago for a clone, which no record names until its disks are made. */
+  private isLent(templateId: string): boolean {
+    const lentAt = this.entries.get(templateId)?.lentAt;
+    return lentAt !== undefined && this.awake() - lentAt < this.options.settings.lentMs;
   }
 
   private excess(): Set<string> {

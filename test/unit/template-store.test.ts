@@ -88,7 +88,7 @@ async function opened(
     logger: silentLogger,
     inUse: async () => inUse,
     maxAgeMs,
-    settings: { mode: 'auto', freezeMs: 10_000, cloneMs: 1_000, retryMs: 0, max: 8, ...settings },
+    settings: { mode: 'auto', freezeMs: 10_000, cloneMs: 1_000, lentMs: 60_000, retryMs: 0, max: 8, ...settings },
     ...more,
   });
   await templates.start();
@@ -207,6 +207,36 @@ describe('templates of a host', () => {
     inUse.clear();
     expect(await templates.collect()).toEqual([old.templateId]);
     expect(await folders()).toEqual([next.templateId]);
+  });
+
+  it('one that was found for a clone stays until the clone’s record can name it, also where a new one is made', async () => {
+    let awake = 0;
+    const templates = await opened({ lentMs: 1_000 }, undefined, { awake: () => awake });
+    const old = await templates.refresh(KEY);
+    expect((await templates.find(KEY, image))?.ref.templateId).toBe(old.templateId);
+    const { templateId } = await templates.refresh(KEY);
+    awake = 999;
+    expect(await templates.collect()).toEqual([]);
+    inUse.add(old.templateId);
+    awake = 1_000;
+    expect(await templates.collect()).toEqual([]);
+    inUse.clear();
+    expect(await templates.collect()).toEqual([old.templateId]);
+    expect(await folders()).toEqual([templateId]);
+  });
+
+  it('one that is found while a sweep reads the records stays', async () => {
+    let found: unknown;
+    const templates: Templates = await opened({ max: 0 }, undefined, {
+      inUse: async () => {
+        found = await templates.find(KEY, image);
+        return new Set();
+      },
+    });
+    const { templateId } = await templates.refresh(KEY);
+    expect(await templates.collect()).toEqual([]);
+    expect(found).toMatchObject({ ref: { templateId } });
+    expect(await folders()).toEqual([templateId]);
   });
 
   it('beyond the most that are kept, the one unused for longest goes', async () => {
