@@ -155,8 +155,9 @@ export interface VmLaunch extends VmCommand {
 /** Starts the process of a VM, as its user where it has one. */
 export async function spawnAs(uid: number | undefined, command: VmLaunch, paths: VmPaths): Promise<SpawnedVm> {
   const opened = await lendFiles(uid, command.files, paths);
-  const state = command.statePath === undefined ? undefined : await openState(command.statePath);
+  let state: FileHandle | undefined;
   try {
+    if (command.statePath !== undefined) state = await openState(command.statePath);
     return await spawnDetached(command, paths.vmmLog, [...opened.descriptors, ...(state ? [state.fd] : [])]);
   } finally {
     await state?.close();

@@ -1,8 +1,10 @@
-import { mkdir, mkdtemp, rm, stat, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { makeRuntimeDirectory } from '../../vmm/vm-user.ts';
+import { startThrowaway, throwawayPaths, throwawayRecord } from '../../vmm/qemu/throwaway-guest.ts';
+import { makeRuntimeDirectory, spawnAs } from '../../vmm/vm-user.ts';
+import { plainVmSpec } from '../support/vm-fixtures.ts';
 
 describe('the folder of a VM’s sockets', () => {
   let root: string;
@@ -22,3 +24,42 @@ describe('the folder of a VM’s sockets', () => {
     await expect(makeRuntimeDirectory(join(root, 'run', 'a-1-1'))).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
   });
 });
+
+describe('a VMM that cannot be started', () => {
+  let root: string;
+  let image: string;
+  let runtimeDirectory: string;
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'kiln-fd-'));
+    [image, runtimeDirectory] = [join(root, 'rootfs.ext4'), join(root, 'a-1-1')];
+    await writeFile(image, 'an image');
+    await mkdir(runtimeDirectory);
+  });
+  afterEach(() => rm(root, { recursive: true }));
+
+  it('because its state cannot be opened leaves none of its files open here', async () => {
+    const started = spawnAs(
+      process.getuid?.(),
+      { argv: ['true'], files: { own: [], shared: [image], frozen: [] }, statePath: join(root, 'no-state') },
+      throwawayPaths(root, runtimeDirectory),
+    );
+    await expect(started).rejects.toMatchObject({ code: 'TEMPLATE_CORRUPT' });
+    expect(await openFiles()).not.toContain(image);
+  });
+
+  it('because its log cannot be opened leaves none of its files open here, as a guest of nobody too', async () => {
+    const paths = { ...throwawayPaths(root, runtimeDirectory), vmmLog: join(root, 'none', 'vmm.log') };
+    const spec = { ...plainVmSpec('a-1-1'), kernelPath: image, initrdPath: image };
+    const record = throwawayRecord('a', spec, paths, { uid: process.getuid?.() });
+    const machine = { binary: 'true', accel: 'tcg', tbSizeMib: 1, tscKhz: 1_000_000 } as const;
+    await expect(startThrowaway(record, paths, machine)).rejects.toMatchObject({ code: 'ENOENT' });
+    expect(await openFiles()).not.toContain(image);
+  });
+});
+
+/** @returns what the descriptors of this process lead to */
+async function openFiles(): Promise<string[]> {
+  const all = await readdir('/proc/self/fd');
+  // The one that the folder was read by is closed by now.
+  return Promise.all(all.map((fd) => readlink(join('/proc/self/fd', fd)).catch(() => '')));
+}

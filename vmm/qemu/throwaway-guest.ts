@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/instance-record.ts';
 import { recordedMachine } from '../instance-record.ts';
@@ -77,8 +77,9 @@ export async function startThrowaway(
   const bound = { ...command, argv: [...DIE_WITH_PARENT, ...command.argv] };
   const { argv, user, files } = await limits.launch(record, bound, paths.directory);
   const opened = await lendFiles(record.uid, files, paths);
-  const log = await open(paths.vmmLog, 'a', 0o600);
+  let log: FileHandle | undefined;
   try {
+    log = await open(paths.vmmLog, 'a', 0o600);
     const [file = '', ...args] = [...DIE_WITH_PARENT, ...argv];
     const child = spawn(file, args, {
       cwd: '/',
@@ -89,6 +90,6 @@ export async function startThrowaway(
     return { process: child, ended: once(child, 'exit').then(over, over) };
   } finally {
     await opened.close();
-    await log.close();
+    await log?.close();
   }
 }
