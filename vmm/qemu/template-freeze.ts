@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import type { AgentChannel, FreezeRequest } from '../../activities/ports.ts';
+import type { FreezeRequest } from '../../activities/ports.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { FROZEN_FILES } from '../../domain/vm.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
@@ -15,6 +15,7 @@ import type { VmLimits } from '../limits/vm-limits.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import type { QemuMachine } from './command-line.ts';
 import { connectStarting } from './template-restore.ts';
+import { type FreezeLimits, warmUp } from './template-warm-up.ts';
 import { startThrowaway, type ThrowawayGuest, throwawayPaths, throwawayRecord } from './throwaway-guest.ts';
 
 export interface FreezeSurroundings {
@@ -96,13 +97,12 @@ async function freezeStarted(
   async function freezeRunning(
     { warm, directory }: FreezeRequest,
     { agentSocket, qmpSocket, runtimeDirectory }: VmPaths,
-    limits: { deadline: number; signal: AbortSignal },
+    limits: FreezeLimits,
   ): Promise<void> {
     const deadlineMs = Math.max(1, Math.ceil(limits.deadline - performance.now()));
     const agent = await connectAgent({ connect: agentSocket, deadlineMs, signal: limits.signal });
     try {
-      for (const [index, argv] of warm.entries()) await runOnce(agent, `warm-${index}`, argv);
-      await agent.quiesce();
+      await warmUp(agent, warm, limits);
       // Still attached: a guest that reads from its host when it is frozen reads from the clone's at once.
       await saveState(qmpSocket, join(runtimeDirectory, 'm.sock'), join(directory, FROZEN_FILES.state), {
         ...limits,
@@ -125,22 +125,12 @@ async function makeMemoryFile(path: string, memMib: number): Promise<void> {
   }
 }
 
-/** The output is read and thrown away: a program that nobody listens to would wait. */
-async function runOnce(agent: AgentChannel, execId: string, argv: readonly string[]): Promise<void> {
-  const exec = await agent.exec({ execId, argv, cwd: '/', output: 'wait' });
-  let said = '';
-  for await (const piece of exec.output) if (piece.kind === 'data') said = (said + piece.data.toString()).slice(-500);
-  const exit = await exec.exit;
-  if (exit.code !== 0)
-    throw new KilnError('INTERNAL', `${argv.join(' ')} ended with ${exit.code ?? exit.signal}: ${said}`);
-}
-
 /** Stops the guest and has the VMM send the state of its devices into a file; the memory is in its file already. */
 async function saveState(
   qmpSocket: string,
   stateSocket: string,
   path: string,
-  limits: { deadline: number; signal: AbortSignal; asked: () => void },
+  limits: FreezeLimits & { readonly asked: () => void },
 ): Promise<void> {
   const received = await receiveOnce(stateSocket, path);
   const qmp = await connectStarting(qmpSocket, limits.deadline, limits.signal);
