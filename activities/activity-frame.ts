@@ -4,6 +4,14 @@ import { isFullDisk, isKilnError, KilnError } from '../domain/failures.ts';
 /** Longest pause between two heartbeats, ms: cancellation reaches an activity with its heartbeats. */
 const MAX_HEARTBEAT_INTERVAL_MS = 1000;
 
+export interface FrameOptions {
+  /**
+   * Whether the same call, with the same names, follows where this one is only thought to be lost (its heartbeats came
+   * late, or an operator reset it): then what it has begun goes on, and that one finds it.
+   */
+  readonly isMadeAgain?: boolean;
+}
+
 /**
  * Frame of every activity: heartbeats while the work goes on, hands it a signal that means "give up and put your
  * affairs in order", and turns errors into failures whose type is the code.
@@ -11,7 +19,10 @@ const MAX_HEARTBEAT_INTERVAL_MS = 1000;
  * A worker that shuts down is no reason to disturb a VM: then the activity ends and the work is left as it stands, to
  * be found by name when the activity is scheduled again.
  */
-export async function framed<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function framed<T>(
+  work: (signal: AbortSignal) => Promise<T>,
+  { isMadeAgain = false }: FrameOptions = {},
+): Promise<T> {
   const context = Context.current();
   const giveUp = new AbortController();
   const beat = setInterval(() => context.heartbeat(), heartbeatInterval(context.info.heartbeatTimeoutMs));
@@ -19,7 +30,8 @@ export async function framed<T>(work: (signal: AbortSignal) => Promise<T>): Prom
   const detached = new Promise<never>((_, reject) => {
     context.cancelled.catch((error: unknown) => {
       cancelled = error;
-      if (context.cancellationDetails?.workerShutdown) reject(error);
+      const why = context.cancellationDetails;
+      if (why?.workerShutdown || (isMadeAgain && why?.cancelRequested === false)) reject(error);
       else giveUp.abort(error);
     });
   });

@@ -4,8 +4,8 @@ import type { HostActivities } from './activity-types.ts';
 import type { VmHost, WorkloadLogs } from './ports.ts';
 
 interface Ports {
-  readonly vms: VmHost;
-  readonly logs: WorkloadLogs;
+  readonly vms: Pick<VmHost, 'provision' | 'boot'>;
+  readonly logs: Pick<WorkloadLogs, 'open'>;
   readonly namespaceId: string;
 }
 
@@ -26,11 +26,15 @@ export function createProvisionRootfs(ports: Ports): HostActivities['provisionRo
 /** Starts the VM, to a configured agent, or finds the one that runs already. */
 export function createBootVm(ports: Ports): HostActivities['bootVm'] {
   return ({ workloadId, epoch, vmId, hostname, deadlineMs }) =>
-    framed(async (signal) => {
-      const log = await ports.logs.open(workloadId, epoch);
-      const booted = await ports.vms.boot({ vmId, hostname, deadlineMs, signal });
-      const took = `${Math.round(booted.bootMs)} ms${STARTED[booted.start]}`;
-      log.write('deploy', 'info', `VM ${vmId} answers after ${took}, pid ${booted.pid}`);
-      return booted;
-    });
+    framed(
+      async (signal) => {
+        const log = await ports.logs.open(workloadId, epoch);
+        const booted = await ports.vms.boot({ vmId, hostname, deadlineMs, signal });
+        const took = `${Math.round(booted.bootMs)} ms${STARTED[booted.start]}`;
+        log.write('deploy', 'info', `VM ${vmId} answers after ${took}, pid ${booted.pid}`);
+        return booted;
+      },
+      // A boot that is given up has ended its VM for good, and the next call could only be told so.
+      { isMadeAgain: true },
+    );
 }

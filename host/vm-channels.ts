@@ -68,6 +68,11 @@ class Channels implements VmChannels {
   }
 
   adopt(vmId: string, channel: AgentChannel): void {
+    if (this.closed) {
+      // Of a start that ended after all others were let go of: held, it would keep this process alive, and its guest shut.
+      void channel.detach().catch(() => undefined);
+      return;
+    }
     const entry = this.entry(vmId);
     if (entry.channel === channel) return;
     entry.channel = channel;

@@ -95,6 +95,8 @@ class DriverVmHost implements HostVms {
   private readonly releasing = new Map<string, number>();
   /** Whose policy and ports are in force: those that were started here, or adopted. */
   private readonly open = new Set<string>();
+  /** Whose guests have been told here who they are. */
+  private readonly configured = new Set<string>();
   private readonly startingVms = new Set<string>();
   /** What a VM that boots cold could have gone on from. */
   private readonly wanted = new Map<string, TemplateKey>();
@@ -169,6 +171,7 @@ class DriverVmHost implements HostVms {
       );
       this.channels.adopt(vmId, started.agent);
       this.open.add(vmId);
+      this.configured.add(vmId);
       const bootMs = performance.now() - begun;
       this.options.onBooted?.(bootMs, start);
       const wanted = this.wanted.get(vmId);
@@ -240,6 +243,7 @@ class DriverVmHost implements HostVms {
   private async takeAway(vmId: string, graceMs: number): Promise<void> {
     const { driver, provisioner, workspaces, records } = this.options;
     this.open.delete(vmId);
+    this.configured.delete(vmId);
     this.startingVms.delete(vmId);
     await this.ingress.close(vmId);
     this.egress.forget(vmId);
@@ -306,8 +310,9 @@ class DriverVmHost implements HostVms {
     return this.open.has(vmId) && this.channels.live(vmId) !== undefined;
   }
 
+  /** One that was adopted may have been left before it was told who it is: it is told, again maybe, before anything runs in it. */
   private async foundRunning(vmId: string): Promise<number | undefined> {
-    if (this.channels.live(vmId) === undefined) return undefined;
+    if (this.channels.live(vmId) === undefined || !this.configured.has(vmId)) return undefined;
     const status = await this.options.driver.status(vmId);
     return status.state === 'running' || status.state === 'paused' ? status.pid : undefined;
   }

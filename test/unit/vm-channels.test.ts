@@ -156,4 +156,12 @@ describe('channels', () => {
     await expect(channels.get('a')).rejects.toMatchObject({ code: 'CANCELLED' });
     expect(attempts).toHaveLength(2);
   });
+
+  it('let go of the channel of a start that ends after all others were let go of', async () => {
+    const { channels, announced } = rig(async () => channel());
+    await channels.detachAll();
+    const late = channel();
+    channels.adopt('a-1-1', late);
+    expect([late.detached, announced, channels.attached]).toEqual([1, [], []]);
+  });
 });
