@@ -43,7 +43,7 @@ export async function reserveBuilder(
   signal: AbortSignal,
 ): Promise<void> {
   const { vmId, owner, resources, reservationTtlMs } = builder;
-  // The service's own reservation is kept while its build waits.
+  // Held, or asked for again after the build: what waits for room here need not keep others from theirs.
   const beside = reservationId(owner.workflowId, owner.epoch);
   const request = { id: vmId, ownerWorkflowId: owner.workflowId, resources, ttlMs: reservationTtlMs, beside };
   for (let waited = false; !(await ports.ledger.reserve(request)); waited = true) {

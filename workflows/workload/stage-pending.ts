@@ -12,28 +12,12 @@ import type { Placed, WorkloadContext } from './workload-context.ts';
  * @throws StageFailure NO_CAPACITY, IMAGE_MISSING
  */
 export async function place(ctx: WorkloadContext): Promise<Placed> {
-  const { placement, host } = ctx.policies;
+  const { placement } = ctx.policies;
   const deadline = Date.now() + placement.deadlineMs;
   let refused: string[] = [];
   const line = placeInLine(ctx);
   for (let attempt = 1; ; attempt++) {
-    const choice = await ctx.control.placeWorkload({
-      workloadId: ctx.input.workloadId,
-      image: ctx.record.state.image
-        ? `${ctx.record.state.image.name}@${ctx.record.state.image.digest}`
-        : ctx.needs.image,
-      resources: ctx.needs.resources,
-      excludedHosts: [...ctx.lostHosts, ...refused],
-      freshForMs: host.lostAfterMs,
-      place: {
-        priority: ctx.input.priority ?? DEFAULT_PRIORITY,
-        sinceMs: Date.parse(ctx.input.requestedAt),
-        seenForMs: placement.seenForMs,
-      },
-      ...(attempt === 1 && ctx.record.stage === 'pending' && ctx.lostHosts.length === 0
-        ? { requestedAt: ctx.input.requestedAt }
-        : {}),
-    });
+    const choice = await ctx.onControl(() => ctx.control.placeWorkload(question(ctx, attempt, refused)), deadline);
     if (choice.kind === 'impossible') throw noCapacity(ctx, choice.reason);
     if (choice.kind === 'placed') {
       if (!ctx.record.state.image) ctx.record.update({ image: choice.image });
@@ -55,6 +39,30 @@ export async function place(ctx: WorkloadContext): Promise<Placed> {
       summary: 'wait for capacity',
     });
   }
+}
+
+/** What the control workers are asked. The first time of all, the request's own time goes along, which is measured. */
+function question(
+  ctx: WorkloadContext,
+  attempt: number,
+  refused: readonly string[],
+): Parameters<typeof ctx.control.placeWorkload>[0] {
+  const { image } = ctx.record.state;
+  const { placement, host } = ctx.policies;
+  const isFirst = attempt === 1 && ctx.record.stage === 'pending' && ctx.lostHosts.length === 0;
+  return {
+    workloadId: ctx.input.workloadId,
+    image: image ? `${image.name}@${image.digest}` : ctx.needs.image,
+    resources: ctx.needs.resources,
+    excludedHosts: [...ctx.lostHosts, ...refused],
+    freshForMs: host.lostAfterMs,
+    place: {
+      priority: ctx.input.priority ?? DEFAULT_PRIORITY,
+      sinceMs: Date.parse(ctx.input.requestedAt),
+      seenForMs: placement.seenForMs,
+    },
+    ...(isFirst ? { requestedAt: ctx.input.requestedAt } : {}),
+  };
 }
 
 function inWords(ahead: number): string {
@@ -126,9 +134,22 @@ export async function adjust(ctx: WorkloadContext, placed: Placed, needs: Servic
   const before = ctx.needs;
   ctx.needs = needs;
   if (needs.image !== before.image) {
-    ctx.record.update({ image: await ctx.control.resolveImage({ image: needs.image }) });
+    const deadline = Date.now() + ctx.policies.placement.deadlineMs;
+    ctx.record.update({ image: await ctx.onControl(() => ctx.control.resolveImage({ image: needs.image }), deadline) });
   }
   if (sameResources(needs.resources, before.resources)) return true;
+  return (await ctx.onHost(placed, () => placed.host.reserveCapacity(reservation(ctx, placed)))).reserved;
+}
+
+/**
+ * Asks again for what was reserved once a build has taken so long that it may have been given to another: a build that
+ * waits, for another of its key or for room, holds nothing.
+ * @param sinceMs when it was last reserved, ms since 1970
+ * @returns false where there is no room any more: then the workload is to be placed again
+ */
+export async function holdOn(ctx: WorkloadContext, placed: Placed, sinceMs: number): Promise<boolean> {
+  if (Date.now() - sinceMs < ctx.policies.placement.reservationTtlMs / 2 || !patched('hold-on-after-build'))
+    return true;
   return (await ctx.onHost(placed, () => placed.host.reserveCapacity(reservation(ctx, placed)))).reserved;
 }
 

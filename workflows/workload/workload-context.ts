@@ -11,6 +11,7 @@ import type { WorkloadInput } from '../../domain/workload-input.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { type Undo, UndoLedger } from '../undo-ledger.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';
+import { silenceOf } from './silent-host.ts';
 import { controlActivities, hostActivities, releaseOnLostHost } from './workload-activities.ts';
 import { type EndCause, now, WorkloadRecord } from './workload-record.ts';
 
@@ -164,13 +165,17 @@ export class WorkloadContext {
    * @throws StageFailure HOST_LOST
    */
   async onHost<T>(placed: Placed, call: () => Promise<T>): Promise<T> {
-    for (let outages = 0; ; ) {
+    for (let outages = 0, suspicions = 0; ; ) {
       try {
         return await call();
       } catch (error) {
         const verdict = judge(error);
         if (verdict.kind === 'suspicion') {
+          suspicions += 1;
           this.record.note(`${placed.hostId}: ${verdict.message}`);
+          // One that registers and takes no calls is cut off from Temporal alone.
+          if (suspicions > this.policies.host.outageTries && patched('lose-a-deaf-host'))
+            throw this.hostDeaf(placed.hostId);
           await this.untilHostAnswers(placed.hostId);
         } else if (verdict.kind === 'failure' && isOutage(verdict.code) && outages < this.policies.host.outageTries) {
           outages += 1;
@@ -181,45 +186,50 @@ export class WorkloadContext {
     }
   }
 
+  /**
+   * Calls an activity of the control workers until one of them, and the store, answers. None of them running is no fact
+   * about the workload.
+   * @param deadline until when it is called again, ms since 1970
+   */
+  async onControl<T>(call: () => Promise<T>, deadline: number): Promise<T> {
+    for (let outages = 1; ; outages++) {
+      try {
+        return await call();
+      } catch (error) {
+        const verdict = judge(error);
+        const passing =
+          verdict.kind === 'timeout' ||
+          verdict.kind === 'suspicion' ||
+          (verdict.kind === 'failure' && isOutage(verdict.code));
+        if (!passing || Date.now() >= deadline || !patched('wait-for-control')) throw error;
+        this.record.note(verdict.message);
+        await this.outagePause(outages);
+      }
+    }
+  }
+
   /** Longer with each outage in a row. */
   outagePause(outages: number): Promise<void> {
     const { backoffMs: firstMs, maxBackoffMs } = this.policies.placement;
     return sleep(backoffMs(outages, firstMs, maxBackoffMs), { summary: 'until what was away is back' });
   }
 
-  /**
-   * Waits for a registry entry newer than the suspicion. A registry that cannot be read proves nothing, and neither does
-   * the age of an entry alone: a machine that slept for hours finds its own entry that old. Looks are counted, for
-   * nobody looks while asleep.
-   * @throws StageFailure HOST_LOST
-   */
+  /** Waits until a suspected host shows that it is there. @throws StageFailure HOST_LOST */
   async untilHostAnswers(hostId: string): Promise<void> {
-    const { lostAfterMs, recheckMs } = this.policies.host;
-    // Executions from before looks were counted are replayed as they were.
-    const enough = patched('count-silent-looks') ? Math.ceil(lostAfterMs / Math.max(recheckMs, 1)) : 0;
-    const since = Date.now();
-    for (let silent = 0; ; ) {
-      await sleep(recheckMs, { summary: `look at ${hostId} again` });
-      const ageMs = await this.hostAge(hostId);
-      if (ageMs === undefined) continue;
-      if (ageMs < Date.now() - since) return;
-      silent += 1;
-      if (ageMs > lostAfterMs && silent >= enough) throw this.hostLost(hostId, ageMs);
-    }
+    const silentMs = await silenceOf(hostId, this.control, this.policies.host);
+    if (silentMs !== undefined) throw this.hostLost(hostId, silentMs);
   }
 
-  private async hostAge(hostId: string): Promise<number | undefined> {
-    try {
-      return (await this.control.checkHost({ hostId })).ageMs ?? undefined;
-    } catch (error) {
-      if (judge(error).kind === 'cancelled') throw error;
-      return undefined;
-    }
+  private hostLost(hostId: string, silentMs: number): StageFailure {
+    return this.lost(hostId, `Host ${hostId} has not been heard of for ${Math.round(silentMs / 1000)} s.`);
   }
 
-  private hostLost(hostId: string, ageMs: number): StageFailure {
+  private hostDeaf(hostId: string): StageFailure {
+    return this.lost(hostId, `Host ${hostId} registers, but has taken no calls for long: is it cut off from Temporal?`);
+  }
+
+  private lost(hostId: string, message: string): StageFailure {
     this.lostHosts.push(hostId);
-    const message = `Host ${hostId} has not been heard of for ${Math.round(ageMs / 1000)} s.`;
     return new StageFailure({ code: 'HOST_LOST', message, stage: this.record.stage });
   }
 }

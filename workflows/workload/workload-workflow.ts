@@ -7,7 +7,7 @@ import { stopSignal, workloadQuery } from '../messages.ts';
 import { stageFailure } from '../workflow-failures.ts';
 import { build, validate } from './stage-build.ts';
 import { deploy } from './stage-deploy.ts';
-import { adjust, place } from './stage-pending.ts';
+import { adjust, holdOn, place } from './stage-pending.ts';
 import { run } from './stage-running.ts';
 import { Leaving, type Placed, WorkloadContext } from './workload-context.ts';
 
@@ -98,7 +98,11 @@ async function prepare(ctx: WorkloadContext) {
       }
       if (record.stage === 'validate') ctx.advance('build', 'valid');
       const known = manifest;
-      return { placed, manifest: known, build: await ctx.interruptible(() => build(ctx, placed, known)) };
+      const reservedAt = Date.now();
+      const built = await ctx.interruptible(() => build(ctx, placed, known));
+      if (await ctx.interruptible(() => holdOn(ctx, placed, reservedAt)))
+        return { placed, manifest: known, build: built };
+      await release(ctx, 'its place was taken while it was built');
     } catch (error) {
       const lost = stageFailure(error, record.stage).code === 'HOST_LOST' && record.end === undefined;
       if (!lost || placements >= policies.host.placements) throw error;

@@ -1,0 +1,44 @@
+import { patched, sleep } from '@temporalio/workflow';
+import type { ControlActivities } from '../../activities/activity-types.ts';
+import type { WorkloadPolicies } from '../../domain/policies.ts';
+import { judge } from '../workflow-failures.ts';
+
+/**
+ * Waits for a registry entry newer than the suspicion. A registry that cannot be read proves nothing, and neither does
+ * the age of an entry alone: a machine that slept for hours finds its own entry that old. Looks are counted, for nobody
+ * looks while asleep.
+ * @returns undefined once there is one; else, for a host that counts as lost, how long it has been silent, ms
+ */
+export async function silenceOf(
+  hostId: string,
+  control: Pick<ControlActivities, 'checkHost'>,
+  { lostAfterMs, recheckMs }: WorkloadPolicies['host'],
+): Promise<number | undefined> {
+  // Executions from before looks were counted are replayed as they were.
+  const enough = patched('count-silent-looks') ? Math.ceil(lostAfterMs / Math.max(recheckMs, 1)) : 0;
+  const since = Date.now();
+  for (let silent = 0; ; ) {
+    await sleep(recheckMs, { summary: `look at ${hostId} again` });
+    const age = await entryAge(hostId, control);
+    // An entry that is not there was taken away with its machine; such a host was once waited for without end.
+    if (age === 'unknown' || (age === 'none' && !patched('lose-a-host-without-entry'))) continue;
+    const sinceMs = Date.now() - since;
+    if (age !== 'none' && age < sinceMs) return undefined;
+    const silentMs = age === 'none' ? sinceMs : age;
+    silent += 1;
+    if (silentMs > lostAfterMs && silent >= enough) return silentMs;
+  }
+}
+
+/** @returns age of the host's registry entry, ms */
+async function entryAge(
+  hostId: string,
+  control: Pick<ControlActivities, 'checkHost'>,
+): Promise<number | 'none' | 'unknown'> {
+  try {
+    return (await control.checkHost({ hostId })).ageMs ?? 'none';
+  } catch (error) {
+    if (judge(error).kind === 'cancelled') throw error;
+    return 'unknown';
+  }
+}
