@@ -6,7 +6,6 @@ import type { BuildResult, HostActivities } from './activity-types.ts';
 import { buildCacheKey, buildSteps } from './building/build-plan.ts';
 import { type Builder, fetchOutput, prepareBuilder, reserveBuilder, runBuildSteps } from './building/builder-vm.ts';
 import { type BuildRegistries, type PackageSources, registriesFor } from './building/package-sources.ts';
-import { SingleFlight } from './building/single-flight.ts';
 import type {
   BuildOutput,
   BuildStore,
@@ -17,6 +16,7 @@ import type {
   WorkloadLogs,
   WorkloadLogWriter,
 } from './ports.ts';
+import { SingleFlight } from './single-flight.ts';
 
 export interface BuildPorts extends PackageSources {
   readonly vms: VmHost;

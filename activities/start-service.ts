@@ -12,42 +12,51 @@ import type {
   WorkloadDocuments,
   WorkloadLogs,
 } from './ports.ts';
+import { SingleFlight } from './single-flight.ts';
+
+type StartInput = Parameters<HostActivities['startService']>[0];
 
 interface Ports {
-  readonly vms: VmHost;
-  readonly services: GuestServices;
-  readonly builds: BuildStore;
-  readonly documents: WorkloadDocuments;
-  readonly logs: WorkloadLogs;
+  readonly vms: Pick<VmHost, 'openIngress' | 'setEgress'> & {
+    agent(vmId: string): Promise<Pick<AgentChannel, 'listExecs' | 'putTar'>>;
+  };
+  readonly services: Pick<GuestServices, 'start'>;
+  readonly builds: Pick<BuildStore, 'open'>;
+  readonly documents: Pick<WorkloadDocuments, 'readSpec'>;
+  readonly logs: Pick<WorkloadLogs, 'open'>;
 }
 
 /** Opens what the service may reach, puts the build output into the guest, opens the port and starts it; each only once. */
 export function createStartService(ports: Ports): HostActivities['startService'] {
+  // A call that is thought lost may still put files where the one after it has started the service.
+  const turns = new SingleFlight();
   return (input) =>
-    framed(async () => {
-      const { workloadId, epoch, vmId, port, hostPort } = input;
-      const log = await ports.logs.open(workloadId, epoch);
-      const request = await ports.documents.readSpec(workloadId, input.specHash);
-      const agent = await ports.vms.agent(vmId);
-      const opened = await ports.vms.openIngress({
-        vmId,
-        guestPort: port,
-        ...(hostPort === undefined ? {} : { hostPort }),
-      });
-      const { language, hooks, egress } = input.manifest;
-      await ports.vms.setEgress(vmId, { allow: egress, privateAllowed: [] });
-      if (!(await isStarted(agent))) {
-        const { bytes } = await agent.putTar(SERVICE_FOLDER, await ports.builds.open(input.build));
-        log.write('deploy', 'info', `${bytes} bytes of build output in the guest; starting: ${hooks.start}`);
-      }
-      const exec = serviceExec(language, hooks.start, { ...request.env, PORT: String(port) });
-      const { pid } = await ports.services.start({ vmId, workloadId, epoch, exec });
-      await log.flush();
-      return { ...opened, servicePid: pid };
-    });
+    framed((signal) => turns.run(input.vmId, () => startService(ports, input), signal), { isMadeAgain: true });
 }
 
-async function isStarted(agent: AgentChannel): Promise<boolean> {
+async function startService(ports: Ports, input: StartInput): ReturnType<HostActivities['startService']> {
+  const { workloadId, epoch, vmId, port, hostPort } = input;
+  const log = await ports.logs.open(workloadId, epoch);
+  const request = await ports.documents.readSpec(workloadId, input.specHash);
+  const agent = await ports.vms.agent(vmId);
+  const opened = await ports.vms.openIngress({
+    vmId,
+    guestPort: port,
+    ...(hostPort === undefined ? {} : { hostPort }),
+  });
+  const { language, hooks, egress } = input.manifest;
+  await ports.vms.setEgress(vmId, { allow: egress, privateAllowed: [] });
+  if (!(await isStarted(agent))) {
+    const { bytes } = await agent.putTar(SERVICE_FOLDER, await ports.builds.open(input.build));
+    log.write('deploy', 'info', `${bytes} bytes of build output in the guest; starting: ${hooks.start}`);
+  }
+  const exec = serviceExec(language, hooks.start, { ...request.env, PORT: String(port) });
+  const { pid } = await ports.services.start({ vmId, workloadId, epoch, exec });
+  await log.flush();
+  return { ...opened, servicePid: pid };
+}
+
+async function isStarted(agent: Pick<AgentChannel, 'listExecs'>): Promise<boolean> {
   return (await agent.listExecs()).some((exec) => exec.execId === SERVICE_EXEC_ID);
 }
 

@@ -10,17 +10,22 @@ export interface TemporalAddress {
 }
 
 export interface ConnectOptions {
-  /** How long to wait for a server that is not up yet, ms. */
+  /** How long to wait for a server that is not up yet, ms; infinite: until the signal. */
   readonly deadlineMs: number;
+  /** How long one try may take, ms; default: all of the time there is. */
+  readonly attemptMs?: number;
   /** Pause between two tries, ms. */
   readonly retryMs: number;
   readonly signal?: AbortSignal;
+  /** Told once, where the first try has failed. */
+  readonly onWaiting?: (reason: string) => void;
 }
 
 /** Connection of a client. Neither kind of connection tries twice by itself, and a server may still be starting. */
 export function connectClient(where: TemporalAddress, options: ConnectOptions): Promise<Connection> {
+  const { deadlineMs, attemptMs = deadlineMs } = options;
   return untilConnected(where, options, () =>
-    Connection.connect({ address: where.address, connectTimeout: options.deadlineMs }),
+    Connection.connect({ address: where.address, connectTimeout: attemptMs }),
   );
 }
 
@@ -35,7 +40,7 @@ async function untilConnected<T>(
   connect: () => Promise<T>,
 ): Promise<T> {
   const deadline = Date.now() + options.deadlineMs;
-  for (;;) {
+  for (let tries = 1; ; tries++) {
     try {
       return await connect();
     } catch (error) {
@@ -48,6 +53,7 @@ async function untilConnected<T>(
           error,
         );
       }
+      if (tries === 1) options.onWaiting?.(error instanceof Error ? error.message : String(error));
       await delay(options.retryMs, undefined, options.signal ? { signal: options.signal } : {});
     }
   }

@@ -15,7 +15,7 @@ import { connectClient, connectWorker } from '../temporal/connection.ts';
 import { namespaceId } from '../temporal/namespace.ts';
 import { createHostWorker } from './host-worker.ts';
 import { createOwnerLookup } from './owner-lookup.ts';
-import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-environment.ts';
+import { HOST_PATIENCE, temporalFromEnvironment } from './temporal-from-environment.ts';
 import { installRuntime } from './temporal-runtime.ts';
 
 const NPM_PATIENCE_MS = 30_000;
@@ -41,7 +41,8 @@ export async function pollForHost(host: HostNode, options: HostPolling): Promise
   const { env, store, log, ending } = options;
   installRuntime(log);
   const where = temporalFromEnvironment(env);
-  const patience = { ...CONNECT_PATIENCE, signal: ending };
+  const onWaiting = (reason: string) => log.warn({ temporal: where.address, reason }, 'waiting for Temporal');
+  const patience = { ...HOST_PATIENCE, signal: ending, onWaiting };
   const client = await connectClient(where, patience);
   const id = await namespaceId(client, where.namespace);
   const temporal = new Client({ connection: client, namespace: where.namespace });

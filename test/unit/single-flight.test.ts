@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { SingleFlight } from '../../activities/building/single-flight.ts';
+import { SingleFlight } from '../../activities/single-flight.ts';
 
 const never = new AbortController().signal;
 
