@@ -13,11 +13,7 @@ export async function lockStack(home: string): Promise<() => Promise<void>> {
   try {
     for (;;) {
       // A hard link either makes the name or fails: of two at once exactly one wins.
-      const taken = await link(draft, path).then(
-        () => true,
-        () => false,
-      );
-      if (taken) return () => rm(path, { force: true });
+      if (await isLinked(draft, path)) return () => rm(path, { force: true });
       const owner = await readFile(path, 'utf8').catch(() => '');
       if (await isAlive(owner)) {
         throw new KilnError(
@@ -29,6 +25,20 @@ export async function lockStack(home: string): Promise<() => Promise<void>> {
     }
   } finally {
     await rm(draft, { force: true });
+  }
+}
+
+/** @returns false where the name is taken. @throws UNSUPPORTED on a file system without hard links */
+async function isLinked(draft: string, path: string): Promise<boolean> {
+  try {
+    await link(draft, path);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new KilnError('UNSUPPORTED', `The lock of this stack cannot be taken (${reason}).`, {
+      fix: 'set KILN_HOME to a folder on a file system with hard links',
+    });
   }
 }
 
