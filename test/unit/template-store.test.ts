@@ -1,5 +1,5 @@
 /** Templates as files: what becomes of them when they are made, damaged, superseded and unused. No guest is needed for it. */
-import { appendFile, mkdir, mkdtemp, open, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, link, mkdir, mkdtemp, open, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -282,6 +282,15 @@ const DAMAGES: [what: string, damage: (path: string) => Promise<void>][] = [
   ['exchanged', exchange],
   ['flipped in one byte', flipByte],
 ];
+it('a link more on a file of the image, as another host of this machine makes it, ends no template', async () => {
+  const templates = await opened();
+  await templates.refresh(KEY);
+  await link(image.rootfsPath, join(root, 'of-another-host.ext4'));
+  expect(await templates.find(KEY, image)).toBeDefined();
+  await rm(join(root, 'of-another-host.ext4'));
+  expect(await templates.find(KEY, image)).toBeDefined();
+});
+
 const FILES = ['memory', 'state', 'template.rootfs.raw', 'manifest.json'];
 const CASES = DAMAGES.flatMap(([what, damage]) => FILES.map((file) => [file, what, damage] as const));
 
