@@ -109,10 +109,11 @@ function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWo
       );
     }
     const positions = startOf(request, after);
-    // Whatever is wrong with the request is answered as a problem, before the stream begins.
-    await options.workloads.get(params.id);
+    // Counted before anything is waited for: many at one time would pass the limit otherwise.
     count(1);
     try {
+      // Whatever is wrong with the request is answered as a problem, before the stream begins.
+      await options.workloads.get(params.id);
       await runStream(options, params.id, { positions, filter }, reply);
     } finally {
       count(-1);
@@ -137,6 +138,8 @@ async function runStream(
   const response = reply.raw;
   const gone = new AbortController();
   response.once('close', () => gone.abort());
+  // A reader that has left before this was listened for is not told of again.
+  if (response.destroyed) gone.abort();
   // A broken connection ends in `close` as well.
   response.on('error', () => undefined);
   response.writeHead(200, {

@@ -27,6 +27,8 @@ export const newId = () => `t-${randomUUID().slice(0, 13)}`;
 
 export interface GatewayFixture {
   readonly base: string;
+  /** What listens there. */
+  readonly server: Server;
   readonly api: KilnClient;
   readonly store: ObjectStore;
   readonly workloads: FakeWorkloads;
@@ -64,6 +66,7 @@ export async function startGateway(
   const base = await gateway.listen({ host: '127.0.0.1', port: 0 });
   const fixture: GatewayFixture = {
     base,
+    server: gateway.server.server,
     api: createKilnClient({ apiUrl: base, token: TOKEN }),
     store,
     workloads,
