@@ -59,6 +59,8 @@ export interface GatewayLimits {
   readonly streamPollMs: number;
   readonly streamKeepAliveMs: number;
   readonly slowReaderMs: number;
+  /** How long the stream of a workload that is over waits for a host that does not hand out its last lines. */
+  readonly streamIncompleteMs: number;
   /** How long one count of the open workloads serves the metrics. */
   readonly countsKeptMs: number;
   /** For a request to arrive whole. */
@@ -79,6 +81,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   streamPollMs: 500,
   streamKeepAliveMs: 15_000,
   slowReaderMs: 30_000,
+  streamIncompleteMs: 10_000,
   countsKeptMs: 10_000,
   requestMs: 30_000,
   uploadMs: 600_000,
@@ -120,6 +123,7 @@ export function createGateway(options: GatewayOptions): Gateway {
           pollMs: limits.streamPollMs,
           keepAliveMs: limits.streamKeepAliveMs,
           slowReaderMs: limits.slowReaderMs,
+          incompleteMs: limits.streamIncompleteMs,
           pageSize: STREAM_PAGE,
           onCount: metrics.openStreams,
         },

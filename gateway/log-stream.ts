@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { advance, encodeLogCursor, type LogPositions } from '../contracts/log-page.ts';
 import type { LogFilter, NumberedLogEntry } from '../domain/log-entry.ts';
 import { isFinal, type Stage } from '../domain/stages.ts';
-import type { LogPlace, LogReader } from './log-reader.ts';
+import type { LogPlace, LogReader, ReadLogPage } from './log-reader.ts';
 
 export interface LogStreamLimits {
   /** Pause between two looks where nothing was new. */
@@ -14,6 +14,8 @@ export interface LogStreamLimits {
   readonly keepAliveMs: number;
   /** A reader whose buffers stay full for so long is cut off. */
   readonly slowReaderMs: number;
+  /** How long a workload that is over waits for lines that its host has and does not hand out just now. */
+  readonly incompleteMs: number;
   /** Lines of one look. */
   readonly pageSize: number;
 }
@@ -21,10 +23,17 @@ export interface LogStreamLimits {
 /** Events are written together up to so much: one write for each costs more than the event. */
 const WRITE_UNITS = 32 * 1024;
 
+export interface LocatedWorkload {
+  readonly place: LogPlace;
+  readonly stage: Stage;
+  /** Whether its workflow goes on: it says its final stage before it writes its last lines. */
+  readonly isOpen: boolean;
+}
+
 export interface LogStreamOptions {
   readonly reader: LogReader;
   /** Where the workload is now; asked anew before a look that is `pollMs` after the last answer. */
-  readonly locate: () => Promise<{ place: LogPlace; stage: Stage }>;
+  readonly locate: () => Promise<LocatedWorkload>;
   readonly positions: LogPositions;
   readonly filter: LogFilter;
   readonly limits: LogStreamLimits;
@@ -38,13 +47,13 @@ export interface LogStreamOptions {
  */
 export async function streamLog(response: ServerResponse, options: LogStreamOptions): Promise<void> {
   const { reader, limits, signal, filter } = options;
+  const isOver = endOfLog(limits);
   let { positions } = options;
   let quietMs = 0;
   let located = { ...(await options.locate()), at: Date.now() };
   while (!signal.aborted) {
     if (Date.now() - located.at >= limits.pollMs) located = { ...(await options.locate()), at: Date.now() };
-    const { place, stage } = located;
-    const page = await reader.page(place, { positions, limit: limits.pageSize, filter });
+    const page = await reader.page(located.place, { positions, limit: limits.pageSize, filter });
     let events = '';
     for (const entry of page.entries) {
       positions = advance(positions, entry);
@@ -58,8 +67,8 @@ export async function streamLog(response: ServerResponse, options: LogStreamOpti
     positions = page.positions;
     if (page.entries.length > 0) quietMs = 0;
     if (page.more) continue;
-    if (page.entries.length === 0 && isFinal(stage)) {
-      await send(response, `event: end\ndata: ${JSON.stringify({ stage })}\n\n`, options);
+    if (isOver(located, page)) {
+      await send(response, `event: end\ndata: ${JSON.stringify({ stage: located.stage })}\n\n`, options);
       return;
     }
     await delay(limits.pollMs, undefined, { signal }).catch(() => undefined);
@@ -69,6 +78,18 @@ export async function streamLog(response: ServerResponse, options: LogStreamOpti
       await send(response, ': still here\n\n', options);
     }
   }
+}
+
+/** @returns what tells of each look in turn whether nothing can follow it any more. */
+function endOfLog({ incompleteMs }: LogStreamLimits): (located: LocatedWorkload, page: ReadLogPage) => boolean {
+  let incompleteSince: number | undefined;
+  return ({ stage, isOpen }, { entries, incomplete }) => {
+    if (entries.length > 0 || !isFinal(stage) || isOpen) return false;
+    if (incomplete === undefined) return true;
+    // A host that is starting again has its lines back in a moment; one that is gone for good must not hold a reader.
+    incompleteSince ??= Date.now();
+    return Date.now() - incompleteSince >= incompleteMs;
+  };
 }
 
 function eventOf({ timestamp, stage, message, level }: NumberedLogEntry, positions: LogPositions): string {

@@ -153,7 +153,7 @@ async function runStream(
       reader: options.logs,
       locate: async () => {
         const snapshot = await options.workloads.get(id);
-        return { place: placeOf(snapshot), stage: snapshot.state.stage };
+        return { place: placeOf(snapshot), stage: snapshot.state.stage, isOpen: snapshot.isOpen === true };
       },
       ...wanted,
       limits: options.streams,

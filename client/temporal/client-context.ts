@@ -16,6 +16,8 @@ export interface WorkloadSnapshot {
   readonly hostId?: string;
   /** Execution that it runs or ran in, while Temporal knows it. */
   readonly execution?: { readonly workflowId: string; readonly executionId: string };
+  /** Its workflow is still going on: also in a final stage, until the last lines of its log and its result are written. */
+  readonly isOpen?: true;
   /**
    * Who said so: the workflow itself, the archive of its result, Temporal's record of it where no worker answered
    * (stage and times only), or the request alone, which was accepted and not yet started.

@@ -43,7 +43,9 @@ async function readKnown(
   description: WorkflowExecutionDescription,
 ): Promise<WorkloadSnapshot> {
   const common = snapshotFacts(description);
-  if (description.status.name === 'RUNNING') return { ...common, ...(await readOpen(context, description)) };
+  if (description.status.name === 'RUNNING') {
+    return { ...common, isOpen: true, ...(await readOpen(context, description)) };
+  }
   return { ...common, ...(await readClosed(context, description, id)) };
 }
 

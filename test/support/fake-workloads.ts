@@ -11,12 +11,15 @@ export interface FakeWorkloads extends WorkloadClient {
   move(id: string, to: Stage): void;
   /** Lays something over its state. */
   patch(id: string, patch: Partial<WorkloadState>): void;
+  /** Ids of those whose workflow goes on in their final stage. */
+  readonly closing: Set<string>;
   readonly requests: Map<string, WorkloadRequest>;
 }
 
 export function createFakeWorkloads(): FakeWorkloads {
   const states = new Map<string, WorkloadState>();
   const requests = new Map<string, WorkloadRequest>();
+  const closing = new Set<string>();
   const at = () => new Date().toISOString();
   const stateOf = (id: string): WorkloadState => {
     const state = states.get(id);
@@ -27,6 +30,7 @@ export function createFakeWorkloads(): FakeWorkloads {
     state: stateOf(id),
     requestedImage: 'node',
     execution: { workflowId: `workload/${id}`, executionId: 'execution-1' },
+    ...(isFinal(stateOf(id).stage) && !closing.has(id) ? {} : { isOpen: true }),
     origin: 'workflow',
   });
   const move = (id: string, to: Stage) => {
@@ -35,6 +39,7 @@ export function createFakeWorkloads(): FakeWorkloads {
   };
   return {
     requests,
+    closing,
     move,
     patch: (id, patch) => void states.set(id, { ...stateOf(id), ...patch }),
     create: async (request, id = 'minted') => {

@@ -249,15 +249,18 @@ describe('get, stop, list, history', () => {
     await worker.client.create(request, id);
     await expect.poll(async () => (await worker.client.get(id)).state.stage, { timeout: WAIT_MS }).toBe('failed');
     await worker.stop();
-    const { origin, state } = await worker.client.get(id);
-    expect([origin, state.stage, state.failure?.code, state.failure?.stage]).toEqual([
+    const { origin, state, isOpen } = await worker.client.get(id);
+    expect([origin, isOpen, state.stage, state.failure?.code, state.failure?.stage]).toEqual([
       'temporal',
+      true,
       'failed',
       'NO_CAPACITY',
       'pending',
     ]);
     expect(state.moves.map(({ from, to }) => [from, to])).toEqual([['pending', 'failed']]);
     await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
+    // It had come to its end by itself; what was terminated is the writing of its books.
+    expect(await worker.client.get(id)).not.toHaveProperty('isOpen');
   });
 
   test('a queue that backs up behind a worker that has just gone is told, and is not taken for polled', async () => {
