@@ -14,7 +14,7 @@ import { createControlMetrics, measuredDocuments } from './control-metrics.ts';
 import { createControlWorker } from './control-worker.ts';
 import { createMaintenancePorts } from './maintenance-ports.ts';
 import { serveMetrics } from './metrics-endpoint.ts';
-import { processLifetime, processLogger } from './process-lifetime.ts';
+import { endOnFailure, processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 import { CONNECT_PATIENCE, temporalFromEnvironment } from './temporal-from-environment.ts';
 import { installRuntime } from './temporal-runtime.ts';
@@ -60,7 +60,7 @@ export async function runControlProcess(): Promise<void> {
   if (ending.aborted) worker.shutdown();
   const scraped = await metricsEndpoint(env, metrics.registry);
   log.info({ temporal: where.address, namespace: where.namespace, metrics: scraped?.url }, 'control worker is polling');
-  await worker.run();
+  await endOnFailure(() => worker.run());
   await scraped?.close();
   await connection.close();
   await client.close();

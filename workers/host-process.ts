@@ -17,7 +17,7 @@ import type { ObjectStore } from '../store/object-store.ts';
 import { defaultHostId, driverFromEnvironment, limitsFromEnvironment } from './driver-from-environment.ts';
 import type { HostPolling } from './host-polling.ts';
 import { poolFromEnvironment } from './pool-from-environment.ts';
-import { processLifetime, processLogger } from './process-lifetime.ts';
+import { endOnFailure, processLifetime, processLogger } from './process-lifetime.ts';
 import { storeFromEnvironment } from './store-from-environment.ts';
 
 /** Share of the machine's memory that guests may have; the rest is for the system and Kiln's own processes. */
@@ -38,13 +38,8 @@ export async function runHostProcess(): Promise<void> {
   const onOwners = (lookup: OwnerLookup) => {
     owners = lookup;
   };
-  try {
-    await serve(host, { env, store, log, ending, onOwners });
-  } catch (error) {
-    // What it has adopted keeps a process alive that does no work, and nobody would start another. The VMs live on.
-    setImmediate(() => process.exit(1));
-    throw error;
-  }
+  // The VMs live on.
+  await endOnFailure(() => serve(host, { env, store, log, ending, onOwners }));
   store.close();
 }
 

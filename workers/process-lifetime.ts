@@ -19,3 +19,21 @@ export function processLifetime(log: Logger): AbortSignal {
   }
   return ending.signal;
 }
+
+/**
+ * Does the work of a process. Where it fails the process ends, with code 1: servers that listen and connections that
+ * are open would keep one alive that does no work, and nobody would start another.
+ * @throws what the work throws, before the process ends
+ */
+export async function endOnFailure(
+  work: () => Promise<void>,
+  exit: (code: number) => void = process.exit,
+): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    // Whoever called may still say why.
+    setImmediate(() => exit(1));
+    throw error;
+  }
+}
