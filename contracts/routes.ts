@@ -202,7 +202,9 @@ export const ROUTES = {
       'The host obeys with its next registration, a few seconds later. What runs there stays; stop it, or wait for its end.',
     params: z.object({ hostId: hostIdSchema }),
     body: z
-      .object({ draining: z.boolean().default(true).meta({ description: 'false: it takes new workloads again.' }) })
+      .strictObject({
+        draining: z.boolean().default(true).meta({ description: 'false: it takes new workloads again.' }),
+      })
       .prefault({}),
     responses: { 200: hostDrainSchema },
   },

@@ -95,6 +95,8 @@ describe('what is wrong is a problem document, never a 5xx', () => {
     badCreate({ ...good, resources: { gpus: 1 } }),
     badCreate({ ...good, health: { path: 'no-slash' } }),
     badCreate({ ...good, replicas: 2 }),
+    // A name that is almost right must not pass for an empty body, which drains.
+    ['/api/hosts/host-1/drain', post({ drain: false }), 400, 'SPEC_INVALID'],
     ['/api/workloads/BAD', { headers: authorized }, 400, 'SPEC_INVALID'],
     ['/api/workloads/%00', { headers: authorized }, 400, 'SPEC_INVALID'],
     ['/api/workloads/%E0%A4%A', { headers: authorized }, 400, 'SPEC_INVALID'],
