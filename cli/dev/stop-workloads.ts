@@ -12,20 +12,35 @@ export interface StopAllOptions {
 
 /**
  * Stops every workload that is not over and waits for their ends.
- * @returns ids of those that did not end in time
+ * @returns ids of those that did not end in time; what was in the way of asking for them is said
  */
 export async function stopAllWorkloads(client: KilnClient, options: StopAllOptions): Promise<string[]> {
-  const deadline = Date.now() + options.deadlineMs;
+  const signal = AbortSignal.timeout(options.deadlineMs);
   const open = new Set(await openWorkloads(client));
   if (open.size > 0) options.say(`stopping ${open.size} workload(s)`);
-  for (const id of open) await client.stopWorkload({ params: { id }, body: { reason: options.reason, waitMs: 0 } });
-  while (open.size > 0 && Date.now() < deadline) {
-    for (const id of open) {
-      const { stage } = await client.getWorkload({ params: { id } });
-      if (isFinal(stage)) open.delete(id);
+  const unasked = new Set(open);
+  const troubles = new Map<string, string>();
+  const ask = async (id: string): Promise<void> => {
+    const params = { id };
+    if (unasked.has(id)) await client.stopWorkload({ params, body: { reason: options.reason, waitMs: 0 } }, { signal });
+    unasked.delete(id);
+  };
+  const look = async (id: string): Promise<void> => {
+    const { stage } = await client.getWorkload({ params: { id } }, { signal });
+    if (isFinal(stage)) open.delete(id);
+  };
+  do {
+    for (const step of [ask, look]) {
+      for (const id of open) {
+        // One that cannot be asked must not keep the others from being stopped: it has its turn again.
+        await step(id).catch((error: unknown) => {
+          if (error !== signal.reason) troubles.set(id, error instanceof Error ? error.message : String(error));
+        });
+      }
     }
-    if (open.size > 0) await delay(options.pollMs);
-  }
+    if (open.size > 0) await delay(options.pollMs, undefined, { signal }).catch(() => undefined);
+  } while (open.size > 0 && !signal.aborted);
+  for (const [id, trouble] of troubles) if (open.has(id)) options.say(`${id}: ${trouble}`);
   return [...open];
 }
 
