@@ -10,6 +10,8 @@ import { type EntryChoice, type PackedEntry, packFolder, type SourceLimits } fro
 export interface UploadOptions extends SourceLimits {
   /** Files that look like secrets and go up all the same, or folders of such, relative to the packed folder. */
   readonly allowSecrets: readonly string[];
+  /** Ends the packing before its next entry. */
+  readonly signal?: AbortSignal;
 }
 
 export interface PackedUpload {
@@ -28,7 +30,8 @@ const NAMED_SECRETS = 20;
 /**
  * Packs a folder into a new file: the same files give the same bytes.
  * @param folder real absolute path
- * @throws SPEC_INVALID where files look like secrets, links lead out, or nothing is left; PAYLOAD_TOO_LARGE
+ * @throws SPEC_INVALID where files look like secrets, links lead out, or nothing is left; PAYLOAD_TOO_LARGE; the signal's
+ * reason where it was aborted
  */
 export async function packForUpload(folder: string, tarPath: string, options: UploadOptions): Promise<PackedUpload> {
   const files: PackedEntry[] = [];
@@ -39,6 +42,7 @@ export async function packForUpload(folder: string, tarPath: string, options: Up
     choose: ignoreRules(folder),
     outsideLinks: 'refuse',
     onEntry: async (entry) => {
+      options.signal?.throwIfAborted();
       if (entry.kind === 'directory') return;
       files.push(entry);
       if (allowed.some((path) => entry.path === path || entry.path.startsWith(`${path}/`))) return;

@@ -1,7 +1,7 @@
 import { mkdtemp, realpath, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { type PackedUpload, packForUpload } from '../../sources/pack-for-upload.ts';
+import { type PackedUpload, packForUpload, type UploadOptions } from '../../sources/pack-for-upload.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { textColumns } from '../text-columns.ts';
@@ -29,27 +29,49 @@ export async function deployFolder(
 ): Promise<number> {
   const folder = await folderOf(dir);
   const api = options.dryRun === true ? undefined : await context.connect();
-  const scratch = await mkdtemp(join(tmpdir(), 'kiln-deploy-'));
-  let packed: PackedUpload;
+  // From here on there are files to remove, also at Ctrl-C.
+  const interrupt = context.interruptible();
+  let source: { readonly sha256: string };
   try {
-    const tarPath = join(scratch, 'source.tar');
-    packed = await packForUpload(folder, tarPath, { ...LIMITS, allowSecrets: options.allowSecret ?? [] });
-    if (api === undefined) {
-      showContent(output, packed);
-      return EXIT.ok;
-    }
-    output.note(summary(packed));
-    await uploadOnce(context, api, output, { tarPath, ...packed });
+    const send = async (tarPath: string, packed: PackedUpload): Promise<void> => {
+      if (api === undefined) return showContent(output, packed);
+      output.note(summary(packed));
+      await uploadOnce(context, api, output, { tarPath, ...packed, signal: interrupt.signal });
+    };
+    const packing = { ...LIMITS, allowSecrets: options.allowSecret ?? [], signal: interrupt.signal };
+    source = await withPacked(folder, packing, send);
+    interrupt.signal.throwIfAborted();
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+    output.note('Interrupted; no workload was made.');
+    return EXIT.interrupted;
   } finally {
-    await rm(scratch, { recursive: true, force: true });
+    interrupt.release();
   }
-  const source = { sha256: packed.sha256 };
+  if (api === undefined) return EXIT.ok;
   return await startWorkload(
     context,
     output,
     { ...options, id: options.id ?? mintId(basename(folder)) },
     { servicePath: '.', source },
   );
+}
+
+/** Packs a folder into a file that is there for as long as it is used. @returns the digest of the tar */
+async function withPacked(
+  folder: string,
+  options: UploadOptions,
+  use: (tarPath: string, packed: PackedUpload) => Promise<void>,
+): Promise<{ sha256: string }> {
+  const scratch = await mkdtemp(join(tmpdir(), 'kiln-deploy-'));
+  try {
+    const tarPath = join(scratch, 'source.tar');
+    const packed = await packForUpload(folder, tarPath, options);
+    await use(tarPath, packed);
+    return { sha256: packed.sha256 };
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
 }
 
 async function folderOf(dir: string): Promise<string> {

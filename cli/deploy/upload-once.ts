@@ -15,33 +15,28 @@ export interface PackedTar {
 /** Between two words on how far an upload is, ms. */
 const PROGRESS_MS = 2_000;
 
-/** Uploads a tar unless the very same is stored already. */
+/** Uploads a tar unless the very same is stored already. @throws the signal's reason, or an error for it, once aborted */
 export async function uploadOnce(
   context: CliContext,
   api: KilnClient,
   output: CommandOutput,
-  { tarPath, sha256 }: PackedTar,
+  { tarPath, sha256, signal }: PackedTar & { readonly signal: AbortSignal },
 ): Promise<void> {
-  if (await isStored(api, sha256)) {
+  if (await isStored(api, sha256, signal)) {
     output.note('These very files are stored already: nothing to send.');
     return;
   }
   const gzipPath = `${tarPath}.gz`;
-  await pipeline(createReadStream(tarPath), createGzip(), createWriteStream(gzipPath));
+  await pipeline(createReadStream(tarPath), createGzip(), createWriteStream(gzipPath), { signal });
   const blob = await openAsBlob(gzipPath);
-  const interrupt = context.interruptible();
-  try {
-    const bytes = blob.stream().pipeThrough(progress(context, output, blob.size));
-    await api.uploadSource(bytes, { sha256, gzip: true, signal: interrupt.signal });
-    output.note(`Sent ${byteText(blob.size)}.`);
-  } finally {
-    interrupt.release();
-  }
+  const bytes = blob.stream().pipeThrough(progress(context, output, blob.size));
+  await api.uploadSource(bytes, { sha256, gzip: true, signal });
+  output.note(`Sent ${byteText(blob.size)}.`);
 }
 
-async function isStored(api: KilnClient, sha256: string): Promise<boolean> {
+async function isStored(api: KilnClient, sha256: string, signal: AbortSignal): Promise<boolean> {
   try {
-    await api.getSource({ params: { sha256 } });
+    await api.getSource({ params: { sha256 } }, { signal });
     return true;
   } catch (error) {
     if (isKilnError(error, 'NOT_FOUND')) return false;
