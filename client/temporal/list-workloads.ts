@@ -76,10 +76,15 @@ function visibilityQuery({ stage, deploymentId, projectId }: ListWorkloads): str
   return terms.join(' AND ');
 }
 
-/** A workflow that was ended from outside keeps the stage it was in as its attribute. */
+/**
+ * A workflow that was ended from outside keeps the stage it was in as its attribute. Where that is a final one, it had
+ * come to its own end before.
+ */
 function stageTerm(stage: Stage): string {
   const ended = `ExecutionStatus IN ('Terminated', 'TimedOut')`;
-  if (stage === 'failed') return `(KilnStage = 'failed' OR ${ended})`;
+  if (stage === 'failed')
+    return `(KilnStage = 'failed' OR (${ended} AND (KilnStage IS NULL OR KilnStage != 'stopped')))`;
+  if (isFinal(stage)) return `KilnStage = '${stage}'`;
   return `KilnStage = '${stage}' AND ExecutionStatus NOT IN ('Terminated', 'TimedOut')`;
 }
 

@@ -66,17 +66,18 @@ async function readOpen(context: ClientContext, description: WorkflowExecutionDe
   const state = await queryState(context, description);
   if (state !== undefined) return { state, origin: 'workflow' };
   const reason = await whyNoAnswer(context);
-  const known = stateFromDescription(description);
-  const told = isFinal(known.stage) ? await withRecordedEnd(context, known, description) : known;
-  return { state: { ...told, waiting: { reason, since: known.updatedAt } }, origin: 'temporal' };
+  const known = await recordedState(context, description);
+  const since = stateFromDescription(description).updatedAt;
+  return { state: { ...known, waiting: { reason, since } }, origin: 'temporal' };
 }
 
-/** @returns a state in a final stage with what its events tell of how it came there, where they can be had. */
-async function withRecordedEnd(
+/** @returns what Temporal alone knows; in a final stage with how it came there, where its events can be had. */
+async function recordedState(
   context: ClientContext,
-  known: WorkloadState,
   description: WorkflowExecutionDescription,
 ): Promise<WorkloadState> {
+  const known = stateFromDescription(description);
+  if (!isFinal(known.stage)) return known;
   try {
     const executions = await fetchExecutions(context, known.workloadId, description.runId);
     return endedState(known, project(recordedEvents(executions)), attributeOf(description, 'KilnOutcome'));
@@ -101,7 +102,7 @@ async function readClosed(
   const last = await queryState(context, description);
   const closedAt = (description.closeTime ?? new Date()).toISOString();
   const hostId = attributeOf(description, 'KilnHost');
-  const state = terminatedState(last ?? stateFromDescription(description), closedAt, status, hostId);
+  const state = terminatedState(last ?? (await recordedState(context, description)), closedAt, status, hostId);
   // Its workflow could not write a result any more. What Temporal alone knows is too little to be kept for ever.
   if (last !== undefined) await context.archive.writeResult(state);
   return { state, origin: last === undefined ? 'temporal' : 'workflow' };

@@ -29,8 +29,9 @@ export function attributeOf(
   return info.typedSearchAttributes.get(defineSearchAttributeKey(name, 'KEYWORD'));
 }
 
-/** @returns the stage by Temporal's record: a workflow that was ended from outside is failed, whatever it said last. */
+/** @returns the stage by Temporal's record: a workflow that was ended from outside, before its own end, is failed. */
 export function recordedStage(status: string, attribute: string | undefined): Stage {
+  if (isStage(attribute) && isFinal(attribute)) return attribute;
   if (status === 'TERMINATED' || status === 'TIMED_OUT' || status === 'FAILED') return 'failed';
   if (status === 'COMPLETED' || status === 'CANCELLED') return 'stopped';
   return isStage(attribute) ? attribute : INITIAL_STAGE;

@@ -8,7 +8,7 @@ import type { ClientContext } from './client-context.ts';
 import { fetchExecutions } from './fetch-executions.ts';
 import { describe, readWorkload } from './read-workload.ts';
 import { recordedEvents } from './recorded-events.ts';
-import { attributeOf, stateFromDescription, terminatedState } from './recorded-state.ts';
+import { attributeOf, endedState, stateFromDescription, terminatedState } from './recorded-state.ts';
 
 /** `derived`: read from its events, which know less than the workflow itself did. */
 export type SettledResult = 'standing' | 'written' | 'derived' | 'none';
@@ -54,6 +54,7 @@ async function stateFromEvents(
   try {
     const ledger = project(recordedEvents(await fetchExecutions(context, id, description.runId)));
     const known = { ...stateFromDescription(description), stage: ledger.stage, moves: ledger.moves };
+    if (isFinal(known.stage)) return endedState(known, ledger, attributeOf(description, 'KilnOutcome'));
     const closedAt = (description.closeTime ?? description.startTime).toISOString();
     return terminatedState(known, closedAt, status, attributeOf(description, 'KilnHost'));
   } catch (error) {

@@ -70,7 +70,6 @@ describe('the projector', () => {
     ['completed though failed', [started, stage('failed'), { kind: 'closed', at, status: 'completed' }]],
     ['failed though stopped', [started, stage('stopped'), { kind: 'closed', at, status: 'failed' }]],
     ['closed in a stage that is not final', [started, stage('validate'), { kind: 'closed', at, status: 'completed' }]],
-    ['terminated after its end', [started, stage('stopped'), { kind: 'closed', at, status: 'terminated' }]],
     ['events after the close', [...history(['stopped']), stage('failed')]],
     ['another told list', [started, stage('stopped'), { kind: 'closed', at, status: 'completed', told: ['failed'] }]],
     ['continued in another stage', [started, stage('validate'), { kind: 'started', at, stage: 'build' }]],
@@ -82,6 +81,14 @@ describe('the projector', () => {
       error = thrown;
     }
     expect(isKilnError(error, 'INVALID_TRANSITION')).toBe(true);
+  });
+
+  it('accepts one that was terminated, or timed out, while its books were being closed', () => {
+    for (const status of ['terminated', 'timed-out'] as const) {
+      for (const end of ['stopped', 'failed']) {
+        expect(project([started, stage(end), { kind: 'closed', at, status }]).stage).toBe(end);
+      }
+    }
   });
 
   it('accepts a workload that is still on its way, and one that was terminated on it', () => {

@@ -260,7 +260,28 @@ describe('get, stop, list, history', () => {
     expect(state.moves.map(({ from, to }) => [from, to])).toEqual([['pending', 'failed']]);
     await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
     // It had come to its end by itself; what was terminated is the writing of its books.
-    expect(await worker.client.get(id)).not.toHaveProperty('isOpen');
+    const ended = await worker.client.get(id);
+    expect(ended.state).toMatchObject({ stage: 'failed', failure: { code: 'NO_CAPACITY', stage: 'pending' } });
+    expect(ended).not.toHaveProperty('isOpen');
+    expect((await worker.client.history(id)).stages).toEqual(['pending', 'failed']);
+  });
+
+  test('a stopped workload that was terminated before its books were closed is stopped, by itself and in lists', async () => {
+    const worker = await withWorker(`closing-${randomUUID()}`, { closeBooks: () => Context.current().cancelled });
+    const id = newId();
+    const projectId = id;
+    await worker.client.create({ ...request, projectId }, id);
+    await worker.client.stop(id, { waitMs: 0 });
+    await expect.poll(async () => (await worker.client.get(id)).state.stage, { timeout: WAIT_MS }).toBe('stopped');
+    await worker.stop();
+    await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
+    expect((await worker.client.get(id)).state.stage).toBe('stopped');
+    const closed = async (stage: 'stopped' | 'failed') =>
+      (await worker.client.list({ stage, projectId, limit: 10 })).items
+        .filter(({ closedAt }) => closedAt !== undefined)
+        .map((item) => item.stage);
+    await expect.poll(() => closed('stopped'), { timeout: WAIT_MS }).toEqual(['stopped']);
+    expect(await closed('failed')).toEqual([]);
   });
 
   test('a queue that backs up behind a worker that has just gone is told, and is not taken for polled', async () => {
