@@ -175,25 +175,27 @@ class S3ObjectStore implements ObjectStore {
         `The document ${key} has ${body.length} bytes; at most ${MAX_DOCUMENT_BYTES} are stored.`,
       );
     }
-    try {
-      const reply = await this.s3.putObject({
-        Bucket: this.bucket,
-        Key: key,
-        Body: body,
-        ContentType: 'application/json',
-        ...conditionHeaders(condition),
-      });
-      return { etag: reply.ETag ?? '', written: true };
-    } catch (error) {
-      // A retry inside the SDK can meet our own first write, whose reply was lost: what stands there decides.
-      if (condition === undefined || !(isPreconditionFailed(error) || isMissing(error) || isUnanswered(error)))
-        throw this.failure(error, key);
-      const found = await this.readBytes(key, MAX_DOCUMENT_BYTES);
-      if (found?.data.equals(body)) return { etag: found.etag, written: false };
-      if (isUnanswered(error)) throw this.failure(error, key);
-      throw new KilnError('STORE_CONFLICT', `Another writer has changed ${key}; read it again and decide anew.`, {
-        key,
-      });
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const reply = await this.s3.putObject({
+          Bucket: this.bucket,
+          Key: key,
+          Body: body,
+          ContentType: 'application/json',
+          ...conditionHeaders(condition),
+        });
+        return { etag: reply.ETag ?? '', written: true };
+      } catch (error) {
+        // A retry inside the SDK can meet our own first write, whose reply was lost: what stands there decides.
+        if (condition === undefined || !(isPreconditionFailed(error) || isMissing(error) || isUnanswered(error)))
+          throw this.failure(error, key);
+        const found = await this.readBytes(key, MAX_DOCUMENT_BYTES);
+        if (found?.data.equals(body)) return { etag: found.etag, written: false };
+        if (isUnanswered(error)) throw this.failure(error, key);
+        if (condition !== 'create' || found !== undefined) throw changedByAnother(key);
+        // Refused for another write that did not come to be: nobody has written it, and whoever gave up would lose it.
+        if (attempt >= this.attempts) throw nothingStands(key, error);
+      }
     }
   }
 
@@ -338,6 +340,15 @@ class S3ObjectStore implements ObjectStore {
 }
 
 const SILENT = { trace: () => {}, debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+function changedByAnother(key: string): KilnError {
+  return new KilnError('STORE_CONFLICT', `Another writer has changed ${key}; read it again and decide anew.`, { key });
+}
+
+function nothingStands(key: string, error: unknown): KilnError {
+  const message = `The object store refused to create ${key}, though nothing stands there; try again.`;
+  return new KilnError('STORE_UNAVAILABLE', message, { key }, error);
+}
 
 function conditionHeaders(condition: WriteCondition | undefined): { IfNoneMatch?: string; IfMatch?: string } {
   if (condition === undefined) return {};

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { z } from 'zod';
 import { probeConditionalWrites } from '../../store/conditional-write-probe.ts';
 import { createObjectStore, type ObjectStore } from '../../store/object-store.ts';
+import { writeOnce } from '../../store/write-once.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 
 const counter = z.object({ n: z.number() });
@@ -148,6 +149,7 @@ describe('a faulty store', () => {
   let server: Server;
   let answer: (method: string, body: Buffer, reply: ServerResponse) => void;
   let faulty: ObjectStore;
+  let persistent: ObjectStore;
 
   beforeAll(async () => {
     server = createServer((request, reply) => {
@@ -159,17 +161,21 @@ describe('a faulty store', () => {
     const address = server.address();
     const port = typeof address === 'object' && address !== null ? address.port : 0;
     const s3 = inject('s3');
-    faulty = createObjectStore({
-      endpoint: `http://127.0.0.1:${port}`,
-      region: s3.region,
-      bucket: 'faulty',
-      credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
-      forcePathStyle: true,
-      timeouts: { connectMs: 1_000, idleMs: 5_000, attempts: 1 },
-    });
+    const storeOf = (attempts: number) =>
+      createObjectStore({
+        endpoint: `http://127.0.0.1:${port}`,
+        region: s3.region,
+        bucket: 'faulty',
+        credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
+        forcePathStyle: true,
+        timeouts: { connectMs: 1_000, idleMs: 5_000, attempts },
+      });
+    faulty = storeOf(1);
+    persistent = storeOf(2);
   });
   afterAll(() => {
     faulty.close();
+    persistent.close();
     server.closeAllConnections();
     server.close();
   });
@@ -199,6 +205,34 @@ describe('a faulty store', () => {
       }
     };
     expect(await faulty.writeDocument('key', { n: 1 }, 'create')).toEqual({ etag: '"ours"', written: false });
+  });
+
+  test.each([
+    [409, 'ConditionalRequestConflict'],
+    [404, 'NoSuchKey'],
+  ])(
+    'a create that is refused with %i where nothing stands is no conflict: it is to be repeated',
+    async (status, code) => {
+      answer = (method, _body, reply) => {
+        if (method === 'PUT') reply.writeHead(status).end(`<Error><Code>${code}</Code></Error>`);
+        else reply.writeHead(404).end('<Error><Code>NoSuchKey</Code></Error>');
+      };
+      await expect(writeOnce(faulty, 'never-there', { n: 1 })).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
+      // Here somebody has taken away what was to be changed.
+      const change = faulty.writeDocument('never-there', { n: 2 }, { etag: '"gone"' });
+      await expect(change).rejects.toMatchObject({ code: 'STORE_CONFLICT' });
+    },
+  );
+
+  test('a create that is refused for another write, which did not come to be, is made again', async () => {
+    let puts = 0;
+    answer = (method, _body, reply) => {
+      puts += method === 'PUT' ? 1 : 0;
+      if (method !== 'PUT') reply.writeHead(404).end('<Error><Code>NoSuchKey</Code></Error>');
+      else if (puts === 1) reply.writeHead(409).end('<Error><Code>ConditionalRequestConflict</Code></Error>');
+      else reply.writeHead(200, { etag: '"ours"' }).end();
+    };
+    expect(await persistent.writeDocument('free', { n: 1 }, 'create')).toEqual({ etag: '"ours"', written: true });
   });
 
   test('one that ignores conditions fails the probe', async () => {
