@@ -52,22 +52,18 @@ const step = (packages) => ({
   async make(progress) {
     const names = await missing(packages);
     const install = `apt-get install -y --no-install-recommends ${names.join(' ')}`;
-    const fix = `sudo sh -c 'apt-get update && ${install}'`;
+    const fix = `sudo sh -c 'dpkg --configure -a && apt-get update && ${install}'`;
     const prefix = await asRoot(fix);
     const options = { fix, interactive: prefix.length > 0 };
     // sudo drops the environment, so settings go through env(1).
-    const apt = [
-      ...prefix,
-      'env',
-      'DEBIAN_FRONTEND=noninteractive',
-      'LC_ALL=C',
-      'apt-get',
-      '-o',
-      'DPkg::Lock::Timeout=300',
-    ];
+    const unattended = [...prefix, 'env', 'DEBIAN_FRONTEND=noninteractive', 'LC_ALL=C'];
+    const apt = [...unattended, 'apt-get', '-o', 'DPkg::Lock::Timeout=300'];
     if (!existsSync('/usr/bin/apt-get')) throw new SetupError(`apt-get is missing; install ${names.join(', ')}`);
     progress.doing('reading package lists');
     await mustRun([...apt, 'update', '-q'], options);
+    // An install that was interrupted leaves packages half configured, and apt refuses everything until that is done.
+    // It may fail where another apt works just now: the install waits for that one, and says itself what is wrong.
+    await run([...unattended, 'dpkg', '--configure', '-a'], options);
     progress.doing(`installing ${names.join(', ')}, about 1 min`);
     await mustRun([...apt, 'install', '-y', '-q', '--no-install-recommends', ...names], options);
     const left = await missing(packages);
