@@ -2,12 +2,19 @@
  * Signatures of every activity, spelled out so that workflows import one small type and editors stay fast.
  * One object in, one object out; names are minted by the workflow; every call may happen twice.
  */
-import type { PoolRound } from '../domain/pool-round.ts';
-import type { Priority } from '../domain/priority.ts';
-import type { Observation } from '../domain/supervision.ts';
+
+import type { Priority } from '../domain/capacity/priority.ts';
+import type { PoolRound } from '../domain/pool/pool-round.ts';
 import type { VmOwner, VmStart } from '../domain/vm.ts';
-import type { Resources, ServiceExit, ServiceManifest, ServiceNeeds, WorkloadState } from '../domain/workload.ts';
-import type { CarriedLogLine } from '../domain/workload-input.ts';
+import type { Observation } from '../domain/workload/supervision.ts';
+import type {
+  Resources,
+  ServiceExit,
+  ServiceManifest,
+  ServiceNeeds,
+  WorkloadState,
+} from '../domain/workload/workload.ts';
+import type { CarriedLogLine } from '../domain/workload/workload-input.ts';
 
 /** A VM's owner as the workflow knows it; the host adds the id of its namespace. */
 export type OwnerClaim = Omit<VmOwner, 'namespaceId'>;

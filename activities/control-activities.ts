@@ -1,11 +1,13 @@
+import type { WaitingLine, WorkloadDocuments } from '../ports/documents.ts';
+import type { ImageCatalog } from '../ports/images.ts';
+import type { ControlLog } from '../ports/logs.ts';
+import type { MaintenancePorts } from '../ports/maintenance.ts';
 import type { ControlActivities } from './activity-types.ts';
-import { createCheckHost } from './check-host.ts';
-import { createCloseBooks } from './close-books.ts';
 import { createMaintenanceActivities } from './maintenance/maintenance-activities.ts';
-import type { MaintenancePorts } from './maintenance/maintenance-ports.ts';
 import type { MaintenanceActivities } from './maintenance/maintenance-types.ts';
-import { createLeaveLine, createPlaceWorkload, createResolveImage } from './place-workload.ts';
-import type { ControlLog, ImageCatalog, WaitingLine, WorkloadDocuments } from './ports.ts';
+import { createCheckHost } from './placement/check-host.ts';
+import { createLeaveLine, createPlaceWorkload, createResolveImage } from './placement/place-workload.ts';
+import { createCloseBooks } from './workload/close-books.ts';
 
 export interface ControlPorts extends MaintenancePorts {
   readonly images: ImageCatalog;

@@ -1,17 +1,18 @@
+import type { PoolMaintenance } from '../ports/host.ts';
+import type { HostUpkeep } from '../ports/maintenance.ts';
+import type { GuestServices } from '../ports/services.ts';
 import type { HostActivities, PoolActivities } from './activity-types.ts';
-import { createBootVm, createProvisionRootfs } from './boot-vm.ts';
-import { type BuildPorts, createBuildService } from './build-service.ts';
-import { createCheckHealth } from './check-health.ts';
-import { createReleaseVm, createStopService } from './leave-vm.ts';
-import { createMaintainPool } from './maintain-pool.ts';
-import type { HostUpkeep } from './maintenance/maintenance-ports.ts';
+import { type BuildPorts, createBuildService } from './building/build-service.ts';
 import type { HostUpkeepActivities } from './maintenance/maintenance-types.ts';
 import { createSweepHost } from './maintenance/sweep-host.ts';
-import type { GuestServices, PoolMaintenance } from './ports.ts';
-import { createReserveCapacity } from './reserve-capacity.ts';
-import { createStartService } from './start-service.ts';
-import { createSuperviseVm } from './supervise-vm.ts';
-import { createValidateService } from './validate-service.ts';
+import { createReserveCapacity } from './placement/reserve-capacity.ts';
+import { createMaintainPool } from './pool/maintain-pool.ts';
+import { createBootVm, createProvisionRootfs } from './vm/boot-vm.ts';
+import { createReleaseVm, createStopService } from './vm/leave-vm.ts';
+import { createCheckHealth } from './workload/check-health.ts';
+import { createStartService } from './workload/start-service.ts';
+import { createSuperviseVm } from './workload/supervise-vm.ts';
+import { createValidateService } from './workload/validate-service.ts';
 
 export interface HostActivityPorts extends BuildPorts {
   readonly services: GuestServices;

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createKilnClient } from '../client/http/index.ts';
 import { CHECKOUT, CLI_ENTRY } from '../config/checkout.ts';
-import { DEV_STACK_FILE, type DevStack, devStackSchema } from '../contracts/dev-stack.ts';
-import type { CreateWorkloadBody } from '../contracts/workload-request.ts';
-import type { WorkloadView } from '../contracts/workload-view.ts';
-import { isFinal, type Stage } from '../domain/stages.ts';
+import type { CreateWorkloadBody } from '../contracts/api/workload-request.ts';
+import type { WorkloadView } from '../contracts/api/workload-view.ts';
+import { DEV_STACK_FILE, type DevStack, devStackSchema } from '../contracts/host/dev-stack.ts';
+import { isFinal, type Stage } from '../domain/workload/stages.ts';
 
 const READY_DEADLINE_MS = 120_000;
 const STAGE_DEADLINE_MS = 300_000;

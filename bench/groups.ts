@@ -1,15 +1,6 @@
 import { parseArgs } from 'node:util';
 import type { Measurement } from './figure.ts';
-
-export interface GroupOptions {
-  /** Samples of Kiln to take. */
-  readonly n: number;
-  /** Progress for a person, one line. */
-  readonly say: (line: string) => void;
-  /** An empty directory that is removed afterwards. */
-  readonly directory: string;
-  readonly signal: AbortSignal;
-}
+import type { GroupOptions } from './group-options.ts';
 
 export interface Group {
   readonly what: string;

@@ -4,8 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { StartedVm, VmDriver } from '../activities/ports.ts';
 import { type BaseDisk, type CachedImage, FROZEN_FILES } from '../domain/vm.ts';
+import type { StartedVm, VmDriver } from '../ports/vm-driver.ts';
 import { parseKib } from '../vmm/limits/process-usage.ts';
 import { type Bed, disks, prepareBed, specOf } from './vm-bed.ts';
 

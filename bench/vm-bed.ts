@@ -1,9 +1,10 @@
 /** VMs straight from the driver, without Temporal: for what is measured of the VM layer alone. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { RootfsProvisioner, VmDriver } from '../activities/ports.ts';
 import { readSetupRecord } from '../config/setup-record.ts';
 import type { BaseDisk, CachedImage, DriveSpec, VmSpec } from '../domain/vm.ts';
+import type { RootfsProvisioner } from '../ports/disks.ts';
+import type { VmDriver } from '../ports/vm-driver.ts';
 import { cachedImage, readManifest } from '../rootfs/image/local-images.ts';
 import { createQcow2OverlayProvisioner } from '../rootfs/provisioners/qcow2-overlay.ts';
 import type { VmLimits } from '../vmm/limits/vm-limits.ts';

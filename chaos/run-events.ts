@@ -1,10 +1,10 @@
 /** Does to a Kiln what a schedule says, then waits for its end and judges it. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { WorkloadClient } from '../client/temporal/workload-client.ts';
+import type { WorkloadClient } from '../client/temporal/workloads/workload-client.ts';
 import { isKilnError } from '../domain/failures.ts';
 import type { WorkloadPolicyOverrides } from '../domain/policies.ts';
-import { isFinal } from '../domain/stages.ts';
-import type { WorkloadState } from '../domain/workload.ts';
+import { isFinal } from '../domain/workload/stages.ts';
+import type { WorkloadState } from '../domain/workload/workload.ts';
 import { FAST } from '../test/support/kiln-harness.ts';
 import { ProcessStack } from '../test/support/process-stack.ts';
 import type { Servers } from '../test/support/servers.global.ts';

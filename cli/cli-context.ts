@@ -1,6 +1,6 @@
 import type { KilnClient } from '../client/http/kiln-client.ts';
 import type { StackAddress } from '../config/cli-config.ts';
-import type { TableStream } from './stage-table.ts';
+import type { TableStream } from './terminal/stage-table.ts';
 
 /** What a command touches of the world: the real one in main.ts, a stand-in in tests. */
 export interface CliContext {

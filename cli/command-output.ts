@@ -1,4 +1,4 @@
-import { plainText } from './terminal-text.ts';
+import { plainText } from './terminal/terminal-text.ts';
 
 /** Where a command puts its answer: documents on stdout with `--json`, lines for people otherwise; never both. */
 export interface CommandOutput {

@@ -1,6 +1,6 @@
 import { type FailureCode, KilnError } from '../domain/failures.ts';
 import { EXIT, UsageError } from './cli-context.ts';
-import { plainText } from './terminal-text.ts';
+import { plainText } from './terminal/terminal-text.ts';
 
 export interface ErrorReport {
   readonly exitCode: number;

@@ -1,11 +1,11 @@
 import { Command } from 'commander';
 import type { CliContext } from './cli-context.ts';
-import { registerDeployCommand } from './deploy-command.ts';
-import { registerDeploymentCommands } from './deployment-commands.ts';
-import { registerDevCommands } from './dev-commands.ts';
-import { registerImageCommands } from './image-commands.ts';
-import { registerStackCommands } from './stack-commands.ts';
-import { registerWorkloadCommands } from './workload-commands.ts';
+import { registerDeployCommand } from './deploy/deploy-command.ts';
+import { registerDeploymentCommands } from './deployment/deployment-commands.ts';
+import { registerDevCommands } from './dev/dev-commands.ts';
+import { registerImageCommands } from './image/image-commands.ts';
+import { registerStackCommands } from './stack/stack-commands.ts';
+import { registerWorkloadCommands } from './workload/workload-commands.ts';
 
 /** @returns the whole command line. Only names and options are loaded; each command loads what it does. */
 export function kilnProgram(context: CliContext): Command {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { DEV_STACK_FILE, type DevStack, devStackSchema } from '../contracts/dev-stack.ts';
+import { DEV_STACK_FILE, type DevStack, devStackSchema } from '../contracts/host/dev-stack.ts';
 import { KilnError } from '../domain/failures.ts';
 
 /** Folder of a stack's state, where KILN_HOME names no other. */

@@ -1,5 +1,6 @@
 /** Schemas of the names and small values that many bodies share. */
 import { z } from 'zod';
+import { PRIORITIES } from '../domain/capacity/priority.ts';
 import { FAILURES, type FailureCode } from '../domain/failures.ts';
 import {
   DIGEST_PATTERN,
@@ -8,8 +9,7 @@ import {
   IMAGE_TAG_PATTERN,
   WORKLOAD_ID_PATTERN,
 } from '../domain/names.ts';
-import { PRIORITIES } from '../domain/priority.ts';
-import { STAGES } from '../domain/stages.ts';
+import { STAGES } from '../domain/workload/stages.ts';
 
 const idRule = 'must be 1 to 40 characters of a-z, 0-9 and -';
 

@@ -1,30 +1,30 @@
 /** The REST gateway: stateless, any number may run. */
 import { tmpdir } from 'node:os';
 import type { FastifyInstance } from 'fastify';
-import { mintId } from '../client/temporal/create-workload.ts';
-import type { OpenWorkloads } from '../client/temporal/open-workloads.ts';
-import type { RecordNow } from '../client/temporal/record-now.ts';
-import type { WorkloadClient } from '../client/temporal/workload-client.ts';
-import type { Readiness } from '../contracts/readiness.ts';
+import type { RecordNow } from '../client/temporal/maintenance/record-now.ts';
+import { mintId } from '../client/temporal/workloads/create-workload.ts';
+import type { OpenWorkloads } from '../client/temporal/workloads/open-workloads.ts';
+import type { WorkloadClient } from '../client/temporal/workloads/workload-client.ts';
+import type { Readiness } from '../contracts/api/readiness.ts';
 import { KilnError } from '../domain/failures.ts';
-import { createHostDirectory } from '../store/host-directory.ts';
-import { createLogChunks } from '../store/log-chunks.ts';
+import { createHostDirectory } from '../store/hosts/host-directory.ts';
+import { createLogChunks } from '../store/logs/log-chunks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
-import { createSources } from '../store/sources.ts';
-import { bearerCheck } from './bearer-auth.ts';
-import type { FetchHostLogs } from './host-logs.ts';
-import { type FetchVmUsage, usageReader } from './host-usage.ts';
+import { createSources } from '../store/sources/sources.ts';
+import { bearerCheck } from './auth/bearer-auth.ts';
+import { type FetchVmUsage, usageReader } from './hosts/host-usage.ts';
 import { createHttpServer } from './http-server.ts';
-import { createLogReader } from './log-reader.ts';
+import type { FetchHostLogs } from './logs/host-logs.ts';
+import { createLogReader } from './logs/log-reader.ts';
 import { type FleetCounts, gatewayMetrics } from './metrics.ts';
+import { serviceHandlers } from './operations-handlers.ts';
 import { errorHandler, type GatewayLogger } from './problem-replies.ts';
 import { readiness } from './readiness.ts';
 import { recordHandlers } from './record-handlers.ts';
 import { bindRoutes } from './route-binding.ts';
-import { serviceHandlers } from './service-handlers.ts';
-import { sourceHandlers } from './source-handlers.ts';
-import type { SourceUploadLimits } from './source-upload.ts';
-import { workloadHandlers } from './workload-handlers.ts';
+import { sourceHandlers } from './sources/source-handlers.ts';
+import type { SourceUploadLimits } from './sources/source-upload.ts';
+import { workloadHandlers } from './workloads/workload-handlers.ts';
 
 export interface GatewayOptions {
   readonly workloads: WorkloadClient;

@@ -3,8 +3,8 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import Fastify, { type FastifyInstance } from 'fastify';
-import { PROBLEM_TYPE, type Problem, problem } from '../contracts/problem.ts';
-import { GZIP_TYPE, TAR_TYPE } from '../contracts/source.ts';
+import { PROBLEM_TYPE, type Problem, problem } from '../contracts/api/problem.ts';
+import { GZIP_TYPE, TAR_TYPE } from '../contracts/api/source.ts';
 import { isKilnError, KilnError } from '../domain/failures.ts';
 import { problemOfError, sendProblem, UnsupportedBody } from './problem-replies.ts';
 

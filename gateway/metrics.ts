@@ -1,7 +1,7 @@
 /** Metrics of the gateway, in a registry of its own. Each metric is described in docs/metrics.md. */
 import type { FastifyInstance } from 'fastify';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { OpenWorkloads } from '../client/temporal/open-workloads.ts';
+import type { OpenWorkloads } from '../client/temporal/workloads/open-workloads.ts';
 
 const SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 

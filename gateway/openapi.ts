@@ -1,7 +1,7 @@
 /** The OpenAPI 3.1 document, made of the route table. */
 import { z } from 'zod';
-import { PROBLEM_TYPE, problemSchema } from '../contracts/problem.ts';
-import { ROUTES, type Route } from '../contracts/routes.ts';
+import { PROBLEM_TYPE, problemSchema } from '../contracts/api/problem.ts';
+import { ROUTES, type Route } from '../contracts/api/routes.ts';
 
 export interface Operation {
   readonly operationId: string;

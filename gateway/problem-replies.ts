@@ -1,6 +1,6 @@
 /** Errors of the gateway as problem documents. */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
-import { PROBLEM_TYPE, type Problem, problem, problemOf } from '../contracts/problem.ts';
+import { PROBLEM_TYPE, type Problem, problem, problemOf } from '../contracts/api/problem.ts';
 import { isKilnError, KilnError } from '../domain/failures.ts';
 
 /** A request that its route's schemas refuse. */

@@ -1,6 +1,6 @@
 /** Whether a workload created now would run. */
-import type { Readiness } from '../contracts/readiness.ts';
-import type { HostEntry } from '../domain/host-entry.ts';
+import type { Readiness } from '../contracts/api/readiness.ts';
+import type { HostEntry } from '../domain/capacity/host-entry.ts';
 import { CONTROL_QUEUE, hostQueue } from '../domain/names.ts';
 
 export interface ReadinessSources {

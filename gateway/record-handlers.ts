@@ -1,16 +1,16 @@
 /** Routes of deployments, hosts and images: records of the store. */
 import { z } from 'zod';
-import { decodeCursor, encodeCursor } from '../contracts/cursor.ts';
+import { decodeCursor, encodeCursor } from '../contracts/api/cursor.ts';
+import { imageViewSchema } from '../contracts/api/image.ts';
+import { poolListSchema } from '../contracts/api/pool.ts';
 import { deploymentIdSchema } from '../contracts/identifiers.ts';
-import { imageViewSchema } from '../contracts/image.ts';
-import { poolListSchema } from '../contracts/pool.ts';
 import { KilnError } from '../domain/failures.ts';
 import { storeKeys } from '../domain/names.ts';
-import { createDeployments } from '../store/deployments.ts';
-import { createHostDirectory } from '../store/host-directory.ts';
-import { writeHostDrain } from '../store/host-drains.ts';
+import { createDeployments } from '../store/deployments/deployments.ts';
+import { createHostDirectory } from '../store/hosts/host-directory.ts';
+import { writeHostDrain } from '../store/hosts/host-drains.ts';
+import { listPools } from '../store/hosts/pool-directory.ts';
 import type { ObjectStore } from '../store/object-store.ts';
-import { listPools } from '../store/pool-directory.ts';
 import type { RouteHandlers } from './route-binding.ts';
 
 type RecordRoutes =

@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
-import { problem } from '../contracts/problem.ts';
+import { problem } from '../contracts/api/problem.ts';
 import {
   type JsonRouteName,
   ROUTES,
@@ -11,7 +11,7 @@ import {
   type RouteName,
   type RouteReply,
   type UploadRouteName,
-} from '../contracts/routes.ts';
+} from '../contracts/api/routes.ts';
 import { KilnError } from '../domain/failures.ts';
 import { mediaType } from './http-server.ts';
 import { InvalidRequest, sendProblem, UnsupportedBody } from './problem-replies.ts';

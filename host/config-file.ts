@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import jsonc from 'jsonc-parser';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
-import { hasCode } from '../vmm/process-identity.ts';
+import { hasCode } from '../linux/process-identity.ts';
 
 export interface ConfigFile<T> {
   readonly value: T;

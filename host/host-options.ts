@@ -1,13 +1,16 @@
 /** What a host is made with. */
-import type { ImageCache, RootfsProvisioner, VmDriver } from '../activities/ports.ts';
-import type { HostCapacity } from '../domain/host-entry.ts';
+
+import type { HostCapacity } from '../domain/capacity/host-entry.ts';
+import type { RootfsProvisioner } from '../ports/disks.ts';
+import type { ImageCache } from '../ports/images.ts';
+import type { VmDriver } from '../ports/vm-driver.ts';
 import type { HostImages } from '../rootfs/image/image-cache.ts';
 import type { ObjectStore } from '../store/object-store.ts';
-import type { EgressProxy } from './egress-dialer.ts';
+import type { EgressProxy } from './egress/dialer.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostSettingOverrides } from './host-settings.ts';
 import type { PoolMeans } from './pool/host-pool.ts';
-import type { OwnerLookup } from './sweep.ts';
+import type { OwnerLookup } from './upkeep/sweep.ts';
 
 export interface HostOptions {
   readonly hostId: string;

@@ -1,11 +1,11 @@
 /** Every number of a host that may be set, in one place. */
 
-import type { ImageCollectionLimits } from '../domain/image-collection.ts';
-import type { PoolSettingOverrides } from '../domain/pool-policy.ts';
+import type { PoolSettingOverrides } from '../domain/pool/pool-policy.ts';
+import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts';
 import type { GiveWay } from './pool/pool-filling.ts';
 import type { WarmPool } from './pool/vm-pool.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
-import type { ReattachOptions } from './vm-channels.ts';
+import type { ReattachOptions } from './vms/channels.ts';
 
 export interface HostSettings {
   readonly capacity: {

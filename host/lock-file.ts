@@ -1,5 +1,10 @@
 /** Whether package.json and package-lock.json speak of the same dependencies; npm would find out only in the build. */
-import { LOCK_FILE, PACKAGE_FILE, type PackageLock, type PackageManifest } from '../contracts/service-manifest.ts';
+import {
+  LOCK_FILE,
+  PACKAGE_FILE,
+  type PackageLock,
+  type PackageManifest,
+} from '../contracts/service/service-manifest.ts';
 import { KilnError } from '../domain/failures.ts';
 
 const FIX = `run \`npm install\` in the service and keep the new ${LOCK_FILE}`;

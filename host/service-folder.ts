@@ -2,8 +2,8 @@
 import { realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { KilnError } from '../domain/failures.ts';
+import { hasCode } from '../linux/process-identity.ts';
 import { isInside } from '../sources/path-inside.ts';
-import { hasCode } from '../vmm/process-identity.ts';
 
 /**
  * @param servicePath relative to the project root

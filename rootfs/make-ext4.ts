@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { mustRun } from './run-command.ts';
+import { mustRun } from '../linux/run-command.ts';
 
 /** Fixed, so that file systems made from equal trees are equal; nothing is looked up by them. */
 const FILESYSTEM_ID = '6b696c6e-0000-4000-8000-000000000001';

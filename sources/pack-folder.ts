@@ -7,7 +7,7 @@ import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { type Pack, pack } from 'tar-stream';
 import { KilnError } from '../domain/failures.ts';
-import { entryNameProblem, IGNORE_FILES, linkProblem, type SourceEntryKind } from '../domain/source-tree.ts';
+import { entryNameProblem, IGNORE_FILES, linkProblem, type SourceEntryKind } from '../domain/sources/source-tree.ts';
 import { isInside } from './path-inside.ts';
 
 export interface SourceLimits {

@@ -3,8 +3,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import ignore, { type Ignore } from 'ignore';
 import { KilnError } from '../domain/failures.ts';
-import { isSecretPath, NPMRC, npmrcHoldsSecret } from '../domain/secret-files.ts';
-import { IGNORE_FILES, LEFT_OUT_OF_UPLOADS, plainEntryPath } from '../domain/source-tree.ts';
+import { isSecretPath, NPMRC, npmrcHoldsSecret } from '../domain/sources/secret-files.ts';
+import { IGNORE_FILES, LEFT_OUT_OF_UPLOADS, plainEntryPath } from '../domain/sources/source-tree.ts';
 import { type EntryChoice, type PackedEntry, packFolder, type SourceLimits } from './pack-folder.ts';
 
 export interface UploadOptions extends SourceLimits {

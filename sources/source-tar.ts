@@ -9,7 +9,7 @@ import {
   plainEntryPath,
   type SourceEntryKind,
   sourceEntryKind,
-} from '../domain/source-tree.ts';
+} from '../domain/sources/source-tree.ts';
 import type { SourceLimits } from './pack-folder.ts';
 
 /** Told of entries in the order of the tar. Paths are plain: no `.`, no `..`, no `/` at either end. */

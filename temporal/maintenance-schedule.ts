@@ -7,8 +7,8 @@ import {
   ScheduleOverlapPolicy,
 } from '@temporalio/client';
 import { canonicalJson } from '../contracts/canonical-json.ts';
-import type { MaintenanceInput } from '../domain/maintenance.ts';
 import { CONTROL_QUEUE, MAINTENANCE_PREFIX, MAINTENANCE_SCHEDULE } from '../domain/names.ts';
+import type { MaintenanceInput } from '../domain/upkeep/maintenance.ts';
 
 /** The server takes no shorter one. */
 const MIN_CATCHUP_MS = 10_000;

@@ -1,4 +1,4 @@
-import type { AgentChannel } from '../activities/ports.ts';
+import type { AgentChannel } from '../ports/guest-agent.ts';
 
 /** The live channel of each VM: an agent serves one owner at a time, so a second caller gets the first one's channel. */
 export interface AgentLinks {

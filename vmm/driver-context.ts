@@ -1,13 +1,13 @@
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { DriverCapabilities, TemplateMaker, VmDriver } from '../activities/ports.ts';
-import type { InstanceRecord } from '../contracts/instance-record.ts';
+import type { KeyedLock } from '../concurrency/keyed-lock.ts';
+import type { InstanceRecord } from '../contracts/host/instance-record.ts';
 import type { VmExit, VmSpec } from '../domain/vm.ts';
+import { hasCode } from '../linux/process-identity.ts';
+import type { DriverCapabilities, TemplateMaker, VmDriver } from '../ports/vm-driver.ts';
 import type { AgentLinks } from './agent-links.ts';
 import type { InstanceStore } from './instance-record.ts';
-import type { KeyedLock } from './keyed-lock.ts';
 import type { VmLimits } from './limits/vm-limits.ts';
-import { hasCode } from './process-identity.ts';
 import type { VmPaths } from './vm-paths.ts';
 import type { ProcessEnd } from './vm-process.ts';
 import type { VmLaunch } from './vm-user.ts';

@@ -1,12 +1,12 @@
 import { chmod, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
-import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/instance-record.ts';
+import { createKeyedLock } from '../concurrency/keyed-lock.ts';
+import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { VmSpec } from '../domain/vm.ts';
-import { directoryEntries, mayExist } from './directory-entries.ts';
-import { createKeyedLock } from './keyed-lock.ts';
-import { hasCode } from './process-identity.ts';
+import { directoryEntries, mayExist } from '../linux/directory-entries.ts';
+import { hasCode } from '../linux/process-identity.ts';
 
 /** Instance records of one host. A VM exists exactly as long as its record does. */
 export interface InstanceStore {

@@ -3,9 +3,9 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
+import { createKeyedLock } from '../concurrency/keyed-lock.ts';
 import { KilnError } from '../domain/failures.ts';
-import { createKeyedLock } from './keyed-lock.ts';
-import { hasCode } from './process-identity.ts';
+import { hasCode } from '../linux/process-identity.ts';
 
 /** Users that a host gives its VMMs: numbers without an entry in any user database. */
 export interface UidRange {

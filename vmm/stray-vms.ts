@@ -1,8 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { VM_ID_PATTERN } from '../contracts/instance-record.ts';
+import { VM_ID_PATTERN } from '../contracts/host/instance-record.ts';
+import { hasCode } from '../linux/process-identity.ts';
 import { createInstanceStore } from './instance-record.ts';
-import { hasCode } from './process-identity.ts';
 import { keptSocketFolders } from './socket-folders.ts';
 import { commandLines } from './vm-process.ts';
 

@@ -1,8 +1,8 @@
-import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
+import type { InstanceRecord, VmProcess } from '../contracts/host/instance-record.ts';
 import { type FailureCode, isFullDisk, KilnError } from '../domain/failures.ts';
 import type { VmExit, VmExitReason } from '../domain/vm.ts';
+import { waitGone } from '../linux/process-identity.ts';
 import { type DriverContext, recordedPaths } from './driver-context.ts';
-import { waitGone } from './process-identity.ts';
 import { vmPaths } from './vm-paths.ts';
 import { findVmProcesses, leaderOf, type ProcessEnd } from './vm-process.ts';
 

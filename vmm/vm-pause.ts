@@ -1,6 +1,6 @@
-import type { StartedVm } from '../activities/ports.ts';
-import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
+import type { InstanceRecord, VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
+import type { StartedVm } from '../ports/vm-driver.ts';
 import type { DriverContext } from './driver-context.ts';
 import { linkAgent, pathsOf, startable } from './vm-start.ts';
 

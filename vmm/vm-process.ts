@@ -2,9 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { constants, readFileSync } from 'node:fs';
 import { access, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { VmProcess } from '../contracts/instance-record.ts';
+import type { VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
-import { hasCode, hostBootId, identify, killProven, parseProcStat, readProcess } from './process-identity.ts';
+import { hasCode, hostBootId, identify, killProven, parseProcStat, readProcess } from '../linux/process-identity.ts';
 
 /** How a process ended, where this worker is its parent; both null where nobody could see it. */
 export interface ProcessEnd {

@@ -1,11 +1,12 @@
 import { rm } from 'node:fs/promises';
-import type { AgentChannel, StartedVm } from '../activities/ports.ts';
-import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
+import type { InstanceRecord, VmProcess } from '../contracts/host/instance-record.ts';
 import { isFailureCode, isKilnError, KilnError } from '../domain/failures.ts';
 import type { GuestIdentity } from '../domain/vm.ts';
+import { isAlive, waitGone } from '../linux/process-identity.ts';
+import type { AgentChannel } from '../ports/guest-agent.ts';
+import type { StartedVm } from '../ports/vm-driver.ts';
 import { connectAgent } from './agent/connect-agent.ts';
 import { type DriverContext, readTail, recordedPaths } from './driver-context.ts';
-import { isAlive, waitGone } from './process-identity.ts';
 import { adoptUnrecorded, exitFailure, plainExit, recordProcess, rememberEnd, settleExit } from './vm-exit.ts';
 import { type VmPaths, vmPaths } from './vm-paths.ts';
 import { assertRunnable, findVmProcesses, killVmProcesses } from './vm-process.ts';

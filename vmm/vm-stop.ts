@@ -1,11 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { AgentChannel } from '../activities/ports.ts';
-import type { InstanceRecord, VmProcess } from '../contracts/instance-record.ts';
+import type { InstanceRecord, VmProcess } from '../contracts/host/instance-record.ts';
 import { isKilnError } from '../domain/failures.ts';
 import type { VmExit } from '../domain/vm.ts';
+import { isAlive, waitGone } from '../linux/process-identity.ts';
+import type { AgentChannel } from '../ports/guest-agent.ts';
 import type { DriverContext } from './driver-context.ts';
-import { isAlive, waitGone } from './process-identity.ts';
 import { keptSocketFolders } from './socket-folders.ts';
 import { adoptUnrecorded, NO_SUCH_VM, plainExit, settleExit } from './vm-exit.ts';
 import { vmPaths } from './vm-paths.ts';

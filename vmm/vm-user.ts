@@ -12,7 +12,7 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { InstanceRecord } from '../contracts/instance-record.ts';
+import type { InstanceRecord } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { VmPaths } from './vm-paths.ts';
 import { type SpawnedVm, spawnDetached, type VmCommand } from './vm-process.ts';

@@ -1,8 +1,8 @@
 import { defineQuery, defineSignal } from '@temporalio/workflow';
-import type { MaintenanceReport } from '../domain/maintenance.ts';
-import type { PoolProgress } from '../domain/pool-round.ts';
-import type { WorkloadState } from '../domain/workload.ts';
-import type { StopRequest } from '../domain/workload-input.ts';
+import type { PoolProgress } from '../domain/pool/pool-round.ts';
+import type { MaintenanceReport } from '../domain/upkeep/maintenance.ts';
+import type { WorkloadState } from '../domain/workload/workload.ts';
+import type { StopRequest } from '../domain/workload/workload-input.ts';
 
 export const WORKLOAD_WORKFLOW = 'workloadWorkflow';
 

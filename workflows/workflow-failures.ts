@@ -6,8 +6,8 @@ import {
   TimeoutFailure,
 } from '@temporalio/common';
 import { type FailureCode, failureKind, isFailureCode, isKilnError } from '../domain/failures.ts';
-import type { Stage } from '../domain/stages.ts';
-import type { WorkloadFailure } from '../domain/workload.ts';
+import type { Stage } from '../domain/workload/stages.ts';
+import type { WorkloadFailure } from '../domain/workload/workload.ts';
 
 /** What an error of an activity means to the workflow. */
 export type ActivityVerdict =

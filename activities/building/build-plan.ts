@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { REQUIREMENTS_FILE } from '../../contracts/python-packages.ts';
-import { PYTHON_ENVIRONMENT, type ServiceManifest } from '../../domain/workload.ts';
-import { SERVICE_FOLDER } from '../guest-environment.ts';
+import { REQUIREMENTS_FILE } from '../../contracts/service/python-packages.ts';
+import { PYTHON_ENVIRONMENT, type ServiceManifest } from '../../domain/workload/workload.ts';
+import { SERVICE_FOLDER } from '../workload/guest-environment.ts';
 
 /** Folder of the sources in a builder VM: where they will run, since builds write absolute paths into what they make. */
 export const SOURCE_FOLDER = SERVICE_FOLDER;

@@ -3,11 +3,13 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KilnError } from '../../domain/failures.ts';
 import { reservationId } from '../../domain/names.ts';
-import type { Stage } from '../../domain/stages.ts';
 import type { VmOwner } from '../../domain/vm.ts';
-import type { Resources, ServiceManifest } from '../../domain/workload.ts';
-import { guestEnvironment } from '../guest-environment.ts';
-import type { AgentChannel, CapacityLedger, ExecExit, VmHost, WorkloadLogWriter } from '../ports.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
+import type { Resources, ServiceManifest } from '../../domain/workload/workload.ts';
+import type { AgentChannel, ExecExit } from '../../ports/guest-agent.ts';
+import type { CapacityLedger, VmHost } from '../../ports/host.ts';
+import type { WorkloadLogWriter } from '../../ports/logs.ts';
+import { guestEnvironment } from '../workload/guest-environment.ts';
 import { type BuildStep, buildSteps, SOURCE_FOLDER } from './build-plan.ts';
 import { type BuildRegistries, connectRegistries } from './package-sources.ts';
 

@@ -1,10 +1,12 @@
 /** Where a builder gets packages from: the registries of this machine's own npm and pip, brought in without credentials. */
 import { Readable } from 'node:stream';
 import { pack } from 'tar-stream';
-import { parseEgressEntry } from '../../domain/egress-rules.ts';
+import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
-import type { Language } from '../../domain/workload.ts';
-import type { AgentChannel, PipSettings, RegistrySettings, VmHost } from '../ports.ts';
+import type { Language } from '../../domain/workload/workload.ts';
+import type { PipSettings, RegistrySettings } from '../../ports/builds.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
+import type { VmHost } from '../../ports/host.ts';
 
 export interface PackageSources {
   readonly registries: RegistrySettings;

@@ -1,4 +1,4 @@
-import type { MaintenancePorts } from './maintenance-ports.ts';
+import type { MaintenancePorts } from '../../ports/maintenance.ts';
 import type { MaintenanceActivities } from './maintenance-types.ts';
 import { createPlanSweeps } from './plan-sweeps.ts';
 import { createPrune } from './prune.ts';

@@ -1,5 +1,5 @@
 /** Signatures of the activities of maintenance. Counts, names and references only: no bytes of what is recorded. */
-import type { HostUpkeepReport, KeepPolicies } from '../../domain/maintenance.ts';
+import type { HostUpkeepReport, KeepPolicies } from '../../domain/upkeep/maintenance.ts';
 
 export interface MaintenanceActivities {
   /** @returns where the next scan of closed executions may begin; nothing: at the first one that Temporal remembers */

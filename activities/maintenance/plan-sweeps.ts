@@ -1,5 +1,5 @@
+import type { MaintenancePorts } from '../../ports/maintenance.ts';
 import { framed } from '../activity-frame.ts';
-import type { MaintenancePorts } from './maintenance-ports.ts';
 import type { MaintenanceActivities } from './maintenance-types.ts';
 
 /** Every registered host is to sweep; those that something was left on are asked whether it is gone. */

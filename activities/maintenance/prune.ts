@@ -1,5 +1,5 @@
+import type { MaintenancePorts, PruneOptions, Pruning } from '../../ports/maintenance.ts';
 import { framed } from '../activity-frame.ts';
-import type { MaintenancePorts, PruneOptions, Pruning } from './maintenance-ports.ts';
 import type { MaintenanceActivities, PrunedStep, PruneStep } from './maintenance-types.ts';
 
 /** Removes what is old, step by step. Ages are judged by Temporal's clock: this machine's may be wrong. */

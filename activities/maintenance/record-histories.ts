@@ -1,7 +1,7 @@
 import { isKilnError, isOutage } from '../../domain/failures.ts';
 import { workloadIdOf } from '../../domain/names.ts';
+import type { ClosedExecution, MaintenancePorts, RecordedExecution } from '../../ports/maintenance.ts';
 import { framed, short } from '../activity-frame.ts';
-import type { ClosedExecution, MaintenancePorts, RecordedExecution } from './maintenance-ports.ts';
 import type { MaintenanceActivities, RecordedPage } from './maintenance-types.ts';
 
 type Ports = Pick<MaintenancePorts, 'closed' | 'archive'>;

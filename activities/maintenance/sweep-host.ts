@@ -1,5 +1,5 @@
+import type { HostUpkeep } from '../../ports/maintenance.ts';
 import { framed } from '../activity-frame.ts';
-import type { HostUpkeep } from './maintenance-ports.ts';
 import type { HostUpkeepActivities } from './maintenance-types.ts';
 
 /** The host's own timer sweeps as well; here it is asked, so that it can be seen, and says what came of it. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 import { argumentsOf, bootByHand, helloWithin } from '../qemu-by-hand.ts';
 import { type Bed, disks, prepareBed, specOf } from '../vm-bed.ts';
 

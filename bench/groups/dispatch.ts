@@ -4,7 +4,7 @@ import { Client, Connection } from '@temporalio/client';
 import { workloadWorkflowId } from '../../domain/names.ts';
 import { type BenchStack, preciseNow, startBenchStack } from '../dev-stack.ts';
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 import { startPoller } from '../poller.ts';
 
 const POLL_INTERVAL_MS = 5_000;

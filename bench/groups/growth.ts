@@ -1,5 +1,5 @@
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 import { GuestBed, type Template } from '../guest-bed.ts';
 
 const MEM_MIB = [256, 512, 1024, 2048];

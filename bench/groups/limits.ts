@@ -2,12 +2,12 @@ import { execFile, spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { AgentChannel } from '../../activities/ports.ts';
 import { readEnvironment } from '../../config/environment.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
 import { openLimits } from '../../vmm/limits/open-limits.ts';
 import type { VmLimits } from '../../vmm/limits/vm-limits.ts';
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 import { type Bed, disks, prepareBed, specOf } from '../vm-bed.ts';
 
 const BOOT_DEADLINE_MS = 120_000;

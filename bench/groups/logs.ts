@@ -7,7 +7,7 @@ import { createKilnClient, type KilnClient } from '../../client/http/index.ts';
 import { parseKib } from '../../vmm/limits/process-usage.ts';
 import { type BenchStack, startBenchStack } from '../dev-stack.ts';
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 
 const LINE_BYTES = 100;
 const SAMPLE_MS = 1_000;

@@ -2,8 +2,8 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { readSetupRecord } from '../../config/setup-record.ts';
-import { fullCopy, makeFullImage, sparseCopy } from '../full-copy.ts';
-import type { GroupOptions } from '../groups.ts';
+import { fullCopy, makeFullImage, sparseCopy } from '../../test/support/full-copy.ts';
+import type { GroupOptions } from '../group-options.ts';
 import { startPoller } from '../poller.ts';
 import { bootByHand, helloWithin } from '../qemu-by-hand.ts';
 

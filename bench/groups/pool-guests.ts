@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { PoolSettingOverrides } from '../../domain/pool-policy.ts';
+import type { PoolSettingOverrides } from '../../domain/pool/pool-policy.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import { GuestHost } from '../../test/support/guest-host.ts';
 import { freshBucket } from '../../test/support/object-store.ts';
 import { type LoadRequest, recordedBursts } from '../../test/support/pool-simulation.ts';
 import { startServers, type TestS3 } from '../../test/support/servers.global.ts';
 import { type Measurement, median, percentile } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 
 /** The recorded pauses are up to minutes long: those between two requests are cut to this, bursts stay as they were. */
 const LONGEST_PAUSE_MS = 700;

@@ -8,7 +8,7 @@ import {
   simulate,
 } from '../../test/support/pool-simulation.ts';
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 
 const WARM = [{ image: 'node', vcpus: 1, memMib: keyOfKind('a').memMib, projectId: 'project-a' }];
 

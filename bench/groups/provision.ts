@@ -1,17 +1,17 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { RootfsProvisioner } from '../../activities/ports.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import type { BaseDisk } from '../../domain/vm.ts';
+import type { RootfsProvisioner } from '../../ports/disks.ts';
 import { createEmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
 import { createReflinkProvisioner } from '../../rootfs/provisioners/reflink.ts';
 import { createRoBaseScratchProvisioner } from '../../rootfs/provisioners/ro-base-scratch.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
+import { fullCopy, makeFullImage } from '../../test/support/full-copy.ts';
+import { makeXfsFolder } from '../../test/support/xfs-folder.ts';
 import type { Measurement } from '../figure.ts';
-import { fullCopy, makeFullImage } from '../full-copy.ts';
-import type { GroupOptions } from '../groups.ts';
-import { makeXfsFolder } from '../xfs-folder.ts';
+import type { GroupOptions } from '../group-options.ts';
 
 const IMAGE_BYTES = 3 * 1024 ** 3;
 const XFS_MIB = 16 * 1024;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type BenchStack, startBenchStack } from '../dev-stack.ts';
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 import { argumentsOf } from '../qemu-by-hand.ts';
 import { prepareRival } from './poll-copy-boot.ts';
 

@@ -1,6 +1,6 @@
 import { type BenchStack, preciseNow, startBenchStack } from '../dev-stack.ts';
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 import { argumentsOf } from '../qemu-by-hand.ts';
 import { prepareRival } from './poll-copy-boot.ts';
 

@@ -1,6 +1,6 @@
-import type { StartedVm } from '../../activities/ports.ts';
+import type { StartedVm } from '../../ports/vm-driver.ts';
 import type { Measurement } from '../figure.ts';
-import type { GroupOptions } from '../groups.ts';
+import type { GroupOptions } from '../group-options.ts';
 import { GuestBed, pssMib, type Template } from '../guest-bed.ts';
 import { measureReady } from './ready.ts';
 

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { type PackedUpload, packForUpload, type UploadOptions } from '../../sources/pack-for-upload.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
-import { textColumns } from '../text-columns.ts';
+import { textColumns } from '../terminal/text-columns.ts';
 import { type RunOptions, startWorkload } from '../workload/create.ts';
 import { mintId } from '../workload/mint-id.ts';
 import { byteText } from './byte-text.ts';

@@ -1,10 +1,10 @@
-import { createDeploymentBodySchema, type Deployment } from '../../contracts/deployment.ts';
+import { createDeploymentBodySchema, type Deployment } from '../../contracts/api/deployment.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { pagedItems } from '../paged-items.ts';
 import { checkedBody } from '../request-body.ts';
 import { servicePath } from '../service-path.ts';
-import { fieldLines, textColumns } from '../text-columns.ts';
+import { fieldLines, textColumns } from '../terminal/text-columns.ts';
 
 export interface CreateDeploymentOptions {
   readonly project: string;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
-import type { DevStack as StackInfo } from '../../contracts/dev-stack.ts';
+import type { DevStack as StackInfo } from '../../contracts/host/dev-stack.ts';
 import { freePort } from './free-port.ts';
 import { endLeftProcesses, PROCESSES_FILE, processMark, recordProcesses } from './left-processes.ts';
 import { ProcessSupervisor, type SupervisorEvent, type SupervisorOptions } from './process-supervisor.ts';

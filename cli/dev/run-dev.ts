@@ -56,7 +56,7 @@ export async function endStack(stack: DevStack, keepVms: boolean): Promise<void>
   }
   await stack.stop();
   if (!keepVms) {
-    const { destroyRecordedVms } = await import('../../workers/destroy-recorded-vms.ts');
+    const { destroyRecordedVms } = await import('../../workers/host/destroy-recorded-vms.ts');
     // What was ready and of nobody has no other end.
     const forced = (await destroyRecordedVms()).filter((vmId) => !vmId.startsWith(POOL_VM_PREFIX));
     for (const vmId of forced) say(`VM ${vmId} was destroyed by force`);

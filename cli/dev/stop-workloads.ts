@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KilnClient } from '../../client/http/kiln-client.ts';
-import { isFinal, STAGES } from '../../domain/stages.ts';
+import { isFinal, STAGES } from '../../domain/workload/stages.ts';
 
 export interface StopAllOptions {
   /** How long the workloads may take to end, ms. */

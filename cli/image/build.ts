@@ -7,11 +7,11 @@ import { inheritedEnvironment } from '../../config/environment.ts';
 import { readSetupRecord, type SetupRecord } from '../../config/setup-record.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import { IMAGE_NAME_PATTERN } from '../../domain/names.ts';
-import type { BuiltImage } from '../../rootfs/image/build-image.ts';
+import type { BuiltImage } from '../../rootfs/image/build/build-image.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { stackIdentity } from '../dev/stack-identity.ts';
-import { fieldLines } from '../text-columns.ts';
+import { fieldLines } from '../terminal/text-columns.ts';
 
 export interface BuildImageOptions {
   readonly name: string;
@@ -50,9 +50,9 @@ export async function buildAndPublish(
 }
 
 async function build(setup: SetupRecord, options: BuildImageOptions, output: CommandOutput): Promise<BuiltImage> {
-  const { buildImage } = await import('../../rootfs/image/build-image.ts');
-  const { readRecipe } = await import('../../rootfs/image/recipe.ts');
-  const { findAsRoot } = await import('../../rootfs/image/as-root.ts');
+  const { buildImage } = await import('../../rootfs/image/build/build-image.ts');
+  const { readRecipe } = await import('../../rootfs/image/build/recipe.ts');
+  const { findAsRoot } = await import('../../rootfs/image/build/as-root.ts');
   const path = options.recipe ?? join(CHECKOUT, 'guest', 'image', options.name, 'recipe.json');
   if (!existsSync(path)) throw new UsageError(`There is no recipe ${path}. ${await knownRecipes()}`);
   const recipe = await readRecipe(path);

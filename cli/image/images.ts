@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { readEnvironment, stackPaths } from '../../config/environment.ts';
-import type { ImageView } from '../../contracts/image.ts';
+import type { ImageView } from '../../contracts/api/image.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { ImageReference } from '../../rootfs/image/image-catalog.ts';
 import type { ImageManifest } from '../../rootfs/image/manifest.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
-import { fieldLines, textColumns } from '../text-columns.ts';
+import { fieldLines, textColumns } from '../terminal/text-columns.ts';
 
 /** `kiln image list`: with --json one document an image. @returns exit code */
 export async function listImages(context: CliContext, output: CommandOutput): Promise<number> {

@@ -1,6 +1,6 @@
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
-import { paint, plainText } from '../terminal-text.ts';
+import { paint, plainText } from '../terminal/terminal-text.ts';
 
 /** `kiln gateway status`. @returns exit code; 0 only where everything needed to run a workload answers */
 export async function gatewayStatus(context: CliContext, output: CommandOutput): Promise<number> {

@@ -1,8 +1,8 @@
-import type { HostEntry } from '../../domain/host-entry.ts';
+import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
-import { durationText } from '../terminal-text.ts';
-import { textColumns } from '../text-columns.ts';
+import { durationText } from '../terminal/terminal-text.ts';
+import { textColumns } from '../terminal/text-columns.ts';
 
 /** `kiln host list`: with --json one document a host. @returns exit code */
 export async function listHosts(context: CliContext, output: CommandOutput): Promise<number> {

@@ -1,8 +1,8 @@
-import type { PoolCounters, PoolStatus, PoolSummary } from '../../domain/pool-status.ts';
+import type { PoolCounters, PoolStatus, PoolSummary } from '../../domain/pool/pool-status.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
-import { durationText } from '../terminal-text.ts';
-import { textColumns } from '../text-columns.ts';
+import { durationText } from '../terminal/terminal-text.ts';
+import { textColumns } from '../terminal/text-columns.ts';
 
 const DIGEST_SHOWN = 19;
 

@@ -1,14 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { parseEnv } from 'node:util';
-import { type CreateWorkloadBody, createWorkloadBodySchema } from '../../contracts/workload-request.ts';
-import type { WorkloadView } from '../../contracts/workload-view.ts';
+import { type CreateWorkloadBody, createWorkloadBodySchema } from '../../contracts/api/workload-request.ts';
+import type { WorkloadView } from '../../contracts/api/workload-view.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import type { WorkloadRequest } from '../../domain/workload.ts';
+import type { WorkloadRequest } from '../../domain/workload/workload.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { checkedBody } from '../request-body.ts';
 import { servicePath } from '../service-path.ts';
-import { LiveStageTable } from '../stage-table.ts';
+import { LiveStageTable } from '../terminal/stage-table.ts';
 import { mintId } from './mint-id.ts';
 import { workloadTable } from './show.ts';
 import { waitUntilUp } from './wait.ts';

@@ -1,11 +1,11 @@
 import type { KilnClient } from '../../client/http/kiln-client.ts';
-import type { WorkloadSummary } from '../../contracts/workload-view.ts';
-import type { Stage } from '../../domain/stages.ts';
+import type { WorkloadSummary } from '../../contracts/api/workload-view.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { pagedItems } from '../paged-items.ts';
-import { durationText } from '../terminal-text.ts';
-import { textColumns } from '../text-columns.ts';
+import { durationText } from '../terminal/terminal-text.ts';
+import { textColumns } from '../terminal/text-columns.ts';
 
 export interface ListOptions {
   readonly stage?: Stage;

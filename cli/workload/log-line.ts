@@ -1,5 +1,5 @@
-import type { LogEntry, LogLevel } from '../../domain/log-entry.ts';
-import { type Colour, paint, plainText } from '../terminal-text.ts';
+import type { LogEntry, LogLevel } from '../../domain/logs/log-entry.ts';
+import { type Colour, paint, plainText } from '../terminal/terminal-text.ts';
 
 const COLOURS: Readonly<Record<LogLevel, Colour>> = { info: 'dim', warn: 'yellow', error: 'red' };
 

@@ -1,5 +1,5 @@
 import type { KilnClient } from '../../client/http/kiln-client.ts';
-import type { LogEntry, LogFilter } from '../../domain/log-entry.ts';
+import type { LogEntry, LogFilter } from '../../domain/logs/log-entry.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { logLine } from './log-line.ts';

@@ -1,10 +1,10 @@
-import type { WorkloadHistoryView, WorkloadView } from '../../contracts/workload-view.ts';
+import type { WorkloadHistoryView, WorkloadView } from '../../contracts/api/workload-view.ts';
 import { FAILURE_ADVICE } from '../../domain/failure-advice.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
-import { renderStageTable } from '../stage-table.ts';
-import { durationText, plainText } from '../terminal-text.ts';
-import { fieldLines, textColumns } from '../text-columns.ts';
+import { renderStageTable } from '../terminal/stage-table.ts';
+import { durationText, plainText } from '../terminal/terminal-text.ts';
+import { fieldLines, textColumns } from '../terminal/text-columns.ts';
 import { logLine } from './log-line.ts';
 
 /** `kiln workload get`. @returns exit code */

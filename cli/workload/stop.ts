@@ -1,4 +1,4 @@
-import { isFinal } from '../../domain/stages.ts';
+import { isFinal } from '../../domain/workload/stages.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { workloadTable } from './show.ts';

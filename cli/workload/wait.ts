@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { WorkloadView } from '../../contracts/workload-view.ts';
+import type { WorkloadView } from '../../contracts/api/workload-view.ts';
 import { isKilnError } from '../../domain/failures.ts';
-import { isFinal } from '../../domain/stages.ts';
+import { isFinal } from '../../domain/workload/stages.ts';
 import type { CliContext } from '../cli-context.ts';
 
 export interface WaitOptions {

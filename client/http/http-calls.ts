@@ -1,6 +1,6 @@
 /** One request of the REST API: URL, token, bounds, problem documents. */
-import { PROBLEM_TYPE, problemSchema } from '../../contracts/problem.ts';
-import type { Route } from '../../contracts/routes.ts';
+import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
+import type { Route } from '../../contracts/api/routes.ts';
 import { KilnError } from '../../domain/failures.ts';
 
 export interface HttpClientOptions {

@@ -6,8 +6,8 @@ import {
   type RouteReply,
   type RouteRequest,
   type UploadRouteName,
-} from '../../contracts/routes.ts';
-import { GZIP_TYPE, TAR_TYPE, type UploadedSource, uploadedSourceSchema } from '../../contracts/source.ts';
+} from '../../contracts/api/routes.ts';
+import { GZIP_TYPE, TAR_TYPE, type UploadedSource, uploadedSourceSchema } from '../../contracts/api/source.ts';
 import { call, type HttpClientOptions, type RequestParts } from './http-calls.ts';
 import { type LogEvent, type LogStreamOptions, logEvents } from './log-events.ts';
 

@@ -3,13 +3,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { EventSourceMessage } from 'eventsource-parser';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { z } from 'zod';
+import { logEntrySchema } from '../../contracts/api/log-page.ts';
+import { problemSchema } from '../../contracts/api/problem.ts';
+import { ROUTES } from '../../contracts/api/routes.ts';
 import { stageSchema } from '../../contracts/identifiers.ts';
-import { logEntrySchema } from '../../contracts/log-page.ts';
-import { problemSchema } from '../../contracts/problem.ts';
-import { ROUTES } from '../../contracts/routes.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import type { LogEntry, LogFilter } from '../../domain/log-entry.ts';
-import type { Stage } from '../../domain/stages.ts';
+import type { LogEntry, LogFilter } from '../../domain/logs/log-entry.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
 import { type HttpClientOptions, problemOf, send, unavailable } from './http-calls.ts';
 
 export type LogEvent =

@@ -1,11 +1,11 @@
 /** Types that the parts of the client share. */
 import type { Client } from '@temporalio/client';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
-import type { Stage } from '../../domain/stages.ts';
-import type { WorkloadState } from '../../domain/workload.ts';
-import type { StopRequest } from '../../domain/workload-input.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
+import type { StopRequest } from '../../domain/workload/workload-input.ts';
+import type { Release, WorkloadArchive } from './archive/workload-archive.ts';
 import type { ClientTimings } from './client-timings.ts';
-import type { Release, WorkloadArchive } from './workload-archive.ts';
 
 /** A workload as it is known now. */
 export interface WorkloadSnapshot {

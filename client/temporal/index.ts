@@ -1,9 +1,9 @@
 /** What the package offers to backend services that have a Temporal connection of their own. */
 export { type FailureCode, isKilnError, KilnError } from '../../domain/failures.ts';
-export { isFinal, STAGES, type Stage } from '../../domain/stages.ts';
-export type { WorkloadRequest, WorkloadState } from '../../domain/workload.ts';
+export { isFinal, STAGES, type Stage } from '../../domain/workload/stages.ts';
+export type { WorkloadRequest, WorkloadState } from '../../domain/workload/workload.ts';
+export type { ArchivedExecution, Release, WorkloadArchive } from './archive/workload-archive.ts';
 export type { ClientTimings } from './client-timings.ts';
-export type { ArchivedExecution, Release, WorkloadArchive } from './workload-archive.ts';
 export {
   createWorkloadClient,
   type ListWorkloads,
@@ -11,4 +11,4 @@ export {
   type WorkloadClient,
   type WorkloadClientOptions,
   type WorkloadSnapshot,
-} from './workload-client.ts';
+} from './workloads/workload-client.ts';

@@ -2,15 +2,16 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { CapacityLedger, VmDriver } from '../../activities/ports.ts';
-import { VM_ID_PATTERN } from '../../contracts/instance-record.ts';
+import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import { type PoolKey, type PoolTemplate, poolKeyText } from '../../domain/pool-policy.ts';
+import { type PoolKey, type PoolTemplate, poolKeyText } from '../../domain/pool/pool-policy.ts';
 import { sameOwner, type VmOwner } from '../../domain/vm.ts';
-import { directoryEntries } from '../../vmm/directory-entries.ts';
+import { directoryEntries } from '../../linux/directory-entries.ts';
+import { readRecord, removeInterrupted, removeRecord, writeRecord } from '../../linux/record-file.ts';
+import type { CapacityLedger } from '../../ports/host.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
-import { readRecord, removeInterrupted, removeRecord, writeRecord } from '../record-file.ts';
-import type { HostVms } from '../vm-host.ts';
+import type { HostVms } from '../vms/vm-host.ts';
 import type { ListedPoolVm, PooledVms } from './pool-ports.ts';
 
 /** Pauses a VM so that it costs no CPU. May be repeated. */

@@ -1,12 +1,13 @@
 /** The pool of a host, put together: what it is made of, and what the rest of the host has to know of it. */
-import type { VmDriver } from '../../activities/ports.ts';
+
 import type { KilnError } from '../../domain/failures.ts';
-import { type PoolTemplate, resolvePoolSettings } from '../../domain/pool-policy.ts';
+import { type PoolTemplate, resolvePoolSettings } from '../../domain/pool/pool-policy.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
-import type { HostCapacityLedger } from '../capacity-ledger.ts';
+import type { HostCapacityLedger } from '../capacity/ledger.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostSettings } from '../host-settings.ts';
-import type { HostVms } from '../vm-host.ts';
+import type { HostVms } from '../vms/vm-host.ts';
 import { createDriverPooledVms, type PausingVms, type PoolBoot } from './driver-pooled-vms.ts';
 import type { PoolNotes } from './pool-filling.ts';
 import type { PoolTemplates } from './pool-ports.ts';

@@ -1,7 +1,7 @@
 /** Makes the VMs that pools are short of, a few at a time. */
 import { randomBytes } from 'node:crypto';
 import { POOL_VM_PREFIX } from '../../domain/names.ts';
-import { decidePool, type PoolSettings, type PoolVm, type RecycleCause } from '../../domain/pool-policy.ts';
+import { decidePool, type PoolSettings, type PoolVm, type RecycleCause } from '../../domain/pool/pool-policy.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { PooledVms } from './pool-ports.ts';
 import type { PoolState } from './pool-state.ts';

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { PoolStatus } from '../../domain/pool-status.ts';
+import type { PoolStatus } from '../../domain/pool/pool-status.ts';
 import type { PoolNotes } from './pool-filling.ts';
 
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];

@@ -1,4 +1,4 @@
-import type { PoolKey, PoolTemplate } from '../../domain/pool-policy.ts';
+import type { PoolKey, PoolTemplate } from '../../domain/pool/pool-policy.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 
 /** A VM of the pool as the disk tells of it. */

@@ -1,4 +1,4 @@
-import type { PoolStatus } from '../../domain/pool-status.ts';
+import type { PoolStatus } from '../../domain/pool/pool-status.ts';
 
 /** How old what stands in the store may be where nothing has changed, ms. */
 const REPEAT_MS = 30_000;

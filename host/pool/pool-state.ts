@@ -9,8 +9,8 @@ import {
   poolReason,
   poolTarget,
   type RecycleCause,
-} from '../../domain/pool-policy.ts';
-import type { PoolCounters, PoolSummary } from '../../domain/pool-status.ts';
+} from '../../domain/pool/pool-policy.ts';
+import type { PoolCounters, PoolSummary } from '../../domain/pool/pool-status.ts';
 
 /** Requests remembered of one pool; more would not change what is decided. */
 const MAX_REMEMBERED = 1000;

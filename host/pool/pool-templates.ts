@@ -1,6 +1,6 @@
 /** Templates of a host, as its pool asks for them. */
-import type { TemplateKey } from '../../contracts/template-manifest.ts';
-import type { PoolKey } from '../../domain/pool-policy.ts';
+import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
+import type { PoolKey } from '../../domain/pool/pool-policy.ts';
 import type { Templates } from '../templates/template-store.ts';
 import type { PoolMeans } from './host-pool.ts';
 import type { PoolTemplates } from './pool-ports.ts';

@@ -1,6 +1,6 @@
 /** Where a workload's VM comes from the pool: before disks are made for it. */
 import type { InstanceStore } from '../../vmm/instance-record.ts';
-import type { ProvisionRequest } from '../vm-provisioning.ts';
+import type { ProvisionRequest } from '../vms/provisioning.ts';
 import type { VmPool } from './vm-pool.ts';
 
 /** @returns what hands a pooled VM to whoever provisions one of its kind; one that is there already is only found */

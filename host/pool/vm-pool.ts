@@ -10,8 +10,8 @@ import {
   type PoolVm,
   poolKeyText,
   type RecycleCause,
-} from '../../domain/pool-policy.ts';
-import { addCounters, NO_COUNTS, type PoolCounters, type PoolStatus } from '../../domain/pool-status.ts';
+} from '../../domain/pool/pool-policy.ts';
+import { addCounters, NO_COUNTS, type PoolCounters, type PoolStatus } from '../../domain/pool/pool-status.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { type GiveWay, PoolFilling, type PoolNotes } from './pool-filling.ts';

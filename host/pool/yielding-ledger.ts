@@ -1,6 +1,6 @@
-import type { HostCapacity } from '../../domain/host-entry.ts';
-import type { Resources } from '../../domain/workload.ts';
-import type { HostCapacityLedger, Reservation } from '../capacity-ledger.ts';
+import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
+import type { Resources } from '../../domain/workload/workload.ts';
+import type { HostCapacityLedger, Reservation } from '../capacity/ledger.ts';
 import { isPoolOwner } from './driver-pooled-vms.ts';
 
 /**

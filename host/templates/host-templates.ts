@@ -1,5 +1,5 @@
 /** The templates of a host, over its driver and beside the records of its VMs. */
-import type { VmDriver } from '../../activities/ports.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import { createTemplates, type TemplateStoreOptions, type Templates } from './template-store.ts';
 

@@ -2,13 +2,13 @@
 import { createHash } from 'node:crypto';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { TemplateMaker } from '../../activities/ports.ts';
-import { TEMPLATE_MANIFEST, type TemplateKey, type TemplateManifest } from '../../contracts/template-manifest.ts';
+import { TEMPLATE_MANIFEST, type TemplateKey, type TemplateManifest } from '../../contracts/host/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { type CachedImage, type DriveSpec, FROZEN_FILES } from '../../domain/vm.ts';
+import { syncDirectory, writeRecord } from '../../linux/record-file.ts';
+import type { TemplateMaker } from '../../ports/vm-driver.ts';
 import { hashFile } from '../../rootfs/image/manifest.ts';
-import { syncDirectory, writeRecord } from '../record-file.ts';
-import { type DrivePorts, makeDrives, ROOT_SERIAL, SCRATCH_SERIAL } from '../vm-drives.ts';
+import { type DrivePorts, makeDrives, ROOT_SERIAL, SCRATCH_SERIAL } from '../disks/drives.ts';
 
 /** Folders of templates that are not whole yet end like this. */
 export const UNFINISHED = '.building';

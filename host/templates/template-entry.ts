@@ -1,8 +1,8 @@
 /** What a host knows of one of its templates. */
 import { join } from 'node:path';
-import type { TemplateManifest } from '../../contracts/template-manifest.ts';
+import type { TemplateManifest } from '../../contracts/host/template-manifest.ts';
 import type { KilnError } from '../../domain/failures.ts';
-import type { TemplateSummary } from '../../domain/pool-status.ts';
+import type { TemplateSummary } from '../../domain/pool/pool-status.ts';
 import { type BaseDisk, type CachedImage, FROZEN_FILES, type TemplateRef } from '../../domain/vm.ts';
 import type { FileLooks } from './template-files.ts';
 

@@ -2,7 +2,11 @@
 import type { BigIntStats } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TEMPLATE_MANIFEST, type TemplateManifest, templateManifestSchema } from '../../contracts/template-manifest.ts';
+import {
+  TEMPLATE_MANIFEST,
+  type TemplateManifest,
+  templateManifestSchema,
+} from '../../contracts/host/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { hashFile } from '../../rootfs/image/manifest.ts';
 

@@ -4,13 +4,15 @@
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CapacityLedger, ImageCache, TemplateMaker } from '../../activities/ports.ts';
-import type { TemplateKey, TemplateManifest } from '../../contracts/template-manifest.ts';
+import type { TemplateKey, TemplateManifest } from '../../contracts/host/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
-import type { TemplateSummary } from '../../domain/pool-status.ts';
+import type { TemplateSummary } from '../../domain/pool/pool-status.ts';
 import type { CachedImage } from '../../domain/vm.ts';
+import type { CapacityLedger } from '../../ports/host.ts';
+import type { ImageCache } from '../../ports/images.ts';
+import type { TemplateMaker } from '../../ports/vm-driver.ts';
+import { type DrivePorts, makeDrives } from '../disks/drives.ts';
 import type { HostLogger } from '../host-logger.ts';
-import { type DrivePorts, makeDrives } from '../vm-drives.ts';
 import { buildTemplate, templateKeyHash, templateSpec, UNFINISHED } from './template-build.ts';
 import {
   imageFiles,

@@ -1,16 +1,16 @@
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { ImageCache } from '../../activities/ports.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import { type ImageCollectionLimits, imagesToRemove } from '../../domain/image-collection.ts';
+import { type ImageCollectionLimits, imagesToRemove } from '../../domain/upkeep/image-collection.ts';
 import type { CachedImage } from '../../domain/vm.ts';
+import type { ImageCache } from '../../ports/images.ts';
+import { stageDirectory } from './build/stage-directory.ts';
 import { changedFiles, noteLook, noteLooks } from './file-looks.ts';
 import { readPublishedManifest } from './image-catalog.ts';
 import { download, linkSame, takeLocal } from './image-files.ts';
 import type { ImageStore } from './image-store.ts';
 import { cachedImage, imageDirectory, listLocalImages, readManifest } from './local-images.ts';
 import { canonicalJson, type ImageFile, MANIFEST_FILE } from './manifest.ts';
-import { stageDirectory } from './stage-directory.ts';
 
 export interface ImageCacheOptions {
   /** `<host state>/images`: where this host keeps its images. */

@@ -1,6 +1,6 @@
-import type { ImageCatalog } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { DIGEST_PATTERN, IMAGE_NAME_PATTERN, IMAGE_TAG_PATTERN, storeKeys } from '../../domain/names.ts';
+import type { ImageCatalog } from '../../ports/images.ts';
 import { type ImageStore, type ImageTag, imageTagSchema, MAX_MANIFEST_BYTES } from './image-store.ts';
 import { parseManifest } from './local-images.ts';
 import { type ImageManifest, isImageDigest } from './manifest.ts';

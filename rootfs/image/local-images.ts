@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
 import { DIGEST_PATTERN, IMAGE_NAME_PATTERN } from '../../domain/names.ts';
 import type { CachedImage } from '../../domain/vm.ts';
-import { isErrno } from '../errno.ts';
+import { isErrno } from '../../linux/errno.ts';
 import {
   canonicalJson,
   type ImageFileName,

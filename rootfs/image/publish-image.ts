@@ -4,10 +4,10 @@ import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress } from 'node:zlib';
 import { KilnError } from '../../domain/failures.ts';
 import { storeKeys } from '../../domain/names.ts';
+import { stageDirectory } from './build/stage-directory.ts';
 import { type ImageStore, type ImageTag, imageTagSchema, storedFileKey } from './image-store.ts';
 import { imageDirectory, readManifest } from './local-images.ts';
 import { canonicalJson, type ImageFile } from './manifest.ts';
-import { stageDirectory } from './stage-directory.ts';
 
 export interface PublishImageRequest {
   readonly store: ImageStore;

@@ -1,7 +1,7 @@
 import { mkdir, statfs } from 'node:fs/promises';
-import type { RootfsProvisioner } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { DiskFormat } from '../../domain/vm.ts';
+import type { RootfsProvisioner } from '../../ports/disks.ts';
 import type { EmptyDisks } from './empty-disks.ts';
 import { createQcow2OverlayProvisioner } from './qcow2-overlay.ts';
 import { createReflinkProvisioner } from './reflink.ts';

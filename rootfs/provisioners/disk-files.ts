@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { access, link, mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
-import { isErrno } from '../errno.ts';
+import { isErrno } from '../../linux/errno.ts';
 
 /**
  * Names and makes the disks of one folder, for provisioners. A disk appears whole or not at all; a disk that is there

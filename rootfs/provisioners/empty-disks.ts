@@ -3,7 +3,7 @@ import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
 import type { DiskRef } from '../../domain/vm.ts';
-import { isErrno } from '../errno.ts';
+import { isErrno } from '../../linux/errno.ts';
 import { makeExt4 } from '../make-ext4.ts';
 
 /** Sizes that are kept: a caller may ask for thousands. */

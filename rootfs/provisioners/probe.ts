@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ProvisionedDisk, RootfsProvisioner } from '../../activities/ports.ts';
-import { writeAll } from '../write-all.ts';
+import { writeAll } from '../../linux/write-all.ts';
+import type { ProvisionedDisk, RootfsProvisioner } from '../../ports/disks.ts';
 
 export type ProbeResult = { ok: true } | { ok: false; reason: string };
 

@@ -1,8 +1,8 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type { RootfsProvisioner } from '../../activities/ports.ts';
 import type { DiskRef } from '../../domain/vm.ts';
-import { mustRun } from '../run-command.ts';
+import { mustRun } from '../../linux/run-command.ts';
+import type { RootfsProvisioner } from '../../ports/disks.ts';
 import { diskPath, makeDisk, removeDisks } from './disk-files.ts';
 import { rememberedPerBase } from './per-base.ts';
 import { probeByDoing } from './probe.ts';

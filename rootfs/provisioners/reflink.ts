@@ -1,8 +1,8 @@
 import { chmod, constants, copyFile } from 'node:fs/promises';
-import type { RootfsProvisioner } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { isErrno } from '../errno.ts';
-import { mustRun } from '../run-command.ts';
+import { isErrno } from '../../linux/errno.ts';
+import { mustRun } from '../../linux/run-command.ts';
+import type { RootfsProvisioner } from '../../ports/disks.ts';
 import { diskPath, makeDisk, removeDisks } from './disk-files.ts';
 import { probeByDoing } from './probe.ts';
 

@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type { RootfsProvisioner } from '../../activities/ports.ts';
-import { mustRun } from '../run-command.ts';
+import { mustRun } from '../../linux/run-command.ts';
+import type { RootfsProvisioner } from '../../ports/disks.ts';
 import { diskPath, makeDisk, removeDisks } from './disk-files.ts';
 import type { EmptyDisks } from './empty-disks.ts';
 import { probeByDoing } from './probe.ts';

@@ -1,7 +1,7 @@
 import { open, stat } from 'node:fs/promises';
 import { z } from 'zod';
-import { mustRun } from '../run-command.ts';
-import { writeAll } from '../write-all.ts';
+import { mustRun } from '../../linux/run-command.ts';
+import { writeAll } from '../../linux/write-all.ts';
 
 /**
  * A file that is nearly empty, such as a new file system: its size and the few blocks that are not zero. Written from

@@ -2,9 +2,9 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { makeXfsFolder, type XfsFolder } from '../../bench/xfs-folder.ts';
 import { chooseProvisioner, PROVISIONER_KINDS } from '../../rootfs/provisioners/choose-provisioner.ts';
 import { createEmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
+import { makeXfsFolder, type XfsFolder } from '../support/xfs-folder.ts';
 import { describeProvisioner, provisionOnSmallDisk } from './provisioner-suite.ts';
 
 let xfs: XfsFolder;

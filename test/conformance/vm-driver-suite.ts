@@ -2,8 +2,8 @@ import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { StartedVm, VmDriver } from '../../activities/ports.ts';
 import type { VmSpec } from '../../domain/vm.ts';
+import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { findStrayVms } from '../../vmm/stray-vms.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';

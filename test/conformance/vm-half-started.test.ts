@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import type { HostNode } from '../../host/host-node.ts';
+import type { HostNode } from '../../host/host.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import {
   createFakeHost,

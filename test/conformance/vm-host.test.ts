@@ -9,11 +9,11 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { z } from 'zod';
-import type { VmDriver } from '../../activities/ports.ts';
-import { hostEntrySchema } from '../../contracts/host-entry.ts';
+import { hostEntrySchema } from '../../contracts/store/host-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
-import type { OwnerVerdict } from '../../domain/sweep-policy.ts';
-import type { HostNode, HostOptions } from '../../host/host-node.ts';
+import type { OwnerVerdict } from '../../domain/upkeep/sweep-policy.ts';
+import type { HostNode, HostOptions } from '../../host/host.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import {
   bootVm,

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { z } from 'zod';
-import { directoryEntries } from '../../vmm/directory-entries.ts';
+import { directoryEntries } from '../../linux/directory-entries.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { keptSocketFolders } from '../../vmm/socket-folders.ts';
 import { commandLines } from '../../vmm/vm-process.ts';

@@ -3,7 +3,7 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { workloadViewSchema } from '../../contracts/workload-view.ts';
+import { workloadViewSchema } from '../../contracts/api/workload-view.ts';
 import { type RunningStack, StackHome } from '../support/dev-stack.ts';
 import { SERVICES } from '../support/kiln-harness.ts';
 

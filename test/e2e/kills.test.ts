@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { processStartTime } from '../../cli/dev/process-start-time.ts';
-import type { WorkloadView } from '../../contracts/workload-view.ts';
+import type { WorkloadView } from '../../contracts/api/workload-view.ts';
 import { answerOf, type ProcessIdentity, type RunningStack, StackHome, throughOutages } from '../support/dev-stack.ts';
 import { SERVICES } from '../support/kiln-harness.ts';
 

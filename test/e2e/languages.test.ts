@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { listLogWriters, readLogEntries } from '../../store/log-chunks.ts';
+import { listLogWriters, readLogEntries } from '../../store/logs/log-chunks.ts';
 import { type Harness, realRegistries, SERVICES, startHarness } from '../support/kiln-harness.ts';
 
 const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url));

@@ -4,8 +4,8 @@ import { networkInterfaces } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { z } from 'zod';
-import type { WorkloadRequest } from '../../domain/workload.ts';
-import { listLogWriters, readLogEntries } from '../../store/log-chunks.ts';
+import type { WorkloadRequest } from '../../domain/workload/workload.ts';
+import { listLogWriters, readLogEntries } from '../../store/logs/log-chunks.ts';
 import { type Harness, realRegistries, startHarness } from '../support/kiln-harness.ts';
 
 const STOP = { waitMs: 60_000 };

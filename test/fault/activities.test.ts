@@ -2,9 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { HostActivityPorts } from '../../activities/host-activities.ts';
-import { createWorkloadClient } from '../../client/temporal/workload-client.ts';
-import type { WorkloadState } from '../../domain/workload.ts';
-import { createWorkloadDocuments } from '../../store/workload-documents.ts';
+import { createWorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
+import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { callingActivity } from '../support/calling-activity.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 import { portError } from '../support/port-errors.ts';

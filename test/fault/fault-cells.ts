@@ -1,10 +1,10 @@
 /** Does one cell of the fault table to a Kiln, and tells what came of it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
-import type { WorkloadClient } from '../../client/temporal/workload-client.ts';
+import type { WorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
-import { isFinal } from '../../domain/stages.ts';
-import type { WorkloadRequest, WorkloadState } from '../../domain/workload.ts';
+import { isFinal } from '../../domain/workload/stages.ts';
+import type { WorkloadRequest, WorkloadState } from '../../domain/workload/workload.ts';
 import type { PortError } from '../support/port-errors.ts';
 import type { Caller, GatedCall, HeldCall, Moment } from '../support/port-gates.ts';
 import { FAULTS, type Fault, type Outcome, ROWS, type Row, TIMINGS } from './fault-table.ts';

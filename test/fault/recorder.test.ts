@@ -1,8 +1,8 @@
 /** The control worker is killed in the middle of recording: nothing counts as archived that is not, and all is in the end. */
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
-import type { MaintenanceInput } from '../../domain/maintenance.ts';
 import { CONTROL_QUEUE } from '../../domain/names.ts';
-import { createHistoryArchive } from '../../store/history-archive.ts';
+import type { MaintenanceInput } from '../../domain/upkeep/maintenance.ts';
+import { createHistoryArchive } from '../../store/archive/history-archive.ts';
 import { replayArchived } from '../support/archived-histories.ts';
 import { ProcessStack } from '../support/process-stack.ts';
 

@@ -1,7 +1,7 @@
 /** The fault table's column of killed workers: workloads in the middle of every activity when both workers die. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import type { WorkloadState } from '../../domain/workload.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
 import { quietRuntime } from '../support/kiln-harness.ts';
 import { ProcessStack } from '../support/process-stack.ts';
 import { CELLS, type Cell, type CellReport, CellRun, type FaultyKiln, pooled } from './fault-cells.ts';

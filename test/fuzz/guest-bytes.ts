@@ -2,9 +2,9 @@
 import { type Duplex, duplexPair } from 'node:stream';
 import fc from 'fast-check';
 import type { z } from 'zod';
-import { probeHealth } from '../../activities/health-probe.ts';
-import type { AgentChannel } from '../../activities/ports.ts';
+import { probeHealth } from '../../activities/workload/health-probe.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
 import { connectAgent } from '../../vmm/agent/connect-agent.ts';
 import { endOf, OutputQueue, parseGap, parseOutput } from '../../vmm/agent/exec-output.ts';
 import { encodeFrame, FRAME, FrameReader, MAX_FRAME, MAX_PAYLOAD } from '../../vmm/agent/frames.ts';

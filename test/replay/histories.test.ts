@@ -4,9 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { Worker, type WorkflowBundle } from '@temporalio/worker';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { recordedEvents } from '../../client/temporal/recorded-events.ts';
-import { project, type RecordedEvent } from '../../domain/projector.ts';
-import { isFinal } from '../../domain/stages.ts';
+import { recordedEvents } from '../../client/temporal/archive/recorded-events.ts';
+import { project, type RecordedEvent } from '../../domain/workload/projector.ts';
+import { isFinal } from '../../domain/workload/stages.ts';
 import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 
 const FOLDER = fileURLToPath(new URL('../histories', import.meta.url));

@@ -1,7 +1,7 @@
 /** Whatever is wrong with a request: a problem document with its code, never a 5xx. */
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { problemSchema } from '../../contracts/problem.ts';
+import { problemSchema } from '../../contracts/api/problem.ts';
 import { createGateway } from '../../gateway/gateway.ts';
 import {
   authorized,

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LogEvent } from '../../client/http/log-events.ts';
-import type { NumberedLogEntry } from '../../domain/log-entry.ts';
-import { createControlLog } from '../../store/control-log.ts';
+import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+import { createControlLog } from '../../store/logs/control-log.ts';
 import { authorized, type GatewayFixture, HOST_ID, newId, startGateway, TOKEN } from '../support/gateway-fixture.ts';
 
 let fixture: GatewayFixture;

@@ -5,9 +5,9 @@ import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
 import type { LogEvent } from '../../client/http/log-events.ts';
-import type { NumberedLogEntry } from '../../domain/log-entry.ts';
+import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
-import { createControlLog } from '../../store/control-log.ts';
+import { createControlLog } from '../../store/logs/control-log.ts';
 import {
   authorized,
   type GatewayFixture,

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
 import { storeKeys } from '../../domain/names.ts';
-import { DEFAULT_POOL_SETTINGS } from '../../domain/pool-policy.ts';
+import { DEFAULT_POOL_SETTINGS } from '../../domain/pool/pool-policy.ts';
 import {
   authorized,
   type GatewayFixture,

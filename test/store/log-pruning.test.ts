@@ -1,11 +1,11 @@
 /** Logs of workloads that are long over are removed; everything else stays. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { storeKeys } from '../../domain/names.ts';
-import type { Stage } from '../../domain/stages.ts';
-import { listLogWriters, readLogEntries } from '../../store/log-chunks.ts';
-import { pruneLogs } from '../../store/log-pruning.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
+import { listLogWriters, readLogEntries } from '../../store/logs/log-chunks.ts';
+import { pruneLogs } from '../../store/logs/log-pruning.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
-import { createWorkloadDocuments } from '../../store/workload-documents.ts';
+import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 
 const NOW = Date.parse('2026-06-01T00:00:00.000Z');

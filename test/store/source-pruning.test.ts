@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { canonicalHash } from '../../contracts/canonical-json.ts';
 import { storeKeys } from '../../domain/names.ts';
-import type { Stage } from '../../domain/stages.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
-import { type PruneSourcesOptions, pruneSources } from '../../store/source-pruning.ts';
-import { createSources } from '../../store/sources.ts';
-import { createWorkloadDocuments } from '../../store/workload-documents.ts';
+import { type PruneSourcesOptions, pruneSources } from '../../store/sources/source-pruning.ts';
+import { createSources } from '../../store/sources/sources.ts';
+import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 
 const HOUR = 3_600_000;

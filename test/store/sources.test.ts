@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { type Header, pack } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { problemSchema } from '../../contracts/problem.ts';
-import { uploadedSourceSchema } from '../../contracts/source.ts';
+import { problemSchema } from '../../contracts/api/problem.ts';
+import { uploadedSourceSchema } from '../../contracts/api/source.ts';
 import { storeKeys } from '../../domain/names.ts';
 import { authorized, type GatewayFixture, newId, post, startGateway } from '../support/gateway-fixture.ts';
 

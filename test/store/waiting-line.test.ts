@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { WaitingRequest } from '../../domain/waiting-line.ts';
+import type { WaitingRequest } from '../../domain/capacity/waiting-line.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
-import { createWaitingLine } from '../../store/waiting-line.ts';
+import { createWaitingLine } from '../../store/workloads/waiting-line.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 
 let store: ObjectStore;

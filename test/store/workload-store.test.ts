@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { canonicalHash } from '../../contracts/canonical-json.ts';
-import type { SpecDocument } from '../../contracts/workload-documents.ts';
-import type { NumberedLogEntry } from '../../domain/log-entry.ts';
+import type { SpecDocument } from '../../contracts/store/workload-documents.ts';
+import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
-import type { WorkloadState } from '../../domain/workload.ts';
-import { createControlLog } from '../../store/control-log.ts';
-import { createDeployments } from '../../store/deployments.ts';
-import { createHostDirectory, writeHostEntry } from '../../store/host-directory.ts';
-import { createLogChunks, listLogWriters, readLogEntries, tailLogEntries } from '../../store/log-chunks.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
+import { createDeployments } from '../../store/deployments/deployments.ts';
+import { createHostDirectory, writeHostEntry } from '../../store/hosts/host-directory.ts';
+import { createControlLog } from '../../store/logs/control-log.ts';
+import { createLogChunks, listLogWriters, readLogEntries, tailLogEntries } from '../../store/logs/log-chunks.ts';
 import type { ListOptions, ObjectStore } from '../../store/object-store.ts';
-import { createWorkloadDocuments } from '../../store/workload-documents.ts';
+import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 
 const AT = '2026-01-02T03:04:05.678Z';

@@ -1,6 +1,6 @@
 import { Worker } from '@temporalio/worker';
 import { workloadWorkflowId } from '../../domain/names.ts';
-import { createHistoryArchive } from '../../store/history-archive.ts';
+import { createHistoryArchive } from '../../store/archive/history-archive.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 

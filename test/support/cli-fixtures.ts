@@ -2,10 +2,10 @@
 import type { CliContext } from '../../cli/cli-context.ts';
 import { runCli } from '../../cli/run-cli.ts';
 import type { KilnClient } from '../../client/http/kiln-client.ts';
-import { type WorkloadView, workloadView } from '../../contracts/workload-view.ts';
+import { type WorkloadView, workloadView } from '../../contracts/api/workload-view.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { canMove, type Stage } from '../../domain/stages.ts';
-import type { WorkloadState } from '../../domain/workload.ts';
+import { canMove, type Stage } from '../../domain/workload/stages.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
 
 export interface CliResult {
   readonly stdout: string;

@@ -10,14 +10,14 @@ import { createKilnClient, type KilnClient } from '../../client/http/kiln-client
 import { CHECKOUT, CLI_ENTRY } from '../../config/checkout.ts';
 import { inheritedEnvironment, readEnvironment, type StackPaths, stackPaths } from '../../config/environment.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
-import { type DevStack, devStackSchema } from '../../contracts/dev-stack.ts';
-import { instanceRecordSchema } from '../../contracts/instance-record.ts';
-import type { WorkloadView } from '../../contracts/workload-view.ts';
+import type { WorkloadView } from '../../contracts/api/workload-view.ts';
+import { type DevStack, devStackSchema } from '../../contracts/host/dev-stack.ts';
+import { instanceRecordSchema } from '../../contracts/host/instance-record.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import { workloadWorkflowId } from '../../domain/names.ts';
-import { isFinal, type Stage } from '../../domain/stages.ts';
 import type { VmRole } from '../../domain/vm.ts';
-import { directoryEntries } from '../../vmm/directory-entries.ts';
+import { isFinal, type Stage } from '../../domain/workload/stages.ts';
+import { directoryEntries } from '../../linux/directory-entries.ts';
 import { whatIsLeft } from './nothing-left.ts';
 
 const POLL_MS = 50;

@@ -2,10 +2,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { VmDriver } from '../../activities/ports.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import type { VmOwner } from '../../domain/vm.ts';
-import { createHost, type HostNode, type HostOptions } from '../../host/host-node.ts';
+import { createHost, type HostNode, type HostOptions } from '../../host/host.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { createFakeDriver } from '../../vmm/fake/fake-driver.ts';
 import { silentLogger } from './silent-logger.ts';

@@ -1,10 +1,10 @@
 /** Workloads in memory, for tests of what lies in front of them. Never the proof of what workloads do. */
-import type { WorkloadClient, WorkloadSnapshot } from '../../client/temporal/workload-client.ts';
+import type { WorkloadClient, WorkloadSnapshot } from '../../client/temporal/workloads/workload-client.ts';
 import { canonicalJson } from '../../contracts/canonical-json.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { applyMove } from '../../domain/reducer.ts';
-import { isFinal, type Stage } from '../../domain/stages.ts';
-import type { WorkloadRequest, WorkloadState } from '../../domain/workload.ts';
+import { applyMove } from '../../domain/workload/reducer.ts';
+import { isFinal, type Stage } from '../../domain/workload/stages.ts';
+import type { WorkloadRequest, WorkloadState } from '../../domain/workload/workload.ts';
 
 export interface FakeWorkloads extends WorkloadClient {
   /** Moves a workload on. */

@@ -2,9 +2,9 @@
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { VmDriver } from '../../activities/ports.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import { FROZEN_FILES, type VmSpec } from '../../domain/vm.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
 import { imageVmSpec, overlay, silentLog, testTscRate, vmUsers } from './vm-fixtures.ts';
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { HostNode } from '../../host/host-node.ts';
+import type { HostNode } from '../../host/host.ts';
 
 /** What a program in the guest gets to read. */
 export async function fetchIn(host: HostNode, vmId: string, url: string): Promise<string> {

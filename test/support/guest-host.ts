@@ -2,11 +2,12 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { AgentChannel, VmDriver } from '../../activities/ports.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import type { VmStart } from '../../domain/vm.ts';
-import type { HostNode } from '../../host/host-node.ts';
+import type { HostNode } from '../../host/host.ts';
 import type { HostSettingOverrides } from '../../host/host-settings.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
 import type { ObjectStore } from '../../store/object-store.ts';

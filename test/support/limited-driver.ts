@@ -1,5 +1,5 @@
 /** The QEMU driver of a worker that has just started: control groups as this machine has them, a user a project. */
-import type { VmDriver } from '../../activities/ports.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { CapSettings } from '../../vmm/limits/group-caps.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
 import { machineLimits } from './group-limits.ts';

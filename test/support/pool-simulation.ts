@@ -11,8 +11,8 @@ import {
   type PoolTemplate,
   poolKeyText,
   resolvePoolSettings,
-} from '../../domain/pool-policy.ts';
-import type { PoolStatus } from '../../domain/pool-status.ts';
+} from '../../domain/pool/pool-policy.ts';
+import type { PoolStatus } from '../../domain/pool/pool-status.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import type { ListedPoolVm, PooledVms, PoolTemplates } from '../../host/pool/pool-ports.ts';
 import { createVmPool, type VmPool, type WarmPool } from '../../host/pool/vm-pool.ts';

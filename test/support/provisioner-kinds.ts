@@ -1,7 +1,7 @@
 /** Every way to make a VM's disk, as the conformance suite and its child processes make them. */
 import { join } from 'node:path';
-import type { ProvisionedDisk, RootfsProvisioner } from '../../activities/ports.ts';
 import type { DiskRef } from '../../domain/vm.ts';
+import type { ProvisionedDisk, RootfsProvisioner } from '../../ports/disks.ts';
 import type { ProvisionerKind } from '../../rootfs/provisioners/choose-provisioner.ts';
 import { createEmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';

@@ -5,12 +5,12 @@ import { fileURLToPath } from 'node:url';
 import type { Client } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { Worker } from '@temporalio/worker';
-import { fetchExecutions } from '../../client/temporal/fetch-executions.ts';
-import { type FetchedHistory, recordedEvents } from '../../client/temporal/recorded-events.ts';
+import { fetchExecutions } from '../../client/temporal/archive/fetch-executions.ts';
+import { type FetchedHistory, recordedEvents } from '../../client/temporal/archive/recorded-events.ts';
 import { workloadIdOf } from '../../domain/names.ts';
-import { project } from '../../domain/projector.ts';
-import { stagesOf } from '../../domain/reducer.ts';
-import type { Stage } from '../../domain/stages.ts';
+import { project } from '../../domain/workload/projector.ts';
+import { stagesOf } from '../../domain/workload/reducer.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
 import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 
 const RECORDED = fileURLToPath(new URL('../../node_modules/.kiln-histories', import.meta.url));

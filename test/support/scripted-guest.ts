@@ -1,5 +1,5 @@
 import { type Duplex, duplexPair } from 'node:stream';
-import type { AgentChannel } from '../../activities/ports.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
 import { connectAgent } from '../../vmm/agent/connect-agent.ts';
 import { encodeFrame, encodeHelloRecord, FRAME, type Frame, FrameReader, NONCE_BYTES } from '../../vmm/agent/frames.ts';
 

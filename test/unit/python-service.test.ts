@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { buildCacheKey, buildSteps } from '../../activities/building/build-plan.ts';
-import { readRequirements } from '../../contracts/python-packages.ts';
+import { readRequirements } from '../../contracts/service/python-packages.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import { inspectService } from '../../host/service-inspection.ts';
 

@@ -3,9 +3,9 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { egressEntryOf, serviceConfigSchema } from '../../contracts/service-manifest.ts';
-import { decideName, parseEgressEntry } from '../../domain/egress-rules.ts';
-import { needsOf } from '../../domain/workload.ts';
+import { egressEntryOf, serviceConfigSchema } from '../../contracts/service/service-manifest.ts';
+import { decideName, parseEgressEntry } from '../../domain/egress/rules.ts';
+import { needsOf } from '../../domain/workload/workload.ts';
 
 const allow = (entries: unknown) => serviceConfigSchema.safeParse({ egress: { allow: entries } });
 

@@ -2,24 +2,24 @@
 import { open as openFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { AgentChannel } from '../../activities/ports.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
-import { CHECKPOINT_MANIFEST } from '../../contracts/checkpoint-manifest.ts';
+import { CHECKPOINT_MANIFEST } from '../../contracts/host/checkpoint-manifest.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import {
   type CheckpointBases,
   type CheckpointPorts,
   type Checkpoints,
   createCheckpoints,
-} from '../../host/checkpoints.ts';
-import { drivesOf } from '../../host/vm-drives.ts';
+} from '../../host/disks/checkpoints.ts';
+import { drivesOf } from '../../host/disks/drives.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
-import { runIn } from '../conformance/agent-channel-suite.ts';
 import { identity } from '../conformance/vm-driver-identity.ts';
 import { GUEST_RESOURCES, GuestHost } from '../support/guest-host.ts';
+import { runIn } from '../support/guest-under-test.ts';
 import { plainVmSpec } from '../support/vm-fixtures.ts';
 
 const BOOT_MS = 60_000;

@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/prom
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { StartedVm } from '../../activities/ports.ts';
+import type { StartedVm } from '../../ports/vm-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { trialBoot } from '../../vmm/qemu/kvm-trial.ts';
 import { createQemuDriver, type QemuDriverOptions } from '../../vmm/qemu/qemu-driver.ts';

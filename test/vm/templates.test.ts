@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto';
 import { open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { templateManifestSchema } from '../../contracts/template-manifest.ts';
-import { digestDisk } from '../../host/disk-digest.ts';
-import { runIn } from '../conformance/agent-channel-suite.ts';
+import { templateManifestSchema } from '../../contracts/host/template-manifest.ts';
+import { digestDisk } from '../../host/disks/disk-digest.ts';
 import { GuestHost } from '../support/guest-host.ts';
+import { runIn } from '../support/guest-under-test.ts';
 
 /** Clones at a time: more of them wait for the two cores. */
 const TOGETHER = 4;

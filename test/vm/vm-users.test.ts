@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { VmDriver } from '../../activities/ports.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
 import { vmPaths } from '../../vmm/vm-paths.ts';

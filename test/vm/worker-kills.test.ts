@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SeededRandom } from '../../chaos/random.ts';
-import { digestDisk } from '../../host/disk-digest.ts';
+import { digestDisk } from '../../host/disks/disk-digest.ts';
 import { freezeInto } from '../support/frozen-guest.ts';
 import { openLimitedDriver } from '../support/limited-driver.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';

@@ -5,13 +5,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
 import { DEFAULT_CLIENT_TIMINGS } from '../../client/temporal/client-timings.ts';
-import { createRecordNow } from '../../client/temporal/record-now.ts';
+import { createRecordNow } from '../../client/temporal/maintenance/record-now.ts';
 import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { storeKeys, workloadWorkflowId } from '../../domain/names.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
-import { hostLogsFetcher } from '../../gateway/host-logs.ts';
-import { createHistoryArchive } from '../../store/history-archive.ts';
+import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { createHistoryArchive } from '../../store/archive/history-archive.ts';
 import { replayArchived } from '../support/archived-histories.ts';
 import { callingActivity } from '../support/calling-activity.ts';
 import { kiln as command } from '../support/cli-fixtures.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { WorkloadRequest } from '../../domain/workload.ts';
+import type { WorkloadRequest } from '../../domain/workload/workload.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 
 const QUICK = { intervalMs: 100, timeoutMs: 5_000, failures: 2 };

@@ -1,9 +1,9 @@
 /** Guests whose agent means harm, through the whole of Kiln, beside one that means none. */
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createWorkloadClient, type WorkloadClient } from '../../client/temporal/workload-client.ts';
+import { createWorkloadClient, type WorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
 import { vmId, workloadWorkflowId } from '../../domain/names.ts';
-import { createWorkloadDocuments } from '../../store/workload-documents.ts';
+import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { FAST, type Harness, startHarness } from '../support/kiln-harness.ts';
 
 const AGENT = fileURLToPath(new URL('../fixtures/hostile-agent.ts', import.meta.url));

@@ -1,11 +1,11 @@
 /** The maintenance on the real server: bounded, repeated, in need of parts that fail, on a Schedule; and what it mends. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DEFAULT_CLIENT_TIMINGS } from '../../client/temporal/client-timings.ts';
-import { createRecordNow } from '../../client/temporal/record-now.ts';
+import { createRecordNow } from '../../client/temporal/maintenance/record-now.ts';
 import { KilnError } from '../../domain/failures.ts';
-import type { MaintenanceInput, MaintenanceReport } from '../../domain/maintenance.ts';
 import { CONTROL_QUEUE, MAINTENANCE_SCHEDULE, storeKeys } from '../../domain/names.ts';
-import { createHistoryArchive } from '../../store/history-archive.ts';
+import type { MaintenanceInput, MaintenanceReport } from '../../domain/upkeep/maintenance.ts';
+import { createHistoryArchive } from '../../store/archive/history-archive.ts';
 import { ensureMaintenanceSchedule } from '../../temporal/maintenance-schedule.ts';
 import { isWatched } from '../support/is-watched.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';

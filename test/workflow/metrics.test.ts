@@ -2,11 +2,11 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createOpenWorkloadCount } from '../../client/temporal/open-workloads.ts';
 import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
-import { hostEntrySchema } from '../../contracts/host-entry.ts';
+import { createOpenWorkloadCount } from '../../client/temporal/workloads/open-workloads.ts';
+import { hostEntrySchema } from '../../contracts/store/host-entry.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
-import { hostLogsFetcher } from '../../gateway/host-logs.ts';
+import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
 import { serveMetrics } from '../../workers/metrics-endpoint.ts';
 import { isWatched } from '../support/is-watched.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';

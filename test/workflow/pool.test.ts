@@ -1,6 +1,6 @@
 /** The workflow of a host's pool, and workloads that are given what it has ready. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ensurePoolWorkflow } from '../../client/temporal/pool-workflow.ts';
+import { ensurePoolWorkflow } from '../../client/temporal/pool/pool-workflow.ts';
 import { poolWorkflowId } from '../../domain/names.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import { poolQuery } from '../../workflows/messages.ts';

@@ -4,8 +4,8 @@ import { createKilnClient, type KilnClient } from '../../client/http/kiln-client
 import type { LogEvent } from '../../client/http/log-events.ts';
 import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
-import { hostLogsFetcher } from '../../gateway/host-logs.ts';
-import { vmUsageFetcher } from '../../gateway/host-usage.ts';
+import { vmUsageFetcher } from '../../gateway/hosts/host-usage.ts';
+import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 
 const TOKEN = 'a-token-of-the-rest-tests';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import type { WorkloadState } from '../../domain/workload.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
 import { type Harness, SERVICES, startHarness } from '../support/kiln-harness.ts';
 
 const reservationSchema = z.looseObject({ resources: z.looseObject({ memMib: z.number() }) });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { reservationId } from '../../domain/names.ts';
-import type { WorkloadState } from '../../domain/workload.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 import { PortGates } from '../support/port-gates.ts';
 

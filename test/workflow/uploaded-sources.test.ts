@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { storeKeys } from '../../domain/names.ts';
 import { packForUpload } from '../../sources/pack-for-upload.ts';
-import { createSources } from '../../store/sources.ts';
+import { createSources } from '../../store/sources/sources.ts';
 import { type Harness, SERVICES, startHarness } from '../support/kiln-harness.ts';
 
 let kiln: Harness;

@@ -1,6 +1,6 @@
 /** Where capacity is short, who goes first is decided by priority and age, and everybody can see the line. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { WorkloadState } from '../../domain/workload.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 
 /** Two of the default size fit, each with what its VMM needs. */

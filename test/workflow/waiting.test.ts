@@ -1,10 +1,10 @@
 /** Whatever keeps a workload pending, it says so itself: the reason names what is missing and where. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { hostEntrySchema } from '../../contracts/host-entry.ts';
-import type { HostEntry } from '../../domain/host-entry.ts';
+import { hostEntrySchema } from '../../contracts/store/host-entry.ts';
+import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
-import { writeHostEntry } from '../../store/host-directory.ts';
-import { writeHostDrain } from '../../store/host-drains.ts';
+import { writeHostEntry } from '../../store/hosts/host-directory.ts';
+import { writeHostDrain } from '../../store/hosts/host-drains.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 import { freshObjectStore } from '../support/object-store.ts';

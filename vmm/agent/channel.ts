@@ -1,4 +1,5 @@
 import type { Duplex, Readable } from 'node:stream';
+import type { GuestIdentity } from '../../domain/vm.ts';
 import type {
   AgentChannel,
   AgentHello,
@@ -7,9 +8,8 @@ import type {
   ExecHandle,
   ExecRequest,
   ExecSummary,
-  GuestIdentity,
   GuestUsage,
-} from '../../activities/ports.ts';
+} from '../../ports/guest-agent.ts';
 import { attachExec, listExecs, startExec } from './exec-handle.ts';
 import type { Frame, FrameReader } from './frames.ts';
 import { nothing, usageMessage } from './messages.ts';

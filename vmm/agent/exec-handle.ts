@@ -1,3 +1,4 @@
+import { KilnError } from '../../domain/failures.ts';
 import type {
   AttachOptions,
   ExecExit,
@@ -5,8 +6,7 @@ import type {
   ExecOutput,
   ExecRequest,
   ExecSummary,
-} from '../../activities/ports.ts';
-import { KilnError } from '../../domain/failures.ts';
+} from '../../ports/guest-agent.ts';
 import { OutputQueue, parseGap, parseOutput } from './exec-output.ts';
 import { execExit, execList, execOpened, nothing } from './messages.ts';
 import type { Mux } from './mux.ts';

@@ -1,5 +1,5 @@
-import type { ExecOutput, OutputStream } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
+import type { ExecOutput, OutputStream } from '../../ports/guest-agent.ts';
 import { JoinedBytes } from './joined-bytes.ts';
 
 /** Stream number and offset before the bytes of an output frame. */

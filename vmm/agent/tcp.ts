@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import type { EgressHandler } from '../../activities/ports.ts';
+import type { EgressHandler } from '../../ports/guest-agent.ts';
 import { FRAME } from './frames.ts';
 import { egressRequest, parseMessage } from './messages.ts';
 import type { GuestOpener, Mux } from './mux.ts';

@@ -2,12 +2,12 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DriverCapabilities, VmDriver } from '../../activities/ports.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { VmExit } from '../../domain/vm.ts';
+import { hasCode, readProcess } from '../../linux/process-identity.ts';
+import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
 import { type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
 import { createProcessDriver } from '../process-driver.ts';
-import { hasCode, readProcess } from '../process-identity.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { findVmProcesses, type ProcessEnd } from '../vm-process.ts';
 

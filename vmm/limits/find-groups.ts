@@ -1,6 +1,6 @@
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { hasCode } from '../process-identity.ts';
+import { hasCode } from '../../linux/process-identity.ts';
 import type { GroupTree } from './control-groups.ts';
 import { CGROUP1, CGROUP2, type Controller, type GroupLayout } from './group-layout.ts';
 import { ownLegacyGroup, ownUnifiedGroup } from './group-mounts.ts';

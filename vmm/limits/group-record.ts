@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../process-identity.ts';
+import { hasCode } from '../../linux/process-identity.ts';
 
 const FILE = 'cgroup.json';
 

@@ -1,5 +1,5 @@
-import type { VmUsage } from '../../activities/ports.ts';
-import type { VmProcess } from '../../contracts/instance-record.ts';
+import type { VmProcess } from '../../contracts/host/instance-record.ts';
+import type { VmUsage } from '../../ports/vm-driver.ts';
 import { removeGroup } from './control-groups.ts';
 import { readGroupRecord } from './group-record.ts';
 import { launchInGroup } from './launch-in-group.ts';

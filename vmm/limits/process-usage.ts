@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
-import type { VmProcess } from '../../contracts/instance-record.ts';
-import { hasCode, isAlive } from '../process-identity.ts';
+import type { VmProcess } from '../../contracts/host/instance-record.ts';
+import { hasCode, isAlive } from '../../linux/process-identity.ts';
 
 /** What the kernel says of one process, all its threads together. */
 export interface ProcessUsage {

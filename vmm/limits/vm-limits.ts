@@ -1,6 +1,6 @@
-import type { VmUsage } from '../../activities/ports.ts';
-import type { InstanceRecord, VmProcess } from '../../contracts/instance-record.ts';
+import type { InstanceRecord, VmProcess } from '../../contracts/host/instance-record.ts';
 import type { VmExit } from '../../domain/vm.ts';
+import type { VmUsage } from '../../ports/vm-driver.ts';
 import type { VmLaunch } from '../vm-user.ts';
 
 /** Whether VMs must have a control group: `required` refuses to start without, `auto` warns once, `off` makes none. */

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { hostBootId } from '../../linux/process-identity.ts';
 import type { DriverLog } from '../driver-context.ts';
-import { hostBootId } from '../process-identity.ts';
 
 /** `auto`: KVM where a guest has really booted under it, else software emulation. `kvm`: nothing else will do. */
 export type AccelMode = 'auto' | 'kvm' | 'tcg';

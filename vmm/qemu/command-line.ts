@@ -1,5 +1,5 @@
 import { dirname, join } from 'node:path';
-import type { InstanceRecord } from '../../contracts/instance-record.ts';
+import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { descriptorPath, type VmFiles } from '../vm-user.ts';
 

@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import type { VmExit, VmExitReason } from '../../domain/vm.ts';
-import { hasCode } from '../process-identity.ts';
+import { hasCode } from '../../linux/process-identity.ts';
 import type { ProcessEnd } from '../vm-process.ts';
 
 /**

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { access, open, readFile, stat } from 'node:fs/promises';
-import { hasCode } from '../process-identity.ts';
+import { hasCode } from '../../linux/process-identity.ts';
 
 /** @returns the group by which others than root may open a KVM device; undefined where none may */
 export async function kvmGroup(device: string = LINUX.device): Promise<number | undefined> {

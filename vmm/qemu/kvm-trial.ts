@@ -1,12 +1,12 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { InstanceRecord } from '../../contracts/instance-record.ts';
+import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
 import { readTail } from '../driver-context.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import type { QemuMachine } from './command-line.ts';
-import { startThrowaway, throwawayPaths } from './throwaway-guest.ts';
+import { startThrowaway, throwawayPaths } from './templates/throwaway-guest.ts';
 
 export interface TrialOptions {
   /** What the guest is tried on; its writes are thrown away whatever is said here. */

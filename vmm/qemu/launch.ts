@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { InstanceRecord } from '../../contracts/instance-record.ts';
+import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { descriptorPath, linkPipe, makeRuntimeDirectory, nextDescriptor, touch, type VmLaunch } from '../vm-user.ts';
 import { EVENT_FILES, type QemuMachine, qemuCommandLine, qemuFiles } from './command-line.ts';

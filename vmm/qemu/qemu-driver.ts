@@ -2,11 +2,11 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import type { DriverCapabilities, VmDriver } from '../../activities/ports.ts';
+import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { VmSpec } from '../../domain/vm.ts';
+import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
 import { DEFAULT_TIMINGS, type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
-import { createKeyedLock } from '../keyed-lock.ts';
 import { createProcessDriver } from '../process-driver.ts';
 import type { ProjectUids } from '../project-uids.ts';
 import type { VmPaths } from '../vm-paths.ts';
@@ -16,9 +16,9 @@ import { explainExit, lastShutdownReason, readEventTail } from './exit-events.ts
 import { kvmHostObjection } from './kvm-host.ts';
 import { trialBoot } from './kvm-trial.ts';
 import { qemuLaunch, stateDescriptor } from './launch.ts';
-import { qemuTemplates } from './qemu-templates.ts';
 import { connectQmp } from './qmp-client.ts';
-import { restoreState } from './template-restore.ts';
+import { qemuTemplates } from './templates/qemu-templates.ts';
+import { restoreState } from './templates/template-restore.ts';
 
 const run = promisify(execFile);
 

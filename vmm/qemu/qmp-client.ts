@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../process-identity.ts';
+import { hasCode } from '../../linux/process-identity.ts';
 import { createQmpParser, type QmpMessage } from './qmp-messages.ts';
 
 export interface QmpEvent {

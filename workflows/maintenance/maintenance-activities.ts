@@ -1,7 +1,7 @@
 import { type ActivityOptions, proxyActivities } from '@temporalio/workflow';
 import type { HostUpkeepActivities, MaintenanceActivities } from '../../activities/maintenance/maintenance-types.ts';
-import type { MaintenancePolicies } from '../../domain/maintenance.ts';
 import { hostQueue } from '../../domain/names.ts';
+import type { MaintenancePolicies } from '../../domain/upkeep/maintenance.ts';
 
 /** Activities that any control worker runs. Each that fails in the end leaves its work to the next run. */
 export function controlMaintenance(policies: MaintenancePolicies): MaintenanceActivities {

@@ -7,7 +7,7 @@ import {
   type MaintenancePolicies,
   type MaintenanceReport,
   resolveMaintenancePolicies,
-} from '../../domain/maintenance.ts';
+} from '../../domain/upkeep/maintenance.ts';
 import { judge } from '../workflow-failures.ts';
 import { controlMaintenance } from './maintenance-activities.ts';
 import { maintenanceDetails } from './maintenance-details.ts';

@@ -1,5 +1,5 @@
-import type { MaintenanceReport } from '../../domain/maintenance.ts';
 import { code, plain } from '../../domain/markdown-text.ts';
+import type { MaintenanceReport } from '../../domain/upkeep/maintenance.ts';
 
 const PROBLEM = 300;
 const HOSTS = 50;

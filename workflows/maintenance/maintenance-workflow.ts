@@ -7,7 +7,7 @@ import {
   type HostUpkeepReport,
   type MaintenanceInput,
   type MaintenanceReport,
-} from '../../domain/maintenance.ts';
+} from '../../domain/upkeep/maintenance.ts';
 import { maintenanceQuery } from '../messages.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { judge } from '../workflow-failures.ts';

@@ -1,6 +1,6 @@
 import { workflowInfo } from '@temporalio/workflow';
 import type { RecordedPage } from '../../activities/maintenance/maintenance-types.ts';
-import { nextScanFrom, type RecordScan } from '../../domain/maintenance.ts';
+import { nextScanFrom, type RecordScan } from '../../domain/upkeep/maintenance.ts';
 import type { MaintenanceContext } from './maintenance-context.ts';
 
 /**

@@ -12,7 +12,7 @@ import {
 import type { PoolActivities } from '../../activities/activity-types.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import { hostQueue } from '../../domain/names.ts';
-import { assertPoolInput, type PoolInput, type PoolProgress } from '../../domain/pool-round.ts';
+import { assertPoolInput, type PoolInput, type PoolProgress } from '../../domain/pool/pool-round.ts';
 import { maintainSignal, poolQuery } from '../messages.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { judge } from '../workflow-failures.ts';

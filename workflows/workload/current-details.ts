@@ -1,7 +1,7 @@
 import { FAILURE_ADVICE } from '../../domain/failure-advice.ts';
 import { block, code, link, plain } from '../../domain/markdown-text.ts';
-import { isFinal } from '../../domain/stages.ts';
-import type { WorkloadState } from '../../domain/workload.ts';
+import { isFinal } from '../../domain/workload/stages.ts';
+import type { WorkloadState } from '../../domain/workload/workload.ts';
 
 const MESSAGE = 1000;
 const REASON = 400;

@@ -1,7 +1,7 @@
 import { patched } from '@temporalio/workflow';
 import type { BuildResult } from '../../activities/activity-types.ts';
 import { isOutage } from '../../domain/failures.ts';
-import { builderResources, type ServiceManifest, type ServiceNeeds } from '../../domain/workload.ts';
+import { builderResources, type ServiceManifest, type ServiceNeeds } from '../../domain/workload/workload.ts';
 import type { Undo } from '../undo-ledger.ts';
 import { isTemplateFailure, judge, mayTryAnew } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';

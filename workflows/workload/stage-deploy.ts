@@ -1,6 +1,6 @@
 import { CancellationScope } from '@temporalio/workflow';
 import type { BuildResult } from '../../activities/activity-types.ts';
-import type { ServiceManifest } from '../../domain/workload.ts';
+import type { ServiceManifest } from '../../domain/workload/workload.ts';
 import { isTemplateFailure, judge, mayTryAnew } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';
 

@@ -1,8 +1,8 @@
 import { CancellationScope, patched, sleep } from '@temporalio/workflow';
+import { DEFAULT_PRIORITY } from '../../domain/capacity/priority.ts';
 import { failureKind } from '../../domain/failures.ts';
 import { backoffMs } from '../../domain/policies.ts';
-import { DEFAULT_PRIORITY } from '../../domain/priority.ts';
-import { type ServiceNeeds, sameResources } from '../../domain/workload.ts';
+import { type ServiceNeeds, sameResources } from '../../domain/workload/workload.ts';
 import type { Undo } from '../undo-ledger.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';

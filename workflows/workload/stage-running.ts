@@ -1,7 +1,7 @@
 import { CancellationScope, condition, patched, sleep, workflowInfo } from '@temporalio/workflow';
 import { backoffMs } from '../../domain/policies.ts';
-import type { Observation } from '../../domain/supervision.ts';
-import type { ServiceExit, ServiceManifest, WorkloadFailure } from '../../domain/workload.ts';
+import type { Observation } from '../../domain/workload/supervision.ts';
+import type { ServiceExit, ServiceManifest, WorkloadFailure } from '../../domain/workload/workload.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';
 

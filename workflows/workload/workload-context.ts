@@ -1,13 +1,13 @@
 import { CancellationScope, patched, sleep, workflowInfo } from '@temporalio/workflow';
 import type { ControlActivities, ControlLogLine, HostActivities, OwnerClaim } from '../../activities/activity-types.ts';
 import { isOutage } from '../../domain/failures.ts';
-import type { LogLevel } from '../../domain/log-entry.ts';
+import type { LogLevel } from '../../domain/logs/log-entry.ts';
 import { reservationId, type SearchAttribute, vmId } from '../../domain/names.ts';
 import { backoffMs, resolvePolicies, type WorkloadPolicies } from '../../domain/policies.ts';
-import type { Stage } from '../../domain/stages.ts';
 import type { VmRole } from '../../domain/vm.ts';
-import type { ServiceNeeds } from '../../domain/workload.ts';
-import type { WorkloadInput } from '../../domain/workload-input.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
+import type { ServiceNeeds } from '../../domain/workload/workload.ts';
+import type { WorkloadInput } from '../../domain/workload/workload-input.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { type Undo, UndoLedger } from '../undo-ledger.ts';
 import { judge, StageFailure } from '../workflow-failures.ts';

@@ -1,9 +1,9 @@
 import { setCurrentDetails } from '@temporalio/workflow';
 import type { SearchAttribute } from '../../domain/names.ts';
-import { applyMove } from '../../domain/reducer.ts';
-import { isFinal, type Stage } from '../../domain/stages.ts';
-import type { StageMove, WorkloadFailure, WorkloadState } from '../../domain/workload.ts';
-import type { WorkloadInput } from '../../domain/workload-input.ts';
+import { applyMove } from '../../domain/workload/reducer.ts';
+import { isFinal, type Stage } from '../../domain/workload/stages.ts';
+import type { StageMove, WorkloadFailure, WorkloadState } from '../../domain/workload/workload.ts';
+import type { WorkloadInput } from '../../domain/workload/workload-input.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { currentDetails } from './current-details.ts';
 

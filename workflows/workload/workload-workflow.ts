@@ -1,8 +1,8 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { CancellationScope, continueAsNew, setHandler } from '@temporalio/workflow';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import type { ServiceManifest, WorkloadState } from '../../domain/workload.ts';
-import { assertWorkloadInput, type WorkloadInput } from '../../domain/workload-input.ts';
+import type { ServiceManifest, WorkloadState } from '../../domain/workload/workload.ts';
+import { assertWorkloadInput, type WorkloadInput } from '../../domain/workload/workload-input.ts';
 import { stopSignal, workloadQuery } from '../messages.ts';
 import { stageFailure } from '../workflow-failures.ts';
 import { build, validate } from './stage-build.ts';

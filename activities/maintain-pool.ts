@@ -1,9 +1,0 @@
-import { poolRound } from '../domain/pool-round.ts';
-import { framed } from './activity-frame.ts';
-import type { PoolActivities } from './activity-types.ts';
-import type { PoolMaintenance } from './ports.ts';
-
-/** One round of the host's pool. Heartbeats, because a template may have to be made. */
-export function createMaintainPool({ pool }: { readonly pool: PoolMaintenance }): PoolActivities['maintainPool'] {
-  return () => framed(async (signal) => poolRound(await pool.maintain(signal)));
-}

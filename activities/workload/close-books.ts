@@ -1,0 +1,31 @@
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import type { WorkloadDocuments } from '../../ports/documents.ts';
+import type { ControlLog } from '../../ports/logs.ts';
+import { short } from '../activity-frame.ts';
+import type { ControlActivities } from '../activity-types.ts';
+
+/**
+ * Writes the control writer's log lines and the outcome. Both are written at most once, however often this runs. Every
+ * failure is one to be tried again: the record is owed, and its workflow is held open until it is written.
+ */
+export function createCloseBooks(ports: {
+  documents: WorkloadDocuments;
+  controlLog: ControlLog;
+}): ControlActivities['closeBooks'] {
+  return ({ state, logLines }) =>
+    short(async () => {
+      try {
+        for (const line of logLines) await ports.controlLog.append({ workloadId: state.workloadId, ...line });
+        await ports.documents.writeResult(state);
+      } catch (error) {
+        throw owed(error);
+      }
+    });
+}
+
+/** @returns the error as one that is tried again: whatever stands in the way may be put right while this waits. */
+function owed(error: unknown): unknown {
+  if (!isKilnError(error) || error.retryable) return error;
+  const { code, message, details } = error;
+  return new KilnError('STORE_UNAVAILABLE', message, { ...details, code }, error);
+}

@@ -1,0 +1,52 @@
+/** The events that Temporal keeps of a workload, over all of its executions. */
+import { KilnError } from '../../../domain/failures.ts';
+import { workloadWorkflowId } from '../../../domain/names.ts';
+import type { ClientContext } from '../client-context.ts';
+import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
+import type { FetchedHistory } from './recorded-events.ts';
+
+type HistoryContext = Pick<ClientContext, 'client' | 'timings'>;
+
+/**
+ * Fetches the executions of a workload, the first one first: each continued one names the one before it.
+ * @throws TEMPORAL_UNAVAILABLE, NOT_FOUND where one of them was forgotten
+ */
+export async function fetchExecutions(
+  context: HistoryContext,
+  id: string,
+  lastExecutionId?: string,
+): Promise<FetchedHistory[]> {
+  const { histories, forgotten } = await fetchKnown(context, id, lastExecutionId);
+  if (forgotten === undefined) return histories;
+  throw new KilnError('NOT_FOUND', `Temporal has forgotten the execution ${forgotten} of ${id}.`, { id });
+}
+
+/** @returns the executions that Temporal knows, and the id of the one before them where it has forgotten that. */
+export async function fetchKnown(
+  context: HistoryContext,
+  id: string,
+  lastExecutionId: string | undefined,
+): Promise<{ histories: FetchedHistory[]; forgotten?: string }> {
+  const histories: FetchedHistory[] = [];
+  for (let executionId = lastExecutionId, more = true; more; ) {
+    try {
+      const history = await fetchExecution(context, id, executionId);
+      histories.unshift(history);
+      executionId = history.events?.[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId || undefined;
+      more = executionId !== undefined;
+    } catch (error) {
+      if (histories.length === 0 || executionId === undefined || !isNoWorkflow(error)) throw error;
+      return { histories, forgotten: executionId };
+    }
+  }
+  return { histories };
+}
+
+function fetchExecution(
+  { client, timings }: HistoryContext,
+  id: string,
+  executionId: string | undefined,
+): Promise<FetchedHistory> {
+  const handle = client.workflow.getHandle(workloadWorkflowId(id), executionId);
+  return withDeadline(client, timings.callMs, () => handle.fetchHistory());
+}

@@ -1,0 +1,50 @@
+import type { Stage } from '../workload/stages.ts';
+
+export const LOG_LEVELS = ['info', 'warn', 'error'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** One line of a workload's log, as a reader sees it. */
+export interface LogEntry {
+  /** ISO 8601, milliseconds, UTC. */
+  readonly timestamp: string;
+  readonly stage: Stage;
+  readonly message: string;
+  readonly level: LogLevel;
+}
+
+/** A log line as its writer numbers it. `(epoch, writer, n)` is its identity: a copy met twice is the same line. */
+export interface NumberedLogEntry extends LogEntry {
+  readonly epoch: number;
+  /** `control`, or the id of the host that wrote it. */
+  readonly writer: string;
+  /** Counts from 0 for each (epoch, writer). */
+  readonly n: number;
+}
+
+/** Which lines of a log are wanted; absent: all. */
+export interface LogFilter {
+  readonly stage?: Stage;
+  /** The least grave level that is wanted. */
+  readonly level?: LogLevel;
+}
+
+/** Longest message kept in one entry, in UTF-16 units; a longer line is cut into several entries. */
+export const MAX_LOG_MESSAGE = 8192;
+
+/** @returns whether a level is at least as grave as another. */
+export function isAtLeast(level: LogLevel, least: LogLevel): boolean {
+  return LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(least);
+}
+
+/** @returns whether a line is one of those that a filter wants. */
+export function isWanted(entry: Pick<LogEntry, 'stage' | 'level'>, { stage, level }: LogFilter): boolean {
+  return (stage === undefined || entry.stage === stage) && (level === undefined || isAtLeast(entry.level, level));
+}
+
+/** Order in which a reader sees entries of several writers: by time, ties by writer and number. */
+export function compareLogEntries(a: NumberedLogEntry, b: NumberedLogEntry): number {
+  if (a.timestamp !== b.timestamp) return a.timestamp < b.timestamp ? -1 : 1;
+  if (a.epoch !== b.epoch) return a.epoch - b.epoch;
+  if (a.writer !== b.writer) return a.writer < b.writer ? -1 : 1;
+  return a.n - b.n;
+}

@@ -1,0 +1,199 @@
+import type { Priority } from '../capacity/priority.ts';
+import type { FailureCode } from '../failures.ts';
+import type { Stage } from './stages.ts';
+
+/** What a VM may use. */
+export interface Resources {
+  readonly vcpus: number;
+  readonly memMib: number;
+  /** Size of /workspace, MiB; absent: that of the image. */
+  readonly diskMib?: number;
+}
+
+export const DEFAULT_SERVICE_RESOURCES: Resources = { vcpus: 1, memMib: 512 };
+/** What the images of Kiln give to /workspace. */
+const BUILDER_DISK_MIB = 4096;
+export const DEFAULT_BUILDER_RESOURCES: Resources = { vcpus: 2, memMib: 1024 };
+
+/** A service that asks for a larger disk is built on one of that size: its output has to fit both. */
+export function builderResources(service: Resources): Resources {
+  const { diskMib = 0 } = service;
+  return diskMib > BUILDER_DISK_MIB ? { ...DEFAULT_BUILDER_RESOURCES, diskMib } : DEFAULT_BUILDER_RESOURCES;
+}
+
+export const DEFAULT_GUEST_PORT = 8080;
+/** Guest ports that the egress listeners hold. */
+export const RESERVED_GUEST_PORTS: readonly number[] = [53, 80, 443];
+export const DEFAULT_IMAGE = 'node';
+
+/** What a service is written in; `none` = whatever its hooks run. */
+export const LANGUAGES = ['node', 'python', 'none'] as const;
+export type Language = (typeof LANGUAGES)[number];
+
+/** Folder of a Python service, relative to it, that its packages are installed into. */
+export const PYTHON_ENVIRONMENT = '.venv';
+
+/** Image of a service whose request names none. */
+const LANGUAGE_IMAGES: Readonly<Record<Language, string>> = { node: DEFAULT_IMAGE, python: 'python', none: 'base' };
+
+/** What a workload has to be given before it can be built and run. */
+export interface ServiceNeeds {
+  /** Image reference. */
+  readonly image: string;
+  readonly resources: Resources;
+}
+
+/** The request counts over the manifest, the manifest over the defaults. */
+export function needsOf(
+  request: Pick<WorkloadRequest, 'image' | 'resources'>,
+  manifest: Pick<ServiceManifest, 'language' | 'resources'> = { language: 'node', resources: {} },
+): ServiceNeeds {
+  return {
+    image: request.image ?? LANGUAGE_IMAGES[manifest.language],
+    resources: { ...DEFAULT_SERVICE_RESOURCES, ...manifest.resources, ...request.resources },
+  };
+}
+
+export function sameNeeds(a: ServiceNeeds, b: ServiceNeeds): boolean {
+  return a.image === b.image && sameResources(a.resources, b.resources) && a.resources.diskMib === b.resources.diskMib;
+}
+
+/** Whether both take the same share of a host: disks are not reserved, only what is written to them takes space. */
+export function sameResources(a: Resources, b: Resources): boolean {
+  return a.vcpus === b.vcpus && a.memMib === b.memMib;
+}
+
+/** How readiness and liveness of a service are judged. Without `path` a TCP connect that is not closed at once counts. */
+export interface HealthCheck {
+  readonly path?: string;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  /** Failures in a row that end the workload. */
+  readonly failures: number;
+  /** How long a service may take until its first healthy answer. */
+  readonly startPeriodMs: number;
+}
+
+export const DEFAULT_HEALTH: HealthCheck = { intervalMs: 10_000, timeoutMs: 2_000, failures: 3, startPeriodMs: 60_000 };
+
+/** Uploaded sources, by the sha256 (hex) of their tar. */
+export interface SourceRef {
+  readonly sha256: string;
+}
+
+/** What a caller asks for. Stored as the spec document; environment variables live only there, never in history. */
+export interface WorkloadRequest {
+  readonly deploymentId?: string;
+  readonly projectId?: string;
+  /** Folder of the service, relative to the project root of the host, or to the root of `source`. */
+  readonly servicePath: string;
+  /** Uploaded sources that hold the service; absent: it lies on the host. */
+  readonly source?: SourceRef;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Guest port the service listens on. */
+  readonly port?: number;
+  /** Host port wanted; a free one where absent. */
+  readonly hostPort?: number;
+  /** `name`, `name:tag` or `name@sha256:…`. */
+  readonly image?: string;
+  readonly resources?: Partial<Resources>;
+  /** Who is served first where capacity is short: 1 before 5; default 3. */
+  readonly priority?: Priority;
+  /** Overrides the manifest's health settings. */
+  readonly health?: Partial<HealthCheck>;
+}
+
+/** `kiln.json` (or what is derived from the files of the language) after parsing, defaults filled in. */
+export interface ServiceManifest {
+  readonly language: Language;
+  readonly hooks: {
+    /** Shell commands; absent = nothing to do. */
+    readonly preBuild?: string;
+    readonly build?: string;
+    readonly start: string;
+  };
+  /** Paths, relative to the service, that the running service needs; empty = the whole folder. */
+  readonly outputs: readonly string[];
+  /** Names of environment variables without which the service cannot build or run. */
+  readonly envRequired: readonly string[];
+  readonly health: HealthCheck;
+  readonly resources: Partial<Resources>;
+  /** `name:port` or `*.domain:port` that the running service may reach; empty = nothing. */
+  readonly egress: readonly string[];
+  /** Whether the folder declares dependencies that have to be installed. */
+  readonly installs: boolean;
+  /** Requirements of a pyproject.toml, for pip; absent where a requirements.txt names them. */
+  readonly requirements?: readonly string[];
+  /** Path of the lock file; absent = no build cache. */
+  readonly lockFile?: string;
+}
+
+/** One move between stages. */
+export interface StageMove {
+  readonly seq: number;
+  /** ISO 8601. */
+  readonly at: string;
+  readonly from: Stage;
+  readonly to: Stage;
+  readonly cause: string;
+}
+
+/** How a service's process ended. */
+export interface ServiceExit {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly reason: 'stopped' | 'exited' | 'killed' | 'vm-lost' | 'unknown';
+}
+
+export interface WorkloadFailure {
+  readonly code: FailureCode;
+  readonly message: string;
+  readonly stage: Stage;
+  readonly stack?: string;
+}
+
+/** A resource that could not be freed in time; the host's sweep owns it now. */
+export interface Unreleased {
+  readonly name: string;
+  readonly hostId: string;
+  readonly message: string;
+}
+
+/** Where a workload's VM is and how it is reached. */
+export interface PlacedVm {
+  readonly hostId: string;
+  readonly epoch: number;
+  readonly boot: number;
+  readonly vmId: string;
+  readonly pid?: number;
+  /** Host port of the service. */
+  readonly port?: number;
+  readonly url?: string;
+}
+
+/** The whole of a workload, as its workflow knows it: query answer, failure details, archive. */
+export interface WorkloadState {
+  readonly workloadId: string;
+  readonly deploymentId?: string;
+  readonly projectId?: string;
+  readonly servicePath: string;
+  readonly stage: Stage;
+  readonly leaving?: { readonly cause: string; readonly since: string };
+  /** Why a pending workload waits, and how many are served before it. */
+  readonly waiting?: { readonly reason: string; readonly since: string; readonly ahead?: number };
+  /** Absent where the request named none. */
+  readonly priority?: Priority;
+  /** Name and digest of the image, once resolved. */
+  readonly image?: { readonly name: string; readonly digest: string };
+  readonly vm?: PlacedVm;
+  readonly exit?: ServiceExit;
+  readonly failure?: WorkloadFailure;
+  /** What went wrong after the outcome was fixed. */
+  readonly notes: readonly string[];
+  readonly unreleased: readonly Unreleased[];
+  readonly moves: readonly StageMove[];
+  /** Time from the request to the guest agent's first answer, measured by the host; absent until then. */
+  readonly vmReadyMs?: number;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}

@@ -1,0 +1,39 @@
+/** Asks the host of a workload what its VM uses now. */
+import { vmUsagePath } from '../../contracts/host/data-plane.ts';
+import { type VmUsageView, vmUsageSchema } from '../../contracts/host/vm-usage.ts';
+import type { HostEntry } from '../../domain/capacity/host-entry.ts';
+
+/** @returns undefined where the host does not answer in time, or has no such VM that runs; never fails. */
+export type FetchVmUsage = (host: HostEntry, vmId: string) => Promise<VmUsageView | undefined>;
+
+/** @param options.timeoutMs for the whole answer: a slow host must not hold up what else is known of a workload */
+export function vmUsageFetcher(options: { readonly token: string; readonly timeoutMs: number }): FetchVmUsage {
+  return async (host, vmId) => {
+    try {
+      const reply = await fetch(new URL(vmUsagePath(vmId), host.url), {
+        headers: { authorization: `Bearer ${options.token}` },
+        redirect: 'error',
+        signal: AbortSignal.timeout(options.timeoutMs),
+      });
+      if (reply.status === 200) return vmUsageSchema.parse(await reply.json());
+      await reply.body?.cancel();
+      return undefined;
+    } catch {
+      return undefined;
+    }
+  };
+}
+
+/** @returns what the VM of a workload uses, asked of its host where that was heard of lately. */
+export function usageReader(options: {
+  readonly host: (hostId: string) => Promise<HostEntry | undefined>;
+  readonly fetchVmUsage: FetchVmUsage;
+  readonly hostFreshMs: number;
+  readonly now: () => number;
+}): (vm: { hostId: string; vmId: string }) => Promise<VmUsageView | undefined> {
+  return async ({ hostId, vmId }) => {
+    const host = await options.host(hostId).catch(() => undefined);
+    if (host === undefined || options.now() - Date.parse(host.at) > options.hostFreshMs) return undefined;
+    return options.fetchVmUsage(host, vmId);
+  };
+}

@@ -1,0 +1,135 @@
+/** Receives sources: bounded, judged and hashed while they come in, kept in a file that has no name. */
+import { createHash, randomUUID } from 'node:crypto';
+import { type FileHandle, open, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline, type Readable, Transform } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { GZIP_TYPE, type UploadedSource } from '../../contracts/api/source.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { readSourceTar } from '../../sources/source-tar.ts';
+import type { UploadBody } from '../route-binding.ts';
+
+export interface SourceUploadLimits {
+  /** Bytes as they are sent. */
+  readonly maxBytes: number;
+  /** Bytes of the tar, not compressed. */
+  readonly maxTarBytes: number;
+  /** Files, folders and links, folders that are only implied included. */
+  readonly maxEntries: number;
+  /** How long the rest of a refused upload is read, so that its sender sees the answer, ms. */
+  readonly drainMs: number;
+}
+
+export interface ReceivedSource extends UploadedSource {
+  /** Path of the tar until `release`. */
+  readonly path: string;
+  release(): Promise<void>;
+}
+
+/**
+ * Reads an upload to its end; whatever goes wrong, and whatever kills this process, no file is left.
+ * @param directory for the file
+ * @throws SPEC_INVALID, PAYLOAD_TOO_LARGE, DISK_FULL
+ */
+export async function receiveSource(
+  { type, bytes: body }: UploadBody,
+  directory: string,
+  limits: SourceUploadLimits,
+): Promise<ReceivedSource> {
+  const file = await namelessFile(directory);
+  try {
+    const incoming = boundedBody(body, limits.maxBytes);
+    const hash = createHash('sha256');
+    let bytes = 0;
+    const kept = new Transform({
+      transform(chunk: Buffer, _encoding, done) {
+        bytes += chunk.length;
+        hash.update(chunk);
+        // Nobody is told of a chunk before it is on its way to the file.
+        file.writeFile(chunk).then(() => done(null, chunk), done);
+      },
+    });
+    // The last stream tells its reader of what failed before it.
+    const stages = type === GZIP_TYPE ? [incoming, createGunzip(), kept] : [incoming, kept];
+    pipeline(stages, () => undefined);
+    const { files } = await readSourceTar(kept, { maxBytes: limits.maxTarBytes, maxEntries: limits.maxEntries }, DRAIN);
+    const path = `/proc/self/fd/${file.fd}`;
+    return { sha256: hash.digest('hex'), bytes, files, path, release: () => file.close() };
+  } catch (error) {
+    await file.close();
+    await drained(body, limits);
+    throw typed(error);
+  }
+}
+
+/** Opened and unlinked: the bytes go with the last descriptor. */
+async function namelessFile(directory: string): Promise<FileHandle> {
+  const path = join(directory, `kiln-upload-${randomUUID()}`);
+  const file = await open(path, 'wx+', 0o600);
+  await unlink(path);
+  return file;
+}
+
+/** The body as a stream that may be destroyed without the connection, over which the answer must still go. */
+function boundedBody(body: Readable, maxBytes: number): Readable {
+  let bytes = 0;
+  const bounded = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      done(bytes > maxBytes ? tooLarge(maxBytes) : null, chunk);
+    },
+  });
+  const onClose = () => {
+    if (!body.readableEnded) bounded.destroy(brokenOff());
+  };
+  body.once('error', onClose).once('close', onClose);
+  return body.pipe(bounded);
+}
+
+const DRAIN = {
+  directory: async () => undefined,
+  link: async () => undefined,
+  file: async (_path: string, _isExecutable: boolean, content: Readable) => {
+    for await (const _ of content);
+  },
+};
+
+/** Reads on for a while: a connection that is closed on unread bytes loses the answer on its way. */
+async function drained(body: Readable, { maxBytes, drainMs }: SourceUploadLimits): Promise<void> {
+  if (body.readableEnded || body.destroyed) return;
+  const over = Promise.withResolvers<void>();
+  let bytes = 0;
+  const onData = (chunk: Buffer): void => {
+    bytes += chunk.length;
+    if (bytes > maxBytes) over.resolve();
+  };
+  const timer = setTimeout(over.resolve, drainMs);
+  const end = () => over.resolve();
+  body.on('data', onData).once('end', end).once('close', end).resume();
+  await over.promise;
+  clearTimeout(timer);
+  body.off('data', onData).off('end', end).off('close', end).pause();
+}
+
+function typed(error: unknown): unknown {
+  if (isKilnError(error)) return error;
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new KilnError('DISK_FULL', 'The gateway has no room to receive sources; free some on its disk.', {}, error);
+  }
+  if (typeof code === 'string' && code.startsWith('Z_')) {
+    return new KilnError('SPEC_INVALID', `The body is no whole gzip (${code}); send it again.`);
+  }
+  return error;
+}
+
+function tooLarge(maxBytes: number): KilnError {
+  return new KilnError(
+    'PAYLOAD_TOO_LARGE',
+    `The sources have more than ${maxBytes} bytes as they are sent; leave out what is not needed.`,
+  );
+}
+
+function brokenOff(): KilnError {
+  return new KilnError('SPEC_INVALID', 'The upload broke off before its end; send it again.');
+}

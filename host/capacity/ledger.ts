@@ -1,0 +1,204 @@
+/** Durable reservations of one host's capacity: one file each, so that they outlive the worker. */
+import { mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
+import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { type Resources, sameResources } from '../../domain/workload/workload.ts';
+import { readRecord, removeInterrupted, removeRecord, writeRecord } from '../../linux/record-file.ts';
+import type { CapacityLedger } from '../../ports/host.ts';
+
+const RESERVATION_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
+
+const reservationSchema = z.strictObject({
+  id: z.string().regex(RESERVATION_ID),
+  ownerWorkflowId: z.string().min(1).max(1024),
+  resources: z.strictObject({ vcpus: z.number().positive(), memMib: z.number().positive() }),
+  expiresAt: z.iso.datetime(),
+  createdAt: z.iso.datetime(),
+});
+
+type ReserveRequest = Parameters<CapacityLedger['reserve']>[0];
+
+export type Reservation = z.infer<typeof reservationSchema>;
+
+export interface CapacityLedgerOptions {
+  readonly stateDir: string;
+  /** All that may be reserved. */
+  readonly capacity: HostCapacity;
+  /** What a VM costs beyond its guest's memory: the VMM itself and its translation buffer, MiB. */
+  readonly vmOverheadMib: number;
+  /** Whether a VM lives on a reservation: such a one never expires. Where that cannot be told: true. */
+  readonly hasVm: (reservation: Reservation) => Promise<boolean>;
+  /** Whether the machine really has memory for one more VM, whatever is promised; default: always. */
+  readonly hasMemory?: () => boolean;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
+  /** Milliseconds of a clock that stands still while the machine sleeps and that nobody sets. */
+  readonly awake?: () => number;
+}
+
+export interface HostCapacityLedger extends CapacityLedger {
+  list(): Promise<readonly Reservation[]>;
+  /** Frees reservations that have expired and have no VM. @returns their ids */
+  prune(): Promise<readonly string[]>;
+}
+
+/** @returns the ledger over `<stateDir>/reservations/`. One process a directory. */
+export function createCapacityLedger(options: CapacityLedgerOptions): HostCapacityLedger {
+  return new FileLedger(options);
+}
+
+class FileLedger implements HostCapacityLedger {
+  private readonly directory: string;
+  private readonly lock = createKeyedLock();
+  private readonly options: CapacityLedgerOptions;
+  private readonly now: () => number;
+  private readonly awake: () => number;
+  private known: Map<string, Reservation> | undefined;
+  /** When each expires, by the clock of time awake: whoever renews it may have slept as long as this machine. */
+  private readonly deadlines = new Map<string, number>();
+
+  constructor(options: CapacityLedgerOptions) {
+    this.options = options;
+    this.now = options.now ?? Date.now;
+    this.awake = options.awake ?? (() => performance.now());
+    this.directory = join(options.stateDir, 'reservations');
+  }
+
+  reserve(request: ReserveRequest): Promise<boolean> {
+    const path = this.path(request.id);
+    return this.serialised(async (all) => {
+      const found = all.get(request.id);
+      if (found !== undefined && found.ownerWorkflowId !== request.ownerWorkflowId) {
+        throw new KilnError('CONFLICT', `The reservation ${request.id} belongs to ${found.ownerWorkflowId}.`);
+      }
+      if (found === undefined || !sameResources(found.resources, request.resources)) {
+        await this.pruneExpired(all);
+        if (!this.fits(all, request.id, request.resources)) {
+          this.assertPossible(all, request);
+          return false;
+        }
+        if (found === undefined && this.options.hasMemory?.() === false) return false;
+      }
+      const reservation: Reservation = {
+        id: request.id,
+        ownerWorkflowId: request.ownerWorkflowId,
+        resources: { vcpus: request.resources.vcpus, memMib: request.resources.memMib },
+        expiresAt: new Date(this.now() + request.ttlMs).toISOString(),
+        createdAt: found?.createdAt ?? new Date(this.now()).toISOString(),
+      };
+      await writeRecord(path, reservation);
+      all.set(reservation.id, reservation);
+      this.deadlines.set(reservation.id, this.awake() + request.ttlMs);
+      return true;
+    });
+  }
+
+  release(id: string): Promise<void> {
+    const path = this.path(id);
+    return this.serialised(async (all) => {
+      await removeRecord(path);
+      all.delete(id);
+      this.deadlines.delete(id);
+    });
+  }
+
+  /** In terms of guests: the largest guest there could be, and the largest that fits now. */
+  totals(): Promise<{ capacity: HostCapacity; free: HostCapacity }> {
+    return this.serialised(async (all) => {
+      const { capacity, vmOverheadMib } = this.options;
+      const used = this.used(all, undefined);
+      const forGuest = (memMib: number) => Math.max(0, memMib - vmOverheadMib);
+      return {
+        capacity: { vcpus: capacity.vcpus, memMib: forGuest(capacity.memMib) },
+        free: {
+          vcpus: Math.max(0, capacity.vcpus - used.vcpus),
+          memMib: forGuest(capacity.memMib - used.memMib),
+        },
+      };
+    });
+  }
+
+  list(): Promise<readonly Reservation[]> {
+    return this.serialised(async (all) => [...all.values()]);
+  }
+
+  prune(): Promise<readonly string[]> {
+    return this.serialised((all) => this.pruneExpired(all));
+  }
+
+  private async pruneExpired(all: Map<string, Reservation>): Promise<string[]> {
+    const freed: string[] = [];
+    for (const reservation of [...all.values()]) {
+      if ((this.deadlines.get(reservation.id) ?? 0) > this.awake() || (await this.options.hasVm(reservation))) continue;
+      await removeRecord(this.path(reservation.id));
+      all.delete(reservation.id);
+      this.deadlines.delete(reservation.id);
+      freed.push(reservation.id);
+    }
+    return freed;
+  }
+
+  private fits(all: Map<string, Reservation>, id: string, need: Resources): boolean {
+    const { capacity, vmOverheadMib } = this.options;
+    const used = this.used(all, id);
+    return used.vcpus + need.vcpus <= capacity.vcpus && used.memMib + need.memMib + vmOverheadMib <= capacity.memMib;
+  }
+
+  /** What can never be held beside a reservation that stays would be waited for in vain. */
+  private assertPossible(all: Map<string, Reservation>, { resources, beside }: ReserveRequest): void {
+    const held = beside === undefined ? undefined : all.get(beside)?.resources;
+    if (held === undefined) return;
+    const { capacity, vmOverheadMib } = this.options;
+    const vcpus = held.vcpus + resources.vcpus;
+    const memMib = held.memMib + resources.memMib + 2 * vmOverheadMib;
+    if (vcpus <= capacity.vcpus && memMib <= capacity.memMib) return;
+    throw new KilnError(
+      'NO_CAPACITY',
+      `${resources.vcpus} vCPU and ${resources.memMib} MiB can never be had here beside the ${held.vcpus} vCPU and ${held.memMib} MiB already held: with what the VMMs need that is ${memMib} MiB, and this host has ${capacity.memMib}.`,
+    );
+  }
+
+  private used(all: Map<string, Reservation>, except: string | undefined): HostCapacity {
+    let vcpus = 0;
+    let memMib = 0;
+    for (const { id, resources } of all.values()) {
+      if (id === except) continue;
+      vcpus += resources.vcpus;
+      memMib += resources.memMib + this.options.vmOverheadMib;
+    }
+    return { vcpus, memMib };
+  }
+
+  private path(id: string): string {
+    if (!RESERVATION_ID.test(id)) throw new KilnError('SPEC_INVALID', `"${id.slice(0, 64)}" is no reservation id.`);
+    return join(this.directory, `${id}.json`);
+  }
+
+  /** Two reservations must not both see the same free place. */
+  private serialised<T>(work: (all: Map<string, Reservation>) => Promise<T>): Promise<T> {
+    return this.lock.run('ledger', async () => {
+      this.known ??= await this.load();
+      return work(this.known);
+    });
+  }
+
+  private async load(): Promise<Map<string, Reservation>> {
+    await mkdir(this.directory, { recursive: true, mode: 0o700 });
+    await removeInterrupted(this.directory);
+    const all = new Map<string, Reservation>();
+    for (const file of await readdir(this.directory)) {
+      if (!file.endsWith('.json')) continue;
+      const reservation = await readRecord(join(this.directory, file), reservationSchema);
+      if (reservation === undefined) continue;
+      all.set(reservation.id, reservation);
+      // What an earlier process wrote is known by the clock on the wall alone, which may have been set back since.
+      const { expiresAt, createdAt } = reservation;
+      const leftMs = Math.min(Date.parse(expiresAt) - this.now(), Date.parse(expiresAt) - Date.parse(createdAt));
+      this.deadlines.set(reservation.id, this.awake() + leftMs);
+    }
+    return all;
+  }
+}

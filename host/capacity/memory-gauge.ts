@@ -1,0 +1,67 @@
+/** What memory this machine has and its VMMs use, as opposed to what is promised to them. */
+import { freemem, totalmem } from 'node:os';
+import type { HostMemory } from '../../domain/capacity/host-entry.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
+import type { HostLogger } from '../host-logger.ts';
+
+const MIB = 1024 * 1024;
+
+export interface MemoryGaugeOptions {
+  readonly driver: Pick<VmDriver, 'list' | 'usage'>;
+  /** Pause between two measurements of the VMMs, ms: each reads every mapping of every one. */
+  readonly everyMs: number;
+  /** Memory that must stay available, MiB; absent: a twentieth of the machine, at most 1024. */
+  readonly floorMib?: number;
+  readonly logger: HostLogger;
+  /** Bytes that the kernel could give to new processes; default: its own word. */
+  readonly available?: () => number;
+  readonly now?: () => number;
+}
+
+export interface MemoryGauge {
+  /** Available memory is read now; what the VMMs use was measured at most `everyMs` ago. */
+  read(): Promise<HostMemory>;
+  /** @returns whether there is memory for one more VM. Cheap. */
+  allowsMore(): boolean;
+}
+
+export function createMemoryGauge(options: MemoryGaugeOptions): MemoryGauge {
+  const { driver, everyMs, logger, available = freemem, now = Date.now } = options;
+  const floorMib = options.floorMib ?? defaultFloorMib(totalmem());
+  let measured: { at: number; vmsMib: number } | undefined;
+  let measuring: Promise<void> | undefined;
+
+  const measure = async (): Promise<void> => {
+    let bytes = 0;
+    // One after the other: this is worth no burst of work.
+    for (const vmId of await driver.list()) {
+      const used = await driver.usage(vmId).catch(() => undefined);
+      bytes += used?.shareBytes ?? used?.memoryBytes ?? 0;
+    }
+    measured = { at: now(), vmsMib: Math.round(bytes / MIB) };
+  };
+  const availableMib = () => Math.floor(available() / MIB);
+
+  return {
+    allowsMore: () => availableMib() >= floorMib,
+    async read() {
+      if (measured === undefined || now() - measured.at >= everyMs) {
+        measuring ??= measure()
+          .catch((error: unknown) => {
+            const reason = error instanceof Error ? error.message : String(error);
+            logger.warn({ reason }, 'the memory of the VMs could not be measured');
+          })
+          .finally(() => {
+            measuring = undefined;
+          });
+        await measuring;
+      }
+      return { availableMib: availableMib(), floorMib, vmsMib: measured?.vmsMib ?? 0 };
+    },
+  };
+}
+
+/** @returns what a machine of this size keeps free where nobody says how much, MiB. Pure. */
+export function defaultFloorMib(totalBytes: number): number {
+  return Math.min(1024, Math.floor(totalBytes / MIB / 20));
+}

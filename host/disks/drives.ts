@@ -1,0 +1,55 @@
+/** Disks of one VM. */
+
+import type { BaseDisk, CachedImage, DriveSpec } from '../../domain/vm.ts';
+import type { Resources } from '../../domain/workload/workload.ts';
+import type { ProvisionedDisk, RootfsProvisioner } from '../../ports/disks.ts';
+import type { EmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
+
+/** Serials by which the guest finds its drives. */
+export const ROOT_SERIAL = 'kiln-root';
+export const WORKSPACE_SERIAL = 'kiln-workspace';
+export const SCRATCH_SERIAL = 'kiln-scratch';
+
+/** What makes the disks of a VM. */
+export interface DrivePorts {
+  /** Makes the root disk. */
+  readonly provisioner: RootfsProvisioner;
+  /** Makes the workspace disk: a copy of an empty file system, so sparse that copying is the fastest way everywhere. */
+  readonly workspaces: RootfsProvisioner;
+  /** What a workspace disk of another size than the image's is a copy of. */
+  readonly emptyDisks: EmptyDisks;
+}
+
+export interface DriveRequest {
+  readonly image: CachedImage;
+  readonly directory: string;
+  readonly vmId: string;
+  readonly resources: Pick<Resources, 'diskMib'>;
+  /** The image's root file system, or a template's root disk. */
+  readonly rootBase: BaseDisk;
+}
+
+/** Root disk and an empty workspace. @returns the drives in the order in which every guest has them */
+export async function makeDrives(ports: DrivePorts, request: DriveRequest): Promise<DriveSpec[]> {
+  const { image, directory, vmId, rootBase } = request;
+  const { diskMib } = request.resources;
+  const size = diskMib === undefined ? {} : { scratchMib: diskMib };
+  const root = await ports.provisioner.provision({ base: rootBase, directory, vmId, ...size });
+  const base = await workspaceBase(ports.emptyDisks, image, diskMib);
+  return drivesOf(root, await ports.workspaces.provision({ base, directory, vmId }));
+}
+
+/** The drives that a guest finds by their serials. */
+export function drivesOf(root: ProvisionedDisk, workspace: ProvisionedDisk): DriveSpec[] {
+  const { scratch, readOnly = false, ...disk } = root;
+  const drives: DriveSpec[] = [
+    { serial: ROOT_SERIAL, ...disk, readOnly },
+    { serial: WORKSPACE_SERIAL, ...workspace, readOnly: false },
+  ];
+  return scratch === undefined ? drives : [...drives, { serial: SCRATCH_SERIAL, ...scratch, readOnly: false }];
+}
+
+/** The size of a drive is all that bounds what a guest, root in itself, can write to it. */
+async function workspaceBase(emptyDisks: EmptyDisks, image: CachedImage, mib: number | undefined): Promise<BaseDisk> {
+  return mib === undefined ? { path: image.workspacePath, format: 'raw' } : await emptyDisks.ensure('workspace', mib);
+}

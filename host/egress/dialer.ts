@@ -1,0 +1,187 @@
+/**
+ * Opens the connections that guests ask for: the name is judged, resolved once on the host, every address judged, and
+ * the judged address itself is dialled. So a name server cannot lead a guest into the host's own networks.
+ */
+import { lookup } from 'node:dns/promises';
+import { request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { connect, isIPv6, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { decideName, mayDial, normaliseName } from '../../domain/egress/rules.ts';
+import type { EgressVerdict } from '../../ports/guest-agent.ts';
+import type { EgressPolicy } from '../../ports/host.ts';
+
+export interface EgressProxy {
+  /** `http://[user:password@]host:port`, or `https:` where the proxy itself speaks TLS. */
+  readonly url: string;
+  /** Names, and domains below them, that are dialled without it. */
+  readonly bypass: readonly string[];
+}
+
+export interface EgressDialerOptions {
+  /** One resolution, ms. */
+  readonly resolveMs: number;
+  /** One connection attempt, ms. */
+  readonly connectMs: number;
+  /** Addresses of a name that are tried. */
+  readonly maxAddresses: number;
+  /** Names that are looked up at a time. */
+  readonly maxLookups: number;
+  /** The host's own way out, where it has no direct one. */
+  readonly proxy?: EgressProxy;
+  /** Default: the resolver of this machine. */
+  readonly resolve?: (name: string) => Promise<readonly string[]>;
+}
+
+/** @returns the verdict on one connection; never throws. A reason is plain words, made by the host alone. */
+export type EgressDialer = (policy: EgressPolicy, request: { name: string; port: number }) => Promise<EgressVerdict>;
+
+/** @returns a dialer; it keeps no state. */
+export function createEgressDialer(options: EgressDialerOptions): EgressDialer {
+  const resolve = shared(options.resolve ?? systemResolve, options.maxLookups);
+  return async (policy, request) => {
+    const decision = decideName(policy, request);
+    if (!decision.allow) return refused(decision.reason);
+    const { name } = decision;
+    let addresses: readonly string[];
+    try {
+      addresses = await withDeadline(resolve(name), options.resolveMs);
+    } catch {
+      return refused(`${name} could not be resolved on the host`);
+    }
+    // One bad address among good ones is a sign of rebinding, but good ones of a split-horizon name still work.
+    const good = addresses.filter((address) => mayDial(address, decision.privateAllowed));
+    if (good.length === 0) {
+      return refused(addresses.length === 0 ? `${name} has no address` : `${name} leads to a private address`);
+    }
+    return dialFirst(options, name, good.slice(0, options.maxAddresses), request.port);
+  };
+}
+
+async function dialFirst(
+  options: EgressDialerOptions,
+  name: string,
+  addresses: readonly string[],
+  port: number,
+): Promise<EgressVerdict> {
+  const proxy = options.proxy;
+  const direct = proxy === undefined || isBypassed(proxy, name);
+  for (const address of addresses) {
+    try {
+      const socket = direct
+        ? await dialDirect(address, port, options.connectMs)
+        : await dialThroughProxy(proxy, address, port, options.connectMs);
+      return { allow: true, socket };
+    } catch {
+      // The next address may answer; which one failed is of no use to the guest.
+    }
+  }
+  return refused(`${name}:${port} does not answer`);
+}
+
+function refused(reason: string): EgressVerdict {
+  return { allow: false, reason };
+}
+
+async function systemResolve(name: string): Promise<readonly string[]> {
+  const found = await lookup(name, { all: true });
+  return found.map(({ address }) => address);
+}
+
+/** Callers that ask for one name at the same time share the answer; different names take turns. */
+function shared(resolve: (name: string) => Promise<readonly string[]>, maxAtOnce: number): typeof resolve {
+  const flights = new Map<string, Promise<readonly string[]>>();
+  const waiting: (() => void)[] = [];
+  let running = 0;
+  const inTurn = async (name: string): Promise<readonly string[]> => {
+    if (running >= maxAtOnce) await new Promise<void>((go) => waiting.push(go));
+    else running++;
+    try {
+      return await resolve(name);
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) running--;
+      else next();
+    }
+  };
+  return (name) => {
+    const found = flights.get(name);
+    if (found !== undefined) return found;
+    const flight = inTurn(name).finally(() => flights.delete(name));
+    flights.set(name, flight);
+    return flight;
+  };
+}
+
+function dialDirect(address: string, port: number, connectMs: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: address, port, allowHalfOpen: true, noDelay: true });
+    const timer = setTimeout(() => socket.destroy(new Error(`no connection within ${connectMs} ms`)), connectMs);
+    socket.once('error', (error) => {
+      clearTimeout(timer);
+      reject(error);
+    });
+    socket.once('connect', () => {
+      clearTimeout(timer);
+      // Until its new owner listens, a reset must not end the host.
+      socket.removeAllListeners('error').on('error', () => undefined);
+      resolve(socket);
+    });
+  });
+}
+
+/** The judged address is what the proxy is asked for, so that it cannot resolve the name to something else. */
+function dialThroughProxy(proxy: EgressProxy, address: string, port: number, connectMs: number): Promise<Duplex> {
+  const url = new URL(proxy.url);
+  const target = `${isIPv6(address) ? `[${address}]` : address}:${port}`;
+  const credentials = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
+  const headers = {
+    host: target,
+    ...(url.username === '' ? {} : { 'proxy-authorization': `Basic ${Buffer.from(credentials).toString('base64')}` }),
+  };
+  return new Promise((resolve, reject) => {
+    const call = (url.protocol === 'https:' ? httpsRequest : httpRequest)({
+      host: url.hostname.replace(/^\[|\]$/g, ''),
+      port: url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port),
+      method: 'CONNECT',
+      path: target,
+      headers,
+      agent: false,
+    });
+    // Not a signal of the request: that would end the tunnel later on, too.
+    const timer = setTimeout(() => call.destroy(new Error(`no tunnel within ${connectMs} ms`)), connectMs);
+    call.once('close', () => clearTimeout(timer));
+    call.once('connect', (response, socket, head) => {
+      clearTimeout(timer);
+      if (response.statusCode !== 200) {
+        socket.destroy();
+        reject(new Error(`the proxy answered ${response.statusCode}`));
+        return;
+      }
+      if (head.length > 0) socket.unshift(head);
+      socket.on('error', () => undefined);
+      resolve(socket);
+    });
+    call.once('response', (response) => {
+      response.destroy();
+      reject(new Error(`the proxy answered ${response.statusCode}`));
+    });
+    call.on('error', reject);
+    call.end();
+  });
+}
+
+function isBypassed(proxy: EgressProxy, name: string): boolean {
+  return proxy.bypass.some((entry) => {
+    if (entry === '*') return true;
+    const domain = normaliseName(entry.replace(/^\*?\./, ''));
+    return domain !== undefined && (name === domain || name.endsWith(`.${domain}`));
+  });
+}
+
+function withDeadline<T>(work: Promise<T>, ms: number): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+    work.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}

@@ -1,0 +1,48 @@
+/** Tells the author of a service which connections were refused: in the service's own log, each once, and not without end. */
+
+import type { LogLevel } from '../../domain/logs/log-entry.ts';
+import { workloadIdOf } from '../../domain/names.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
+import type { WorkloadLogWriter } from '../../ports/logs.ts';
+import type { VmInspection } from '../../ports/vm-driver.ts';
+import { safeText } from '../logs/output-lines.ts';
+
+export interface RefusalNotesOptions {
+  readonly inspect: (vmId: string) => Promise<VmInspection | undefined>;
+  readonly logs: {
+    open(workloadId: string, epoch: number): Promise<Pick<WorkloadLogWriter, 'write' | 'flush'>>;
+  };
+  /** Different refusals of one VM that are told; a guest can make up names without end. */
+  readonly perVm: number;
+}
+
+export interface RefusalNotes {
+  /** @returns whether this refusal was news. Never throws: a note that cannot be written is none. */
+  note(vmId: string, request: { name: string; port: number }, reason: string): Promise<boolean>;
+  /** The VM is gone. */
+  forget(vmId: string): void;
+}
+
+const LEVEL: LogLevel = 'warn';
+
+export function createRefusalNotes(options: RefusalNotesOptions): RefusalNotes {
+  const told = new Map<string, Set<string>>();
+  return {
+    async note(vmId, { name, port }, reason) {
+      const known = told.get(vmId) ?? new Set<string>();
+      told.set(vmId, known);
+      const what = `${safeText(name).slice(0, 253)}:${port}`;
+      if (known.has(what) || known.size >= options.perVm) return false;
+      known.add(what);
+      const rest = known.size === options.perVm ? ' (further refusals are not told)' : '';
+      const found = await options.inspect(vmId).catch(() => undefined);
+      const workloadId = found === undefined ? undefined : workloadIdOf(found.owner.workflowId);
+      if (found === undefined || workloadId === undefined) return true;
+      const stage: Stage = found.owner.role === 'builder' ? 'build' : 'running';
+      const writer = await options.logs.open(workloadId, found.owner.epoch).catch(() => undefined);
+      writer?.write(stage, LEVEL, `connection to ${what} refused: ${reason}${rest}`);
+      return true;
+    },
+    forget: (vmId) => void told.delete(vmId),
+  };
+}

@@ -1,0 +1,130 @@
+/** HTTP server of one host: bytes that never go through Temporal. Loopback or a private network, token-checked. */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import Fastify, { type FastifyInstance } from 'fastify';
+import type { Registry } from 'prom-client';
+import { type HostLogsReply, hostLogsQuerySchema } from '../../contracts/host/data-plane.ts';
+import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
+import { workloadIdSchema } from '../../contracts/identifiers.ts';
+import { failureKind, isKilnError, KilnError } from '../../domain/failures.ts';
+import type { VmUsage } from '../../ports/vm-driver.ts';
+import type { HostLogger } from '../host-logger.ts';
+import type { HostLogs } from '../logs/host-logs.ts';
+
+export interface DataPlaneOptions {
+  readonly hostId: string;
+  readonly bindAddress: string;
+  /** 0 = any free one. */
+  readonly port: number;
+  /** Host name in the URL that other processes are told. */
+  readonly urlHost: string;
+  /** Bearer token of the stack's own processes. */
+  readonly token: string;
+  readonly logger: HostLogger;
+}
+
+export interface DataPlaneSources {
+  readonly logs: Pick<HostLogs, 'read' | 'epochs'>;
+  readonly metrics: Registry;
+  readonly usage: (vmId: string) => Promise<VmUsage | undefined>;
+}
+
+export interface DataPlane {
+  /** Begins to answer. @returns the base URL. @throws PORT_IN_USE */
+  listen(): Promise<string>;
+  close(): Promise<void>;
+}
+
+const MIN_TOKEN_LENGTH = 16;
+
+/** @throws CONFIG_INVALID where the token is too short to be one */
+export function createDataPlane(options: DataPlaneOptions, sources: DataPlaneSources): DataPlane {
+  if (options.token.length < MIN_TOKEN_LENGTH) {
+    throw new KilnError('CONFIG_INVALID', `The host token must have at least ${MIN_TOKEN_LENGTH} characters.`);
+  }
+  const server = Fastify({ logger: false, bodyLimit: 1024, forceCloseConnections: true });
+  guard(server, options.token);
+  addRoutes(server, options, sources);
+  server.setErrorHandler((error, _request, reply) => {
+    const known = isKilnError(error) ? error : undefined;
+    if (known === undefined) options.logger.error({ reason: String(error) }, 'the data plane could not answer');
+    const status = known === undefined ? 500 : failureKind(known.code).status;
+    const detail = known?.message ?? 'The host could not answer; look at its log.';
+    void reply
+      .code(status)
+      .type('application/problem+json')
+      .send({
+        type: 'about:blank',
+        title: known?.code ?? 'INTERNAL',
+        status,
+        code: known?.code ?? 'INTERNAL',
+        detail,
+      });
+  });
+  return {
+    async listen() {
+      await bind(server, options);
+      const address = server.server.address();
+      const port = typeof address === 'object' && address !== null ? address.port : options.port;
+      return `http://${options.urlHost}:${port}`;
+    },
+    close: () => server.close(),
+  };
+}
+
+async function bind(server: FastifyInstance, options: DataPlaneOptions): Promise<void> {
+  try {
+    await server.listen({ host: options.bindAddress, port: options.port });
+  } catch (error) {
+    throw new KilnError(
+      'PORT_IN_USE',
+      `The data plane cannot listen on port ${options.port}; give another.`,
+      {},
+      error,
+    );
+  }
+}
+
+function guard(server: FastifyInstance, token: string): void {
+  const expected = digest(token);
+  server.addHook('onRequest', async (request) => {
+    if (request.url === '/healthz') return;
+    const given = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
+    // Digests have one length, so that neither content nor length shows in the time it takes.
+    if (!timingSafeEqual(digest(given), expected)) {
+      throw new KilnError('UNAUTHORIZED', 'The data plane needs the host token of this stack as a bearer token.');
+    }
+  });
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: DataPlaneSources): void {
+  const { logs, metrics, usage } = sources;
+  server.get('/healthz', async () => ({ status: 'ok', hostId: options.hostId }));
+  server.get('/metrics', async (_request, reply) => {
+    void reply.type(metrics.contentType);
+    return metrics.metrics();
+  });
+  server.get<{ Params: { id: string } }>('/v1/vms/:id/usage', async ({ params: { id } }): Promise<VmUsage> => {
+    const used = VM_ID_PATTERN.test(id) ? await usage(id) : undefined;
+    if (used === undefined) throw new KilnError('NOT_FOUND', 'There is no such VM on this host, or it does not run.');
+    return used;
+  });
+  server.get<{ Params: { id: string } }>('/v1/workloads/:id/logs', async (request): Promise<HostLogsReply> => {
+    const id = workloadIdSchema.safeParse(request.params.id);
+    const query = hostLogsQuerySchema.safeParse(request.query);
+    if (!id.success || !query.success) {
+      const issue = (id.error ?? query.error)?.issues[0];
+      throw new KilnError('SPEC_INVALID', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`);
+    }
+    const epochs = await logs.epochs(id.data);
+    const epoch = query.data.epoch ?? epochs.at(-1);
+    if (epoch === undefined || !epochs.includes(epoch)) {
+      throw new KilnError('NOT_FOUND', `This host has no log of workload ${id.data}.`);
+    }
+    const entries = await logs.read(id.data, epoch, query.data.after ?? -1, query.data.limit);
+    return { entries: [...entries], writer: options.hostId, epoch };
+  });
+}

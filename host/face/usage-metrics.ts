@@ -1,0 +1,121 @@
+/** What each workload uses, for Prometheus: as its guest sees it, and as the machine does. */
+import { Gauge, type Registry } from 'prom-client';
+import { workloadIdOf } from '../../domain/names.ts';
+import type { GuestUsage } from '../../ports/guest-agent.ts';
+import type { VmDriver, VmInspection, VmUsage } from '../../ports/vm-driver.ts';
+import type { HostVms } from '../vms/vm-host.ts';
+
+export interface UsageSources {
+  /** How long a guest may take to tell its usage before it is left out of a reading, ms. */
+  readonly usageMs: number;
+  readonly driver: VmDriver;
+  readonly vms: HostVms;
+}
+
+interface Usage {
+  readonly labels: { readonly workload: string; readonly role: string };
+  /** Absent where the guest did not answer in time. */
+  readonly guest?: GuestUsage;
+  /** Absent where its process is gone. */
+  readonly vm?: VmUsage;
+}
+
+/** Only VMs that live on this host are labelled, so there are never more series than VMs. */
+export function addUsage(sources: UsageSources, registers: Registry[]): void {
+  const readings = shared(() => readAll(sources));
+  const gauge = (name: string, help: string, value: (used: Usage) => number | undefined) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['workload', 'role'],
+      registers,
+      async collect() {
+        const all = await readings();
+        this.reset();
+        for (const used of all) {
+          const found = value(used);
+          if (found !== undefined) this.set(used.labels, found);
+        }
+      },
+    });
+  gauge(
+    'kiln_host_workload_memory_bytes',
+    "Memory in use in a workload's guest, as its agent reads it.",
+    ({ guest }) => guest?.memUsedBytes,
+  );
+  gauge(
+    'kiln_host_workload_cpu_seconds',
+    "CPU time a workload's guest has used since it booted, all cores.",
+    ({ guest }) => guest && guest.cpuMs / 1000,
+  );
+  gauge(
+    'kiln_host_workload_vm_cpu_seconds',
+    "CPU time of this machine that a workload's VM has used since its start, all cores.",
+    ({ vm }) => vm && vm.cpuMs / 1000,
+  );
+  addMemory(readings, registers);
+}
+
+function addMemory(readings: () => Promise<readonly Usage[]>, registers: Registry[]): void {
+  new Gauge({
+    name: 'kiln_host_workload_vm_memory_bytes',
+    help: "Memory of this machine that a workload's VM has: now, at most so far, its limit, its share of shared pages.",
+    labelNames: ['workload', 'role', 'kind'],
+    registers,
+    async collect() {
+      const all = await readings();
+      this.reset();
+      for (const { labels, vm } of all) {
+        const kinds = {
+          current: vm?.memoryBytes,
+          peak: vm?.memoryPeakBytes,
+          limit: vm?.memoryLimitBytes,
+          share: vm?.shareBytes,
+        };
+        for (const [kind, bytes] of Object.entries(kinds))
+          if (bytes !== undefined) this.set({ ...labels, kind }, bytes);
+      }
+    },
+  });
+}
+
+async function readAll(sources: UsageSources): Promise<Usage[]> {
+  const vmIds = await sources.driver.list().catch(() => []);
+  const found = await Promise.all(vmIds.map((vmId) => sources.driver.inspect(vmId).catch(() => undefined)));
+  return (await Promise.all(found.map((vm) => usageOf(sources, vm)))).filter((used) => used !== undefined);
+}
+
+async function usageOf(sources: UsageSources, found: VmInspection | undefined): Promise<Usage | undefined> {
+  const workload = found && workloadIdOf(found.owner.workflowId);
+  if (workload === undefined || found === undefined) return undefined;
+  const [guest, vm] = await Promise.all([
+    guestUsage(sources, found.vmId),
+    sources.driver.usage(found.vmId).catch(() => undefined),
+  ]);
+  return { labels: { workload, role: found.owner.role }, ...(guest && { guest }), ...(vm && { vm }) };
+}
+
+async function guestUsage({ vms, usageMs }: UsageSources, vmId: string): Promise<GuestUsage | undefined> {
+  if (!vms.isAttached(vmId)) return undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), usageMs);
+  });
+  try {
+    const asked = vms.agent(vmId).then((agent) => agent.usage());
+    return await Promise.race([asked.catch(() => undefined), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** @returns the work, done once for all who ask while it is being done. */
+function shared<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined;
+  return () => {
+    running ??= work().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+}

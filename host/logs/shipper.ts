@@ -1,0 +1,77 @@
+/** Brings sealed parts of log spools to the object store, in the background and when asked. */
+import { storeKeys } from '../../domain/names.ts';
+import type { ObjectStore } from '../../store/object-store.ts';
+import type { HostLogger } from '../host-logger.ts';
+import type { LogSpool } from './spool.ts';
+
+export interface LogShipperOptions {
+  readonly store: Pick<ObjectStore, 'putBlob'>;
+  readonly writer: string;
+  /** Pause between two rounds in the background, ms. */
+  readonly everyMs: number;
+  readonly logger: HostLogger;
+}
+
+export interface SpoolToShip {
+  readonly workloadId: string;
+  readonly epoch: number;
+  readonly spool: LogSpool;
+}
+
+export interface LogShipper {
+  /** Ships all of one spool; callers at the same time share the work. @throws STORE_UNAVAILABLE */
+  ship(target: SpoolToShip): Promise<void>;
+  /** Begins to ship whatever `list` names, round by round. */
+  start(list: () => Promise<readonly SpoolToShip[]>): void;
+  /** Ends the background rounds; a round that is under way is awaited. */
+  stop(): Promise<void>;
+}
+
+/** @returns a shipper; nothing happens until `ship` or `start`. */
+export function createLogShipper(options: LogShipperOptions): LogShipper {
+  const flights = new Map<LogSpool, Promise<void>>();
+  let timer: NodeJS.Timeout | undefined;
+  let round: Promise<void> = Promise.resolve();
+  let stopped = false;
+
+  const shipNow = async ({ workloadId, epoch, spool }: SpoolToShip): Promise<void> => {
+    await spool.ship(async ({ first, path }) => {
+      await options.store.putBlob(storeKeys.logChunk(workloadId, epoch, options.writer, first), { path });
+    });
+  };
+  const ship = async (target: SpoolToShip): Promise<void> => {
+    // What is under way may have begun before the caller's last line: it is awaited, and then another one made.
+    await flights.get(target.spool)?.catch(() => undefined);
+    const running = flights.get(target.spool);
+    if (running !== undefined) return running;
+    const flight = shipNow(target).finally(() => flights.delete(target.spool));
+    flights.set(target.spool, flight);
+    return flight;
+  };
+  const runRound = async (list: () => Promise<readonly SpoolToShip[]>): Promise<void> => {
+    for (const target of await list()) {
+      if (stopped) return;
+      if (target.spool.unshippedBytes > 0) await ship(target);
+    }
+  };
+  const schedule = (list: () => Promise<readonly SpoolToShip[]>): void => {
+    if (stopped) return;
+    timer = setTimeout(() => {
+      round = runRound(list)
+        .catch((error: unknown) => {
+          const reason = error instanceof Error ? error.message : String(error);
+          options.logger.warn({ reason }, 'logs could not be shipped; they stay in the spool');
+        })
+        .finally(() => schedule(list));
+    }, options.everyMs);
+  };
+  return {
+    ship,
+    start: schedule,
+    async stop() {
+      stopped = true;
+      clearTimeout(timer);
+      await round;
+    },
+  };
+}

@@ -1,0 +1,294 @@
+/** The log of one workload, epoch and writer on this host's disk: numbered, safe before it is shown, shipped in parts. */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { KilnError } from '../../domain/failures.ts';
+import type { LogLevel, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
+import { hasCode } from '../../linux/process-identity.ts';
+import { readRecord, writeRecord } from '../../linux/record-file.ts';
+import type { ExecOutput } from '../../ports/guest-agent.ts';
+import type { WorkloadLogWriter } from '../../ports/logs.ts';
+import { writeExecOutput } from './exec-output.ts';
+import { logLines } from './output-lines.ts';
+import {
+  appendLines,
+  findParts,
+  type LogPart,
+  partPath,
+  readPart,
+  type SpooledEntry,
+  sealPart,
+} from './spool-files.ts';
+
+export interface LogSpoolLimits {
+  /** A part is sealed when it is as large as this. */
+  readonly partBytes: number;
+  /** Bytes that are not shipped yet, in memory and on disk together; further lines are dropped and counted. */
+  readonly maxUnshippedBytes: number;
+  /** Shipped parts are kept for readers up to this. */
+  readonly keepShippedBytes: number;
+  /** Longest time that a line waits before it is made safe without anybody asking, ms. */
+  readonly flushMs: number;
+}
+
+export interface LogSpoolOptions extends LogSpoolLimits {
+  readonly directory: string;
+  readonly epoch: number;
+  readonly writer: string;
+  readonly now: () => number;
+  /** Ms of a clock that nobody sets, for how long it has been idle. Default: the monotonic clock. */
+  readonly awake?: () => number;
+}
+
+/** Puts one sealed part where it belongs. @throws STORE_UNAVAILABLE */
+export type PartShipper = (part: { first: number; path: string }) => Promise<void>;
+
+const shippedSchema = z.strictObject({ next: z.int().min(0), sourceOffset: z.int().min(0) });
+type Shipped = z.infer<typeof shippedSchema>;
+
+interface PendingLine {
+  readonly text: string;
+  readonly bytes: number;
+  /** 0 where it has none. */
+  readonly sourceOffset: number;
+  /** Whether the offset that stands for it comes with a later line: both get to the disk together, or neither. */
+  readonly offsetFollows: boolean;
+}
+
+/** A log that also remembers how far the output of a process is in it: in the very lines, so that neither lags behind. */
+export interface SourceLogWriter extends WorkloadLogWriter {
+  /**
+   * @param sourceOffset every byte of the output below it is in the log up to this message; `follows`: the one of a later
+   * message of the same turn stands for this one, too
+   */
+  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void;
+}
+
+/** Opens a spool, made if absent; numbering goes on where it stopped. One opener a directory. */
+export async function openLogSpool(options: LogSpoolOptions): Promise<LogSpool> {
+  await mkdir(options.directory, { recursive: true, mode: 0o700 });
+  const parts = await findParts(options.directory);
+  const shipped = await readRecord(join(options.directory, 'shipped.json'), shippedSchema);
+  return new LogSpool(options, parts, shipped ?? { next: 0, sourceOffset: 0 });
+}
+
+export class LogSpool implements SourceLogWriter {
+  private readonly options: LogSpoolOptions;
+  private parts: LogPart[];
+  private shippedNext: number;
+  /** Summed up when parts change, because every single line asks for it. */
+  private unshippedPartBytes = 0;
+  private nextN: number;
+  private sourceEnd: number;
+  private pending: PendingLine[] = [];
+  private pendingBytes = 0;
+  private dropped: { readonly stage: Stage; readonly lines: number; readonly bytes: number } | undefined;
+  private lastTime = 0;
+  private tail: Promise<unknown> = Promise.resolve();
+  private flushTimer: NodeJS.Timeout | undefined;
+  private readonly awake: () => number;
+  private lastWriteAt: number;
+
+  constructor(options: LogSpoolOptions, parts: LogPart[], shipped: Shipped) {
+    this.options = options;
+    this.shippedNext = shipped.next;
+    this.parts = parts;
+    this.setParts(parts);
+    this.nextN = Math.max(shipped.next, parts.at(-1)?.next ?? 0);
+    this.sourceEnd = Math.max(shipped.sourceOffset, ...parts.map((part) => part.sourceOffset));
+    this.awake = options.awake ?? (() => performance.now());
+    this.lastWriteAt = this.awake();
+  }
+
+  /** Bytes that only this spool has. */
+  get unshippedBytes(): number {
+    return this.unshippedPartBytes + this.pendingBytes;
+  }
+
+  /** Up to here the output of the process behind this log is in it. */
+  get sourceOffset(): number {
+    return this.sourceEnd;
+  }
+
+  /** Time since the last line or, where this process has written none, since it opened the spool, ms. */
+  get idleMs(): number {
+    return this.awake() - this.lastWriteAt;
+  }
+
+  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
+    this.lastWriteAt = this.awake();
+    const lines = logLines(message);
+    const before = sourceOffset === undefined ? undefined : 'follows';
+    for (const [index, line] of lines.entries()) {
+      this.push(stage, level, line, index === lines.length - 1 ? sourceOffset : before);
+    }
+    if (typeof sourceOffset === 'number') this.sourceEnd = Math.max(this.sourceEnd, sourceOffset);
+    this.flushTimer ??= setTimeout(() => {
+      // What cannot be written now stays pending; whoever needs it safe calls flush and gets the error.
+      this.flush().catch(() => undefined);
+    }, this.options.flushMs);
+  }
+
+  writeOutput(stage: Stage, output: AsyncIterable<ExecOutput>, tailLines: number): Promise<readonly string[]> {
+    return writeExecOutput(this, stage, output, tailLines);
+  }
+
+  /** Makes everything written so far safe. @throws DISK_FULL; the lines stay pending then */
+  flush(): Promise<void> {
+    clearTimeout(this.flushTimer);
+    this.flushTimer = undefined;
+    return this.serialised(() => this.flushNow());
+  }
+
+  /**
+   * Entries after number `after` that are safe on disk, in order.
+   * @returns fewer than there were where early parts have been shipped and dropped
+   */
+  read(after: number, limit: number): Promise<NumberedLogEntry[]> {
+    return this.serialised(async () => {
+      const found: NumberedLogEntry[] = [];
+      for (const part of this.parts) {
+        if (part.next <= after + 1) continue;
+        if (found.length >= limit) break;
+        found.push(...(await readPart(this.options.directory, part, after + 1, limit - found.length)));
+      }
+      return found;
+    });
+  }
+
+  /** Ships all that was written so far, each part once. @throws what the shipper throws; the rest stays here then */
+  async ship(shipper: PartShipper): Promise<void> {
+    await this.flush();
+    const waiting = await this.serialised(async () => {
+      await this.sealOpenPart();
+      return this.parts.filter((part) => part.next > this.shippedNext);
+    });
+    for (const part of waiting) {
+      // Not under the lock: a slow store must hold up neither writers nor readers. A sealed part does not change.
+      await shipper({ first: part.first, path: partPath(this.options.directory, part) });
+      await this.serialised(() => this.markShipped(part));
+    }
+  }
+
+  private push(stage: Stage, level: LogLevel, message: string, sourceOffset: number | 'follows' | undefined): void {
+    this.noteDropped();
+    if (this.dropped !== undefined || this.isFull()) {
+      const { lines, bytes } = this.dropped ?? { lines: 0, bytes: 0 };
+      this.dropped = { stage, lines: lines + 1, bytes: bytes + Buffer.byteLength(message) + 1 };
+    } else this.enqueue(stage, level, message, sourceOffset);
+  }
+
+  private noteDropped(): void {
+    if (this.dropped === undefined || this.isFull()) return;
+    const { stage, lines, bytes } = this.dropped;
+    this.dropped = undefined;
+    const lost = `${lines} lines, ${bytes} bytes lost`;
+    this.enqueue(stage, 'warn', `${lost}: the log could not be shipped and its spool was full`);
+  }
+
+  private isFull(): boolean {
+    return this.unshippedBytes >= this.options.maxUnshippedBytes;
+  }
+
+  private enqueue(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
+    // Numbers and times must agree, also where the clock was set back.
+    this.lastTime = Math.max(this.lastTime, this.options.now());
+    const entry: SpooledEntry = {
+      timestamp: new Date(this.lastTime).toISOString(),
+      stage,
+      message,
+      level,
+      epoch: this.options.epoch,
+      writer: this.options.writer,
+      n: this.nextN++,
+      ...(typeof sourceOffset === 'number' ? { sourceOffset } : {}),
+    };
+    const text = JSON.stringify(entry);
+    const line = {
+      text,
+      bytes: Buffer.byteLength(text) + 1,
+      sourceOffset: typeof sourceOffset === 'number' ? sourceOffset : 0,
+      offsetFollows: sourceOffset === 'follows',
+    };
+    this.pending.push(line);
+    this.pendingBytes += line.bytes;
+  }
+
+  private async flushNow(): Promise<void> {
+    while (this.pending.length > 0) {
+      const { lines, bytes } = this.nextAppend();
+      const first = this.nextN - this.pending.length;
+      const open = this.parts.at(-1);
+      const reuse = open !== undefined && !open.sealed;
+      const part = reuse ? open : { first, next: first, bytes: 0, sealed: false, sourceOffset: 0 };
+      let written: LogPart;
+      try {
+        const texts = lines.map(({ text }) => text);
+        const sourceOffset = lines.reduce((end, line) => Math.max(end, line.sourceOffset), part.sourceOffset);
+        written = { ...(await appendLines(this.options.directory, part, texts)), sourceOffset };
+      } catch (error) {
+        throw asDiskError(error, this.options.directory);
+      }
+      this.setParts([...(reuse ? this.parts.slice(0, -1) : this.parts), written]);
+      this.pending = this.pending.slice(lines.length);
+      this.pendingBytes -= bytes;
+      if (written.bytes >= this.options.partBytes) await this.sealOpenPart();
+    }
+  }
+
+  /**
+   * No part gets much larger than it should: a reader takes in a whole one. Lines are never parted from the offset that
+   * stands for them: after a crash between the two they would come again.
+   */
+  private nextAppend(): { lines: PendingLine[]; bytes: number } {
+    let bytes = 0;
+    const beyond = this.pending.findIndex((line) => {
+      bytes += line.bytes;
+      return bytes >= this.options.partBytes && !line.offsetFollows;
+    });
+    return { lines: this.pending.slice(0, beyond < 0 ? this.pending.length : beyond + 1), bytes };
+  }
+
+  private setParts(parts: LogPart[]): void {
+    this.parts = parts;
+    const unshipped = parts.filter((part) => part.next > this.shippedNext);
+    this.unshippedPartBytes = unshipped.reduce((sum, part) => sum + part.bytes, 0);
+  }
+
+  private async sealOpenPart(): Promise<void> {
+    const open = this.parts.at(-1);
+    if (open === undefined || open.sealed) return;
+    const sealed = await sealPart(this.options.directory, open);
+    this.parts = [...this.parts.slice(0, -1), sealed];
+  }
+
+  private async markShipped({ next, sourceOffset }: LogPart): Promise<void> {
+    if (next > this.shippedNext) {
+      const shipped: Shipped = { next, sourceOffset };
+      await writeRecord(join(this.options.directory, 'shipped.json'), shipped);
+      this.shippedNext = next;
+    }
+    let kept = 0;
+    const drop = new Set<LogPart>();
+    for (const part of this.parts.toReversed()) {
+      if (part.next > this.shippedNext) continue;
+      kept += part.bytes;
+      if (kept > this.options.keepShippedBytes) drop.add(part);
+    }
+    for (const part of drop) await rm(partPath(this.options.directory, part), { force: true });
+    this.setParts(this.parts.filter((part) => !drop.has(part)));
+    this.noteDropped();
+  }
+
+  private serialised<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.tail.then(work, work);
+    this.tail = result.catch(() => undefined);
+    return result;
+  }
+}
+
+function asDiskError(error: unknown, directory: string): unknown {
+  if (!hasCode(error, 'ENOSPC') && !hasCode(error, 'EDQUOT')) return error;
+  return new KilnError('DISK_FULL', `No space for logs in ${directory}: free some on its file system.`, {}, error);
+}

@@ -1,0 +1,63 @@
+/** Says of workloads that are over when this host holds nothing of them any more, although their end left something. */
+
+import { shortHash, workloadWorkflowId } from '../../domain/names.ts';
+import type { Unreleased } from '../../domain/workload/workload.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
+import { findStrayVms } from '../../vmm/stray-vms.ts';
+import type { HostCapacityLedger } from '../capacity/ledger.ts';
+
+export interface ReleasesOptions {
+  readonly hostId: string;
+  readonly stateDir: string;
+  readonly runtimeDir: string;
+  readonly driver: Pick<VmDriver, 'list' | 'inspect'>;
+  readonly ledger: Pick<HostCapacityLedger, 'list'>;
+  readonly records: {
+    /** The final state; undefined where the workload is not known to be over. */
+    result(workloadId: string): Promise<{ readonly unreleased: readonly Unreleased[] } | undefined>;
+    /** Kept once: the first proof counts. */
+    noteRelease(release: { workloadId: string; hostId: string; freedAt: string }): Promise<void>;
+  };
+  readonly now?: () => number;
+}
+
+export interface Releases {
+  /**
+   * Looks for everything of these workloads on this host and keeps in the archive where there is nothing. Only for those
+   * that are over and whose end names this host.
+   * @throws where something here cannot be read: then nothing is proven
+   */
+  settle(workloadIds: readonly string[]): Promise<{ freed: readonly string[]; held: readonly string[] }>;
+}
+
+export function createReleases(options: ReleasesOptions): Releases {
+  const { hostId, records } = options;
+  const now = options.now ?? Date.now;
+  return {
+    settle: async (workloadIds) => {
+      const freed: string[] = [];
+      const held: string[] = [];
+      for (const workloadId of new Set(workloadIds)) {
+        const state = await records.result(workloadId);
+        if (!state?.unreleased.some((left) => left.hostId === hostId)) continue;
+        // Looked for anew each time: what is proven must have been true after the workload was over.
+        if (await holds(options, workloadWorkflowId(workloadId))) held.push(workloadId);
+        else {
+          await records.noteRelease({ workloadId, hostId, freedAt: new Date(now()).toISOString() });
+          freed.push(workloadId);
+        }
+      }
+      return { freed, held };
+    },
+  };
+}
+
+/** Reservations and records name their owner; of what has no record, its name does. */
+async function holds({ driver, ledger, ...dirs }: ReleasesOptions, workflowId: string): Promise<boolean> {
+  if ((await ledger.list()).some(({ ownerWorkflowId }) => ownerWorkflowId === workflowId)) return true;
+  for (const vmId of await driver.list()) {
+    if ((await driver.inspect(vmId))?.owner.workflowId === workflowId) return true;
+  }
+  const prefix = `${shortHash(workflowId)}-`;
+  return (await findStrayVms(dirs)).some((vmId) => vmId.startsWith(prefix));
+}

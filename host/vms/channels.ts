@@ -1,0 +1,164 @@
+/**
+ * One live agent channel a VM. A lost one is attached anew, by one attempt at a time however many ask for it, in the
+ * background too: guests open connections by themselves, and nobody else may be asking.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
+import type { HostLogger } from '../host-logger.ts';
+
+export interface ReattachOptions {
+  /** One attempt, ms. */
+  readonly attemptMs: number;
+  /** Pause after the first failed attempt, doubled each time, ms. */
+  readonly backoffMs: number;
+  readonly maxBackoffMs: number;
+  /** All attempts together, ms; then whoever asks next begins anew. */
+  readonly deadlineMs: number;
+}
+
+export interface VmChannelsOptions {
+  readonly driver: Pick<VmDriver, 'attach'>;
+  readonly reattach: ReattachOptions;
+  readonly logger: HostLogger;
+  /** Called once for every channel before anybody gets it. */
+  readonly onAttached: (vmId: string, channel: AgentChannel) => void;
+}
+
+interface Entry {
+  channel?: AgentChannel;
+  attaching?: Promise<AgentChannel>;
+  readonly giveUp: AbortController;
+}
+
+export interface VmChannels {
+  /** Takes over the channel that a start or an attach has made. */
+  adopt(vmId: string, channel: AgentChannel): void;
+  /** @returns the live channel, if there is one now */
+  live(vmId: string): AgentChannel | undefined;
+  /** The live channel, or a new one. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
+  get(vmId: string): Promise<AgentChannel>;
+  /** Stops attaching for good, without disturbing the channel: the driver ends it with the VM. */
+  forget(vmId: string): void;
+  /** Lets go of every guest without disturbing it, for good. */
+  detachAll(): Promise<void>;
+  readonly attached: readonly string[];
+}
+
+/** @returns channels of one host; none is opened until asked for. */
+export function createVmChannels(options: VmChannelsOptions): VmChannels {
+  return new Channels(options);
+}
+
+class Channels implements VmChannels {
+  private readonly entries = new Map<string, Entry>();
+  private readonly options: VmChannelsOptions;
+  private closed = false;
+
+  constructor(options: VmChannelsOptions) {
+    this.options = options;
+  }
+
+  get attached(): readonly string[] {
+    return [...this.entries].filter(([, entry]) => entry.channel !== undefined).map(([vmId]) => vmId);
+  }
+
+  live(vmId: string): AgentChannel | undefined {
+    return this.entries.get(vmId)?.channel;
+  }
+
+  adopt(vmId: string, channel: AgentChannel): void {
+    if (this.closed) {
+      // Of a start that ended after all others were let go of: held, it would keep this process alive, and its guest shut.
+      void channel.detach().catch(() => undefined);
+      return;
+    }
+    const entry = this.entry(vmId);
+    if (entry.channel === channel) return;
+    entry.channel = channel;
+    this.options.onAttached(vmId, channel);
+    void channel.closed.then((reason) => this.lost(vmId, entry, channel, reason));
+  }
+
+  async get(vmId: string): Promise<AgentChannel> {
+    if (this.closed) throw new KilnError('CANCELLED', 'This host is shutting down; its VMs live on.');
+    const entry = this.entry(vmId);
+    if (entry.channel !== undefined) return entry.channel;
+    entry.attaching ??= this.attach(vmId, entry).finally(() => {
+      delete entry.attaching;
+      // An entry without a channel is nothing to remember.
+      if (entry.channel === undefined && this.entries.get(vmId) === entry) this.entries.delete(vmId);
+    });
+    return entry.attaching;
+  }
+
+  forget(vmId: string): void {
+    const entry = this.entries.get(vmId);
+    this.entries.delete(vmId);
+    entry?.giveUp.abort(new KilnError('NOT_FOUND', `The VM ${vmId} is being released.`));
+  }
+
+  async detachAll(): Promise<void> {
+    this.closed = true;
+    const entries = [...this.entries.values()];
+    this.entries.clear();
+    await Promise.all(
+      entries.map(async (entry) => {
+        entry.giveUp.abort(new KilnError('CANCELLED', 'This host is shutting down; its VMs live on.'));
+        await entry.attaching?.catch(() => undefined);
+        await entry.channel?.detach().catch(() => undefined);
+      }),
+    );
+  }
+
+  private entry(vmId: string): Entry {
+    const found = this.entries.get(vmId);
+    if (found !== undefined) return found;
+    const entry: Entry = { giveUp: new AbortController() };
+    this.entries.set(vmId, entry);
+    return entry;
+  }
+
+  private lost(vmId: string, entry: Entry, channel: AgentChannel, reason: Error): void {
+    if (entry.channel !== channel) return;
+    delete entry.channel;
+    if (this.closed || this.entries.get(vmId) !== entry) return;
+    this.options.logger.warn({ vmId, reason: reason.message }, 'the channel to a guest is lost; attaching anew');
+    this.get(vmId).catch((error: unknown) => {
+      const message = error instanceof Error ? error.message : String(error);
+      this.options.logger.warn({ vmId, reason: message }, 'no new channel to the guest');
+    });
+  }
+
+  private async attach(vmId: string, entry: Entry): Promise<AgentChannel> {
+    const { driver, reattach } = this.options;
+    const signal = entry.giveUp.signal;
+    const deadline = performance.now() + reattach.deadlineMs;
+    for (let pauseMs = reattach.backoffMs; ; pauseMs = Math.min(pauseMs * 2, reattach.maxBackoffMs)) {
+      signal.throwIfAborted();
+      const left = deadline - performance.now();
+      try {
+        const started = await driver.attach(vmId, {
+          deadlineMs: Math.max(1, Math.min(reattach.attemptMs, left)),
+          signal,
+        });
+        if (signal.aborted) {
+          await started.agent.detach().catch(() => undefined);
+          signal.throwIfAborted();
+        }
+        this.adopt(vmId, started.agent);
+        return started.agent;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (isFinal(error) || performance.now() + pauseMs >= deadline) throw error;
+        await sleep(pauseMs, undefined, { signal });
+      }
+    }
+  }
+}
+
+/** What no further attempt can change. */
+function isFinal(error: unknown): boolean {
+  return (['NOT_FOUND', 'VMM_EXITED', 'GUEST_CRASHED'] as const).some((code) => isKilnError(error, code));
+}

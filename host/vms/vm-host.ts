@@ -1,0 +1,380 @@
+/** The VMs of one host with their disks, channels, ports and egress. Holds nothing that is not on disk as well. */
+import { randomBytes } from 'node:crypto';
+import { basename, dirname } from 'node:path';
+import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
+import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
+import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
+import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
+import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../../domain/vm.ts';
+import type { AgentChannel, EgressVerdict } from '../../ports/guest-agent.ts';
+import type { EgressPolicy, VmHost } from '../../ports/host.ts';
+import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
+import type { InstanceStore } from '../../vmm/instance-record.ts';
+import type { EgressDialer } from '../egress/dialer.ts';
+import { createEgressPolicies, type EgressPolicies } from '../egress/policies.ts';
+import type { HostLogger } from '../host-logger.ts';
+import type { Templates } from '../templates/template-store.ts';
+import type { IngressOptions } from '../vm-ports/listener.ts';
+import { createVmIngress, type VmIngress } from '../vm-ports/vm-ports.ts';
+import { createVmChannels, type ReattachOptions, type VmChannels } from './channels.ts';
+import {
+  type Provisioned,
+  type ProvisioningPorts,
+  type ProvisionRequest,
+  provisionVm,
+  templateKey,
+} from './provisioning.ts';
+
+export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'records' | 'templates'> {
+  readonly hostId: string;
+  readonly driver: VmDriver;
+  readonly records: InstanceStore;
+  readonly templates?: Pick<Templates, 'find' | 'want' | 'blame'>;
+  /** How long a clone may take to its agent's answer, ms; a cold boot has the time that its caller gives it. */
+  readonly cloneMs: number;
+  readonly dialEgress: EgressDialer;
+  readonly ingress: IngressOptions & {
+    /** Pause before a recorded port that somebody holds is tried again, ms. */
+    readonly rebindMs: number;
+    /** Host name in the URLs of services. */
+    readonly urlHost: string;
+  };
+  readonly reattach: ReattachOptions;
+  readonly logger: HostLogger;
+  /** Told of every connection that a guest asked for. */
+  readonly onEgress?: (vmId: string, request: { name: string; port: number }, verdict: EgressVerdict) => void;
+  readonly onReleased?: (vmId: string) => void;
+  /** Told how long a start took, from the call to a configured agent. */
+  readonly onBooted?: (bootMs: number, start: VmStart) => void;
+  /** Makes a VM that waits in a pool the one that is asked for. @returns false where there is none */
+  readonly claimPooled?: (request: ProvisionRequest) => Promise<boolean>;
+}
+
+/** What became of a recorded VM when the host started. */
+export interface Adoption {
+  readonly vmId: string;
+  readonly adopted: boolean;
+  /** Why not; such a VM stays recorded and is tried again whenever somebody asks for it. */
+  readonly reason?: string;
+}
+
+export interface HostVms extends VmHost {
+  /** Keeps the recorded ports of a VM for it. Call it for every recorded VM before any new one is given a port. */
+  promisePorts(vmId: string): Promise<void>;
+  /**
+   * Finds a recorded running VM again: its ports listen before its channel is there, connections wait for it.
+   * A VM that cannot be attached is never killed.
+   */
+  adopt(vmId: string): Promise<Adoption>;
+  /** Closes ports and lets go of every guest; the VMs live on. This object is of no use afterwards. */
+  detachAll(): Promise<void>;
+  /** Whether this process is at work on the VM: makes, starts, changes or releases it. */
+  isBusy(vmId: string): boolean;
+  /** Whether a VM is wholly in the care of this process: its channel stands, its policy and its ports are in force. */
+  isAttached(vmId: string): boolean;
+  /** Guests of workloads between the making of their disks and the answer of their agent; those of the pool do not count. */
+  readonly starting: number;
+  readonly connections: number;
+  /** Host ports in use or promised. */
+  readonly openPorts: number;
+}
+
+/** @returns the VMs of a host; call `adopt` for each recorded VM before anything else uses it. */
+export function createVmHost(options: VmHostOptions): HostVms {
+  return new DriverVmHost(options);
+}
+
+class DriverVmHost implements HostVms {
+  readonly hostId: string;
+  private readonly options: VmHostOptions;
+  private readonly channels: VmChannels;
+  private readonly egress: EgressPolicies;
+  private readonly ingress: VmIngress;
+  private readonly lock = createKeyedLock();
+  /** Operations that a release ends. */
+  private readonly running = new Map<string, Set<AbortController>>();
+  /** How many releases of a VM wait or work. */
+  private readonly releasing = new Map<string, number>();
+  /** Whose policy and ports are in force: those that were started here, or adopted. */
+  private readonly open = new Set<string>();
+  /** Whose guests have been told here who they are. */
+  private readonly configured = new Set<string>();
+  private readonly startingVms = new Set<string>();
+  /** What a VM that boots cold could have gone on from. */
+  private readonly wanted = new Map<string, TemplateKey>();
+
+  constructor(options: VmHostOptions) {
+    this.options = options;
+    this.hostId = options.hostId;
+    this.egress = createEgressPolicies((vmId) => options.records.directory(vmId));
+    this.channels = createVmChannels({
+      driver: options.driver,
+      reattach: options.reattach,
+      logger: options.logger,
+      onAttached: (vmId, channel) => channel.serveEgress((request) => this.decideEgress(vmId, request)),
+    });
+    this.ingress = createVmIngress({
+      ...options.ingress,
+      records: options.records,
+      logger: options.logger,
+      connect: async (vmId, guestPort) => (await this.channels.get(vmId)).connectTcp(guestPort),
+    });
+  }
+
+  get starting(): number {
+    return this.startingVms.size;
+  }
+
+  get connections(): number {
+    return this.ingress.connections;
+  }
+
+  get openPorts(): number {
+    return this.ingress.ports().size;
+  }
+
+  provision(request: ProvisionRequest): Promise<Provisioned> {
+    const { vmId } = request;
+    // Told twice, it may run already.
+    if (request.owner.role !== 'pool' && !this.open.has(vmId)) this.startingVms.add(vmId);
+    const made: Promise<Provisioned> = this.operation(vmId, request.signal, async (signal) => {
+      const begun = performance.now();
+      if (request.cold !== true && (await this.options.claimPooled?.({ ...request, signal }))) {
+        return { provisioner: 'pool', provisionMs: performance.now() - begun, start: 'pool' };
+      }
+      const provisioned = await provisionVm(this.options, { ...request, signal });
+      // A pool has templates made by itself, and starts its guests by the driver.
+      if (provisioned.start === 'cold' && request.owner.role !== 'pool') {
+        this.wanted.set(vmId, templateKey(request, provisioned.provisioner));
+      }
+      return provisioned;
+    });
+    // One that is made is started next; until then it counts.
+    made.catch(() => this.startingVms.delete(vmId));
+    return made;
+  }
+
+  boot(request: {
+    vmId: string;
+    hostname: string;
+    deadlineMs: number;
+    signal?: AbortSignal;
+  }): Promise<{ pid: number; bootMs: number; start: VmStart }> {
+    const { vmId, hostname } = request;
+    const begun = performance.now();
+    return this.operation(vmId, request.signal, async (signal) => {
+      const start = startOf(await this.options.records.read(vmId));
+      const found = await this.foundRunning(vmId);
+      if (found !== undefined) return { pid: found, bootMs: performance.now() - begun, start };
+      const deadlineMs = start === 'cold' ? request.deadlineMs : Math.min(request.deadlineMs, this.options.cloneMs);
+      const options = { identity: freshIdentity(hostname), deadlineMs, signal };
+      const started = await this.started(vmId, start, options).catch((error: unknown) =>
+        this.failed(vmId, start, error),
+      );
+      this.channels.adopt(vmId, started.agent);
+      this.open.add(vmId);
+      this.configured.add(vmId);
+      const bootMs = performance.now() - begun;
+      this.options.onBooted?.(bootMs, start);
+      const wanted = this.wanted.get(vmId);
+      this.wanted.delete(vmId);
+      if (wanted !== undefined) this.options.templates?.want(wanted);
+      return { pid: started.pid, bootMs, start };
+    }).finally(() => this.startingVms.delete(vmId));
+  }
+
+  /** One of the pool stands still until it is woken; all that is left then is to tell it who it is. */
+  private async started(vmId: string, start: VmStart, options: Parameters<VmDriver['start']>[1]): Promise<StartedVm> {
+    const { driver } = this.options;
+    if (start === 'pool') await driver.resume(vmId, { ...options, wallClockMs: Date.now });
+    return driver.start(vmId, options);
+  }
+
+  /** The next boot, under another name, is a cold one; whether others are cloned from the template is its keeper's choice. */
+  private async failed(vmId: string, start: VmStart, error: unknown): Promise<never> {
+    if (isKilnError(error, 'TEMPLATE_CORRUPT') || isKilnError(error, 'TEMPLATE_MISMATCH')) {
+      const { templateId } = error.details;
+      if (typeof templateId === 'string') await this.options.templates?.blame(templateId, error);
+    } else if (start === 'pool' && isKilnError(error) && error.code !== 'CANCELLED') {
+      // It was good once: that it is not any more says nothing about the workload that it was given to.
+      const message = `VM ${vmId}, which stood ready, does not go on: ${error.message}`;
+      throw new KilnError('TEMPLATE_CORRUPT', message, { vmId, was: error.code }, error);
+    }
+    throw error;
+  }
+
+  agent(vmId: string): Promise<AgentChannel> {
+    return this.channels.get(vmId);
+  }
+
+  setEgress(vmId: string, policy: EgressPolicy): Promise<void> {
+    return this.operation(vmId, undefined, async () => {
+      if ((await this.options.records.read(vmId)) === undefined) throw noSuchVm(vmId);
+      await this.egress.set(vmId, policy);
+    });
+  }
+
+  openIngress(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }> {
+    return this.operation(request.vmId, undefined, async () => {
+      const port = await this.ingress.open(request.vmId, request.guestPort, request.hostPort);
+      return { port, url: `http://${this.options.ingress.urlHost}:${port}` };
+    });
+  }
+
+  status(vmId: string): Promise<VmStatus> {
+    return this.options.driver.status(vmId);
+  }
+
+  waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit> {
+    return this.options.driver.waitExit(vmId, signal);
+  }
+
+  async release(vmId: string, options: { graceMs: number }): Promise<void> {
+    const reason = new KilnError('CANCELLED', `The VM ${vmId} is being released.`);
+    for (const operation of this.running.get(vmId) ?? []) operation.abort(reason);
+    this.releasing.set(vmId, (this.releasing.get(vmId) ?? 0) + 1);
+    try {
+      await this.lock.run(vmId, () => this.takeAway(vmId, options.graceMs));
+    } finally {
+      const others = (this.releasing.get(vmId) ?? 1) - 1;
+      if (others > 0) this.releasing.set(vmId, others);
+      else this.releasing.delete(vmId);
+    }
+  }
+
+  private async takeAway(vmId: string, graceMs: number): Promise<void> {
+    const { driver, provisioner, workspaces, records } = this.options;
+    this.open.delete(vmId);
+    this.configured.delete(vmId);
+    this.startingVms.delete(vmId);
+    await this.ingress.close(vmId);
+    this.egress.forget(vmId);
+    this.channels.forget(vmId);
+    this.wanted.delete(vmId);
+    const stopped = await this.stopProven(vmId, graceMs);
+    const disks = { directory: records.directory(vmId), vmId };
+    const releaseDisks = async () => {
+      await provisioner.release(disks);
+      await workspaces.release(disks);
+    };
+    if (stopped) await releaseDisks();
+    // Proves by itself that no process is left before it removes the record.
+    await driver.destroy(vmId);
+    if (!stopped) await releaseDisks();
+    const left = await driver.status(vmId);
+    if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
+    this.options.onReleased?.(vmId);
+  }
+
+  promisePorts(vmId: string): Promise<void> {
+    return this.ingress.promise(vmId);
+  }
+
+  async adopt(vmId: string): Promise<Adoption> {
+    try {
+      // Not beside a release, which would find the ports closed and leave them open. The guest's answer is awaited
+      // outside of the lock: one that does not come must not keep a release waiting.
+      const { state } = await this.lock.run(vmId, () => this.reopen(vmId));
+      if (state !== 'running' && state !== 'paused') return { vmId, adopted: false, reason: `it is ${state}` };
+      // A guest that stands still answers nobody: whoever lets it go on attaches to it.
+      if (state === 'running') await this.channels.get(vmId);
+      return { vmId, adopted: true };
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.options.logger.warn({ vmId, reason }, 'a VM could not be adopted; it is left as it is');
+      return { vmId, adopted: false, reason };
+    }
+  }
+
+  /** Policy and ports of a running VM as its record has them. @returns what the VM is */
+  private async reopen(vmId: string): Promise<VmStatus> {
+    const status = await this.options.driver.status(vmId);
+    if (status.state === 'running' || status.state === 'paused') {
+      // Policy first: the guest may open connections as soon as its channel stands.
+      await this.egress.restore(vmId);
+      await this.ingress.restore(vmId);
+      this.open.add(vmId);
+    }
+    return status;
+  }
+
+  async detachAll(): Promise<void> {
+    await this.ingress.closeAll();
+    await this.channels.detachAll();
+  }
+
+  isBusy(vmId: string): boolean {
+    return this.running.has(vmId) || this.releasing.has(vmId);
+  }
+
+  isAttached(vmId: string): boolean {
+    // Whoever asked for the guest may have attached the channel of one whose adoption has failed.
+    return this.open.has(vmId) && this.channels.live(vmId) !== undefined;
+  }
+
+  /** One that was adopted may have been left before it was told who it is: it is told, again maybe, before anything runs in it. */
+  private async foundRunning(vmId: string): Promise<number | undefined> {
+    if (this.channels.live(vmId) === undefined || !this.configured.has(vmId)) return undefined;
+    const status = await this.options.driver.status(vmId);
+    return status.state === 'running' || status.state === 'paused' ? status.pid : undefined;
+  }
+
+  /** @returns false where the record is damaged, or cannot be written for lack of space: then only a destroy can end it */
+  private async stopProven(vmId: string, graceMs: number): Promise<boolean> {
+    try {
+      await this.options.driver.stop(vmId, { graceMs });
+      return true;
+    } catch (error) {
+      if (!isKilnError(error, 'INTERNAL') && !isFullDisk(error)) throw error;
+      this.options.logger.warn({ vmId, reason: error.message }, 'a VM could not be stopped in order; destroying it');
+      return false;
+    }
+  }
+
+  private async decideEgress(vmId: string, request: { name: string; port: number }): Promise<EgressVerdict> {
+    const verdict = await this.options.dialEgress(this.egress.of(vmId), request);
+    this.options.onEgress?.(vmId, request, verdict);
+    return verdict;
+  }
+
+  /** One at a time a VM; ended when the caller or a release says so. */
+  private operation<T>(
+    vmId: string,
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const own = new AbortController();
+    const all = this.running.get(vmId) ?? new Set();
+    this.running.set(vmId, all.add(own));
+    return this.lock
+      .run(vmId, async () => {
+        const either = signal === undefined ? own.signal : AbortSignal.any([own.signal, signal]);
+        either.throwIfAborted();
+        return await work(either);
+      })
+      .finally(() => {
+        all.delete(own);
+        if (all.size === 0) this.running.delete(vmId);
+      });
+  }
+}
+
+/** A VM that was ready before anybody asked for it keeps the sockets that it had under its first name. */
+function startOf(record: InstanceRecord | undefined): VmStart {
+  if (record === undefined) return 'cold';
+  if (basename(dirname(record.sockets.agent)) !== record.vmId) return 'pool';
+  return record.template === undefined ? 'cold' : 'template';
+}
+
+function freshIdentity(hostname: string): GuestIdentity {
+  return {
+    hostname,
+    seedHex: randomBytes(32).toString('hex'),
+    machineId: randomBytes(16).toString('hex'),
+    wallClockMs: Date.now(),
+  };
+}
+
+function noSuchVm(vmId: string): KilnError {
+  return new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
+}

@@ -1,0 +1,119 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { VmProcess } from '../contracts/host/instance-record.ts';
+import { KilnError } from '../domain/failures.ts';
+
+/** Processes known by pid, start time and boot of the host: never by the pid alone, which the kernel gives out again. */
+
+export interface ProcessStat {
+  readonly pid: number;
+  readonly parentPid: number;
+  /** One letter of proc(5). */
+  readonly state: string;
+  readonly threads: number;
+  readonly startTicks: string;
+}
+
+/**
+ * Reads the text of `/proc/<pid>/stat`. The process name (field 2) may hold spaces and parentheses, so fields count from
+ * the last `)`.
+ * @returns undefined where the text is no stat line
+ */
+export function parseProcStat(text: string): ProcessStat | undefined {
+  const pid = /^(\d+) \(/.exec(text)?.[1];
+  const close = text.lastIndexOf(')');
+  if (pid === undefined || close < 0) return undefined;
+  const fields = text
+    .slice(close + 1)
+    .trim()
+    .split(/\s+/);
+  const [state, parentPid] = fields;
+  const threads = fields[17];
+  const startTicks = fields[19];
+  if (state === undefined || parentPid === undefined || threads === undefined || startTicks === undefined)
+    return undefined;
+  if (![parentPid, threads, startTicks].every((field) => /^\d+$/.test(field))) return undefined;
+  return { pid: Number(pid), parentPid: Number(parentPid), state, threads: Number(threads), startTicks };
+}
+
+/** @returns what the kernel says of a pid now; undefined where there is no such process */
+export async function readProcess(pid: number): Promise<ProcessStat | undefined> {
+  try {
+    return parseProcStat(await readFile(`/proc/${pid}/stat`, 'latin1'));
+  } catch (error) {
+    if (isGoneError(error)) return undefined;
+    throw error;
+  }
+}
+
+let bootId: Promise<string> | undefined;
+
+/** @returns the id of this boot of the host */
+export function hostBootId(): Promise<string> {
+  bootId ??= readFile('/proc/sys/kernel/random/boot_id', 'latin1').then((text) => text.trim());
+  return bootId;
+}
+
+/** @returns the identity of a living process; undefined where it is gone or only waits to be collected */
+export async function identify(pid: number): Promise<VmProcess | undefined> {
+  const stat = await readProcess(pid);
+  if (stat === undefined || isDead(stat)) return undefined;
+  return { pid, startTicks: stat.startTicks, hostBootId: await hostBootId() };
+}
+
+/** @returns whether exactly this process lives; a process of another boot of the host, or a zombie, does not */
+export async function isAlive(identity: VmProcess): Promise<boolean> {
+  if (identity.hostBootId !== (await hostBootId())) return false;
+  const stat = await readProcess(identity.pid);
+  return stat !== undefined && stat.startTicks === identity.startTicks && !isDead(stat);
+}
+
+/**
+ * Waits until the process is gone.
+ * @returns false where it still lives after `timeoutMs`
+ * @throws the signal's reason where it is aborted first
+ */
+export async function waitGone(
+  identity: VmProcess,
+  options: { pollMs: number; timeoutMs: number; signal?: AbortSignal | undefined },
+): Promise<boolean> {
+  const deadline = performance.now() + options.timeoutMs;
+  for (;;) {
+    options.signal?.throwIfAborted();
+    if (!(await isAlive(identity))) return true;
+    if (performance.now() >= deadline) return false;
+    await sleep(options.pollMs, undefined, options.signal === undefined ? {} : { signal: options.signal });
+  }
+}
+
+/**
+ * SIGKILL, and proof that it worked. A process that is gone already is fine.
+ * @throws INTERNAL where it still lives after `timeoutMs` (e.g. stuck in the kernel): then nothing of it may be freed
+ */
+export async function killProven(identity: VmProcess, options: { pollMs: number; timeoutMs: number }): Promise<void> {
+  if (!(await isAlive(identity))) return;
+  try {
+    process.kill(identity.pid, 'SIGKILL');
+  } catch (error) {
+    if (!hasCode(error, 'ESRCH')) throw error;
+  }
+  if (await waitGone(identity, options)) return;
+  throw new KilnError('INTERNAL', `process ${identity.pid} still lives ${options.timeoutMs} ms after SIGKILL`, {
+    pid: identity.pid,
+    fix: 'look at its state in /proc/<pid>/stat: a process in state D waits for a disk',
+  });
+}
+
+/** A first thread that has ended is a zombie too: while others are left, the process holds its memory, files and sockets. */
+function isDead(stat: ProcessStat): boolean {
+  return (stat.state === 'Z' || stat.state === 'X') && stat.threads <= 1;
+}
+
+function isGoneError(error: unknown): boolean {
+  return hasCode(error, 'ENOENT') || hasCode(error, 'ESRCH');
+}
+
+/** @returns whether `error` is a system error with this code, e.g. `ENOENT` */
+export function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}

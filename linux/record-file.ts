@@ -1,0 +1,68 @@
+/** Small JSON files that must survive a crash between any two lines: whole or not there, never half. */
+import { mkdir, open, readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import writeFileAtomic from 'write-file-atomic';
+import type { z } from 'zod';
+import { KilnError } from '../domain/failures.ts';
+import { directoryEntries } from './directory-entries.ts';
+import { hasCode } from './process-identity.ts';
+
+/** Writes a record by temp + fsync + rename + fsync of the directory, which is made if absent. */
+export async function writeRecord(path: string, value: unknown): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await writeFileAtomic(path, `${JSON.stringify(value)}\n`, { encoding: 'utf8', mode: 0o600, fsync: true });
+  await syncDirectory(dirname(path));
+}
+
+/** @returns undefined where there is no such file. @throws INTERNAL, naming the file, where it is not of the schema */
+export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
+    throw error;
+  }
+  const parsed = schema.safeParse(parseJson(text));
+  if (parsed.success) return parsed.data;
+  throw new KilnError('INTERNAL', `${path} is damaged; look at it, then remove it.`, {
+    file: path,
+    issues: parsed.error.issues.slice(0, 3).map((issue) => `${issue.path.join('.')}: ${issue.message}`),
+  });
+}
+
+/** Removes a record for good. A missing one is no error. */
+export async function removeRecord(path: string): Promise<void> {
+  await rm(path, { force: true });
+  await syncDirectory(dirname(path)).catch((error: unknown) => {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  });
+}
+
+/**
+ * Removes what interrupted writings left beside the records of a directory. Only before the first of this process: what
+ * is being written looks the same.
+ */
+export async function removeInterrupted(directory: string): Promise<void> {
+  for (const name of await directoryEntries(directory)) {
+    if (/\.json\.\d+$/.test(name)) await rm(join(directory, name), { force: true });
+  }
+}
+
+/** Makes renames and removals in a directory survive a power cut. */
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * What Kiln needs of the agent in a guest. Types only; the rules of `ports/README.md` hold.
+ */
+
+import type { Duplex, Readable } from 'node:stream';
+import type { GuestIdentity } from '../domain/vm.ts';
+
+export interface AgentHello {
+  readonly agentVersion: string;
+  readonly protocol: number;
+  /** Random, made when the agent process started: differs after a reboot, not after a reattach. */
+  readonly bootId: string;
+  readonly features: readonly string[];
+}
+
+export type OutputStream = 'stdout' | 'stderr';
+
+export interface ExecRequest {
+  /** Chosen by the host; a second start with the same id attaches to the first instead of running twice. */
+  readonly execId: string;
+  readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Absolute in the guest; default `/workspace`. */
+  readonly cwd?: string;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Bytes written to stdin, which is closed afterwards; default: empty. */
+  readonly stdin?: Buffer;
+  /** The group is killed after this; absent = never. */
+  readonly timeoutMs?: number;
+  /**
+   * `ring`: the process is never blocked, old unacknowledged output is dropped and its place marked with a gap.
+   * `wait`: nothing is dropped, the process blocks while its output is not acknowledged.
+   */
+  readonly output: 'ring' | 'wait';
+  /** Bytes of unacknowledged output kept in the guest, both streams together. Default 1 MiB. */
+  readonly bufferBytes?: number;
+}
+
+/** A piece of output. Offsets count the bytes of both streams together, in the order the agent read them. */
+export type ExecOutput =
+  | { readonly kind: 'data'; readonly stream: OutputStream; readonly offset: number; readonly data: Buffer }
+  /** Bytes `offset` … `offset + bytes` were dropped in the guest. */
+  | { readonly kind: 'gap'; readonly offset: number; readonly bytes: number };
+
+export interface ExecExit {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly timedOut: boolean;
+}
+
+export interface ExecHandle {
+  readonly execId: string;
+  /** Pid in the guest. */
+  readonly pid: number;
+  /** Ends when the process has exited and all output was handed out; throws AGENT_LOST when the channel is lost. */
+  readonly output: AsyncIterable<ExecOutput>;
+  /** Resolves only on the agent's explicit exit message; rejects with AGENT_LOST when the channel is lost. */
+  readonly exit: Promise<ExecExit>;
+  /** Everything below `offset` may be forgotten by the guest. `output` acknowledges by itself unless `manualAck`. */
+  acknowledge(offset: number): void;
+  /** To the whole process group. */
+  signal(name: 'SIGTERM' | 'SIGKILL' | 'SIGINT' | 'SIGHUP'): Promise<void>;
+}
+
+export interface AttachOptions {
+  /** First byte of output wanted; default 0. Older bytes that are gone come as a gap. */
+  readonly fromOffset?: number;
+  /** The reader acknowledges by itself once the output is safe (e.g. after fsync). */
+  readonly manualAck?: boolean;
+}
+
+export interface ExecSummary {
+  readonly execId: string;
+  readonly pid: number;
+  readonly exit?: ExecExit;
+}
+
+/** Handles a connection that a guest program opened to `name:port`. */
+export type EgressHandler = (request: { name: string; port: number }) => Promise<EgressVerdict>;
+
+export type EgressVerdict =
+  | { readonly allow: true; readonly socket: Duplex }
+  | { readonly allow: false; readonly reason: string };
+
+/** The one multiplexed connection between a host and a guest's agent. One owner at a time. */
+export interface AgentChannel {
+  readonly hello: AgentHello;
+  /** Resolves (never rejects) once the connection is gone, with the reason. */
+  readonly closed: Promise<Error>;
+  ping(): Promise<void>;
+  configure(identity: GuestIdentity): Promise<void>;
+  /** Starts a process, or attaches to the one that has this id. */
+  exec(request: ExecRequest, options?: AttachOptions): Promise<ExecHandle>;
+  /** @throws NOT_FOUND where the agent knows no such exec. */
+  attachExec(execId: string, options?: AttachOptions): Promise<ExecHandle>;
+  /** Every exec this agent knows, running or ended. */
+  listExecs(): Promise<readonly ExecSummary[]>;
+  /** Unpacks a tar below `path` (made if absent). Refuses entries that would leave it. */
+  putTar(path: string, tar: Readable): Promise<{ bytes: number }>;
+  /** Packs `paths` (relative to `root`; empty = all) as a tar with stable order and zeroed owners. */
+  getTar(root: string, paths: readonly string[], exclude?: readonly string[]): Readable;
+  /** Opens a stream to a port of the guest's loopback. @throws NOT_FOUND where nobody listens. */
+  connectTcp(port: number): Promise<Duplex>;
+  /** Names for which the guest opens connections go to this handler; without one every connection is refused. */
+  serveEgress(handler: EgressHandler): void;
+  /** Memory and CPU of the guest, as the agent reads them from /proc. */
+  usage(): Promise<GuestUsage>;
+  /** Sets the guest's wall clock, which stood still while the VM was paused. */
+  setClock(wallClockMs: number): Promise<void>;
+  /**
+   * Makes the guest ready to be frozen as a template: nothing runs, nothing is remembered, disks agree with memory.
+   * @throws CONFLICT while a process runs
+   */
+  quiesce(): Promise<void>;
+  /** Syncs disks and powers the guest off. Resolves when the agent has confirmed. */
+  shutdown(): Promise<void>;
+  /** Lets go of the guest without disturbing it. */
+  detach(): Promise<void>;
+}
+
+export interface GuestUsage {
+  readonly memUsedBytes: number;
+  readonly memTotalBytes: number;
+  /** Busy CPU time since boot, all cores, ms. */
+  readonly cpuMs: number;
+}

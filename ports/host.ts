@@ -1,0 +1,71 @@
+/** What a host offers to activities: capacity, VMs, egress, its pool. Types only; the rules of `ports/README.md` hold. */
+import type { HostCapacity } from '../domain/capacity/host-entry.ts';
+import type { PoolStatus } from '../domain/pool/pool-status.ts';
+import type { VmExit, VmOwner, VmStart, VmStatus } from '../domain/vm.ts';
+import type { Resources } from '../domain/workload/workload.ts';
+import type { AgentChannel } from './guest-agent.ts';
+
+export interface CapacityLedger {
+  /**
+   * Find-or-create by id; a known id is renewed.
+   * @returns false where it does not fit now. @throws NO_CAPACITY where it never could
+   */
+  reserve(request: {
+    id: string;
+    ownerWorkflowId: string;
+    resources: Resources;
+    ttlMs: number;
+    /** Id of a reservation that is held all the while. */
+    beside?: string;
+  }): Promise<boolean>;
+  /** Unknown id: nothing to do. */
+  release(id: string): Promise<void>;
+  totals(): Promise<{ capacity: HostCapacity; free: HostCapacity }>;
+}
+
+/** The VMs of one host with their disks, channels, ports and logs. */
+export interface VmHost {
+  readonly hostId: string;
+  /** Disks for the VM and its record. @throws DISK_FULL, IMAGE_MISSING, CONFLICT */
+  provision(request: {
+    vmId: string;
+    owner: VmOwner;
+    imageDigest: string;
+    resources: Resources;
+    /** Boots cold even where there is a template to go on from. */
+    cold?: boolean;
+    signal?: AbortSignal;
+  }): Promise<{ provisioner: string; provisionMs: number; start: VmStart }>;
+  /**
+   * To a configured agent, by booting or from a template, as was decided when it was provisioned; a VM that runs already
+   * is found. `bootMs` counts from the call. @throws TEMPLATE_CORRUPT where the next try should be a cold one
+   */
+  boot(request: { vmId: string; hostname: string; deadlineMs: number; signal?: AbortSignal }): Promise<{
+    pid: number;
+    bootMs: number;
+    start: VmStart;
+  }>;
+  /** The VM's channel, attached anew where it was lost. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
+  agent(vmId: string): Promise<AgentChannel>;
+  /** Names and ports that the guest may reach from now on; default nothing. */
+  setEgress(vmId: string, policy: EgressPolicy): Promise<void>;
+  /** Opens (or finds) the host listener of a guest port. @throws PORT_IN_USE */
+  openIngress(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }>;
+  status(vmId: string): Promise<VmStatus>;
+  waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
+  /** Port, channel, process, disks, files, record: in that order, each proven gone. Unknown id: nothing to do. */
+  release(vmId: string, options: { graceMs: number }): Promise<void>;
+}
+
+/** The ready VMs of this host, as far as a workflow keeps them in order. */
+export interface PoolMaintenance {
+  /** One round; what fails is told in a log and made up for by the next. */
+  maintain(signal: AbortSignal): Promise<PoolStatus>;
+}
+
+export interface EgressPolicy {
+  /** `host:port` or `*.domain:port`. Empty = nothing. */
+  readonly allow: readonly string[];
+  /** `host:port` of `allow` for which private addresses are accepted (the configured package registries). */
+  readonly privateAllowed: readonly string[];
+}

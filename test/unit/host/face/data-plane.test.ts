@@ -1,0 +1,105 @@
+import { Gauge, Registry } from 'prom-client';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { hostLogsReplySchema } from '../../../../contracts/host/data-plane.ts';
+import type { NumberedLogEntry } from '../../../../domain/logs/log-entry.ts';
+import { createDataPlane, type DataPlane } from '../../../../host/face/data-plane.ts';
+import { silentLogger } from '../../../support/silent-logger.ts';
+
+const TOKEN = 'a-token-of-this-stack';
+const entries: NumberedLogEntry[] = ['a', 'b', 'c'].map((message, n) => ({
+  timestamp: '2026-01-01T00:00:00.000Z',
+  stage: 'running',
+  message,
+  level: 'info',
+  epoch: 3,
+  writer: 'h1',
+  n,
+}));
+const options = {
+  hostId: 'h1',
+  bindAddress: '127.0.0.1',
+  port: 0,
+  urlHost: '127.0.0.1',
+  token: TOKEN,
+  logger: silentLogger,
+};
+let plane: DataPlane;
+let url: string;
+
+beforeEach(async () => {
+  const metrics = new Registry();
+  new Gauge({ name: 'kiln_test', help: 'A test.', registers: [metrics] }).set(7);
+  const logs = {
+    epochs: async (id: string) => (id === 'w1' ? [1, 3] : []),
+    read: async (_id: string, epoch: number, after: number, limit: number) =>
+      epoch === 3 ? entries.filter(({ n }) => n > after).slice(0, limit) : [],
+  };
+  const usage = async (vmId: string) =>
+    vmId === 'a-1-1' ? ({ source: 'cgroup', cpuMs: 5, memoryBytes: 7 } as const) : undefined;
+  plane = createDataPlane(options, { logs, metrics, usage });
+  url = await plane.listen();
+});
+afterEach(() => plane.close());
+
+const get = (path: string, token = TOKEN) =>
+  fetch(`${url}${path}`, { headers: token === '' ? {} : { authorization: `Bearer ${token}` } });
+
+describe('data plane', () => {
+  it('lets nobody in without the token, but for the health page', async () => {
+    for (const token of ['', 'wrong', `${TOKEN}x`, TOKEN.slice(1)]) {
+      for (const path of ['/metrics', '/v1/workloads/w1/logs', '/nowhere']) {
+        const reply = await get(path, token);
+        expect([reply.status, await reply.json()]).toMatchObject([401, { code: 'UNAUTHORIZED' }]);
+      }
+    }
+    expect(await (await get('/healthz', '')).json()).toEqual({ status: 'ok', hostId: 'h1' });
+  });
+
+  it('gives the newest epoch, as the contract has it', async () => {
+    const reply = hostLogsReplySchema.parse(await (await get('/v1/workloads/w1/logs')).json());
+    expect(reply).toEqual({ entries, writer: 'h1', epoch: 3 });
+  });
+
+  it('gives what was asked for', async () => {
+    const reply = await (await get('/v1/workloads/w1/logs?epoch=3&after=0&limit=1')).json();
+    expect(reply).toMatchObject({ entries: [{ n: 1 }] });
+    expect(await (await get('/v1/workloads/w1/logs?epoch=1')).json()).toMatchObject({ entries: [], epoch: 1 });
+  });
+
+  it.each([
+    ['/v1/workloads/w2/logs', 404],
+    ['/v1/workloads/w1/logs?epoch=2', 404],
+    ['/v1/workloads/W%20/logs', 400],
+    ['/v1/workloads/..%2Fx/logs', 400],
+    ['/v1/workloads/w1/logs?limit=0', 400],
+    ['/v1/workloads/w1/logs?limit=9999999', 400],
+    ['/v1/workloads/w1/logs?after=x', 400],
+    ['/nowhere', 404],
+  ])('%s: %i', async (path, status) => {
+    expect((await get(path)).status).toBe(status);
+  });
+
+  it('shows metrics', async () => {
+    expect(await (await get('/metrics')).text()).toContain('kiln_test 7');
+  });
+
+  it('tells what a VM uses, of a VM that runs here', async () => {
+    expect(await (await get('/v1/vms/a-1-1/usage')).json()).toEqual({ source: 'cgroup', cpuMs: 5, memoryBytes: 7 });
+    expect((await get('/v1/vms/b-1-1/usage')).status).toBe(404);
+    expect((await get('/v1/vms/..%2f..%2fetc/usage')).status).toBe(404);
+  });
+
+  it('a short token is no token, a taken port is told', async () => {
+    const sources = {
+      logs: { epochs: async () => [], read: async () => [] },
+      metrics: new Registry(),
+      usage: async () => undefined,
+    };
+    expect(() => createDataPlane({ ...options, token: 'short' }, sources)).toThrow(
+      expect.objectContaining({ code: 'CONFIG_INVALID' }),
+    );
+    const second = createDataPlane({ ...options, port: Number(new URL(url).port) }, sources);
+    await expect(second.listen()).rejects.toMatchObject({ code: 'PORT_IN_USE' });
+    await second.close();
+  });
+});

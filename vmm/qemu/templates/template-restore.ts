@@ -1,0 +1,67 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { isKilnError, KilnError } from '../../../domain/failures.ts';
+import { connectQmp, type QmpClient } from '../qmp-client.ts';
+
+const statusAnswer = z.object({ status: z.string().max(64) });
+const incoming = z.object({ status: z.string().max(64).exactOptional() });
+
+/** Between two looks at a restore, which takes some 5 ms, and between two tries to reach a VMM that starts. */
+const POLL_MS = 2;
+
+/**
+ * Brings a VMM that waits for a state (`-incoming defer`) to run. It may be called again after a crash at any point: what
+ * was done already is seen by the state of the VMM.
+ * @param descriptor under which the VMM has the saved state open
+ * @throws TEMPLATE_CORRUPT where the state is refused, VMM_EXITED where the VMM ends, TIMED_OUT, CANCELLED
+ */
+export async function restoreState(
+  qmpSocket: string,
+  descriptor: number,
+  options: { deadlineMs: number; signal: AbortSignal },
+): Promise<void> {
+  const deadline = performance.now() + options.deadlineMs;
+  const qmp = await connectStarting(qmpSocket, deadline, options.signal);
+  try {
+    const execute = (command: string, args?: object) =>
+      qmp.execute(command, { deadlineMs: left(deadline), ...(args === undefined ? {} : { arguments: args }) });
+    if ((await runState(qmp, deadline)) === 'inmigrate') await load(execute, descriptor);
+    while ((await runState(qmp, deadline)) === 'inmigrate') await sleep(POLL_MS, undefined, { signal: options.signal });
+    await execute('cont');
+  } catch (error) {
+    if (isKilnError(error, 'INTERNAL')) throw new KilnError('TEMPLATE_CORRUPT', error.message, {}, error);
+    throw error;
+  } finally {
+    qmp.close();
+  }
+}
+
+async function load(execute: (command: string, args?: object) => Promise<unknown>, descriptor: number): Promise<void> {
+  // A VMM that waits for a state says nothing of a migration; where it does, a worker before this one had come so far.
+  if (incoming.parse(await execute('query-migrate')).status !== undefined) return;
+  const capabilities = [{ capability: 'x-ignore-shared', state: true }];
+  await execute('migrate-set-capabilities', { capabilities });
+  await execute('migrate-incoming', { uri: `fd:${descriptor}` });
+}
+
+export async function runState(qmp: QmpClient, deadline: number): Promise<string> {
+  return statusAnswer.parse(await qmp.execute('query-status', { deadlineMs: left(deadline) })).status;
+}
+
+/** The control socket of a VMM that has just been started. */
+export async function connectStarting(socket: string, deadline: number, signal: AbortSignal): Promise<QmpClient> {
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      return await connectQmp(socket, { deadlineMs: left(deadline) });
+    } catch (error) {
+      // Nobody listens yet, or nobody listens any more: the caller watches the process and tells them apart.
+      if (!isKilnError(error, 'VMM_EXITED') || performance.now() >= deadline) throw error;
+      await sleep(POLL_MS, undefined, { signal });
+    }
+  }
+}
+
+function left(deadline: number): number {
+  return Math.max(1, Math.ceil(deadline - performance.now()));
+}

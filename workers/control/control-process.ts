@@ -1,0 +1,90 @@
+import { Client } from '@temporalio/client';
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import { type KilnEnvironment, readEnvironment } from '../../config/environment.ts';
+import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
+import { createControlLog } from '../../store/logs/control-log.ts';
+import { createWaitingLine } from '../../store/workloads/waiting-line.ts';
+import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
+import { connectClient, connectWorker } from '../../temporal/connection.ts';
+import { ensureMaintenanceSchedule } from '../../temporal/maintenance-schedule.ts';
+import { ensureSearchAttributes } from '../../temporal/namespace.ts';
+import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
+import { serveMetrics } from '../metrics-endpoint.ts';
+import { endOnFailure, processLifetime, processLogger } from '../process-lifetime.ts';
+import { storeFromEnvironment } from '../store-from-environment.ts';
+import { CONNECT_PATIENCE, temporalFromEnvironment } from '../temporal-from-environment.ts';
+import { installRuntime } from '../temporal-runtime.ts';
+import { createControlMetrics, measuredDocuments } from './control-metrics.ts';
+import { createControlWorker } from './control-worker.ts';
+import { createMaintenancePorts } from './maintenance-ports.ts';
+
+/** About 2 MB each; more would only be replayed faster. */
+const MAX_CACHED_WORKFLOWS = 500;
+const SHUTDOWN_GRACE_MS = 5_000;
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** Runs a control worker until SIGINT or SIGTERM. */
+export async function runControlProcess(): Promise<void> {
+  const env = readEnvironment();
+  const log = processLogger('control', env.KILN_LOG_LEVEL);
+  installRuntime(log);
+  const ending = processLifetime(log);
+  const where = temporalFromEnvironment(env);
+  const store = storeFromEnvironment(env);
+  const patience = { ...CONNECT_PATIENCE, signal: ending };
+  const [connection, bundle] = await Promise.all([connectWorker(where, patience), bundleWorkflows()]);
+  const client = await connectClient(where, patience);
+  await ensureSearchAttributes(client, where.namespace, CONNECT_PATIENCE);
+  const temporal = new Client({ connection: client, namespace: where.namespace });
+  await scheduleMaintenance(temporal, env, log);
+  const metrics = createControlMetrics();
+  const worker = await createControlWorker({
+    connection,
+    namespace: where.namespace,
+    bundle,
+    ports: {
+      ...createMaintenancePorts({ client: temporal, store }),
+      images: createImageCatalog(store),
+      line: createWaitingLine(store),
+      documents: measuredDocuments(createWorkloadDocuments(store), metrics),
+      controlLog: createControlLog(store),
+      now: Date.now,
+      onDispatched: (latencyMs) => metrics.noteDispatched(latencyMs),
+    },
+    maxCachedWorkflows: MAX_CACHED_WORKFLOWS,
+    shutdownGraceMs: SHUTDOWN_GRACE_MS,
+    metrics: metrics.registry,
+  });
+  ending.addEventListener('abort', () => worker.shutdown(), { once: true });
+  if (ending.aborted) worker.shutdown();
+  const scraped = await metricsEndpoint(env, metrics.registry);
+  log.info({ temporal: where.address, namespace: where.namespace, metrics: scraped?.url }, 'control worker is polling');
+  await endOnFailure(() => worker.run());
+  await scraped?.close();
+  await connection.close();
+  await client.close();
+  store.close();
+}
+
+/** Without its Schedule a Kiln runs; nothing is archived then but on demand. */
+async function scheduleMaintenance(client: Client, env: KilnEnvironment, log: Logger): Promise<void> {
+  const { KILN_MAINTENANCE_EVERY_S: everyS, KILN_KEEP_LOGS_DAYS: logs, KILN_KEEP_SOURCES_DAYS: sources } = env;
+  const keep = {
+    ...(logs === undefined ? {} : { logsMs: logs * DAY_MS }),
+    ...(sources === undefined ? {} : { sourcesMs: sources * DAY_MS }),
+  };
+  try {
+    const done = await ensureMaintenanceSchedule(client, { everyMs: everyS * 1000, input: { schemaVersion: 1, keep } });
+    log.info({ everyS, keep, done }, 'maintenance is scheduled');
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    log.error({ reason }, 'maintenance could not be scheduled: nothing is archived but by `kiln archive record`');
+  }
+}
+
+/** Without the token of the stack's own processes there is nobody who could be let in. */
+async function metricsEndpoint(env: KilnEnvironment, registry: Registry) {
+  const { KILN_HOST_TOKEN: token, KILN_CONTROL_METRICS_HOST: host, KILN_CONTROL_METRICS_PORT: port } = env;
+  return token === undefined ? undefined : serveMetrics(registry, { host, port, token });
+}

@@ -1,0 +1,24 @@
+import { type Client, WorkflowNotFoundError } from '@temporalio/client';
+import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
+
+/** Asks Temporal whether a VM's owner still has a claim to it: describe reads the server's own state, not an index. */
+export function createOwnerLookup(options: { client: Client; namespaceId: string; hostId: string }): OwnerLookup {
+  return {
+    async lookup(owner) {
+      // Another namespace, or a server whose data was replaced, knows nothing of this VM: that is no proof.
+      if (owner.namespaceId !== options.namespaceId) return 'unreadable';
+      try {
+        const found = await options.client.workflow.getHandle(owner.workflowId).describe();
+        const info = found.raw.workflowExecutionInfo;
+        if (info?.firstRunId !== undefined && info.firstRunId !== '' && info.firstRunId !== owner.firstExecutionId)
+          return 'over';
+        if (found.status.name !== 'RUNNING') return 'over';
+        const host: unknown = found.searchAttributes.KilnHost?.[0];
+        // A host is never used twice by one workload, so another host means another epoch.
+        return host === undefined || host === options.hostId ? 'open' : 'over';
+      } catch (error) {
+        return error instanceof WorkflowNotFoundError ? 'over' : 'unreadable';
+      }
+    },
+  };
+}
