@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { AgentChannel, ExecHandle, ExecOutput } from '../../activities/ports.ts';
-import { type Bench, freshId, runIn } from './agent-channel-suite.ts';
+import type { AgentChannel, ExecHandle, ExecOutput } from '../../ports/guest-agent.ts';
+import { type Bench, freshId, runIn } from '../support/guest-under-test.ts';
 
 /** Lines 0 … count-1, so that a missing or doubled byte shows. */
 const numbers = (count: number): string => Array.from({ length: count }, (_, n) => `${n}\n`).join('');

@@ -4,8 +4,8 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import type { ExecHandle } from '../../activities/ports.ts';
-import { type Bench, freshId, runIn } from './agent-channel-suite.ts';
+import type { ExecHandle } from '../../ports/guest-agent.ts';
+import { type Bench, freshId, runIn } from '../support/guest-under-test.ts';
 
 const PORT = 8123;
 const addressLists = z.array(z.array(z.string()));

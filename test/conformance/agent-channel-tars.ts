@@ -3,8 +3,8 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { extract, pack } from 'tar-stream';
 import { describe, expect, it } from 'vitest';
-import type { AgentChannel } from '../../activities/ports.ts';
-import { type Bench, freshId, runIn } from './agent-channel-suite.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
+import { type Bench, freshId, runIn } from '../support/guest-under-test.ts';
 
 interface Entry {
   readonly name: string;

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { connectAgent } from '../../vmm/agent/connect-agent.ts';
 import { agentBinary } from '../support/agent-binary.ts';
-import { describeAgentChannel, type GuestUnderTest } from './agent-channel-suite.ts';
+import type { GuestUnderTest } from '../support/guest-under-test.ts';
+import { describeAgentChannel } from './agent-channel-suite.ts';
 
 const DEADLINE_MS = 20_000;
 
