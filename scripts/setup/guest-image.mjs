@@ -9,7 +9,7 @@ async function builderCommand(name, extra) {
   if (agent === undefined) return undefined;
   return [
     pinnedNode(),
-    join(projectRoot, 'rootfs', 'image', 'build-entry.ts'),
+    join(projectRoot, 'rootfs', 'image', 'build', 'build-entry.ts'),
     ...['--recipe', join(projectRoot, 'guest', 'image', name, 'recipe.json')],
     ...['--images', join(cacheDirectory(), 'images')],
     ...['--agent', agent.path, '--agent-key', agent.key],

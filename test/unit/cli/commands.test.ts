@@ -85,7 +85,9 @@ describe('the command line', () => {
   it('tells where it met a defect', async () => {
     const api = { listHosts: () => Promise.reject(new TypeError('undefined is no function')) };
     const { stderr, exitCode } = await kiln(['host', 'list'], { api });
-    expect(stderr).toMatch(/^kiln: INTERNAL: undefined is no function\n {2}This is a defect .+\n {4}at .+cli-commands/);
+    expect(stderr).toMatch(
+      /^kiln: INTERNAL: undefined is no function\n {2}This is a defect .+\n {4}at .+cli\/commands/,
+    );
     expect(exitCode).toBe(1);
   });
 });
