@@ -1,16 +1,18 @@
 import type { PoolMaintenance } from '../ports/host.ts';
 import type { HostUpkeep } from '../ports/maintenance.ts';
 import type { GuestServices } from '../ports/services.ts';
-import type { HostActivities, PoolActivities } from './activity-types.ts';
+import type { HostActivities } from './activity-types.ts';
 import { type BuildPorts, createBuildService } from './building/build-service.ts';
 import type { HostUpkeepActivities } from './maintenance/maintenance-types.ts';
 import { createSweepHost } from './maintenance/sweep-host.ts';
 import { createReserveCapacity } from './placement/reserve-capacity.ts';
 import { createMaintainPool } from './pool/maintain-pool.ts';
+import type { PoolActivities } from './pool/pool-types.ts';
 import { createBootVm, createProvisionRootfs } from './vm/boot-vm.ts';
-import { createReleaseVm, createStopService } from './vm/leave-vm.ts';
+import { createReleaseVm } from './vm/release-vm.ts';
 import { createCheckHealth } from './workload/check-health.ts';
 import { createStartService } from './workload/start-service.ts';
+import { createStopService } from './workload/stop-service.ts';
 import { createSuperviseVm } from './workload/supervise-vm.ts';
 import { createValidateService } from './workload/validate-service.ts';
 

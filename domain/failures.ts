@@ -1,4 +1,4 @@
-import type { Stage } from './workload/stages.ts';
+import type { Stage } from './workload/stage-names.ts';
 
 /** What a failure code means. `ApplicationFailure.type` is always one of these codes; nothing branches on a message. */
 export interface FailureKind {

@@ -111,6 +111,9 @@ export const storeKeys = {
   logChunks: (workloadId: string, epoch: number, writer: string) => `logs/${workloadId}/${epoch}-${writer}/`,
   logs: (workloadId: string) => `logs/${workloadId}/`,
   allLogs: 'logs/',
+  /** `id`: `<project>/<thread>/<n>`. */
+  sessionLogChunk: (id: string, epoch: number, writer: string, first: number) =>
+    `sessions/${id}/logs/${epoch}-${writer}/${String(first).padStart(10, '0')}.jsonl`,
   archive: (workflowId: string) => `archive/${workflowId}/`,
   workloadResult: (workloadId: string) => `archive/workload/${workloadId}/result.json`,
   archivedHistory: (workflowId: string) => `archive/${workflowId}/history.json`,

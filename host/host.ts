@@ -3,6 +3,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
+import { ownerWorkflowId } from '../domain/owner.ts';
 import { resolvePoolSettings } from '../domain/pool/pool-policy.ts';
 import type { BuildStore, ServiceSources } from '../ports/builds.ts';
 import type { DriverCapabilities } from '../ports/vm-driver.ts';
@@ -22,7 +23,7 @@ import { createHostMetrics, type HostMetrics } from './face/host-metrics.ts';
 import { createRegistration, type Registration } from './face/registration.ts';
 import type { HostOptions } from './host-options.ts';
 import { type HostSettings, resolveHostSettings } from './host-settings.ts';
-import { createWorkloadLogs, type HostLogs } from './logs/host-logs.ts';
+import { createHostLogs, type HostLogs } from './logs/host-logs.ts';
 import { createHostPool } from './pool/host-pool.ts';
 import { createPoolMetrics } from './pool/pool-metrics.ts';
 import { createPoolPublication } from './pool/pool-publication.ts';
@@ -113,7 +114,7 @@ class Node implements HostNode {
     this.records = createInstanceStore(stateDir);
     this.emptyDisks = createEmptyDisks(stateDir);
     this.scratchDir = join(stateDir, 'tmp');
-    this.logs = createWorkloadLogs({ ...settings.logs, stateDir, hostId, store, logger });
+    this.logs = createHostLogs({ ...settings.logs, stateDir, hostId, store, logger });
     this.memory = createMemoryGauge({
       driver,
       everyMs: settings.capacity.measureEveryMs,
@@ -197,9 +198,9 @@ class Node implements HostNode {
       const found = await this.options.driver.inspect(vmId).catch(() => undefined);
       // Whose VM a damaged record is cannot be told: then no log is safe to remove.
       if (found === undefined) return report;
-      inUse.add(workloadIdOf(found.owner.workflowId) ?? '');
+      inUse.add(found.owner.workflowId);
     }
-    await this.logs.prune(this.settings.logs.pruneAfterMs, (workloadId) => inUse.has(workloadId));
+    await this.logs.prune(this.settings.logs.pruneAfterMs, (owner) => inUse.has(ownerWorkflowId(owner)));
     return report;
   }
 

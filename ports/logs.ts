@@ -1,25 +1,27 @@
-/** Logs of workloads: the writers of hosts, and that of the control workers. Types only; the rules of `ports/README.md` hold. */
+/** Logs of those who own VMs: the writers of hosts, and that of the control workers. Types only; the rules of `ports/README.md` hold. */
 import type { LogLevel } from '../domain/logs/log-entry.ts';
+import type { LogStage } from '../domain/logs/log-stage.ts';
+import type { LogRef } from '../domain/owner.ts';
 import type { Stage } from '../domain/workload/stages.ts';
 import type { ExecOutput } from './guest-agent.ts';
 
-/** Log of one workload on this host and epoch. Lines are safe on disk when `flush` resolves. */
-export interface WorkloadLogWriter {
-  write(stage: Stage, level: LogLevel, message: string): void;
+/** One log on this host. Lines are safe on disk when `flush` resolves. */
+export interface LogWriter {
+  write(stage: LogStage, level: LogLevel, message: string): void;
   /** Writes the lines of a process's output until it ends. @returns the last `tailLines` of them */
-  writeOutput(stage: Stage, output: AsyncIterable<ExecOutput>, tailLines: number): Promise<readonly string[]>;
+  writeOutput(stage: LogStage, output: AsyncIterable<ExecOutput>, tailLines: number): Promise<readonly string[]>;
   flush(): Promise<void>;
 }
 
-export interface WorkloadLogs {
+export interface OwnerLogs {
   /** Finds or makes the spool; numbering goes on where it stopped. */
-  open(workloadId: string, epoch: number): Promise<WorkloadLogWriter>;
+  open(log: LogRef): Promise<LogWriter>;
   /** Output offset of the service up to which lines are on disk; 0 where unknown. */
-  serviceOffset(workloadId: string, epoch: number): Promise<number>;
+  serviceOffset(log: LogRef): Promise<number>;
   /** Records that offset, after the lines up to it are on disk. */
-  saveServiceOffset(workloadId: string, epoch: number, offset: number): Promise<void>;
+  saveServiceOffset(log: LogRef, offset: number): Promise<void>;
   /** Ships what is not in the store yet. @throws STORE_UNAVAILABLE (the spool keeps the lines) */
-  ship(workloadId: string, epoch: number): Promise<void>;
+  ship(log: LogRef): Promise<void>;
 }
 
 /** Entries of the control writer: numbered by the workflow, each one object of its own, written at most once. */

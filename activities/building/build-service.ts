@@ -2,12 +2,14 @@ import { createHash, randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SingleFlight } from '../../concurrency/single-flight.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import type { BuildOutput, BuildStore, ServiceSources } from '../../ports/builds.ts';
 import type { WorkloadDocuments } from '../../ports/documents.ts';
 import type { CapacityLedger, VmHost } from '../../ports/host.ts';
-import type { WorkloadLogs, WorkloadLogWriter } from '../../ports/logs.ts';
+import type { LogWriter, OwnerLogs } from '../../ports/logs.ts';
 import { framed } from '../activity-frame.ts';
-import type { BuildResult, HostActivities } from '../activity-types.ts';
+import type { HostActivities } from '../activity-types.ts';
+import type { BuildResult } from '../workload/service-types.ts';
 import { buildCacheKey, buildSteps } from './build-plan.ts';
 import { type Builder, fetchOutput, prepareBuilder, reserveBuilder, runBuildSteps } from './builder-vm.ts';
 import { type BuildRegistries, type PackageSources, registriesFor } from './package-sources.ts';
@@ -18,7 +20,7 @@ export interface BuildPorts extends PackageSources {
   readonly sources: ServiceSources;
   readonly documents: WorkloadDocuments;
   readonly builds: BuildStore;
-  readonly logs: WorkloadLogs;
+  readonly logs: OwnerLogs;
   readonly namespaceId: string;
   readonly capacityPollMs: number;
   /** Folder for tars on their way to the store. */
@@ -33,7 +35,7 @@ interface Job {
   readonly cacheKey: string | undefined;
   readonly registries: BuildRegistries;
   readonly env: Readonly<Record<string, string>>;
-  readonly log: WorkloadLogWriter;
+  readonly log: LogWriter;
   readonly signal: AbortSignal;
 }
 
@@ -42,7 +44,7 @@ export function createBuildService(ports: BuildPorts): HostActivities['buildServ
   const flights = new SingleFlight();
   return (input) =>
     framed(async (signal) => {
-      const log = await ports.logs.open(input.workloadId, input.epoch);
+      const log = await ports.logs.open(workloadRef(input.workloadId, input.epoch));
       const request = await ports.documents.readSpec(input.workloadId, input.specHash);
       const packed = await ports.sources.pack(request);
       try {

@@ -8,7 +8,7 @@ import type { Stage } from '../../domain/workload/stages.ts';
 import type { Resources, ServiceManifest } from '../../domain/workload/workload.ts';
 import type { AgentChannel, ExecExit } from '../../ports/guest-agent.ts';
 import type { CapacityLedger, VmHost } from '../../ports/host.ts';
-import type { WorkloadLogWriter } from '../../ports/logs.ts';
+import type { LogWriter } from '../../ports/logs.ts';
 import { guestEnvironment } from '../workload/guest-environment.ts';
 import { type BuildStep, buildSteps, SOURCE_FOLDER } from './build-plan.ts';
 import { type BuildRegistries, connectRegistries } from './package-sources.ts';
@@ -41,7 +41,7 @@ interface Ports {
 export async function reserveBuilder(
   ports: Ports,
   builder: Builder,
-  log: WorkloadLogWriter,
+  log: LogWriter,
   signal: AbortSignal,
 ): Promise<void> {
   const { vmId, owner, resources, reservationTtlMs } = builder;
@@ -59,7 +59,7 @@ export async function prepareBuilder(
   ports: Ports,
   builder: Builder,
   source: { tarPath: string; imageDigest: string; registries: BuildRegistries },
-  log: WorkloadLogWriter,
+  log: LogWriter,
   signal: AbortSignal,
 ): Promise<AgentChannel> {
   const { vmId, owner, resources, bootMs, cold = false } = builder;
@@ -85,7 +85,7 @@ export async function runBuildSteps(
   context: {
     env: Readonly<Record<string, string>>;
     registries: BuildRegistries;
-    log: WorkloadLogWriter;
+    log: LogWriter;
     signal: AbortSignal;
   },
 ): Promise<void> {
@@ -104,7 +104,7 @@ async function runStep(
   step: BuildStep,
   index: number,
   env: Readonly<Record<string, string>>,
-  { log, signal }: { log: WorkloadLogWriter; signal: AbortSignal },
+  { log, signal }: { log: LogWriter; signal: AbortSignal },
 ): Promise<void> {
   log.write(STAGE, 'info', `$ ${step.argv[0] === '/bin/sh' ? step.argv[2] : step.argv.join(' ')}`);
   const begun = Date.now();

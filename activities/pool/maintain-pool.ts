@@ -1,7 +1,7 @@
 import { poolRound } from '../../domain/pool/pool-round.ts';
 import type { PoolMaintenance } from '../../ports/host.ts';
 import { framed } from '../activity-frame.ts';
-import type { PoolActivities } from '../activity-types.ts';
+import type { PoolActivities } from './pool-types.ts';
 
 /** One round of the host's pool. Heartbeats, because a template may have to be made. */
 export function createMaintainPool({ pool }: { readonly pool: PoolMaintenance }): PoolActivities['maintainPool'] {

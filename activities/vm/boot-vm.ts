@@ -1,38 +1,46 @@
+import { STARTING } from '../../domain/logs/log-stage.ts';
 import type { VmStart } from '../../domain/vm.ts';
 import type { VmHost } from '../../ports/host.ts';
-import type { WorkloadLogs } from '../../ports/logs.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
 import { framed } from '../activity-frame.ts';
-import type { HostActivities } from '../activity-types.ts';
+import { ownerOfCall } from './vm-call.ts';
+import type { VmActivities } from './vm-types.ts';
 
 interface Ports {
   readonly vms: Pick<VmHost, 'provision' | 'boot'>;
-  readonly logs: Pick<WorkloadLogs, 'open'>;
+  readonly logs: Pick<OwnerLogs, 'open'>;
   readonly namespaceId: string;
 }
 
 const STARTED: Readonly<Record<VmStart, string>> = { cold: '', template: ' from a template', pool: ' from the pool' };
 
 /** Copy-on-write disks and the instance record, under the VM's name. */
-export function createProvisionRootfs(ports: Ports): HostActivities['provisionRootfs'] {
-  return ({ workloadId, epoch, vmId, owner, imageDigest, resources, cold = false }) =>
+export function createProvisionRootfs(ports: Ports): VmActivities['provisionRootfs'] {
+  return ({ vmId, owner, imageDigest, resources, cold = false, ...call }) =>
     framed(async (signal) => {
-      const log = await ports.logs.open(workloadId, epoch);
+      const of = ownerOfCall(call);
+      const log = await ports.logs.open(of);
       const owned = { ...owner, namespaceId: ports.namespaceId };
       const made = await ports.vms.provision({ vmId, owner: owned, imageDigest, resources, cold, signal });
-      log.write('deploy', 'info', `disks of ${vmId} made by ${made.provisioner} in ${Math.round(made.provisionMs)} ms`);
+      log.write(
+        STARTING[of.kind],
+        'info',
+        `disks of ${vmId} made by ${made.provisioner} in ${Math.round(made.provisionMs)} ms`,
+      );
       return made;
     });
 }
 
 /** Starts the VM, to a configured agent, or finds the one that runs already. */
-export function createBootVm(ports: Ports): HostActivities['bootVm'] {
-  return ({ workloadId, epoch, vmId, hostname, deadlineMs }) =>
+export function createBootVm(ports: Ports): VmActivities['bootVm'] {
+  return ({ vmId, hostname, deadlineMs, ...call }) =>
     framed(
       async (signal) => {
-        const log = await ports.logs.open(workloadId, epoch);
+        const of = ownerOfCall(call);
+        const log = await ports.logs.open(of);
         const booted = await ports.vms.boot({ vmId, hostname, deadlineMs, signal });
         const took = `${Math.round(booted.bootMs)} ms${STARTED[booted.start]}`;
-        log.write('deploy', 'info', `VM ${vmId} answers after ${took}, pid ${booted.pid}`);
+        log.write(STARTING[of.kind], 'info', `VM ${vmId} answers after ${took}, pid ${booted.pid}`);
         return booted;
       },
       // A boot that is given up has ended its VM for good, and the next call could only be told so.

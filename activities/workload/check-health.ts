@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KilnError } from '../../domain/failures.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import type { ServiceManifest } from '../../domain/workload/workload.ts';
 import type { ExecExit } from '../../ports/guest-agent.ts';
 import type { VmHost } from '../../ports/host.ts';
-import type { WorkloadLogs } from '../../ports/logs.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
 import type { GuestServices } from '../../ports/services.ts';
 import { framed } from '../activity-frame.ts';
 import type { HostActivities } from '../activity-types.ts';
@@ -12,7 +13,7 @@ import { probeHealth } from './health-probe.ts';
 interface Ports {
   readonly vms: Pick<VmHost, 'agent'>;
   readonly services: Pick<GuestServices, 'waitExit' | 'setStage'>;
-  readonly logs: Pick<WorkloadLogs, 'open'>;
+  readonly logs: Pick<OwnerLogs, 'open'>;
   /** Pause between two looks at a service that is starting, ms. */
   readonly readyPollMs: number;
 }
@@ -33,7 +34,7 @@ export function createCheckHealth(ports: Ports): HostActivities['checkHealth'] {
         watching.abort();
       }
       const readyMs = Math.round(performance.now() - begun);
-      const log = await ports.logs.open(workloadId, epoch);
+      const log = await ports.logs.open(workloadRef(workloadId, epoch));
       log.write('deploy', 'info', `healthy after ${readyMs} ms`);
       await log.flush();
       await ports.services.setStage(vmId, 'running');

@@ -1,11 +1,12 @@
 import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { SERVICE_EXEC_ID } from '../../domain/names.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import type { Language } from '../../domain/workload/workload.ts';
 import type { BuildStore } from '../../ports/builds.ts';
 import type { WorkloadDocuments } from '../../ports/documents.ts';
 import type { AgentChannel, ExecRequest } from '../../ports/guest-agent.ts';
 import type { VmHost } from '../../ports/host.ts';
-import type { WorkloadLogs } from '../../ports/logs.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
 import type { GuestServices } from '../../ports/services.ts';
 import { framed } from '../activity-frame.ts';
 import type { HostActivities } from '../activity-types.ts';
@@ -20,7 +21,7 @@ interface Ports {
   readonly services: Pick<GuestServices, 'start'>;
   readonly builds: Pick<BuildStore, 'open'>;
   readonly documents: Pick<WorkloadDocuments, 'readSpec'>;
-  readonly logs: Pick<WorkloadLogs, 'open'>;
+  readonly logs: Pick<OwnerLogs, 'open'>;
 }
 
 /** Opens what the service may reach, puts the build output into the guest, opens the port and starts it; each only once. */
@@ -33,7 +34,7 @@ export function createStartService(ports: Ports): HostActivities['startService']
 
 async function startService(ports: Ports, input: StartInput): ReturnType<HostActivities['startService']> {
   const { workloadId, epoch, vmId, port, hostPort } = input;
-  const log = await ports.logs.open(workloadId, epoch);
+  const log = await ports.logs.open(workloadRef(workloadId, epoch));
   const request = await ports.documents.readSpec(workloadId, input.specHash);
   const agent = await ports.vms.agent(vmId);
   const opened = await ports.vms.openIngress({

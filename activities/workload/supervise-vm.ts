@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isKilnError } from '../../domain/failures.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import type { VmExit } from '../../domain/vm.ts';
 import { isUnhealthy, nextHealth, type Observation, UNKNOWN_HEALTH } from '../../domain/workload/supervision.ts';
 import type { HealthCheck } from '../../domain/workload/workload.ts';
 import type { VmHost } from '../../ports/host.ts';
-import type { WorkloadLogs } from '../../ports/logs.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
 import type { GuestServices } from '../../ports/services.ts';
 import { framed } from '../activity-frame.ts';
 import type { HostActivities } from '../activity-types.ts';
@@ -13,7 +14,7 @@ import { type ProbeResult, probeHealth } from './health-probe.ts';
 interface Ports {
   readonly vms: VmHost;
   readonly services: GuestServices;
-  readonly logs: WorkloadLogs;
+  readonly logs: OwnerLogs;
 }
 
 /** Watches VM, service and health until one of them ends. Holds nothing: it may be started again at any time. */
@@ -32,7 +33,7 @@ export function createSuperviseVm(ports: Ports): HostActivities['superviseVm'] {
         watching.abort();
         // What was seen counts more than a log that cannot be written.
         await ports.logs
-          .open(workloadId, epoch)
+          .open(workloadRef(workloadId, epoch))
           .then((log) => log.flush())
           .catch(() => undefined);
       }

@@ -1,8 +1,9 @@
 import { KilnError } from '../../domain/failures.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import { needsOf, sameNeeds } from '../../domain/workload/workload.ts';
 import type { ServiceSources } from '../../ports/builds.ts';
 import type { WorkloadDocuments } from '../../ports/documents.ts';
-import type { WorkloadLogs } from '../../ports/logs.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
 import { framed } from '../activity-frame.ts';
 import type { HostActivities } from '../activity-types.ts';
 
@@ -10,11 +11,11 @@ import type { HostActivities } from '../activity-types.ts';
 export function createValidateService(ports: {
   sources: ServiceSources;
   documents: WorkloadDocuments;
-  logs: WorkloadLogs;
+  logs: OwnerLogs;
 }): HostActivities['validateService'] {
   return (input) =>
     framed(async () => {
-      const log = await ports.logs.open(input.workloadId, input.epoch);
+      const log = await ports.logs.open(workloadRef(input.workloadId, input.epoch));
       log.write('validate', 'info', `checking ${input.servicePath}`);
       const request = await ports.documents.readSpec(input.workloadId, input.specHash);
       const read = await ports.sources.inspect(request);

@@ -1,6 +1,9 @@
 /** What the object store keeps of a workload. */
 import { z } from 'zod';
 import { LOG_LEVELS, MAX_LOG_MESSAGE, type NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+import type { LogStage } from '../../domain/logs/log-stage.ts';
+import { TIERS } from '../../domain/session/tiers.ts';
+import { STAGES } from '../../domain/workload/stages.ts';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
 import { workloadRequestSchema } from '../api/workload-request.ts';
 import {
@@ -107,6 +110,11 @@ export const numberedLogEntrySchema = z.object({
 });
 
 const _entry: Same<z.infer<typeof numberedLogEntrySchema>, NumberedLogEntry> = true;
+
+/** One line in a host's spool, whoever owns the log. */
+export const ownerLogEntrySchema = numberedLogEntrySchema.extend({ stage: z.enum([...STAGES, ...TIERS]) });
+
+const _ownerEntry: Same<z.infer<typeof ownerLogEntrySchema>, NumberedLogEntry<LogStage>> = true;
 
 /** zod infers mutable arrays; a list that only its reader must not change is the same document. */
 type Mutable<T> = T extends readonly (infer Item)[]

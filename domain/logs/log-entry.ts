@@ -1,19 +1,20 @@
 import type { Stage } from '../workload/stages.ts';
+import type { LogStage } from './log-stage.ts';
 
 export const LOG_LEVELS = ['info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** One line of a workload's log, as a reader sees it. */
-export interface LogEntry {
+/** One line of a log, as a reader sees it; of a workload where nothing else is said. */
+export interface LogEntry<S extends LogStage = Stage> {
   /** ISO 8601, milliseconds, UTC. */
   readonly timestamp: string;
-  readonly stage: Stage;
+  readonly stage: S;
   readonly message: string;
   readonly level: LogLevel;
 }
 
 /** A log line as its writer numbers it. `(epoch, writer, n)` is its identity: a copy met twice is the same line. */
-export interface NumberedLogEntry extends LogEntry {
+export interface NumberedLogEntry<S extends LogStage = Stage> extends LogEntry<S> {
   readonly epoch: number;
   /** `control`, or the id of the host that wrote it. */
   readonly writer: string;

@@ -1,8 +1,9 @@
 /** The stages of a workload and the one table of legal moves between them. */
 
-export const STAGES = ['pending', 'validate', 'build', 'deploy', 'running', 'stopped', 'failed'] as const;
+import { isFinalState, isLegalMove, isStateOf, type Lifecycle } from '../lifecycle/lifecycle.ts';
+import type { Stage } from './stage-names.ts';
 
-export type Stage = (typeof STAGES)[number];
+export { STAGES, type Stage } from './stage-names.ts';
 
 /** Every legal move. A final stage has no way out: a retry is a new workload. */
 export const TRANSITIONS: Readonly<Record<Stage, readonly Stage[]>> = {
@@ -17,17 +18,25 @@ export const TRANSITIONS: Readonly<Record<Stage, readonly Stage[]>> = {
 
 export const INITIAL_STAGE: Stage = 'pending';
 
+/** The table as workflow and projector apply it. */
+export const WORKLOAD_LIFECYCLE: Lifecycle<Stage> = {
+  noun: 'workload',
+  initial: INITIAL_STAGE,
+  moves: TRANSITIONS,
+  lawfulClose: { completed: ['stopped'], cancelled: ['stopped'], failed: ['failed'] },
+};
+
 /** @returns whether `value` names a stage. */
 export function isStage(value: unknown): value is Stage {
-  return typeof value === 'string' && Object.hasOwn(TRANSITIONS, value);
+  return isStateOf(WORKLOAD_LIFECYCLE, value);
 }
 
 /** @returns whether the table allows a workload to move from one stage to the other. */
 export function canMove(from: Stage, to: Stage): boolean {
-  return TRANSITIONS[from].includes(to);
+  return isLegalMove(WORKLOAD_LIFECYCLE, from, to);
 }
 
 /** @returns whether nothing can follow `stage`. */
 export function isFinal(stage: Stage): boolean {
-  return TRANSITIONS[stage].length === 0;
+  return isFinalState(WORKLOAD_LIFECYCLE, stage);
 }

@@ -1,5 +1,6 @@
 import type { Priority } from '../capacity/priority.ts';
 import type { FailureCode } from '../failures.ts';
+import type { Move } from '../lifecycle/lifecycle.ts';
 import type { Stage } from './stages.ts';
 
 /** What a VM may use. */
@@ -129,14 +130,7 @@ export interface ServiceManifest {
 }
 
 /** One move between stages. */
-export interface StageMove {
-  readonly seq: number;
-  /** ISO 8601. */
-  readonly at: string;
-  readonly from: Stage;
-  readonly to: Stage;
-  readonly cause: string;
-}
+export type StageMove = Move<Stage>;
 
 /** How a service's process ended. */
 export interface ServiceExit {

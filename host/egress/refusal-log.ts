@@ -1,16 +1,16 @@
-/** Tells the author of a service which connections were refused: in the service's own log, each once, and not without end. */
+/** Tells the author of what runs in a VM which connections were refused: in its own log, each once, and not without end. */
 
 import type { LogLevel } from '../../domain/logs/log-entry.ts';
-import { workloadIdOf } from '../../domain/names.ts';
-import type { Stage } from '../../domain/workload/stages.ts';
-import type { WorkloadLogWriter } from '../../ports/logs.ts';
+import { AT_WORK } from '../../domain/logs/log-stage.ts';
+import { type LogRef, ownerRefOf } from '../../domain/owner.ts';
+import type { LogWriter } from '../../ports/logs.ts';
 import type { VmInspection } from '../../ports/vm-driver.ts';
 import { safeText } from '../logs/output-lines.ts';
 
 export interface RefusalNotesOptions {
   readonly inspect: (vmId: string) => Promise<VmInspection | undefined>;
   readonly logs: {
-    open(workloadId: string, epoch: number): Promise<Pick<WorkloadLogWriter, 'write' | 'flush'>>;
+    open(log: LogRef): Promise<Pick<LogWriter, 'write' | 'flush'>>;
   };
   /** Different refusals of one VM that are told; a guest can make up names without end. */
   readonly perVm: number;
@@ -36,10 +36,10 @@ export function createRefusalNotes(options: RefusalNotesOptions): RefusalNotes {
       known.add(what);
       const rest = known.size === options.perVm ? ' (further refusals are not told)' : '';
       const found = await options.inspect(vmId).catch(() => undefined);
-      const workloadId = found === undefined ? undefined : workloadIdOf(found.owner.workflowId);
-      if (found === undefined || workloadId === undefined) return true;
-      const stage: Stage = found.owner.role === 'builder' ? 'build' : 'running';
-      const writer = await options.logs.open(workloadId, found.owner.epoch).catch(() => undefined);
+      const log = found === undefined ? undefined : ownerRefOf(found.owner);
+      if (found === undefined || log === undefined) return true;
+      const stage = found.owner.role === 'builder' ? 'build' : AT_WORK[log.kind];
+      const writer = await options.logs.open(log).catch(() => undefined);
       writer?.write(stage, LEVEL, `connection to ${what} refused: ${reason}${rest}`);
       return true;
     },

@@ -6,6 +6,8 @@ import { type HostLogsReply, hostLogsQuerySchema } from '../../contracts/host/da
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
 import { workloadIdSchema } from '../../contracts/identifiers.ts';
 import { failureKind, isKilnError, KilnError } from '../../domain/failures.ts';
+import { workloadRef } from '../../domain/owner.ts';
+import { isStage } from '../../domain/workload/stages.ts';
 import type { VmUsage } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostLogs } from '../logs/host-logs.ts';
@@ -119,12 +121,13 @@ function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: 
       const issue = (id.error ?? query.error)?.issues[0];
       throw new KilnError('SPEC_INVALID', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`);
     }
-    const epochs = await logs.epochs(id.data);
+    const epochs = await logs.epochs({ kind: 'workload', id: id.data });
     const epoch = query.data.epoch ?? epochs.at(-1);
     if (epoch === undefined || !epochs.includes(epoch)) {
       throw new KilnError('NOT_FOUND', `This host has no log of workload ${id.data}.`);
     }
-    const entries = await logs.read(id.data, epoch, query.data.after ?? -1, query.data.limit);
-    return { entries: [...entries], writer: options.hostId, epoch };
+    const found = await logs.read(workloadRef(id.data, epoch), query.data.after ?? -1, query.data.limit);
+    const entries = found.flatMap((entry) => (isStage(entry.stage) ? [{ ...entry, stage: entry.stage }] : []));
+    return { entries, writer: options.hostId, epoch };
   });
 }

@@ -1,6 +1,6 @@
-/** What each workload uses, for Prometheus: as its guest sees it, and as the machine does. */
+/** What each VM with an owner uses, for Prometheus: as its guest sees it, and as the machine does. */
 import { Gauge, type Registry } from 'prom-client';
-import { workloadIdOf } from '../../domain/names.ts';
+import { ownerLabel, ownerOf } from '../../domain/owner.ts';
 import type { GuestUsage } from '../../ports/guest-agent.ts';
 import type { VmDriver, VmInspection, VmUsage } from '../../ports/vm-driver.ts';
 import type { HostVms } from '../vms/vm-host.ts';
@@ -86,13 +86,17 @@ async function readAll(sources: UsageSources): Promise<Usage[]> {
 }
 
 async function usageOf(sources: UsageSources, found: VmInspection | undefined): Promise<Usage | undefined> {
-  const workload = found && workloadIdOf(found.owner.workflowId);
-  if (workload === undefined || found === undefined) return undefined;
+  const owner = found && ownerOf(found.owner.workflowId);
+  if (owner === undefined || found === undefined) return undefined;
   const [guest, vm] = await Promise.all([
     guestUsage(sources, found.vmId),
     sources.driver.usage(found.vmId).catch(() => undefined),
   ]);
-  return { labels: { workload, role: found.owner.role }, ...(guest && { guest }), ...(vm && { vm }) };
+  return {
+    labels: { workload: ownerLabel(owner), role: found.owner.role },
+    ...(guest && { guest }),
+    ...(vm && { vm }),
+  };
 }
 
 async function guestUsage({ vms, usageMs }: UsageSources, vmId: string): Promise<GuestUsage | undefined> {

@@ -2,9 +2,9 @@
 
 import type { LogLevel } from '../../domain/logs/log-entry.ts';
 import { outputLevel } from '../../domain/logs/log-level.ts';
-import type { Stage } from '../../domain/workload/stages.ts';
+import type { LogStage } from '../../domain/logs/log-stage.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
-import type { WorkloadLogWriter } from '../../ports/logs.ts';
+import type { LogWriter } from '../../ports/logs.ts';
 import { ByteLines } from './output-lines.ts';
 
 /**
@@ -13,8 +13,8 @@ import { ByteLines } from './output-lines.ts';
  * @throws what the output throws, after what had come is written
  */
 export async function writeExecOutput(
-  log: Pick<WorkloadLogWriter, 'write'>,
-  stage: Stage,
+  log: Pick<LogWriter, 'write'>,
+  stage: LogStage,
   output: AsyncIterable<ExecOutput>,
   tailLines: number,
 ): Promise<string[]> {

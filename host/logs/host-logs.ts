@@ -1,19 +1,20 @@
 /** All log spools of this host: opened once each, found again after a restart, read by the data plane. */
-import { readdir, rm, rmdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { rm, rmdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
-import { KilnError } from '../../domain/failures.ts';
+import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
-import { WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import type { LogStage } from '../../domain/logs/log-stage.ts';
+import { type LogRef, type OwnerId, ownerWorkflowId } from '../../domain/owner.ts';
 import { readRecord } from '../../linux/record-file.ts';
-import type { WorkloadLogs } from '../../ports/logs.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
 import type { HostLogger } from '../host-logger.ts';
+import { epochsOf, makeOwnerFolder, ownerFilePath, ownersIn, spoolFolder } from './log-folders.ts';
 import { createLogShipper, type LogShipper, type LogShipperOptions, type SpoolToShip } from './shipper.ts';
 import { type LogSpool, type LogSpoolLimits, openLogSpool, type SourceLogWriter } from './spool.ts';
 
-export interface WorkloadLogsOptions extends LogSpoolLimits {
+export interface HostLogsOptions extends LogSpoolLimits {
   readonly stateDir: string;
   /** Writer of the entries: the id of this host. */
   readonly hostId: string;
@@ -26,16 +27,16 @@ export interface WorkloadLogsOptions extends LogSpoolLimits {
   readonly awake?: () => number;
 }
 
-export interface HostLogs extends WorkloadLogs {
-  open(workloadId: string, epoch: number): Promise<SourceLogWriter>;
+export interface HostLogs extends OwnerLogs {
+  open(log: LogRef): Promise<SourceLogWriter>;
   /** Safe entries of one spool after number `after`; none where this host has no such spool. */
-  read(workloadId: string, epoch: number, after: number, limit: number): Promise<readonly NumberedLogEntry[]>;
-  /** Epochs of a workload that this host has a spool of, ascending. */
-  epochs(workloadId: string): Promise<readonly number[]>;
+  read(log: LogRef, after: number, limit: number): Promise<readonly NumberedLogEntry<LogStage>[]>;
+  /** Placements of an owner that this host has a spool of, ascending. */
+  epochs(owner: OwnerId): Promise<readonly number[]>;
   /** Bytes that are nowhere but on this host. */
   unshippedBytes(): number;
-  /** Removes spools that are shipped, idle for `idleMs` and of no workload that has a VM here. @returns how many */
-  prune(idleMs: number, inUse: (workloadId: string) => boolean): Promise<number>;
+  /** Removes spools that are shipped, idle for `idleMs` and of no owner that has a VM here. @returns how many */
+  prune(idleMs: number, inUse: (owner: OwnerId) => boolean): Promise<number>;
   /** Begins to ship in the background, also what earlier processes left. */
   start(): void;
   /** Makes everything safe on disk and ends the background work. */
@@ -44,20 +45,22 @@ export interface HostLogs extends WorkloadLogs {
 
 const offsetSchema = z.strictObject({ offset: z.int().min(0) });
 
-/** @returns the spools below `<stateDir>/logs/<workloadId>/<epoch>/`. One process a directory. */
-export function createWorkloadLogs(options: WorkloadLogsOptions): HostLogs {
+/** @returns the spools below `<stateDir>/logs/<folder of the owner>/<epoch>/`. One process a directory. */
+export function createHostLogs(options: HostLogsOptions): HostLogs {
   return new FileLogs(options);
 }
 
 class FileLogs implements HostLogs {
-  private readonly options: WorkloadLogsOptions;
+  private readonly options: HostLogsOptions;
   private readonly root: string;
   private readonly shipper: LogShipper;
   private readonly spools = new Map<string, Promise<LogSpool>>();
   private readonly opened = new Map<string, SpoolToShip>();
+  /** A folder is not removed while a spool is made in it. */
+  private readonly folders = createKeyedLock();
   private foundEarlier = false;
 
-  constructor(options: WorkloadLogsOptions) {
+  constructor(options: HostLogsOptions) {
     this.options = options;
     this.root = join(options.stateDir, 'logs');
     this.shipper = createLogShipper({
@@ -68,58 +71,52 @@ class FileLogs implements HostLogs {
     });
   }
 
-  open(workloadId: string, epoch: number): Promise<SourceLogWriter> {
-    return this.spool(workloadId, epoch);
+  open(log: LogRef): Promise<SourceLogWriter> {
+    return this.spool(log);
   }
 
-  async serviceOffset(workloadId: string, epoch: number): Promise<number> {
-    if (!(await exists(this.directory(workloadId, epoch)))) return 0;
-    const record = await readRecord(join(this.directory(workloadId, epoch), 'service-offset.json'), offsetSchema);
-    return Math.max(record?.offset ?? 0, (await this.spool(workloadId, epoch)).sourceOffset);
+  async serviceOffset(log: LogRef): Promise<number> {
+    if (!(await exists(this.directory(log)))) return 0;
+    const record = await readRecord(join(this.directory(log), 'service-offset.json'), offsetSchema);
+    return Math.max(record?.offset ?? 0, (await this.spool(log)).sourceOffset);
   }
 
-  async saveServiceOffset(workloadId: string, epoch: number, offset: number): Promise<void> {
-    const spool = await this.spool(workloadId, epoch);
+  async saveServiceOffset(log: LogRef, offset: number): Promise<void> {
+    const spool = await this.spool(log);
     await spool.flush();
     // The lines know it already, and are the better witnesses: no crash comes between a line and its own offset.
     if (offset <= spool.sourceOffset) return;
     // Not flushed to the platter: a guest does not outlive its machine, so the offset need not either.
-    const path = join(this.directory(workloadId, epoch), 'service-offset.json');
+    const path = join(this.directory(log), 'service-offset.json');
     await writeFileAtomic(path, JSON.stringify({ offset }), { encoding: 'utf8', mode: 0o600, fsync: false });
   }
 
-  async ship(workloadId: string, epoch: number): Promise<void> {
-    await this.shipper.ship({ workloadId, epoch, spool: await this.spool(workloadId, epoch) });
+  async ship(log: LogRef): Promise<void> {
+    await this.shipper.ship({ log, spool: await this.spool(log) });
   }
 
-  async read(workloadId: string, epoch: number, after: number, limit: number): Promise<readonly NumberedLogEntry[]> {
-    if (!(await exists(this.directory(workloadId, epoch)))) return [];
-    return (await this.spool(workloadId, epoch)).read(after, limit);
+  async read(log: LogRef, after: number, limit: number): Promise<readonly NumberedLogEntry<LogStage>[]> {
+    if (!(await exists(this.directory(log)))) return [];
+    return (await this.spool(log)).read(after, limit);
   }
 
-  async epochs(workloadId: string): Promise<readonly number[]> {
-    assertWorkloadId(workloadId);
-    const names = await entriesOf(join(this.root, workloadId));
-    return names
-      .filter((name) => /^\d{1,9}$/.test(name))
-      .map(Number)
-      .sort((a, b) => a - b);
+  epochs(owner: OwnerId): Promise<readonly number[]> {
+    return epochsOf(this.root, owner);
   }
 
   unshippedBytes(): number {
     return [...this.opened.values()].reduce((sum, { spool }) => sum + spool.unshippedBytes, 0);
   }
 
-  async prune(idleMs: number, inUse: (workloadId: string) => boolean): Promise<number> {
+  async prune(idleMs: number, inUse: (owner: OwnerId) => boolean): Promise<number> {
     let removed = 0;
     await this.openAll();
-    for (const [key, { workloadId, epoch, spool }] of [...this.opened]) {
-      if (inUse(workloadId) || spool.idleMs < idleMs || spool.unshippedBytes > 0) continue;
+    for (const [key, { log, spool }] of [...this.opened]) {
+      if (inUse(log) || spool.idleMs < idleMs || spool.unshippedBytes > 0) continue;
       this.opened.delete(key);
       this.spools.delete(key);
-      await rm(this.directory(workloadId, epoch), { recursive: true, force: true });
-      // Stays as long as another epoch is in it.
-      await rmdir(join(this.root, workloadId)).catch(() => undefined);
+      await rm(this.directory(log), { recursive: true, force: true });
+      await this.removeOwnerFolder(log);
       removed++;
     }
     return removed;
@@ -138,20 +135,15 @@ class FileLogs implements HostLogs {
     await Promise.all([...this.opened.values()].map(({ spool }) => spool.flush()));
   }
 
-  private spool(workloadId: string, epoch: number): Promise<LogSpool> {
-    const directory = this.directory(workloadId, epoch);
-    const key = `${workloadId}/${epoch}`;
+  private spool(log: LogRef): Promise<LogSpool> {
+    const directory = this.directory(log);
+    const key = keyOf(log);
     const known = this.spools.get(key);
     if (known !== undefined) return known;
-    const opening = openLogSpool({
-      ...this.options,
-      directory,
-      epoch,
-      writer: this.options.hostId,
-      now: this.options.now ?? Date.now,
-    }).then(
+    const { kind, id, epoch } = log;
+    const opening = this.makeSpool(log, directory).then(
       (spool) => {
-        this.opened.set(key, { workloadId, epoch, spool });
+        this.opened.set(key, { log: { kind, id, epoch }, spool });
         return spool;
       },
       (error: unknown) => {
@@ -163,33 +155,37 @@ class FileLogs implements HostLogs {
     return opening;
   }
 
+  private makeSpool(log: LogRef, directory: string): Promise<LogSpool> {
+    const { hostId: writer, now = Date.now } = this.options;
+    return this.folders.run(ownerWorkflowId(log), async () => {
+      await makeOwnerFolder(this.root, log);
+      return openLogSpool({ ...this.options, directory, epoch: log.epoch, writer, now });
+    });
+  }
+
   private async openAll(): Promise<void> {
-    for (const workloadId of await entriesOf(this.root)) {
-      if (!WORKLOAD_ID_PATTERN.test(workloadId)) continue;
-      for (const epoch of await this.epochs(workloadId)) await this.spool(workloadId, epoch);
+    for (const owner of await ownersIn(this.root)) {
+      for (const epoch of await this.epochs(owner)) await this.spool({ ...owner, epoch });
     }
   }
 
-  private directory(workloadId: string, epoch: number): string {
-    assertWorkloadId(workloadId);
-    if (!Number.isSafeInteger(epoch) || epoch < 0) throw new KilnError('SPEC_INVALID', `${epoch} is no epoch.`);
-    return join(this.root, workloadId, String(epoch));
+  /** Stays as long as another placement has a spool in it. */
+  private removeOwnerFolder(owner: OwnerId): Promise<void> {
+    return this.folders.run(ownerWorkflowId(owner), async () => {
+      if ((await this.epochs(owner)).length > 0) return;
+      const ownerFile = ownerFilePath(this.root, owner);
+      await rm(ownerFile, { force: true });
+      await rmdir(dirname(ownerFile)).catch(() => undefined);
+    });
+  }
+
+  private directory(log: LogRef): string {
+    return spoolFolder(this.root, log);
   }
 }
 
-function assertWorkloadId(workloadId: string): void {
-  if (!WORKLOAD_ID_PATTERN.test(workloadId)) {
-    throw new KilnError('SPEC_INVALID', `"${workloadId.slice(0, 64)}" is no workload id.`);
-  }
-}
-
-async function entriesOf(path: string): Promise<string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return [];
-    throw error;
-  }
+function keyOf(log: LogRef): string {
+  return `${ownerWorkflowId(log)}#${log.epoch}`;
 }
 
 function exists(path: string): Promise<boolean> {

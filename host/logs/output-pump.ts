@@ -2,9 +2,10 @@
 
 import type { LogLevel } from '../../domain/logs/log-entry.ts';
 import { outputLevel } from '../../domain/logs/log-level.ts';
-import type { Stage } from '../../domain/workload/stages.ts';
+import type { LogStage } from '../../domain/logs/log-stage.ts';
+import type { LogRef } from '../../domain/owner.ts';
 import type { ExecHandle, ExecOutput, OutputStream } from '../../ports/guest-agent.ts';
-import type { WorkloadLogs } from '../../ports/logs.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
 import { ByteLines } from './output-lines.ts';
 import type { SourceLogWriter } from './spool.ts';
 
@@ -18,12 +19,11 @@ export interface ServiceOutputOptions {
 }
 
 export interface ServiceOutputTarget {
-  readonly workloadId: string;
-  readonly epoch: number;
-  readonly logs: Pick<WorkloadLogs, 'saveServiceOffset'>;
+  readonly log: LogRef;
+  readonly logs: Pick<OwnerLogs, 'saveServiceOffset'>;
   readonly writer: Pick<SourceLogWriter, 'write' | 'flush'>;
-  /** Stage that a line written now carries. */
-  readonly stage: () => Stage;
+  /** LogStage that a line written now carries. */
+  readonly stage: () => LogStage;
 }
 
 /**
@@ -194,11 +194,11 @@ class OutputPump {
   private async settleOnce(): Promise<void> {
     const safe = this.safeEnd();
     if (safe <= this.savedTo) return;
-    const { logs, writer, workloadId, epoch } = this.target;
+    const { logs, writer, log } = this.target;
     const taken = this.end;
     await writer.flush();
     this.flushedTo = taken;
-    await logs.saveServiceOffset(workloadId, epoch, safe);
+    await logs.saveServiceOffset(log, safe);
     this.savedTo = safe;
     this.handle.acknowledge(safe);
   }

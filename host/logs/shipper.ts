@@ -1,5 +1,6 @@
 /** Brings sealed parts of log spools to the object store, in the background and when asked. */
-import { storeKeys } from '../../domain/names.ts';
+import { logChunkKey } from '../../domain/logs/log-keys.ts';
+import type { LogRef } from '../../domain/owner.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { LogSpool } from './spool.ts';
@@ -13,8 +14,7 @@ export interface LogShipperOptions {
 }
 
 export interface SpoolToShip {
-  readonly workloadId: string;
-  readonly epoch: number;
+  readonly log: LogRef;
   readonly spool: LogSpool;
 }
 
@@ -34,9 +34,9 @@ export function createLogShipper(options: LogShipperOptions): LogShipper {
   let round: Promise<void> = Promise.resolve();
   let stopped = false;
 
-  const shipNow = async ({ workloadId, epoch, spool }: SpoolToShip): Promise<void> => {
+  const shipNow = async ({ log, spool }: SpoolToShip): Promise<void> => {
     await spool.ship(async ({ first, path }) => {
-      await options.store.putBlob(storeKeys.logChunk(workloadId, epoch, options.writer, first), { path });
+      await options.store.putBlob(logChunkKey(log, options.writer, first), { path });
     });
   };
   const ship = async (target: SpoolToShip): Promise<void> => {

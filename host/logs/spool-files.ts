@@ -5,8 +5,9 @@
 import { open, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { numberedLogEntrySchema } from '../../contracts/store/workload-documents.ts';
+import { ownerLogEntrySchema } from '../../contracts/store/workload-documents.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { syncDirectory } from '../../linux/record-file.ts';
 import { writeAll } from '../../linux/write-all.ts';
 
@@ -26,7 +27,7 @@ export interface LogPart {
  * What stands in a spool's file beside the entry: up to where the output it came from is in the log with it, and
  * whether it is the last of those that were appended together.
  */
-const spooledSchema = numberedLogEntrySchema.extend({
+const spooledSchema = ownerLogEntrySchema.extend({
   sourceOffset: z.int().min(0).exactOptional(),
   end: z.literal(true).exactOptional(),
 });
@@ -73,8 +74,8 @@ async function measure(path: string, first: number, sealed: boolean): Promise<Lo
 }
 
 /** @returns undefined where the line is no entry */
-export function parseEntry(line: string): NumberedLogEntry | undefined {
-  return parseWith(numberedLogEntrySchema, line);
+export function parseEntry(line: string): NumberedLogEntry<LogStage> | undefined {
+  return parseWith(ownerLogEntrySchema, line);
 }
 
 function parseWith<T>(schema: z.ZodType<T>, line: string): T | undefined {
@@ -122,7 +123,7 @@ export async function readPart(
   part: LogPart,
   from: number,
   limit: number,
-): Promise<NumberedLogEntry[]> {
+): Promise<NumberedLogEntry<LogStage>[]> {
   const data = (await readFile(partPath(directory, part))).subarray(0, part.bytes);
   const lines = data.toString('utf8').split('\n');
   const start = Math.max(0, from - part.first);

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
-import type { Stage } from '../../domain/workload/stages.ts';
+import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { hasCode } from '../../linux/process-identity.ts';
 import { readRecord, writeRecord } from '../../linux/record-file.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
-import type { WorkloadLogWriter } from '../../ports/logs.ts';
+import type { LogWriter } from '../../ports/logs.ts';
 import { writeExecOutput } from './exec-output.ts';
 import { logLines } from './output-lines.ts';
 import {
@@ -57,12 +57,12 @@ interface PendingLine {
 }
 
 /** A log that also remembers how far the output of a process is in it: in the very lines, so that neither lags behind. */
-export interface SourceLogWriter extends WorkloadLogWriter {
+export interface SourceLogWriter extends LogWriter {
   /**
    * @param sourceOffset every byte of the output below it is in the log up to this message; `follows`: the one of a later
    * message of the same turn stands for this one, too
    */
-  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void;
+  write(stage: LogStage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void;
 }
 
 /** Opens a spool, made if absent; numbering goes on where it stopped. One opener a directory. */
@@ -83,7 +83,7 @@ export class LogSpool implements SourceLogWriter {
   private sourceEnd: number;
   private pending: PendingLine[] = [];
   private pendingBytes = 0;
-  private dropped: { readonly stage: Stage; readonly lines: number; readonly bytes: number } | undefined;
+  private dropped: { readonly stage: LogStage; readonly lines: number; readonly bytes: number } | undefined;
   private lastTime = 0;
   private tail: Promise<unknown> = Promise.resolve();
   private flushTimer: NodeJS.Timeout | undefined;
@@ -116,7 +116,7 @@ export class LogSpool implements SourceLogWriter {
     return this.awake() - this.lastWriteAt;
   }
 
-  write(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
+  write(stage: LogStage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
     this.lastWriteAt = this.awake();
     const lines = logLines(message);
     const before = sourceOffset === undefined ? undefined : 'follows';
@@ -130,7 +130,7 @@ export class LogSpool implements SourceLogWriter {
     }, this.options.flushMs);
   }
 
-  writeOutput(stage: Stage, output: AsyncIterable<ExecOutput>, tailLines: number): Promise<readonly string[]> {
+  writeOutput(stage: LogStage, output: AsyncIterable<ExecOutput>, tailLines: number): Promise<readonly string[]> {
     return writeExecOutput(this, stage, output, tailLines);
   }
 
@@ -145,9 +145,9 @@ export class LogSpool implements SourceLogWriter {
    * Entries after number `after` that are safe on disk, in order.
    * @returns fewer than there were where early parts have been shipped and dropped
    */
-  read(after: number, limit: number): Promise<NumberedLogEntry[]> {
+  read(after: number, limit: number): Promise<NumberedLogEntry<LogStage>[]> {
     return this.serialised(async () => {
-      const found: NumberedLogEntry[] = [];
+      const found: NumberedLogEntry<LogStage>[] = [];
       for (const part of this.parts) {
         if (part.next <= after + 1) continue;
         if (found.length >= limit) break;
@@ -171,7 +171,7 @@ export class LogSpool implements SourceLogWriter {
     }
   }
 
-  private push(stage: Stage, level: LogLevel, message: string, sourceOffset: number | 'follows' | undefined): void {
+  private push(stage: LogStage, level: LogLevel, message: string, sourceOffset: number | 'follows' | undefined): void {
     this.noteDropped();
     if (this.dropped !== undefined || this.isFull()) {
       const { lines, bytes } = this.dropped ?? { lines: 0, bytes: 0 };
@@ -191,7 +191,7 @@ export class LogSpool implements SourceLogWriter {
     return this.unshippedBytes >= this.options.maxUnshippedBytes;
   }
 
-  private enqueue(stage: Stage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
+  private enqueue(stage: LogStage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
     // Numbers and times must agree, also where the clock was set back.
     this.lastTime = Math.max(this.lastTime, this.options.now());
     const entry: SpooledEntry = {

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { SERVICE_EXEC_ID } from '../../domain/names.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import { STAGES, type Stage } from '../../domain/workload/stages.ts';
 import { readRecord, writeRecord } from '../../linux/record-file.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../ports/guest-agent.ts';
@@ -78,7 +79,7 @@ class Services implements HostServices {
     if (known === undefined) await writeRecord(this.file(vmId), record);
     const running = this.pumps.get(vmId);
     if (running !== undefined) return { pid: (await running.handle).pid };
-    const fromOffset = await this.options.logs.serviceOffset(workloadId, epoch);
+    const fromOffset = await this.options.logs.serviceOffset(workloadRef(workloadId, epoch));
     const bufferBytes = this.options.guestRingBytes;
     const exec: ExecRequest = { ...request.exec, execId: SERVICE_EXEC_ID, output: 'ring', bufferBytes };
     const handle = await agent.exec(exec, { fromOffset, manualAck: true });
@@ -148,8 +149,9 @@ class Services implements HostServices {
   private async run(vmId: string, record: ServiceRecord, pump: Pump): Promise<ExecExit> {
     const { workloadId, epoch } = record;
     const { logs } = this.options;
-    const writer = await logs.open(workloadId, epoch);
-    const target = { workloadId, epoch, logs, writer, stage: () => pump.stage };
+    const log = workloadRef(workloadId, epoch);
+    const writer = await logs.open(log);
+    const target = { log, logs, writer, stage: () => pump.stage };
     for (;;) {
       const next = Promise.withResolvers<ExecHandle>();
       quiet(next.promise);
@@ -176,7 +178,7 @@ class Services implements HostServices {
 
   private async attach(vmId: string, { workloadId, epoch }: ServiceRecord): Promise<ExecHandle> {
     const agent = await this.options.vms.agent(vmId);
-    const fromOffset = await this.options.logs.serviceOffset(workloadId, epoch);
+    const fromOffset = await this.options.logs.serviceOffset(workloadRef(workloadId, epoch));
     return agent.attachExec(SERVICE_EXEC_ID, { fromOffset, manualAck: true });
   }
 

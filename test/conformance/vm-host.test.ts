@@ -11,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { z } from 'zod';
 import { hostEntrySchema } from '../../contracts/store/host-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import type { OwnerVerdict } from '../../domain/upkeep/sweep-policy.ts';
 import type { HostNode, HostOptions } from '../../host/host.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -88,8 +89,10 @@ async function deploy(host: HostNode, vmId = VM, workloadId = 'w1') {
 }
 const get = async (url: string) => (await fetch(url, { headers: { connection: 'close' } })).text();
 const logOf = async (host: HostNode, workloadId = 'w1') => {
-  await (await host.logs.open(workloadId, 0)).flush();
-  return (await host.logs.read(workloadId, 0, -1, 1000)).map(({ level, message }) => `${level} ${message}`);
+  await (await host.logs.open(workloadRef(workloadId, 0))).flush();
+  return (await host.logs.read(workloadRef(workloadId, 0), -1, 1000)).map(
+    ({ level, message }) => `${level} ${message}`,
+  );
 };
 
 describe('a VM on its host', () => {
@@ -325,7 +328,7 @@ describe('what a host tells others', () => {
     const metrics = await (await fetch(`${url}/metrics`, { headers })).text();
     expect(metrics).toContain('kiln_host_vms{role="service",attached="true"} 1');
     expect(metrics).toContain('kiln_host_driver_info{driver="fake"');
-    await host.logs.ship('w1', 0);
+    await host.logs.ship(workloadRef('w1', 0));
     const { stream } = await store.openBlob(storeKeys.logChunk('w1', 0, 'h1', 0));
     expect(await text(stream)).toContain('"message":"listening"');
   });

@@ -4,6 +4,7 @@ import { networkInterfaces } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { z } from 'zod';
+import { workloadRef } from '../../domain/owner.ts';
 import type { WorkloadRequest } from '../../domain/workload/workload.ts';
 import { listLogWriters, readLogEntries } from '../../store/logs/log-chunks.ts';
 import { type Harness, realRegistries, startHarness } from '../support/kiln-harness.ts';
@@ -46,7 +47,9 @@ describe('in real guests', () => {
     await kiln.untilStage(id, stage);
     // A build runs in its VM by now; or a VM is there, held before it can have booted.
     const saysBuilding = async () =>
-      (await kiln.host.logs.read(id, 1, -1, 1000)).some(({ message }) => message === 'waits-in-build: building');
+      (await kiln.host.logs.read(workloadRef(id, 1), -1, 1000)).some(
+        ({ message }) => message === 'waits-in-build: building',
+      );
     const hasProcess = async () => {
       const found = (await kiln.left()).flatMap((line) => /^process (\d+)/.exec(line)?.[1] ?? []);
       for (const pid of found) process.kill(Number(pid), 'SIGSTOP');

@@ -66,10 +66,10 @@ describe('recorded histories', () => {
   it.each([...workloads])('%s: no single change of its stages passes', (_name, files) => {
     const events = eventsOf(files);
     for (const [index, event] of events.entries()) {
-      if (event.kind !== 'stage') continue;
+      if (event.kind !== 'moved') continue;
       const without = events.filter((_, at) => at !== index);
       const twice = events.toSpliced(index, 0, event);
-      const other = events.with(index, { ...event, stage: event.stage === 'deploy' ? 'validate' : 'deploy' });
+      const other = events.with(index, { ...event, state: event.state === 'deploy' ? 'validate' : 'deploy' });
       for (const tampered of [without, twice, other]) {
         // The close of a cancelled or terminated execution tells no moves that its events could be held against.
         if (tellsNothing(tampered) && isLawful(tampered)) continue;

@@ -91,8 +91,8 @@ function memoryDataPlane(spools: GatewayFixture['spools']) {
       metrics: new Registry(),
       usage: async () => undefined,
       logs: {
-        epochs: async (id) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
-        read: async (id, epoch, after, limit) =>
+        epochs: async ({ id }) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
+        read: async ({ id, epoch }, after, limit) =>
           (spools.get(id) ?? []).filter((entry) => entry.epoch === epoch && entry.n > after).slice(0, limit),
       },
     },

@@ -9,7 +9,7 @@ import {
   setHandler,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { PoolActivities } from '../../activities/activity-types.ts';
+import type { PoolActivities } from '../../activities/pool/pool-types.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import { hostQueue } from '../../domain/names.ts';
 import { assertPoolInput, type PoolInput, type PoolProgress } from '../../domain/pool/pool-round.ts';

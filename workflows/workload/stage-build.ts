@@ -1,5 +1,5 @@
 import { patched } from '@temporalio/workflow';
-import type { BuildResult } from '../../activities/activity-types.ts';
+import type { BuildResult } from '../../activities/workload/service-types.ts';
 import { isOutage } from '../../domain/failures.ts';
 import { builderResources, type ServiceManifest, type ServiceNeeds } from '../../domain/workload/workload.ts';
 import type { Undo } from '../undo-ledger.ts';

@@ -1,5 +1,5 @@
 import { CancellationScope } from '@temporalio/workflow';
-import type { BuildResult } from '../../activities/activity-types.ts';
+import type { BuildResult } from '../../activities/workload/service-types.ts';
 import type { ServiceManifest } from '../../domain/workload/workload.ts';
 import { isTemplateFailure, judge, mayTryAnew } from '../workflow-failures.ts';
 import type { Placed, WorkloadContext } from './workload-context.ts';

@@ -1,5 +1,7 @@
 import { CancellationScope, patched, sleep, workflowInfo } from '@temporalio/workflow';
-import type { ControlActivities, ControlLogLine, HostActivities, OwnerClaim } from '../../activities/activity-types.ts';
+import type { ControlActivities, HostActivities } from '../../activities/activity-types.ts';
+import type { OwnerClaim } from '../../activities/vm/vm-types.ts';
+import type { ControlLogLine } from '../../activities/workload/service-types.ts';
 import { isOutage } from '../../domain/failures.ts';
 import type { LogLevel } from '../../domain/logs/log-entry.ts';
 import { reservationId, type SearchAttribute, vmId } from '../../domain/names.ts';

@@ -34,9 +34,9 @@ export function recordedEvents(histories: readonly FetchedHistory[]): RecordedEv
 /** @param at ISO 8601, in milliseconds @returns undefined where the event says nothing of stages */
 export function recordedEvent(event: StageEvent, at: string): RecordedEvent | undefined {
   const start = event.workflowExecutionStartedEventAttributes;
-  if (start) return { kind: 'started', at, stage: stageOf(start.searchAttributes?.indexedFields) };
+  if (start) return { kind: 'started', at, state: stageOf(start.searchAttributes?.indexedFields) };
   const fields = event.upsertWorkflowSearchAttributesEventAttributes?.searchAttributes?.indexedFields;
-  if (fields) return 'KilnStage' in fields ? { kind: 'stage', at, stage: stageOf(fields) } : undefined;
+  if (fields) return 'KilnStage' in fields ? { kind: 'moved', at, state: stageOf(fields) } : undefined;
   return closeEvent(event, at);
 }
 

@@ -3,13 +3,13 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { describe, expect, it } from 'vitest';
 import { createBootVm } from '../../../activities/vm/boot-vm.ts';
 import type { VmHost } from '../../../ports/host.ts';
-import type { WorkloadLogWriter } from '../../../ports/logs.ts';
+import type { LogWriter } from '../../../ports/logs.ts';
 
 const REQUEST = { workloadId: 'w', epoch: 1, vmId: 'w-1-1', hostname: 'w', deadlineMs: 60_000, vmIds: [] };
 
 /** Runs `bootVm` and cancels it in the middle. @returns whether the boot was told to give up */
 async function cancelledWith(details: ConstructorParameters<typeof ActivityCancellationDetails>[0]): Promise<boolean> {
-  const log: WorkloadLogWriter = {
+  const log: LogWriter = {
     write: () => undefined,
     writeOutput: async () => [],
     flush: async () => undefined,

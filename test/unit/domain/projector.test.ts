@@ -6,8 +6,8 @@ import { stagesOf } from '../../../domain/workload/reducer.ts';
 import { canMove, isFinal, STAGES, type Stage, TRANSITIONS } from '../../../domain/workload/stages.ts';
 
 const at = '2026-01-01T00:00:00.000Z';
-const started: RecordedEvent = { kind: 'started', at, stage: 'pending' };
-const stage = (name: unknown): RecordedEvent => ({ kind: 'stage', at, stage: name });
+const started: RecordedEvent = { kind: 'started', at, state: 'pending' };
+const stage = (name: unknown): RecordedEvent => ({ kind: 'moved', at, state: name });
 
 /** Walks through the table from pending, choosing by the given numbers, to a final stage. */
 function lawfulPath(choices: readonly number[]): Stage[] {
@@ -65,14 +65,14 @@ describe('the projector', () => {
   it.each<[string, RecordedEvent[]]>([
     ['nothing', []],
     ['no start', [stage('validate')]],
-    ['a start in another stage', [{ kind: 'started', at, stage: 'running' }]],
+    ['a start in another stage', [{ kind: 'started', at, state: 'running' }]],
     ['a stage that there is not', [started, stage('paused')]],
     ['completed though failed', [started, stage('failed'), { kind: 'closed', at, status: 'completed' }]],
     ['failed though stopped', [started, stage('stopped'), { kind: 'closed', at, status: 'failed' }]],
     ['closed in a stage that is not final', [started, stage('validate'), { kind: 'closed', at, status: 'completed' }]],
     ['events after the close', [...history(['stopped']), stage('failed')]],
     ['another told list', [started, stage('stopped'), { kind: 'closed', at, status: 'completed', told: ['failed'] }]],
-    ['continued in another stage', [started, stage('validate'), { kind: 'started', at, stage: 'build' }]],
+    ['continued in another stage', [started, stage('validate'), { kind: 'started', at, state: 'build' }]],
   ])('rejects %s', (_name, events) => {
     let error: unknown;
     try {

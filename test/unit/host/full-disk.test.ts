@@ -2,13 +2,13 @@
 import { writeFile } from 'node:fs/promises';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { describe, expect, it } from 'vitest';
-import { createStopService } from '../../../activities/vm/leave-vm.ts';
+import { createStopService } from '../../../activities/workload/stop-service.ts';
 import { createSuperviseVm } from '../../../activities/workload/supervise-vm.ts';
 import type { InstanceRecord } from '../../../contracts/host/instance-record.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import type { ServiceManifest } from '../../../domain/workload/workload.ts';
-import type { CapacityLedger, VmHost } from '../../../ports/host.ts';
-import type { WorkloadLogs } from '../../../ports/logs.ts';
+import type { VmHost } from '../../../ports/host.ts';
+import type { OwnerLogs } from '../../../ports/logs.ts';
 import type { GuestServices } from '../../../ports/services.ts';
 import type { DriverContext, VmBackend } from '../../../vmm/driver-context.ts';
 import type { InstanceStore } from '../../../vmm/instance-record.ts';
@@ -22,7 +22,7 @@ const RECORD: InstanceRecord = {
   sockets: { agent: '/run/x/w-1-1/agent.sock' },
 };
 const full = () => Promise.reject(new KilnError('DISK_FULL', 'no space for logs'));
-const logs: WorkloadLogs = {
+const logs: OwnerLogs = {
   open: async () => ({ write: () => undefined, writeOutput: async () => [], flush: full }),
   serviceOffset: async () => 0,
   saveServiceOffset: full,
@@ -41,9 +41,7 @@ function stub<T extends object>(methods: Partial<T>): T {
 describe('on a full disk', () => {
   it('a service is stopped', async () => {
     const stop = createStopService({
-      vms: stub<VmHost>({}),
       services: stub<GuestServices>({ stop: async () => exit }),
-      ledger: stub<CapacityLedger>({}),
       logs,
     });
     const stopped = await new MockActivityEnvironment().run(stop, { ...ref, graceMs: 0 });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { LogRef } from '../../../../domain/owner.ts';
 import { createRefusalNotes } from '../../../../host/egress/refusal-log.ts';
 import type { VmInspection } from '../../../../ports/vm-driver.ts';
 
@@ -10,9 +11,9 @@ const found = (role: 'service' | 'builder'): VmInspection => ({
 function notes(role: 'service' | 'builder' = 'builder') {
   const lines: string[] = [];
   const logs = {
-    open: async (workloadId: string, epoch: number) => ({
+    open: async ({ id, epoch }: LogRef) => ({
       write: (stage: string, level: string, text: string) =>
-        void lines.push(`${workloadId} ${epoch} ${stage} ${level} ${text}`),
+        void lines.push(`${id} ${epoch} ${stage} ${level} ${text}`),
       flush: async () => undefined,
     }),
   };

@@ -2,6 +2,7 @@ import { Gauge, Registry } from 'prom-client';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { hostLogsReplySchema } from '../../../../contracts/host/data-plane.ts';
 import type { NumberedLogEntry } from '../../../../domain/logs/log-entry.ts';
+import type { LogRef, OwnerId } from '../../../../domain/owner.ts';
 import { createDataPlane, type DataPlane } from '../../../../host/face/data-plane.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 
@@ -30,8 +31,8 @@ beforeEach(async () => {
   const metrics = new Registry();
   new Gauge({ name: 'kiln_test', help: 'A test.', registers: [metrics] }).set(7);
   const logs = {
-    epochs: async (id: string) => (id === 'w1' ? [1, 3] : []),
-    read: async (_id: string, epoch: number, after: number, limit: number) =>
+    epochs: async ({ id }: OwnerId) => (id === 'w1' ? [1, 3] : []),
+    read: async ({ epoch }: LogRef, after: number, limit: number) =>
       epoch === 3 ? entries.filter(({ n }) => n > after).slice(0, limit) : [],
   };
   const usage = async (vmId: string) =>

@@ -7,7 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KilnError } from '../../../../domain/failures.ts';
 import { MAX_LOG_MESSAGE } from '../../../../domain/logs/log-entry.ts';
-import { createWorkloadLogs, type HostLogs } from '../../../../host/logs/host-logs.ts';
+import { workloadRef } from '../../../../domain/owner.ts';
+import { createHostLogs, type HostLogs } from '../../../../host/logs/host-logs.ts';
 import { LINE_GOES_ON } from '../../../../host/logs/output-lines.ts';
 import { pumpServiceOutput } from '../../../../host/logs/output-pump.ts';
 import type { ExecOutput, OutputStream } from '../../../../ports/guest-agent.ts';
@@ -19,7 +20,7 @@ let logs: HostLogs;
 
 beforeEach(async () => {
   stateDir = await mkdtemp(join(tmpdir(), 'kl-'));
-  logs = createWorkloadLogs({
+  logs = createHostLogs({
     stateDir,
     hostId: 'h1',
     store: { putBlob: () => Promise.reject(new KilnError('STORE_UNAVAILABLE', 'away')) },
@@ -56,12 +57,13 @@ async function pump(
   acknowledged: number[] = [],
   tail: string[] = [],
 ): Promise<void> {
-  const writer = await logs.open('w', 0);
+  const writer = await logs.open(workloadRef('w', 0));
   const acknowledge = (offset: number) => void acknowledged.push(offset);
-  const target = { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' as const };
+  const target = { log: workloadRef('w', 0), logs, writer, stage: () => 'running' as const };
   await pumpServiceOutput({ output, acknowledge }, target, tail, OPTIONS);
 }
-const lines = async () => (await logs.read('w', 0, -1, 1000)).map(({ level, message }) => `${level} ${message}`);
+const lines = async () =>
+  (await logs.read(workloadRef('w', 0), -1, 1000)).map(({ level, message }) => `${level} ${message}`);
 
 describe('service output', () => {
   it('stdout is info, stderr is warn, lines of both keep apart', async () => {
@@ -84,7 +86,7 @@ describe('service output', () => {
   it('is on disk, with its offset, before it is acknowledged', async () => {
     const seen: string[][] = [];
     const acknowledge = async (): Promise<void> => void seen.push(await lines());
-    const writer = await logs.open('w', 0);
+    const writer = await logs.open(workloadRef('w', 0));
     const offsets: Promise<number>[] = [];
     await pumpServiceOutput(
       {
@@ -95,31 +97,31 @@ describe('service output', () => {
           ]),
         ),
         acknowledge: (offset) => {
-          offsets.push(logs.serviceOffset('w', 0));
+          offsets.push(logs.serviceOffset(workloadRef('w', 0)));
           void acknowledge();
           expect(offset).toBeGreaterThan(0);
         },
       },
-      { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' },
+      { log: workloadRef('w', 0), logs, writer, stage: () => 'running' },
       [],
       OPTIONS,
     );
     expect(await Promise.all(offsets)).toContain(8);
-    expect(await logs.serviceOffset('w', 0)).toBe(8);
+    expect(await logs.serviceOffset(workloadRef('w', 0))).toBe(8);
     expect(await lines()).toEqual(['info one', 'info two']);
   });
 
   it('a crash between a line and its offset cannot be: the line has it', async () => {
-    const writer = await logs.open('w', 0);
+    const writer = await logs.open(workloadRef('w', 0));
     const target = {
-      ...{ workloadId: 'w', epoch: 0, writer, stage: () => 'running' as const },
+      ...{ log: workloadRef('w', 0), writer, stage: () => 'running' as const },
       logs: { saveServiceOffset: () => Promise.reject(new Error('killed before the offset was saved')) },
     };
     const output = play(outputOf([['stdout', 'one\ntwo\nthr']]));
     await expect(pumpServiceOutput({ output, acknowledge: () => undefined }, target, [], OPTIONS)).rejects.toThrow(
       'killed',
     );
-    expect(await logs.serviceOffset('w', 0)).toBe(11);
+    expect(await logs.serviceOffset(workloadRef('w', 0))).toBe(11);
     expect(await lines()).toEqual(['info one', 'info two', 'info thr']);
   });
 
@@ -147,7 +149,7 @@ describe('service output', () => {
       }
     }
     const writer = { write: () => undefined, flush: () => gate.promise };
-    const target = { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' as const };
+    const target = { log: workloadRef('w', 0), logs, writer, stage: () => 'running' as const };
     const options = { ...OPTIONS, maxUnsafeBytes: 100 };
     const pumping = pumpServiceOutput({ output: output(), acknowledge: () => undefined }, target, [], options);
     await new Promise((done) => setImmediate(done));
@@ -183,7 +185,7 @@ describe('service output', () => {
     ];
     const lost = new KilnError('AGENT_LOST', 'lost');
     await expect(pump(play(outputOf(pieces).slice(0, 1), lost))).rejects.toBe(lost);
-    const from = await logs.serviceOffset('w', 0);
+    const from = await logs.serviceOffset(workloadRef('w', 0));
     expect(from).toBe(4);
     await pump(play(outputOf(pieces, from)));
     expect(await lines()).toEqual(['info one', 'info two', 'info three']);
@@ -197,7 +199,7 @@ describe('service output', () => {
     ];
     const lost = new KilnError('AGENT_LOST', 'lost');
     await expect(pump(play(outputOf(pieces).slice(0, 2), lost))).rejects.toBe(lost);
-    await pump(play(outputOf(pieces, await logs.serviceOffset('w', 0))));
+    await pump(play(outputOf(pieces, await logs.serviceOffset(workloadRef('w', 0)))));
     expect((await lines()).sort()).toEqual(['info  rest', 'info half', 'warn bad']);
   });
 
@@ -231,8 +233,8 @@ describe('service output', () => {
         await new Promise((done) => setTimeout(done, 5));
       }
     }
-    const writer = await logs.open('w', 0);
-    const target = { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' as const };
+    const writer = await logs.open(workloadRef('w', 0));
+    const target = { log: workloadRef('w', 0), logs, writer, stage: () => 'running' as const };
     const options = { ...OPTIONS, partialLineMs: 100 };
     await pumpServiceOutput({ output: output(), acknowledge: () => undefined }, target, [], options);
     expect(await lines()).toEqual([
@@ -256,7 +258,7 @@ describe('service output', () => {
         offset += data.length;
       }
     };
-    const writer = await logs.open('w', 0);
+    const writer = await logs.open(workloadRef('w', 0));
     const taken = Promise.withResolvers<void>();
     const noting = async function* () {
       for await (const piece of output()) {
@@ -266,7 +268,7 @@ describe('service output', () => {
     };
     const pumping = pumpServiceOutput(
       { output: noting(), acknowledge: () => undefined },
-      { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' },
+      { log: workloadRef('w', 0), logs, writer, stage: () => 'running' },
       [],
       { ...OPTIONS, partialLineMs: stillMs / 2 },
     );
@@ -280,7 +282,7 @@ describe('service output', () => {
   });
 
   it('nor because nothing was taken while the log was slow', async () => {
-    const writer = await logs.open('w', 0);
+    const writer = await logs.open(workloadRef('w', 0));
     const slow = {
       write: writer.write.bind(writer),
       flush: () => delay(50).then(() => writer.flush()),
@@ -295,7 +297,7 @@ describe('service output', () => {
         ),
         acknowledge: () => undefined,
       },
-      { workloadId: 'w', epoch: 0, logs, writer: slow, stage: () => 'running' },
+      { log: workloadRef('w', 0), logs, writer: slow, stage: () => 'running' },
       [],
       { ...OPTIONS, partialLineMs: 10, maxUnsafeBytes: 1 },
     );
@@ -303,7 +305,7 @@ describe('service output', () => {
   });
 
   it('an unfinished line is shown after its time, while the output goes on', async () => {
-    const writer = await logs.open('w', 0);
+    const writer = await logs.open(workloadRef('w', 0));
     const acknowledged = Promise.withResolvers<number>();
     const gate = Promise.withResolvers<void>();
     async function* output(): AsyncGenerator<ExecOutput> {
@@ -312,7 +314,7 @@ describe('service output', () => {
     }
     const pumping = pumpServiceOutput(
       { output: output(), acknowledge: acknowledged.resolve },
-      { workloadId: 'w', epoch: 0, logs, writer, stage: () => 'running' },
+      { log: workloadRef('w', 0), logs, writer, stage: () => 'running' },
       [],
       { ...OPTIONS, partialLineMs: 1 },
     );

@@ -1,23 +1,21 @@
 import { isKilnError } from '../../domain/failures.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import type { ServiceExit } from '../../domain/workload/workload.ts';
-import type { CapacityLedger, VmHost } from '../../ports/host.ts';
-import type { WorkloadLogs } from '../../ports/logs.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
 import type { GuestServices } from '../../ports/services.ts';
 import { framed } from '../activity-frame.ts';
-import type { HostActivities } from '../activity-types.ts';
+import type { ServiceActivities } from './service-types.ts';
 
 interface Ports {
-  readonly vms: VmHost;
   readonly services: GuestServices;
-  readonly ledger: CapacityLedger;
-  readonly logs: WorkloadLogs;
+  readonly logs: Pick<OwnerLogs, 'open'>;
 }
 
 /** Ends the service gently, then by force. One that has ended, or whose VM is gone, is told as it is. */
-export function createStopService(ports: Ports): HostActivities['stopService'] {
+export function createStopService(ports: Ports): ServiceActivities['stopService'] {
   return ({ workloadId, epoch, vmId, graceMs }) =>
     framed(async () => {
-      const log = await ports.logs.open(workloadId, epoch);
+      const log = await ports.logs.open(workloadRef(workloadId, epoch));
       log.write('running', 'info', 'stopping the service');
       const exit = await stop(ports, vmId, graceMs);
       const how = exit.signal ?? (exit.code === null ? 'unknown' : `code ${exit.code}`);
@@ -38,16 +36,4 @@ async function stop(ports: Ports, vmId: string, graceMs: number): Promise<Servic
     }
     throw error;
   }
-}
-
-/** Frees VMs, then the reservation. Each VM is proven gone; the logs are shipped, or stay in the spool for later. */
-export function createReleaseVm(ports: Ports): HostActivities['releaseVm'] {
-  return ({ workloadId, epoch, vmIds, reservationId, graceMs }) =>
-    framed(async () => {
-      for (const vmId of vmIds) await ports.vms.release(vmId, { graceMs });
-      if (reservationId !== undefined) await ports.ledger.release(reservationId);
-      // The shipper goes on with what is left when the store is away: a log must not hold up a release.
-      await ports.logs.ship(workloadId, epoch).catch(() => undefined);
-      return { released: [...vmIds, ...(reservationId === undefined ? [] : [reservationId])] };
-    });
 }

@@ -1,0 +1,23 @@
+import type { CapacityLedger, VmHost } from '../../ports/host.ts';
+import type { OwnerLogs } from '../../ports/logs.ts';
+import { framed } from '../activity-frame.ts';
+import { ownerOfCall } from './vm-call.ts';
+import type { VmActivities } from './vm-types.ts';
+
+interface Ports {
+  readonly vms: Pick<VmHost, 'release'>;
+  readonly ledger: Pick<CapacityLedger, 'release'>;
+  readonly logs: Pick<OwnerLogs, 'ship'>;
+}
+
+/** Frees VMs, then the reservation. Each VM is proven gone; the logs are shipped, or stay in the spool for later. */
+export function createReleaseVm(ports: Ports): VmActivities['releaseVm'] {
+  return ({ vmIds, reservationId, graceMs, ...call }) =>
+    framed(async () => {
+      for (const vmId of vmIds) await ports.vms.release(vmId, { graceMs });
+      if (reservationId !== undefined) await ports.ledger.release(reservationId);
+      // The shipper goes on with what is left when the store is away: a log must not hold up a release.
+      await ports.logs.ship(ownerOfCall(call)).catch(() => undefined);
+      return { released: [...vmIds, ...(reservationId === undefined ? [] : [reservationId])] };
+    });
+}

@@ -1,0 +1,26 @@
+/** The tiers of a session and the one table of legal moves between them. */
+import type { Lifecycle } from '../lifecycle/lifecycle.ts';
+
+export const TIERS = ['new', 'cold', 'restoring', 'hot', 'warm', 'evicting', 'closed', 'expired'] as const;
+
+export type Tier = (typeof TIERS)[number];
+
+/**
+ * Every legal move. `cold → restoring` begins a wake; a VM that dies, or a save that is taken back, leads to where the
+ * files still are.
+ */
+export const SESSION_LIFECYCLE: Lifecycle<Tier> = {
+  noun: 'session',
+  initial: 'new',
+  moves: {
+    new: ['cold'],
+    cold: ['restoring', 'closed', 'expired'],
+    restoring: ['hot', 'cold'],
+    hot: ['warm', 'cold', 'evicting'],
+    warm: ['hot', 'evicting', 'cold'],
+    evicting: ['cold', 'warm'],
+    closed: [],
+    expired: [],
+  },
+  lawfulClose: { completed: ['closed', 'expired'], cancelled: ['closed'], failed: [] },
+};
