@@ -65,6 +65,12 @@ export interface WorkloadPolicies {
   };
 }
 
+/** What placing, booting and releasing a VM takes of them, whoever owns it. */
+export type PlacedPolicies = Pick<WorkloadPolicies, 'control' | 'placement' | 'host' | 'leave'> & {
+  readonly deploy: Pick<WorkloadPolicies['deploy'], 'provisionMs' | 'bootMs' | 'heartbeatMs' | 'boots'>;
+  readonly supervise: Pick<WorkloadPolicies['supervise'], 'backoffMs' | 'maxBackoffMs'>;
+};
+
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const DAY = 24 * 60 * MINUTE;

@@ -8,7 +8,7 @@ import {
   type MaintenanceReport,
   resolveMaintenancePolicies,
 } from '../../domain/upkeep/maintenance.ts';
-import { judge } from '../workflow-failures.ts';
+import { judge } from '../activity-verdict.ts';
 import { controlMaintenance } from './maintenance-activities.ts';
 import { maintenanceDetails } from './maintenance-details.ts';
 

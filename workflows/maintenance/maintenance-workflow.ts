@@ -1,16 +1,15 @@
-import { ApplicationFailure } from '@temporalio/common';
 import { continueAsNew, setHandler } from '@temporalio/workflow';
 import type { PrunedStep, SweepPlan } from '../../activities/maintenance/maintenance-types.ts';
-import { isKilnError } from '../../domain/failures.ts';
 import {
   assertMaintenanceInput,
   type HostUpkeepReport,
   type MaintenanceInput,
   type MaintenanceReport,
 } from '../../domain/upkeep/maintenance.ts';
+import { judge } from '../activity-verdict.ts';
+import { guardInput } from '../input-guard.ts';
 import { maintenanceQuery } from '../messages.ts';
 import { setAttributes } from '../search-attributes.ts';
-import { judge } from '../workflow-failures.ts';
 import { hostUpkeep } from './maintenance-activities.ts';
 import { MaintenanceContext } from './maintenance-context.ts';
 import { record } from './record-step.ts';
@@ -20,7 +19,7 @@ import { record } from './record-step.ts';
  * step may be repeated and cut off anywhere; what did not work is told, and done by the next run.
  */
 export async function maintenanceWorkflow(input: MaintenanceInput): Promise<MaintenanceReport> {
-  guard(input);
+  guardInput(() => assertMaintenanceInput(input));
   const ctx = new MaintenanceContext(input);
   setHandler(maintenanceQuery, () => ctx.report);
   const scan = await ctx.step('record histories', () => record(ctx, input.carried?.scan));
@@ -79,14 +78,4 @@ async function stepwise(prune: (after: { after?: string }) => Promise<PrunedStep
     after = step.next;
   } while (after !== undefined);
   return removed;
-}
-
-/** A plain error would only fail the workflow task, for ever. */
-function guard(input: unknown): void {
-  try {
-    assertMaintenanceInput(input);
-  } catch (error) {
-    if (isKilnError(error)) throw ApplicationFailure.nonRetryable(error.message, error.code);
-    throw error;
-  }
 }

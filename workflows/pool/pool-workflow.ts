@@ -1,4 +1,3 @@
-import { ApplicationFailure } from '@temporalio/common';
 import {
   ActivityCancellationType,
   condition,
@@ -10,12 +9,12 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { PoolActivities } from '../../activities/pool/pool-types.ts';
-import { isKilnError } from '../../domain/failures.ts';
 import { hostQueue } from '../../domain/names.ts';
 import { assertPoolInput, type PoolInput, type PoolProgress } from '../../domain/pool/pool-round.ts';
+import { judge } from '../activity-verdict.ts';
+import { guardInput } from '../input-guard.ts';
 import { maintainSignal, poolQuery } from '../messages.ts';
 import { setAttributes } from '../search-attributes.ts';
-import { judge } from '../workflow-failures.ts';
 import { poolDetails } from './pool-details.ts';
 
 export type PoolEnd = 'switched off' | 'host silent';
@@ -26,7 +25,7 @@ export type PoolEnd = 'switched off' | 'host silent';
  * nothing: a round that is lost is made up for by the next.
  */
 export async function poolWorkflow(input: PoolInput): Promise<PoolEnd> {
-  guard(input);
+  guardInput(() => assertPoolInput(input));
   const { hostId, timings } = input;
   let progress: PoolProgress = input.carried ?? { rounds: 0 };
   let woken = false;
@@ -46,16 +45,6 @@ export async function poolWorkflow(input: PoolInput): Promise<PoolEnd> {
       await continueAsNew<typeof poolWorkflow>({ ...input, carried: progress });
     }
     await condition(() => woken, timings.everyMs);
-  }
-}
-
-/** Anything else thrown here would be tried for ever. */
-function guard(input: PoolInput): void {
-  try {
-    assertPoolInput(input);
-  } catch (error) {
-    if (!isKilnError(error)) throw error;
-    throw ApplicationFailure.create({ type: error.code, message: error.message, nonRetryable: true });
   }
 }
 

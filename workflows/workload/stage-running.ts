@@ -1,9 +1,9 @@
 import { CancellationScope, condition, patched, sleep, workflowInfo } from '@temporalio/workflow';
 import { backoffMs } from '../../domain/policies.ts';
 import type { Observation } from '../../domain/workload/supervision.ts';
-import type { ServiceExit, ServiceManifest, WorkloadFailure } from '../../domain/workload/workload.ts';
-import { judge, StageFailure } from '../workflow-failures.ts';
-import type { Placed, WorkloadContext } from './workload-context.ts';
+import type { ServiceExit, ServiceManifest } from '../../domain/workload/workload.ts';
+import { type CodedError, CodedFailure, judge } from '../activity-verdict.ts';
+import type { PlacedWorkload, WorkloadContext } from './workload-context.ts';
 
 export type RunningEnd = 'left' | 'continue-as-new';
 
@@ -11,7 +11,11 @@ export type RunningEnd = 'left' | 'continue-as-new';
  * Watches the service until something ends it. A stop does not wait for the supervisor's heartbeat: `stopService` is
  * scheduled at once and the supervisor then returns by itself.
  */
-export async function run(ctx: WorkloadContext, placed: Placed, manifest: ServiceManifest): Promise<RunningEnd> {
+export async function run(
+  ctx: WorkloadContext,
+  placed: PlacedWorkload,
+  manifest: ServiceManifest,
+): Promise<RunningEnd> {
   const watching = new CancellationScope();
   let ended: Observation | 'continue-as-new' | undefined;
   let failed: unknown;
@@ -25,8 +29,8 @@ export async function run(ctx: WorkloadContext, placed: Placed, manifest: Servic
         failed = error;
       },
     );
-  await condition(() => ended !== undefined || failed !== undefined || ctx.record.end !== undefined);
-  if (ctx.record.end !== undefined) {
+  await condition(() => ended !== undefined || failed !== undefined || ctx.progress.end !== undefined);
+  if (ctx.progress.end !== undefined) {
     await stopService(ctx, placed);
     await condition(() => ended !== undefined || failed !== undefined, ctx.policies.supervise.settleMs);
     watching.cancel();
@@ -35,13 +39,13 @@ export async function run(ctx: WorkloadContext, placed: Placed, manifest: Servic
   }
   if (failed !== undefined) throw failed;
   if (ended === 'continue-as-new') return 'continue-as-new';
-  throw new StageFailure(observedFailure(ctx, ended));
+  throw new CodedFailure(observedFailure(ctx, ended));
 }
 
 /** Re-schedules the supervisor with backoff for as long as the host may come back. */
 async function supervise(
   ctx: WorkloadContext,
-  placed: Placed,
+  placed: PlacedWorkload,
   manifest: ServiceManifest,
 ): Promise<Observation | 'continue-as-new'> {
   const { supervise: policy } = ctx.policies;
@@ -53,9 +57,9 @@ async function supervise(
       const verdict = judge(error);
       if (verdict.kind === 'cancelled') throw error;
       if (verdict.kind === 'failure' && !isTransient(verdict.code)) throw error;
-      ctx.record.note(`${placed.hostId}: ${verdict.message}`);
+      ctx.progress.note(`${placed.hostId}: ${verdict.message}`);
       await sleep(backoffMs(attempt, policy.backoffMs, policy.maxBackoffMs), { summary: 'before watching again' });
-      if (verdict.kind === 'suspicion') await ctx.untilHostAnswers(placed.hostId);
+      if (verdict.kind === 'suspicion') await ctx.calls.untilHostAnswers(placed.hostId);
       // Only now, so that a lost host is found however often the workload continues as new.
       if (workflowInfo().continueAsNewSuggested || attempt >= policy.continueAfter) return 'continue-as-new';
     }
@@ -70,7 +74,7 @@ function isTransient(code: string): boolean {
   return TRANSIENT.includes(code) || (code === 'DISK_FULL' && patched('watch-through-a-full-disk'));
 }
 
-async function stopService(ctx: WorkloadContext, placed: Placed): Promise<void> {
+async function stopService(ctx: WorkloadContext, placed: PlacedWorkload): Promise<void> {
   try {
     const { exit } = await CancellationScope.nonCancellable(() =>
       placed.host.stopService({
@@ -79,29 +83,28 @@ async function stopService(ctx: WorkloadContext, placed: Placed): Promise<void> 
         graceMs: ctx.policies.leave.graceMs,
       }),
     );
-    ctx.record.update({ exit });
+    ctx.progress.update({ exit });
   } catch (error) {
     const verdict = judge(error);
-    ctx.record.note(
+    ctx.progress.note(
       `service could not be stopped gently: ${verdict.kind === 'cancelled' ? 'cancelled' : verdict.message}`,
     );
     const exit: ServiceExit = { code: null, signal: null, reason: 'unknown' };
-    ctx.record.update({ exit });
+    ctx.progress.update({ exit });
   }
 }
 
-function observedFailure(ctx: WorkloadContext, seen: Observation | undefined): WorkloadFailure {
-  const stage = ctx.record.stage;
+function observedFailure(ctx: WorkloadContext, seen: Observation | undefined): CodedError {
   if (seen?.kind === 'service-exited') {
-    ctx.record.update({ exit: seen.exit });
+    ctx.progress.update({ exit: seen.exit });
     const how = seen.exit.signal ?? `code ${seen.exit.code ?? 'unknown'}`;
     const message = `The service exited with ${how} while running.`;
-    return { code: 'SERVICE_EXITED', message, stage, ...(seen.tail === '' ? {} : { stack: seen.tail }) };
+    return { code: 'SERVICE_EXITED', message, ...(seen.tail === '' ? {} : { stack: seen.tail }) };
   }
-  if (seen?.kind === 'unhealthy') return { code: 'HEALTH_FAILED', message: seen.message, stage };
+  if (seen?.kind === 'unhealthy') return { code: 'HEALTH_FAILED', message: seen.message };
   if (seen?.kind === 'vm-gone') {
-    ctx.record.update({ exit: { code: null, signal: null, reason: 'vm-lost' } });
-    return { code: seen.code, message: seen.message, stage };
+    ctx.progress.update({ exit: { code: null, signal: null, reason: 'vm-lost' } });
+    return { code: seen.code, message: seen.message };
   }
-  return { code: 'VMM_EXITED', message: 'The VM was taken down, and not by this workload.', stage };
+  return { code: 'VMM_EXITED', message: 'The VM was taken down, and not by this workload.' };
 }

@@ -1,24 +1,27 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { CancellationScope, continueAsNew, setHandler } from '@temporalio/workflow';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { KilnError } from '../../domain/failures.ts';
 import type { ServiceManifest, WorkloadState } from '../../domain/workload/workload.ts';
 import { assertWorkloadInput, type WorkloadInput } from '../../domain/workload/workload-input.ts';
+import { guardInput } from '../input-guard.ts';
 import { stopSignal, workloadQuery } from '../messages.ts';
-import { stageFailure } from '../workflow-failures.ts';
+import { findPlace } from '../placed/find-place.ts';
+import { Leaving } from '../placed/interruptible-work.ts';
+import { adjust, holdOn } from './adjust-place.ts';
 import { build, validate } from './stage-build.ts';
 import { deploy } from './stage-deploy.ts';
-import { adjust, holdOn, place } from './stage-pending.ts';
+import { stageFailure } from './stage-failure.ts';
 import { run } from './stage-running.ts';
-import { Leaving, type Placed, WorkloadContext } from './workload-context.ts';
+import { type PlacedWorkload, WorkloadContext } from './workload-context.ts';
 
 /**
  * One workload from its request to its end. Closes Completed when stopped, Failed with the code when failed, Cancelled
  * (after clean-up) when cancelled in Temporal. The list of moves is in the result or in the failure's details.
  */
 export async function workloadWorkflow(input: WorkloadInput): Promise<WorkloadState> {
-  guard(input);
+  guardInput(() => assertWorkloadInput(input));
   const ctx = new WorkloadContext(input);
-  setHandler(workloadQuery, () => ctx.record.state);
+  setHandler(workloadQuery, () => ctx.progress.state);
   setHandler(stopSignal, (request) => {
     const by = request?.by === undefined ? '' : ` by ${request.by}`;
     ctx.leave({
@@ -47,14 +50,14 @@ async function live(ctx: WorkloadContext): Promise<WorkloadState> {
 
 /** The stages in order. @returns the input to continue as new with, if that is due. */
 async function pipeline(ctx: WorkloadContext): Promise<WorkloadInput | undefined> {
-  const { record, input } = ctx;
+  const { progress, input } = ctx;
   let manifest: ServiceManifest;
-  let placed: Placed;
+  let placed: PlacedWorkload;
   if (input.carried) {
-    ({ placed } = ctx.knownPlacement(
-      record.state.vm?.hostId ?? '',
+    ({ placed } = ctx.placements.goOn(
+      progress.state.vm?.hostId ?? '',
       input.carried.reservationId,
-      record.state.vm ? [record.state.vm.vmId] : [],
+      progress.state.vm ? [progress.state.vm.vmId] : [],
     ));
     manifest = input.carried.manifest;
   } else {
@@ -68,9 +71,9 @@ async function pipeline(ctx: WorkloadContext): Promise<WorkloadInput | undefined
   return {
     ...input,
     carried: {
-      state: record.state,
-      controlLogLines: ctx.controlLogLines,
-      pendingLogLines: ctx.pendingLogLines,
+      state: progress.state,
+      controlLogLines: ctx.logLines.total,
+      pendingLogLines: ctx.logLines.pending,
       reservationId: placed.reservationId,
       manifest,
     },
@@ -79,13 +82,13 @@ async function pipeline(ctx: WorkloadContext): Promise<WorkloadInput | undefined
 
 /** pending, validate and build: a lost host costs nothing but time, the workload is placed again. */
 async function prepare(ctx: WorkloadContext) {
-  const { record, policies } = ctx;
+  const { progress, policies } = ctx;
   let manifest: ServiceManifest | undefined;
   for (let placements = 1; ; placements++) {
     try {
-      const placed = await ctx.interruptible(() => place(ctx));
+      const placed = await ctx.interruptible(() => findPlace(ctx));
       const where = { KilnHost: placed.hostId };
-      if (record.stage === 'pending') ctx.advance('validate', `placed on ${placed.hostId}`, where);
+      if (progress.stage === 'pending') ctx.advance('validate', `placed on ${placed.hostId}`, where);
       else ctx.moved(placed);
       if (manifest === undefined) {
         const valid = await ctx.interruptible(() => validate(ctx, placed));
@@ -96,7 +99,7 @@ async function prepare(ctx: WorkloadContext) {
           continue;
         }
       }
-      if (record.stage === 'validate') ctx.advance('build', 'valid');
+      if (progress.stage === 'validate') ctx.advance('build', 'valid');
       const known = manifest;
       const reservedAt = Date.now();
       const built = await ctx.interruptible(() => build(ctx, placed, known));
@@ -104,7 +107,7 @@ async function prepare(ctx: WorkloadContext) {
         return { placed, manifest: known, build: built };
       await release(ctx, 'its place was taken while it was built');
     } catch (error) {
-      const lost = stageFailure(error, record.stage).code === 'HOST_LOST' && record.end === undefined;
+      const lost = stageFailure(error, progress.stage).code === 'HOST_LOST' && progress.end === undefined;
       if (!lost || placements >= policies.host.placements) throw error;
       await release(ctx, 'host lost');
     }
@@ -112,50 +115,40 @@ async function prepare(ctx: WorkloadContext) {
 }
 
 function fail(ctx: WorkloadContext, error: unknown): void {
-  const { record } = ctx;
+  const { progress } = ctx;
   const timeoutCode =
-    record.stage === 'build' ? 'BUILD_TIMEOUT' : record.stage === 'deploy' ? 'BOOT_TIMEOUT' : 'TIMED_OUT';
-  const failure = stageFailure(error, record.stage, timeoutCode);
-  if (failure.code === 'CANCELLED' && record.end !== undefined) return;
+    progress.stage === 'build' ? 'BUILD_TIMEOUT' : progress.stage === 'deploy' ? 'BOOT_TIMEOUT' : 'TIMED_OUT';
+  const failure = stageFailure(error, progress.stage, timeoutCode);
+  if (failure.code === 'CANCELLED' && progress.end !== undefined) return;
   ctx.leave({ kind: 'failure', text: failure.code, failure });
 }
 
 /** Releases everything; what could not be released is shown and left to the host's sweep. */
 async function release(ctx: WorkloadContext, cause: string): Promise<void> {
-  const failed = await ctx.undo.releaseAll(cause);
-  if (failed.length > 0) ctx.record.update({ unreleased: [...ctx.record.state.unreleased, ...failed] });
+  const failed = await ctx.placements.undo.releaseAll(cause);
+  if (failed.length > 0) ctx.progress.update({ unreleased: [...ctx.progress.state.unreleased, ...failed] });
 }
 
 async function leave(ctx: WorkloadContext): Promise<void> {
-  const { record } = ctx;
-  const end = record.end;
+  const { progress } = ctx;
+  const end = progress.end;
   if (end === undefined) throw new KilnError('INTERNAL', 'A workload left without a cause');
   await release(ctx, end.text);
   const outcome = end.kind === 'failure' ? 'failed' : 'stopped';
   if (end.kind === 'failure') ctx.log('error', `${end.failure.code}: ${end.failure.message}`);
   else ctx.log('info', end.text);
-  record.enter(outcome, end.text, {
+  progress.enter(outcome, end.text, {
     KilnOutcome: end.kind === 'failure' ? end.failure.code : end.kind === 'cancel' ? 'CANCELLED' : 'STOPPED',
-    ...(record.state.unreleased.length > 0 ? { KilnAttention: 'UNRELEASED' } : {}),
+    ...(progress.state.unreleased.length > 0 ? { KilnAttention: 'UNRELEASED' } : {}),
   });
-  await ctx.control.closeBooks({ state: record.state, logLines: ctx.pendingLogLines });
+  await ctx.control.closeBooks({ state: progress.state, logLines: ctx.logLines.pending });
 }
 
 function close(ctx: WorkloadContext): WorkloadState {
-  const { state, end } = ctx.record;
+  const { state, end } = ctx.progress;
   if (end?.kind === 'cancel') throw new CancelledFailure(end.text, [state]);
   if (end?.kind === 'failure') throw ApplicationFailure.nonRetryable(end.failure.message, end.failure.code, state);
   return state;
-}
-
-/** A plain error would only fail the workflow task, for ever. */
-function guard(input: unknown): void {
-  try {
-    assertWorkloadInput(input);
-  } catch (error) {
-    if (isKilnError(error)) throw ApplicationFailure.nonRetryable(error.message, error.code);
-    throw error;
-  }
 }
 
 function isContinueAsNew(error: unknown): boolean {

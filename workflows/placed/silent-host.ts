@@ -1,7 +1,7 @@
 import { patched, sleep } from '@temporalio/workflow';
-import type { ControlActivities } from '../../activities/activity-types.ts';
-import type { WorkloadPolicies } from '../../domain/policies.ts';
-import { judge } from '../workflow-failures.ts';
+import type { PlacementActivities } from '../../activities/placement/placement-types.ts';
+import type { PlacedPolicies } from '../../domain/policies.ts';
+import { judge } from '../activity-verdict.ts';
 
 /**
  * Waits for a registry entry newer than the suspicion. A registry that cannot be read proves nothing, and neither does
@@ -11,8 +11,8 @@ import { judge } from '../workflow-failures.ts';
  */
 export async function silenceOf(
   hostId: string,
-  control: Pick<ControlActivities, 'checkHost'>,
-  { lostAfterMs, recheckMs }: WorkloadPolicies['host'],
+  control: Pick<PlacementActivities, 'checkHost'>,
+  { lostAfterMs, recheckMs }: PlacedPolicies['host'],
 ): Promise<number | undefined> {
   // Executions from before looks were counted are replayed as they were.
   const enough = patched('count-silent-looks') ? Math.ceil(lostAfterMs / Math.max(recheckMs, 1)) : 0;
@@ -33,7 +33,7 @@ export async function silenceOf(
 /** @returns age of the host's registry entry, ms */
 async function entryAge(
   hostId: string,
-  control: Pick<ControlActivities, 'checkHost'>,
+  control: Pick<PlacementActivities, 'checkHost'>,
 ): Promise<number | 'none' | 'unknown'> {
   try {
     return (await control.checkHost({ hostId })).ageMs ?? 'none';

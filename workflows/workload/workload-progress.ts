@@ -2,8 +2,9 @@ import { setCurrentDetails } from '@temporalio/workflow';
 import type { SearchAttribute } from '../../domain/names.ts';
 import { applyMove } from '../../domain/workload/reducer.ts';
 import { isFinal, type Stage } from '../../domain/workload/stages.ts';
-import type { StageMove, WorkloadFailure, WorkloadState } from '../../domain/workload/workload.ts';
+import type { PlacedVm, StageMove, WorkloadFailure, WorkloadState } from '../../domain/workload/workload.ts';
 import type { WorkloadInput } from '../../domain/workload/workload-input.ts';
+import type { PlacedProgress, ResolvedImage } from '../placed/placed-owner.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { currentDetails } from './current-details.ts';
 
@@ -14,7 +15,7 @@ export type EndCause =
   | { readonly kind: 'failure'; readonly text: string; readonly failure: WorkloadFailure };
 
 /** The state of one workload: what the query answers, what the operator sees, what is archived. */
-export class WorkloadRecord {
+export class WorkloadProgress implements PlacedProgress {
   private current: WorkloadState;
   private ending: EndCause | undefined;
   private readonly logsUrl: string | undefined;
@@ -65,6 +66,28 @@ export class WorkloadRecord {
     this.current = cause.kind === 'failure' ? { ...rest, leaving, failure: cause.failure } : { ...rest, leaving };
     this.update({});
     return true;
+  }
+
+  get image(): ResolvedImage | undefined {
+    return this.current.image;
+  }
+
+  showImage(image: ResolvedImage): void {
+    this.update({ image });
+  }
+
+  showVm(vm: PlacedVm): void {
+    this.update({ vm });
+  }
+
+  showBooted({ pid }: { pid: number }): void {
+    this.updateVm({ pid });
+    this.update({ vmReadyMs: Date.now() - Date.parse(this.current.createdAt) });
+  }
+
+  updateVm(patch: { pid?: number; port?: number; url?: string }): void {
+    const { vm } = this.current;
+    if (vm) this.update({ vm: { ...vm, ...patch } });
   }
 
   note(text: string): void {

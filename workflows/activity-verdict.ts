@@ -6,8 +6,6 @@ import {
   TimeoutFailure,
 } from '@temporalio/common';
 import { type FailureCode, failureKind, isFailureCode, isKilnError } from '../domain/failures.ts';
-import type { Stage } from '../domain/workload/stages.ts';
-import type { WorkloadFailure } from '../domain/workload/workload.ts';
 
 /** What an error of an activity means to the workflow. */
 export type ActivityVerdict =
@@ -58,28 +56,35 @@ function stackOf(failure: ApplicationFailure): string | undefined {
   return isFailureCode(failure.type) ? undefined : failure.stack;
 }
 
-/** An error that ends a stage with a code. */
-export class StageFailure extends Error {
-  override readonly name = 'StageFailure';
-  readonly failure: WorkloadFailure;
+/** What an owner of a VM fails with: a code of the failure table, what happened, and where its program was then. */
+export interface CodedError {
+  readonly code: FailureCode;
+  readonly message: string;
+  readonly stack?: string;
+}
 
-  constructor(failure: WorkloadFailure) {
+/** An error that ends a piece of work with a code. */
+export class CodedFailure extends Error {
+  override readonly name = 'CodedFailure';
+  readonly failure: CodedError;
+
+  constructor(failure: CodedError) {
     super(failure.message);
     this.failure = failure;
   }
 }
 
-/** @returns the workload's failure for an error seen in `stage`; a time-out takes the code that the stage gives it. */
-export function stageFailure(error: unknown, stage: Stage, timeoutCode: FailureCode = 'TIMED_OUT'): WorkloadFailure {
-  if (error instanceof StageFailure) return error.failure;
+/** @returns what an error means as a failure; a time-out takes the code that is given for it. */
+export function codedError(error: unknown, timeoutCode: FailureCode = 'TIMED_OUT'): CodedError {
+  if (error instanceof CodedFailure) return error.failure;
   const verdict = judge(error);
   if (verdict.kind === 'failure') {
     const { code, message, stack } = verdict;
-    return { code, message, stage, ...(stack === undefined ? {} : { stack }) };
+    return { code, message, ...(stack === undefined ? {} : { stack }) };
   }
-  if (verdict.kind === 'timeout') return { code: timeoutCode, message: `${stage}: ${verdict.message}`, stage };
-  if (verdict.kind === 'suspicion') return { code: 'HOST_LOST', message: verdict.message, stage };
-  return { code: 'CANCELLED', message: 'cancelled', stage };
+  if (verdict.kind === 'timeout') return { code: timeoutCode, message: verdict.message };
+  if (verdict.kind === 'suspicion') return { code: 'HOST_LOST', message: verdict.message };
+  return { code: 'CANCELLED', message: 'cancelled' };
 }
 
 /** @returns whether the thing itself (a boot, a build) may be tried anew, under a new name. */

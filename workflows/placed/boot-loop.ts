@@ -1,0 +1,70 @@
+import { CancellationScope } from '@temporalio/workflow';
+import type { VmActivities } from '../../activities/vm/vm-types.ts';
+import type { VmRole } from '../../domain/vm.ts';
+import { isTemplateFailure, judge, mayTryAnew } from '../activity-verdict.ts';
+import type { PlacedContext } from './placed-context.ts';
+import type { Placed } from './placements.ts';
+
+/**
+ * Brings a VM of the owner to a configured agent. Every try has a VM of a name of its own; the one that failed is gone
+ * before the next begins.
+ * @returns the name of the VM
+ * @throws ActivityFailure once no try is left
+ */
+export async function bootFreshVm<Host extends VmActivities>(
+  ctx: PlacedContext<Host>,
+  placed: Placed<Host>,
+  role: VmRole,
+): Promise<string> {
+  const { owner, progress } = ctx;
+  let cold = false;
+  for (let tries = 1; ; tries++) {
+    const minted = ctx.placements.mintVm(placed, role);
+    const { vmId, boot } = minted;
+    placed.vmIds.push(vmId);
+    progress.showVm({ hostId: placed.hostId, epoch: placed.epoch, boot, vmId });
+    try {
+      await provision(ctx, placed, minted, cold);
+      const deadlineMs = ctx.policies.deploy.bootMs;
+      const { pid } = await ctx.calls.onHost(placed, () =>
+        placed.host.bootVm({ ...owner.call(placed.epoch), vmId, hostname: owner.hostname, deadlineMs }),
+      );
+      progress.showBooted({ pid });
+      return vmId;
+    } catch (error) {
+      const verdict = judge(error);
+      if (verdict.kind === 'cancelled' || !mayTryAnew(error) || tries >= ctx.policies.deploy.boots) throw error;
+      // A template that failed says nothing about the owner: the boot from it costs no try.
+      if (!cold && isTemplateFailure(error)) tries -= 1;
+      cold ||= isTemplateFailure(error);
+      progress.note(`boot ${boot} is tried anew: ${verdict.message}`);
+      await releaseFailedBoot(ctx, placed, vmId);
+    }
+  }
+}
+
+async function provision<Host extends VmActivities>(
+  { owner, progress, calls }: PlacedContext<Host>,
+  placed: Placed<Host>,
+  { vmId, owner: claim }: ReturnType<PlacedContext<Host>['placements']['mintVm']>,
+  cold: boolean,
+): Promise<void> {
+  const imageDigest = progress.image?.digest ?? '';
+  const { resources } = owner.needs();
+  const call = owner.call(placed.epoch);
+  await calls.onHost(placed, () =>
+    placed.host.provisionRootfs({ ...call, vmId, owner: claim, imageDigest, resources, ...(cold && { cold }) }),
+  );
+}
+
+/** The failed VM goes first, so that its memory is free for the next; if it cannot go, it stays in the ledger. */
+async function releaseFailedBoot<Host extends VmActivities>(
+  { owner }: PlacedContext<Host>,
+  placed: Placed<Host>,
+  vmId: string,
+): Promise<void> {
+  await CancellationScope.nonCancellable(() =>
+    placed.host.releaseVm({ ...owner.call(placed.epoch), vmIds: [vmId], graceMs: 0 }),
+  );
+  placed.vmIds.splice(placed.vmIds.indexOf(vmId), 1);
+}

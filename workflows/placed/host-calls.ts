@@ -1,0 +1,99 @@
+import { patched, sleep } from '@temporalio/workflow';
+import type { PlacementActivities } from '../../activities/placement/placement-types.ts';
+import { isOutage } from '../../domain/failures.ts';
+import { backoffMs, type PlacedPolicies } from '../../domain/policies.ts';
+import { CodedFailure, judge } from '../activity-verdict.ts';
+import { silenceOf } from './silent-host.ts';
+
+/** Calls of hosts and control workers, made again for as long as whoever is away may come back. */
+export class HostCalls {
+  /** Hosts that count as lost to this owner. */
+  readonly lostHosts: string[] = [];
+  private readonly control: Pick<PlacementActivities, 'checkHost'>;
+  private readonly policies: Pick<PlacedPolicies, 'host' | 'placement'>;
+  private readonly note: (text: string) => void;
+
+  constructor(
+    control: Pick<PlacementActivities, 'checkHost'>,
+    policies: Pick<PlacedPolicies, 'host' | 'placement'>,
+    note: (text: string) => void,
+  ) {
+    this.control = control;
+    this.policies = policies;
+    this.note = note;
+  }
+
+  /**
+   * Calls an activity of a host until it answers. A time-out of the host itself is suspicion: the same call, with the
+   * same names, is made again for as long as the host may come back; and so it is, a number of times, while the store is
+   * away.
+   * @throws CodedFailure HOST_LOST
+   */
+  async onHost<T>({ hostId }: { readonly hostId: string }, call: () => Promise<T>): Promise<T> {
+    for (let outages = 0, suspicions = 0; ; ) {
+      try {
+        return await call();
+      } catch (error) {
+        const verdict = judge(error);
+        if (verdict.kind === 'suspicion') {
+          suspicions += 1;
+          this.note(`${hostId}: ${verdict.message}`);
+          // Still registers but takes no tasks: it has lost only Temporal.
+          if (suspicions > this.policies.host.outageTries && patched('lose-a-deaf-host')) throw this.hostDeaf(hostId);
+          await this.untilHostAnswers(hostId);
+        } else if (verdict.kind === 'failure' && isOutage(verdict.code) && outages < this.policies.host.outageTries) {
+          outages += 1;
+          this.note(`${hostId}: ${verdict.message}`);
+          await this.outagePause(outages);
+        } else throw error;
+      }
+    }
+  }
+
+  /**
+   * Calls an activity of the control workers until one of them, and the store, answers. That none of them runs says
+   * nothing about the owner.
+   * @param deadline until when it is called again, ms since 1970
+   */
+  async onControl<T>(call: () => Promise<T>, deadline: number): Promise<T> {
+    for (let outages = 1; ; outages++) {
+      try {
+        return await call();
+      } catch (error) {
+        const verdict = judge(error);
+        const passing =
+          verdict.kind === 'timeout' ||
+          verdict.kind === 'suspicion' ||
+          (verdict.kind === 'failure' && isOutage(verdict.code));
+        if (!passing || Date.now() >= deadline || !patched('wait-for-control')) throw error;
+        this.note(verdict.message);
+        await this.outagePause(outages);
+      }
+    }
+  }
+
+  /** Longer with each outage in a row. */
+  outagePause(outages: number): Promise<void> {
+    const { backoffMs: firstMs, maxBackoffMs } = this.policies.placement;
+    return sleep(backoffMs(outages, firstMs, maxBackoffMs), { summary: 'until what was away is back' });
+  }
+
+  /** Waits until a suspected host shows that it is there. @throws CodedFailure HOST_LOST */
+  async untilHostAnswers(hostId: string): Promise<void> {
+    const silentMs = await silenceOf(hostId, this.control, this.policies.host);
+    if (silentMs !== undefined) throw this.hostLost(hostId, silentMs);
+  }
+
+  private hostLost(hostId: string, silentMs: number): CodedFailure {
+    return this.lost(hostId, `Host ${hostId} has not been heard of for ${Math.round(silentMs / 1000)} s.`);
+  }
+
+  private hostDeaf(hostId: string): CodedFailure {
+    return this.lost(hostId, `Host ${hostId} registers, but has taken no calls for long: is it cut off from Temporal?`);
+  }
+
+  private lost(hostId: string, message: string): CodedFailure {
+    this.lostHosts.push(hostId);
+    return new CodedFailure({ code: 'HOST_LOST', message });
+  }
+}
