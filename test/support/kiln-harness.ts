@@ -67,6 +67,8 @@ export interface HarnessOptions {
   readonly hostPorts?: (ports: HostActivityPorts) => HostActivityPorts;
   readonly controlPorts?: (ports: ControlPorts) => ControlPorts;
   readonly maxCachedWorkflows?: number;
+  /** File that exports the workflows; default: those of Kiln. */
+  readonly workflowsPath?: string;
   readonly capacity?: { vcpus: number; memMib: number };
   readonly projectRoot?: string;
   readonly hostSettings?: HostSettingOverrides;
@@ -192,7 +194,7 @@ export async function controlWorkerOf(
   const worker = await createControlWorker({
     connection: native,
     namespace,
-    bundle: await bundleWorkflows(),
+    bundle: await bundleWorkflows(options.workflowsPath),
     ports: options.controlPorts?.(controlPorts) ?? controlPorts,
     maxCachedWorkflows: options.maxCachedWorkflows ?? 100,
     shutdownGraceMs: 100,
