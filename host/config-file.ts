@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import jsonc from 'jsonc-parser';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
-import { hasCode } from '../linux/process-identity.ts';
+import { isErrno } from '../linux/errno.ts';
 
 export interface ConfigFile<T> {
   readonly value: T;
@@ -42,8 +42,8 @@ export async function readConfigText(folder: string, name: string, maxBytes: num
   try {
     handle = await open(path, 'r');
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined;
-    if (hasCode(error, 'ELOOP') || hasCode(error, 'EACCES')) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    if (isErrno(error, 'ELOOP', 'EACCES')) {
       throw new KilnError('CONFIG_INVALID', `${name} cannot be read; check its permissions.`, { file: name });
     }
     throw error;

@@ -2,7 +2,7 @@
 import { realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { KilnError } from '../domain/failures.ts';
-import { hasCode } from '../linux/process-identity.ts';
+import { isErrno } from '../linux/errno.ts';
 import { isInside } from '../sources/path-inside.ts';
 
 /**
@@ -21,7 +21,7 @@ export async function findServiceFolder(projectRoot: string, servicePath: string
   const root = await realpath(projectRoot);
   const path = join(root, servicePath);
   const real = await realpath(path).catch((error: unknown) => {
-    if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP'].some((code) => hasCode(error, code))) return undefined;
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'ELOOP')) return undefined;
     throw error;
   });
   if (real === undefined || !(await stat(real)).isDirectory()) {

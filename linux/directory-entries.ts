@@ -1,12 +1,12 @@
 import { readdir, stat } from 'node:fs/promises';
-import { hasCode } from './process-identity.ts';
+import { isErrno } from './errno.ts';
 
 /** @returns names in a directory; none where there is no such directory. Any other error is thrown: it proves nothing. */
 export async function directoryEntries(path: string): Promise<string[]> {
   try {
     return await readdir(path);
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return [];
+    if (isErrno(error, 'ENOENT')) return [];
     throw error;
   }
 }
@@ -15,6 +15,6 @@ export async function directoryEntries(path: string): Promise<string[]> {
 export async function mayExist(path: string): Promise<boolean> {
   return stat(path).then(
     () => true,
-    (error: unknown) => !hasCode(error, 'ENOENT') && !hasCode(error, 'ENOTDIR'),
+    (error: unknown) => !isErrno(error, 'ENOENT', 'ENOTDIR'),
   );
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
+import { isErrno } from './errno.ts';
 
 /** Processes known by pid, start time and boot of the host: never by the pid alone, which the kernel gives out again. */
 
@@ -95,7 +96,7 @@ export async function killProven(identity: VmProcess, options: { pollMs: number;
   try {
     process.kill(identity.pid, 'SIGKILL');
   } catch (error) {
-    if (!hasCode(error, 'ESRCH')) throw error;
+    if (!isErrno(error, 'ESRCH')) throw error;
   }
   if (await waitGone(identity, options)) return;
   throw new KilnError('INTERNAL', `process ${identity.pid} still lives ${options.timeoutMs} ms after SIGKILL`, {
@@ -110,10 +111,5 @@ function isDead(stat: ProcessStat): boolean {
 }
 
 function isGoneError(error: unknown): boolean {
-  return hasCode(error, 'ENOENT') || hasCode(error, 'ESRCH');
-}
-
-/** @returns whether `error` is a system error with this code, e.g. `ENOENT` */
-export function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
+  return isErrno(error, 'ENOENT', 'ESRCH');
 }

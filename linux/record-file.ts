@@ -5,7 +5,7 @@ import writeFileAtomic from 'write-file-atomic';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
 import { directoryEntries } from './directory-entries.ts';
-import { hasCode } from './process-identity.ts';
+import { isErrno } from './errno.ts';
 
 /** Writes a record by temp + fsync + rename + fsync of the directory, which is made if absent. */
 export async function writeRecord(path: string, value: unknown): Promise<void> {
@@ -20,7 +20,7 @@ export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise
   try {
     text = await readFile(path, 'utf8');
   } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw error;
   }
   const parsed = schema.safeParse(parseJson(text));
@@ -35,7 +35,7 @@ export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise
 export async function removeRecord(path: string): Promise<void> {
   await rm(path, { force: true });
   await syncDirectory(dirname(path)).catch((error: unknown) => {
-    if (!hasCode(error, 'ENOENT')) throw error;
+    if (!isErrno(error, 'ENOENT')) throw error;
   });
 }
 

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import type { KeyedLock } from '../concurrency/keyed-lock.ts';
 import type { InstanceRecord } from '../contracts/host/instance-record.ts';
 import type { VmExit, VmSpec } from '../domain/vm.ts';
-import { hasCode } from '../linux/process-identity.ts';
+import { isErrno } from '../linux/errno.ts';
 import type { DriverCapabilities, TemplateMaker, VmDriver } from '../ports/vm-driver.ts';
 import type { AgentLinks } from './agent-links.ts';
 import type { InstanceStore } from './instance-record.ts';
@@ -126,7 +126,7 @@ export async function readTail(path: string, maxBytes: number): Promise<string> 
       await handle.close();
     }
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return '';
+    if (isErrno(error, 'ENOENT')) return '';
     throw error;
   }
 }

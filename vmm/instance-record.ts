@@ -6,7 +6,7 @@ import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../con
 import { KilnError } from '../domain/failures.ts';
 import type { VmSpec } from '../domain/vm.ts';
 import { directoryEntries, mayExist } from '../linux/directory-entries.ts';
-import { hasCode } from '../linux/process-identity.ts';
+import { isErrno } from '../linux/errno.ts';
 
 /** Instance records of one host. A VM exists exactly as long as its record does. */
 export interface InstanceStore {
@@ -149,7 +149,7 @@ async function readNamed(path: string): Promise<InstanceRecord | undefined> {
     if (size > MAX_RECORD_BYTES) throw damaged(path, `${size} bytes, at most ${MAX_RECORD_BYTES} expected`);
     text = await readFile(path, 'utf8');
   } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw error;
   }
   return parseRecord(path, text);
@@ -210,7 +210,7 @@ async function removeDirectory(path: string): Promise<void> {
   try {
     await rmdir(path);
   } catch (error) {
-    if (!hasCode(error, 'ENOENT')) throw error;
+    if (!isErrno(error, 'ENOENT')) throw error;
   }
 }
 
@@ -219,7 +219,7 @@ async function removeTree(path: string): Promise<void> {
   try {
     await rm(path, { recursive: true, force: true });
   } catch (error) {
-    if (!hasCode(error, 'EACCES')) throw error;
+    if (!isErrno(error, 'EACCES')) throw error;
     await openFolders(path);
     await rm(path, { recursive: true, force: true });
   }

@@ -5,7 +5,7 @@ import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { createKeyedLock } from '../concurrency/keyed-lock.ts';
 import { KilnError } from '../domain/failures.ts';
-import { hasCode } from '../linux/process-identity.ts';
+import { isErrno } from '../linux/errno.ts';
 
 /** Users that a host gives its VMMs: numbers without an entry in any user database. */
 export interface UidRange {
@@ -63,7 +63,7 @@ async function readAssignments(path: string): Promise<Record<string, number>> {
   try {
     return assignmentsSchema.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return {};
+    if (isErrno(error, 'ENOENT')) return {};
     // A guess could give one project the disks of another.
     throw new KilnError(
       'CONFIG_INVALID',

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VM_ID_PATTERN } from '../contracts/host/instance-record.ts';
-import { hasCode } from '../linux/process-identity.ts';
+import { isErrno } from '../linux/errno.ts';
 import { createInstanceStore } from './instance-record.ts';
 import { keptSocketFolders } from './socket-folders.ts';
 import { commandLines } from './vm-process.ts';
@@ -28,7 +28,7 @@ async function namesIn(directory: string): Promise<string[]> {
       .filter((entry) => entry.isDirectory())
       .map(({ name }) => name);
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return [];
+    if (isErrno(error, 'ENOENT')) return [];
     throw error;
   }
 }

@@ -4,7 +4,8 @@ import { access, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
-import { hasCode, hostBootId, identify, killProven, parseProcStat, readProcess } from '../linux/process-identity.ts';
+import { isErrno } from '../linux/errno.ts';
+import { hostBootId, identify, killProven, parseProcStat, readProcess } from '../linux/process-identity.ts';
 
 /** How a process ended, where this worker is its parent; both null where nobody could see it. */
 export interface ProcessEnd {
@@ -157,7 +158,7 @@ async function argvOf(pid: number): Promise<string[]> {
   try {
     return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((word) => word !== '');
   } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ESRCH') || hasCode(error, 'EACCES')) return [];
+    if (isErrno(error, 'ENOENT', 'ESRCH', 'EACCES')) return [];
     throw error;
   }
 }

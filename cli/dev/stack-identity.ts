@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
+import { isErrno } from '../../linux/errno.ts';
 
 const schema = z.object({
   hostId: z.string(),
@@ -20,7 +21,7 @@ export async function stackIdentity(home: string): Promise<StackIdentity> {
   const path = join(home, 'identity.json');
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     // Only where there is none may a new one be made: another identity would not find the data again.
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    if (isErrno(error, 'ENOENT')) return undefined;
     throw error;
   });
   if (text !== undefined) return schema.parse(JSON.parse(text));

@@ -1,6 +1,7 @@
 import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
+import { isErrno } from '../../linux/errno.ts';
 import { processStartTime } from './process-start-time.ts';
 
 /** Takes the one lock of a home. A lock whose process is gone is taken over. @returns how to give it back. */
@@ -34,7 +35,7 @@ async function isLinked(draft: string, path: string): Promise<boolean> {
     await link(draft, path);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    if (isErrno(error, 'EEXIST')) return false;
     const reason = error instanceof Error ? error.message : String(error);
     throw new KilnError('UNSUPPORTED', `The lock of this stack cannot be taken (${reason}).`, {
       fix: 'set KILN_HOME to a folder on a file system with hard links',

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { verifiedStream } from '../../store/verified-stream.ts';
 import type { HostLogger } from '../host-logger.ts';
@@ -60,7 +60,7 @@ export class BlobCache {
     // Only a hint for eviction; the file may just have been evicted.
     await utimes(path, now, now).catch(() => undefined);
     const handle = await open(path, 'r').catch((error: unknown) => {
-      if (hasCode(error, 'ENOENT')) return undefined;
+      if (isErrno(error, 'ENOENT')) return undefined;
       throw error;
     });
     if (handle === undefined) return (await this.openStored(ref)).stream;

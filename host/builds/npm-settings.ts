@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 import type { RegistrySettings } from '../../ports/builds.ts';
 
 export interface RegistrySettingsOptions {
@@ -85,7 +85,7 @@ async function npmConfig(options: RegistrySettingsOptions): Promise<z.infer<type
       encoding: 'utf8',
     }));
   } catch (error) {
-    const why = hasCode(error, 'ENOENT') ? 'it is not installed' : 'it failed or took too long';
+    const why = isErrno(error, 'ENOENT') ? 'it is not installed' : 'it failed or took too long';
     throw new KilnError('UNSUPPORTED', `The registry settings cannot be asked of ${program}: ${why}.`, {}, error);
   }
   const parsed = configSchema.safeParse(parseJson(stdout));

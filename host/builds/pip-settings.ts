@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 import type { PipSettings } from '../../ports/builds.ts';
 import { endpointOf, extraCertificates, plainUrl } from './npm-settings.ts';
 
@@ -83,7 +83,7 @@ async function pipConfigList(options: PipSettingsOptions): Promise<string> {
       return stdout;
     } catch (error) {
       // Not installed, or a Python without pip: both end with a plain code.
-      if (hasCode(error, 'ENOENT') || isExit(error, 1)) continue;
+      if (isErrno(error, 'ENOENT') || isExit(error, 1)) continue;
       throw new KilnError(
         'CONFIG_INVALID',
         `The index of packages cannot be asked of ${program}: \`${[program, ...first].join(' ')} config list\` failed or took too long.`,

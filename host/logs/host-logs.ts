@@ -7,6 +7,8 @@ import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { type LogRef, type OwnerId, ownerWorkflowId } from '../../domain/owner.ts';
+import { WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
+import { isErrno } from '../../linux/errno.ts';
 import { readRecord } from '../../linux/record-file.ts';
 import type { OwnerLogs } from '../../ports/logs.ts';
 import type { HostLogger } from '../host-logger.ts';

@@ -6,6 +6,8 @@ import { KilnError } from '../../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { hasCode } from '../../linux/process-identity.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
+import { isErrno } from '../../linux/errno.ts';
 import { readRecord, writeRecord } from '../../linux/record-file.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
 import type { LogWriter } from '../../ports/logs.ts';
@@ -289,6 +291,6 @@ export class LogSpool implements SourceLogWriter {
 }
 
 function asDiskError(error: unknown, directory: string): unknown {
-  if (!hasCode(error, 'ENOSPC') && !hasCode(error, 'EDQUOT')) return error;
+  if (!isErrno(error, 'ENOSPC', 'EDQUOT')) return error;
   return new KilnError('DISK_FULL', `No space for logs in ${directory}: free some on its file system.`, {}, error);
 }

@@ -4,7 +4,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LOCK_FILE } from '../../contracts/service/service-manifest.ts';
 import { LEFT_OUT_OF_BUILDS } from '../../domain/sources/source-tree.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 import type { ServiceCode, ServiceSources } from '../../ports/builds.ts';
 import { packFolder, type SourceLimits } from '../../sources/pack-folder.ts';
 import { findServiceFolder } from '../service-folder.ts';
@@ -66,7 +66,7 @@ async function digestOf(path: string): Promise<string | undefined> {
       .update(await readFile(path))
       .digest('hex');
   } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'EISDIR')) return undefined;
+    if (isErrno(error, 'ENOENT', 'EISDIR')) return undefined;
     throw error;
   }
 }

@@ -2,7 +2,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 
 export interface IngressOptions {
   /** Address the listeners are bound to, e.g. `127.0.0.1`. */
@@ -89,7 +89,7 @@ function hashOf(name: string): number {
 function bind(server: Server, port: number, address: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error) => {
-      const inUse = hasCode(error, 'EADDRINUSE') || hasCode(error, 'EACCES');
+      const inUse = isErrno(error, 'EADDRINUSE', 'EACCES');
       reject(
         inUse
           ? new KilnError('PORT_IN_USE', `Port ${port} of this host is in use; ask for another one, or for none.`, {

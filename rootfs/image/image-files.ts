@@ -28,7 +28,7 @@ export async function takeLocal(directory: string, file: ImageFile, target: stri
     return;
   } catch (error) {
     if (isErrno(error, 'ENOENT')) throw missingFile(source, file);
-    if (!['EXDEV', 'EPERM', 'EMLINK'].some((code) => isErrno(error, code))) throw error;
+    if (!isErrno(error, 'EXDEV', 'EPERM', 'EMLINK')) throw error;
   }
   try {
     await copyFile(source, target, fsConstants.COPYFILE_FICLONE_FORCE);

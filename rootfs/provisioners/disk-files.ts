@@ -59,7 +59,7 @@ function checkVmId(vmId: string): void {
 }
 
 async function diskError(error: unknown, path: string, basePath: string): Promise<unknown> {
-  if (isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT')) {
+  if (isErrno(error, 'ENOSPC', 'EDQUOT')) {
     return new KilnError('DISK_FULL', `no space for the disk ${path}: free some on its file system`, { path }, error);
   }
   if (!(await exists(basePath))) {

@@ -60,7 +60,7 @@ async function make(directory: string, path: string, mib: number): Promise<void>
     await rename(temporary, path);
     await forgetOldest(directory);
   } catch (error) {
-    if (isErrno(error, 'ENOSPC') || isErrno(error, 'EDQUOT'))
+    if (isErrno(error, 'ENOSPC', 'EDQUOT'))
       throw new KilnError('DISK_FULL', `no space for an empty disk in ${directory}: free some`, { directory }, error);
     throw error;
   } finally {

@@ -38,7 +38,7 @@ async function cloneFile(from: string, to: string): Promise<void> {
   try {
     await copyFile(from, to, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL);
   } catch (error) {
-    if (!CANNOT_SHARE.some((code) => isErrno(error, code))) throw error;
+    if (!isErrno(error, ...CANNOT_SHARE)) throw error;
     const message = 'the file system does not share blocks between files, or base and disk lie on two of them';
     throw new KilnError('UNSUPPORTED', message, { from, to }, error);
   }

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KilnError } from '../../domain/failures.ts';
 import type { VmExit } from '../../domain/vm.ts';
-import { hasCode, readProcess } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
+import { readProcess } from '../../linux/process-identity.ts';
 import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
 import { type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
 import { createProcessDriver } from '../process-driver.ts';
@@ -109,7 +110,7 @@ async function signalAll(paths: VmPaths, signal: 'SIGSTOP' | 'SIGCONT'): Promise
     try {
       process.kill(pid, signal);
     } catch (error) {
-      if (!hasCode(error, 'ESRCH')) throw error;
+      if (!isErrno(error, 'ESRCH')) throw error;
     }
   }
 }

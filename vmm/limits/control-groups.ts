@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 import type { GroupCaps } from './group-caps.ts';
 import { CGROUP1, CGROUP2, type Controller, type GroupLayout, type GroupReading } from './group-layout.ts';
 import type { GroupRecord } from './group-record.ts';
@@ -148,8 +148,8 @@ async function removed(directory: string, remove: (directory: string) => Promise
     await remove(directory);
     return true;
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return true;
-    if (hasCode(error, 'EBUSY') || hasCode(error, 'ENOTEMPTY')) return false;
+    if (isErrno(error, 'ENOENT')) return true;
+    if (isErrno(error, 'EBUSY', 'ENOTEMPTY')) return false;
     throw error;
   }
 }
@@ -162,7 +162,7 @@ async function killMember(pid: number, directory: string): Promise<void> {
   try {
     process.kill(pid, 'SIGKILL');
   } catch (error) {
-    if (!hasCode(error, 'ESRCH')) throw error;
+    if (!isErrno(error, 'ESRCH')) throw error;
   }
 }
 
@@ -188,7 +188,7 @@ async function foldersIn(directory: string): Promise<string[]> {
     const entries = await readdir(directory, { withFileTypes: true });
     return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return [];
+    if (isErrno(error, 'ENOENT')) return [];
     throw error;
   }
 }
@@ -198,7 +198,7 @@ async function textOf(path: string): Promise<string | undefined> {
     return await readFile(path, 'latin1');
   } catch (error) {
     // ENODEV: the group was removed while its file was open.
-    if (['ENOENT', 'ENODEV', 'ESRCH', 'ENOTDIR'].some((code) => hasCode(error, code))) return undefined;
+    if (isErrno(error, 'ENOENT', 'ENODEV', 'ESRCH', 'ENOTDIR')) return undefined;
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 import type { GroupTree } from './control-groups.ts';
 import { CGROUP1, CGROUP2, type Controller, type GroupLayout } from './group-layout.ts';
 import { ownLegacyGroup, ownUnifiedGroup } from './group-mounts.ts';
@@ -64,7 +64,7 @@ async function controllersIn(directory: string): Promise<string[]> {
   try {
     return (await readFile(join(directory, 'cgroup.controllers'), 'latin1')).trim().split(/\s+/);
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return [];
+    if (isErrno(error, 'ENOENT')) return [];
     throw error;
   }
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 
 const FILE = 'cgroup.json';
 
@@ -34,7 +34,7 @@ export async function readGroupRecord(vmDirectory: string): Promise<GroupRecord 
   try {
     return schema.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw new KilnError('INTERNAL', `${path} cannot be read`, { file: path }, error);
   }
 }

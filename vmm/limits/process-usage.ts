@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { VmProcess } from '../../contracts/host/instance-record.ts';
-import { hasCode, isAlive } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
+import { isAlive } from '../../linux/process-identity.ts';
 
 /** What the kernel says of one process, all its threads together. */
 export interface ProcessUsage {
@@ -61,7 +62,7 @@ async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'latin1');
   } catch (error) {
-    if (['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].some((code) => hasCode(error, code))) return undefined;
+    if (isErrno(error, 'ENOENT', 'ESRCH', 'EACCES', 'EPERM')) return undefined;
     throw error;
   }
 }

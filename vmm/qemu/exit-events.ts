@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import type { VmExit, VmExitReason } from '../../domain/vm.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 import type { ProcessEnd } from '../vm-process.ts';
 
 /**
@@ -64,7 +64,7 @@ export async function readEventTail(path: string): Promise<string> {
       await handle.close();
     }
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return '';
+    if (isErrno(error, 'ENOENT')) return '';
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { access, open, readFile, stat } from 'node:fs/promises';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 
 /** @returns the group by which others than root may open a KVM device; undefined where none may */
 export async function kvmGroup(device: string = LINUX.device): Promise<number | undefined> {
@@ -46,8 +46,8 @@ async function openObjection(device: string): Promise<KvmHostReason | undefined>
     await (await open(device, constants.O_RDWR)).close();
     return undefined;
   } catch (error) {
-    if (hasCode(error, 'EACCES') || hasCode(error, 'EPERM')) return 'denied';
-    return hasCode(error, 'EBUSY') ? 'busy' : 'absent';
+    if (isErrno(error, 'EACCES', 'EPERM')) return 'denied';
+    return isErrno(error, 'EBUSY') ? 'busy' : 'absent';
   }
 }
 

@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { KilnError } from '../../domain/failures.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 import { createQmpParser, type QmpMessage } from './qmp-messages.ts';
 
 export interface QmpEvent {
@@ -134,6 +134,6 @@ class QmpSession {
 }
 
 function connectionFailure(path: string, error: Error): KilnError {
-  const gone = hasCode(error, 'ENOENT') || hasCode(error, 'ECONNREFUSED');
+  const gone = isErrno(error, 'ENOENT', 'ECONNREFUSED');
   return new KilnError(gone ? 'VMM_EXITED' : 'INTERNAL', `QEMU's control socket ${path}: ${error.message}`, {}, error);
 }

@@ -22,7 +22,7 @@ export async function stageDirectory(path: string, fill: (temporary: string) => 
     await syncDirectory(dirname(path));
     return true;
   } catch (error) {
-    if ((isErrno(error, 'ENOTEMPTY') || isErrno(error, 'EEXIST')) && (await isDirectory(path))) return false;
+    if (isErrno(error, 'ENOTEMPTY', 'EEXIST') && (await isDirectory(path))) return false;
     throw error;
   } finally {
     await rm(temporary, { recursive: true, force: true });
