@@ -1,11 +1,13 @@
 /** Small JSON files that must survive a crash between any two lines: whole or not there, never half. */
-import { mkdir, open, readFile, rm } from 'node:fs/promises';
+
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
 import { directoryEntries } from './directory-entries.ts';
 import { isErrno } from './errno.ts';
+import { syncDirectory } from './sync-directory.ts';
 
 /** Writes a record by temp + fsync + rename + fsync of the directory, which is made if absent. */
 export async function writeRecord(path: string, value: unknown): Promise<void> {
@@ -46,16 +48,6 @@ export async function removeRecord(path: string): Promise<void> {
 export async function removeInterrupted(directory: string): Promise<void> {
   for (const name of await directoryEntries(directory)) {
     if (/\.json\.\d+$/.test(name)) await rm(join(directory, name), { force: true });
-  }
-}
-
-/** Makes renames and removals in a directory survive a power cut. */
-export async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 

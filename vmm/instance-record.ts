@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { createKeyedLock } from '../concurrency/keyed-lock.ts';
@@ -7,6 +7,7 @@ import { KilnError } from '../domain/failures.ts';
 import type { VmSpec } from '../domain/vm.ts';
 import { directoryEntries, mayExist } from '../linux/directory-entries.ts';
 import { isErrno } from '../linux/errno.ts';
+import { syncDirectory } from '../linux/sync-directory.ts';
 
 /** Instance records of one host. A VM exists exactly as long as its record does. */
 export interface InstanceStore {
@@ -190,16 +191,6 @@ async function writeRecord(path: string, record: InstanceRecord): Promise<void> 
   const text = `${JSON.stringify(instanceRecordSchema.parse(record), null, 2)}\n`;
   await writeFileAtomic(path, text, { encoding: 'utf8', mode: 0o600, fsync: true });
   await syncDirectory(dirname(path));
-}
-
-/** The rename itself must survive a power cut, not only the bytes of the file. */
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 async function removeDirectory(path: string): Promise<void> {

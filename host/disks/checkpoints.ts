@@ -2,6 +2,7 @@
  * Disk checkpoints: copies of a VM's disks, taken while its guest stands still, that say which image and kernel they belong
  * to and are refused under any other.
  */
+
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
@@ -14,8 +15,9 @@ import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { BaseDisk, CachedImage, DriveSpec } from '../../domain/vm.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
-import { readRecord, removeRecord, syncDirectory, writeRecord } from '../../linux/record-file.ts';
+import { readRecord, removeRecord, writeRecord } from '../../linux/record-file.ts';
 import { mustRun } from '../../linux/run-command.ts';
+import { syncDirectory } from '../../linux/sync-directory.ts';
 import type { ImageCache } from '../../ports/images.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';

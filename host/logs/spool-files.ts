@@ -2,6 +2,7 @@
  * The files of one log spool. A part is appended to while it is open, then sealed by a rename, and never changes again:
  * what is shipped under a name has the same bytes however often it is shipped.
  */
+
 import { open, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -9,6 +10,7 @@ import { ownerLogEntrySchema } from '../../contracts/store/workload-documents.ts
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { syncDirectory } from '../../linux/record-file.ts';
+import { syncDirectory } from '../../linux/sync-directory.ts';
 import { writeAll } from '../../linux/write-all.ts';
 
 export interface LogPart {

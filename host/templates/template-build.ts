@@ -1,11 +1,13 @@
 /** Makes one template: a guest is booted, warmed and frozen in a folder that gets its name last. */
+
 import { createHash } from 'node:crypto';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { TEMPLATE_MANIFEST, type TemplateKey, type TemplateManifest } from '../../contracts/host/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { type CachedImage, type DriveSpec, FROZEN_FILES } from '../../domain/vm.ts';
-import { syncDirectory, writeRecord } from '../../linux/record-file.ts';
+import { writeRecord } from '../../linux/record-file.ts';
+import { syncDirectory } from '../../linux/sync-directory.ts';
 import type { TemplateMaker } from '../../ports/vm-driver.ts';
 import { hashFile } from '../../rootfs/image/manifest.ts';
 import { type DrivePorts, makeDrives, ROOT_SERIAL, SCRATCH_SERIAL } from '../disks/drives.ts';

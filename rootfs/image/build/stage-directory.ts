@@ -1,6 +1,7 @@
 import { chmod, mkdir, mkdtemp, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isErrno } from '../../../linux/errno.ts';
+import { syncDirectory } from '../../../linux/sync-directory.ts';
 
 /**
  * Makes a directory all at once: `fill` works in a temporary one beside it, which is renamed when it is complete.
@@ -47,16 +48,6 @@ function isAlive(pid: number): boolean {
     return true;
   } catch (error) {
     return !isErrno(error, 'ESRCH');
-  }
-}
-
-/** Makes renames within a directory durable. */
-export async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 
