@@ -62,6 +62,15 @@ export async function identify(pid: number): Promise<VmProcess | undefined> {
   return { pid, startTicks: stat.startTicks, hostBootId: await hostBootId() };
 }
 
+/**
+ * @returns start time of a living process, in clock ticks since the host's boot; '' where there is none, or where it is
+ * dead and only waits to be collected: nobody may ever do that
+ */
+export async function processStartTime(pid: number): Promise<string> {
+  const stat = await readProcess(pid);
+  return stat === undefined || isDead(stat) ? '' : stat.startTicks;
+}
+
 /** @returns whether exactly this process lives; a process of another boot of the host, or a zombie, does not */
 export async function isAlive(identity: VmProcess): Promise<boolean> {
   if (identity.hostBootId !== (await hostBootId())) return false;
@@ -93,16 +102,22 @@ export async function waitGone(
  */
 export async function killProven(identity: VmProcess, options: { pollMs: number; timeoutMs: number }): Promise<void> {
   if (!(await isAlive(identity))) return;
-  try {
-    process.kill(identity.pid, 'SIGKILL');
-  } catch (error) {
-    if (!isErrno(error, 'ESRCH')) throw error;
-  }
+  sendSignal(identity.pid, 'SIGKILL');
   if (await waitGone(identity, options)) return;
   throw new KilnError('INTERNAL', `process ${identity.pid} still lives ${options.timeoutMs} ms after SIGKILL`, {
     pid: identity.pid,
     fix: 'look at its state in /proc/<pid>/stat: a process in state D waits for a disk',
   });
+}
+
+/** Signals a process, or with a negative pid a group. @returns whether there was one; any other failure is thrown */
+export function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    return process.kill(pid, signal);
+  } catch (error) {
+    if (isErrno(error, 'ESRCH')) return false;
+    throw error;
+  }
 }
 
 /** A first thread that has ended is a zombie too: while others are left, the process holds its memory, files and sockets. */

@@ -4,7 +4,7 @@ import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
-import { processStartTime } from './process-start-time.ts';
+import { processStartTime } from '../../linux/process-identity.ts';
 
 const processSchema = z.object({ pid: z.int().min(2), startTime: z.string().min(1) });
 type LeftProcess = z.infer<typeof processSchema>;

@@ -2,7 +2,7 @@ import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
-import { processStartTime } from './process-start-time.ts';
+import { processStartTime } from '../../linux/process-identity.ts';
 
 /** Takes the one lock of a home. A lock whose process is gone is taken over. @returns how to give it back. */
 export async function lockStack(home: string): Promise<() => Promise<void>> {

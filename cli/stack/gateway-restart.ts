@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KilnError } from '../../domain/failures.ts';
+import { processStartTime } from '../../linux/process-identity.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { PROCESSES_FILE, readRecorded } from '../dev/left-processes.ts';
-import { processStartTime } from '../dev/process-start-time.ts';
 
 export interface RestartTimings {
   /** From SIGTERM to SIGKILL. */

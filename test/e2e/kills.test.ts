@@ -2,10 +2,11 @@
  * The kill matrix: `kill -9` of each process of a stack, and of VMMs, each with workloads in flight at three moments at
  * once: two services that run, one in build, one in its boot. All in real guests.
  */
+
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { processStartTime } from '../../cli/dev/process-start-time.ts';
 import type { WorkloadView } from '../../contracts/api/workload-view.ts';
+import { processStartTime } from '../../linux/process-identity.ts';
 import { answerOf, type ProcessIdentity, type RunningStack, StackHome, throughOutages } from '../support/dev-stack.ts';
 import { SERVICES } from '../support/kiln-harness.ts';
 

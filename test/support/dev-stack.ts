@@ -1,11 +1,11 @@
 /** A stack as its user has it: `kiln dev` as a process of its own, on a home of its own. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PROCESSES_FILE, readRecorded } from '../../cli/dev/left-processes.ts';
-import { processStartTime } from '../../cli/dev/process-start-time.ts';
 import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
 import { CHECKOUT, CLI_ENTRY } from '../../config/checkout.ts';
 import { inheritedEnvironment, readEnvironment, type StackPaths, stackPaths } from '../../config/environment.ts';
@@ -18,6 +18,7 @@ import { workloadWorkflowId } from '../../domain/names.ts';
 import type { VmRole } from '../../domain/vm.ts';
 import { isFinal, type Stage } from '../../domain/workload/stages.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
+import { processStartTime } from '../../linux/process-identity.ts';
 import { whatIsLeft } from './nothing-left.ts';
 
 const POLL_MS = 50;

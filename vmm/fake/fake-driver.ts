@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KilnError } from '../../domain/failures.ts';
 import type { VmExit } from '../../domain/vm.ts';
-import { isErrno } from '../../linux/errno.ts';
-import { readProcess } from '../../linux/process-identity.ts';
+import { readProcess, sendSignal } from '../../linux/process-identity.ts';
 import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
 import { type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
 import { createProcessDriver } from '../process-driver.ts';
@@ -106,13 +105,7 @@ async function explain(paths: VmPaths, end: ProcessEnd | undefined): Promise<VmE
 
 /** Every process of such a VM bears its socket in its command line, or descends from one that does and waits for it. */
 async function signalAll(paths: VmPaths, signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
-  for (const { pid } of await findVmProcesses(paths.agentSocket)) {
-    try {
-      process.kill(pid, signal);
-    } catch (error) {
-      if (!isErrno(error, 'ESRCH')) throw error;
-    }
-  }
+  for (const { pid } of await findVmProcesses(paths.agentSocket)) sendSignal(pid, signal);
 }
 
 /** A process stops when it is next given a core, and runs until then. @throws TIMED_OUT */

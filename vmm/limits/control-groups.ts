@@ -6,6 +6,7 @@ import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
+import { sendSignal } from '../../linux/process-identity.ts';
 import type { GroupCaps } from './group-caps.ts';
 import { CGROUP1, CGROUP2, type Controller, type GroupLayout, type GroupReading } from './group-layout.ts';
 import type { GroupRecord } from './group-record.ts';
@@ -159,11 +160,7 @@ async function killMember(pid: number, directory: string): Promise<void> {
   const [host = '', vmId = ''] = directory.split('/').slice(-2);
   const cgroup = (await textOf(`/proc/${pid}/cgroup`)) ?? '';
   if (!cgroup.split('\n').some((line) => line.endsWith(`/${host}/${vmId}`))) return;
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if (!isErrno(error, 'ESRCH')) throw error;
-  }
+  sendSignal(pid, 'SIGKILL');
 }
 
 async function pidsIn(directory: string): Promise<number[]> {

@@ -8,7 +8,9 @@ import {
   isAlive,
   killProven,
   parseProcStat,
+  processStartTime,
   readProcess,
+  sendSignal,
   waitGone,
 } from '../../../linux/process-identity.ts';
 
@@ -110,5 +112,40 @@ describe('identity of a process', () => {
     const gone = waitGone(identity, { pollMs: 1, timeoutMs: 60_000 });
     child.kill('SIGKILL');
     expect(await gone).toBe(true);
+  });
+});
+
+describe('start time of a process', () => {
+  it('is the one that the kernel tells', async () => {
+    const { pid } = await sleeper();
+    expect(await processStartTime(pid)).toBe((await readProcess(pid))?.startTicks);
+    expect(await processStartTime(pid)).toMatch(/^[1-9]\d*$/);
+  });
+
+  it('is none where there is no process, or only one that waits to be collected', async () => {
+    expect(await processStartTime(2 ** 22 + 1)).toBe('');
+    // The shell becomes a program that never collects its child, which ends at once.
+    const parent = spawn('sh', ['-c', 'sh -c "echo \\$\\$" & exec sleep 1000'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    children.push(parent);
+    const [said]: Buffer[] = await once(parent.stdout, 'data');
+    const pid = Number(said);
+    await expect.poll(async () => (await readProcess(pid))?.state).toBe('Z');
+    expect(await processStartTime(pid)).toBe('');
+  });
+});
+
+describe('a signal', () => {
+  it('says whether there was a process to have it', async () => {
+    const { pid, child } = await sleeper();
+    expect(sendSignal(pid, 'SIGTERM')).toBe(true);
+    await once(child, 'exit');
+    expect(child.signalCode).toBe('SIGTERM');
+    expect(sendSignal(pid, 'SIGTERM')).toBe(false);
+  });
+
+  it('that cannot be sent is an error', () => {
+    expect(() => sendSignal(2 ** 53, 'SIGTERM')).toThrow();
   });
 });
