@@ -1,7 +1,6 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VM_ID_PATTERN } from '../contracts/host/instance-record.ts';
-import { isErrno } from '../linux/errno.ts';
+import { subdirectories } from '../linux/directory-entries.ts';
 import { createInstanceStore } from './instance-record.ts';
 import { keptSocketFolders } from './socket-folders.ts';
 import { commandLines } from './vm-process.ts';
@@ -15,22 +14,11 @@ export async function findStrayVms(dirs: { stateDir: string; runtimeDir: string 
   const records = createInstanceStore(dirs.stateDir);
   const recorded = new Set([...(await records.list()), ...(await keptSocketFolders(records))]);
   const left = [
-    ...(await namesIn(join(dirs.stateDir, 'vms'))),
-    ...(await namesIn(dirs.runtimeDir)),
+    ...(await subdirectories(join(dirs.stateDir, 'vms'))),
+    ...(await subdirectories(dirs.runtimeDir)),
     ...(await idsOfProcesses(dirs.runtimeDir)),
   ];
   return [...new Set(left)].filter((vmId) => VM_ID_PATTERN.test(vmId) && !recorded.has(vmId)).sort();
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return (await readdir(directory, { withFileTypes: true }))
-      .filter((entry) => entry.isDirectory())
-      .map(({ name }) => name);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
-  }
 }
 
 async function idsOfProcesses(runtimeDir: string): Promise<string[]> {

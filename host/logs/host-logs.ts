@@ -1,6 +1,8 @@
 /** All log spools of this host: opened once each, found again after a restart, read by the data plane. */
 import { rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
@@ -8,7 +10,7 @@ import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { type LogRef, type OwnerId, ownerWorkflowId } from '../../domain/owner.ts';
 import { WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
-import { isErrno } from '../../linux/errno.ts';
+import { directoryEntries, mayExist } from '../../linux/directory-entries.ts';
 import { readRecord } from '../../linux/record-file.ts';
 import type { OwnerLogs } from '../../ports/logs.ts';
 import type { HostLogger } from '../host-logger.ts';

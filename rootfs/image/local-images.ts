@@ -1,10 +1,11 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
 import { DIGEST_PATTERN, IMAGE_NAME_PATTERN } from '../../domain/names.ts';
 import type { CachedImage } from '../../domain/vm.ts';
+import { directoryEntries } from '../../linux/directory-entries.ts';
 import { isErrno } from '../../linux/errno.ts';
 import {
   canonicalJson,
@@ -27,10 +28,7 @@ export function imageDirectory(imagesDir: string, digest: string): string {
 
 /** @returns digests of the images below a folder of images; a folder that is not there holds none. */
 export async function listLocalImages(imagesDir: string): Promise<string[]> {
-  const names = await readdir(imagesDir).catch((error: unknown) => {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
-  });
+  const names = await directoryEntries(imagesDir);
   return names.map((name) => name.replace('-', ':')).filter((digest) => DIGEST_PATTERN.test(digest));
 }
 
@@ -48,10 +46,7 @@ export async function readLocalTag(imagesDir: string, name: string, tag: string)
 
 /** @returns the images that a tag of this folder stands for, by name. */
 export async function listLocalTags(imagesDir: string, tag: string): Promise<{ name: string; digest: string }[]> {
-  const files = await readdir(join(imagesDir, 'tags')).catch((error: unknown) => {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
-  });
+  const files = await directoryEntries(join(imagesDir, 'tags'));
   const ending = `@${tag}.json`;
   const names = files.flatMap((file) => (file.endsWith(ending) ? [file.slice(0, -ending.length)] : []));
   const found: { name: string; digest: string }[] = [];

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { access, link, mkdir, readdir, rm } from 'node:fs/promises';
+import { access, link, mkdir, rm } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
+import { directoryEntries } from '../../linux/directory-entries.ts';
 import { isErrno } from '../../linux/errno.ts';
 
 /**
@@ -40,14 +41,7 @@ export async function makeDisk(
 /** Removes every disk of a VM and what an interrupted call left of one. An unknown VM is no error. */
 export async function removeDisks(directory: string, vmId: string): Promise<void> {
   checkVmId(vmId);
-  let names: string[];
-  try {
-    names = await readdir(directory);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return;
-    throw error;
-  }
-  const ours = names.filter(
+  const ours = (await directoryEntries(directory)).filter(
     (name) => name.startsWith(`${vmId}.`) && /\.(qcow2|raw)(\.new-[0-9a-f]+(-empty)?)?$/.test(name),
   );
   for (const name of ours) await rm(join(directory, name), { force: true });

@@ -1,10 +1,11 @@
 import { constants } from 'node:fs';
-import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
 import { KilnError } from '../../domain/failures.ts';
+import { subdirectories } from '../../linux/directory-entries.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { sendSignal } from '../../linux/process-identity.ts';
 import type { GroupCaps } from './group-caps.ts';
@@ -70,7 +71,7 @@ async function weighFolder({ weight }: GroupLayout, { directories }: GroupRecord
   if (directories.cpu === undefined) return;
   const folder = dirname(directories.cpu);
   const weights = await Promise.all(
-    (await foldersIn(folder)).map(async (name) => Number((await textOf(join(folder, name, weight.file))) ?? 0)),
+    (await subdirectories(folder)).map(async (name) => Number((await textOf(join(folder, name, weight.file))) ?? 0)),
   );
   const sum = weights.reduce((all, one) => all + one, 0);
   if (sum > 0) await writeFile(join(folder, weight.file), String(Math.min(weight.max, sum)));
@@ -175,19 +176,9 @@ async function pidsIn(directory: string): Promise<number[]> {
 export async function listGroups(tree: GroupTree): Promise<string[]> {
   const found = new Set<string>();
   for (const root of new Set(Object.values(tree.roots))) {
-    for (const name of await foldersIn(join(root, tree.hostName))) if (VM_ID_PATTERN.test(name)) found.add(name);
+    for (const name of await subdirectories(join(root, tree.hostName))) if (VM_ID_PATTERN.test(name)) found.add(name);
   }
   return [...found].sort();
-}
-
-async function foldersIn(directory: string): Promise<string[]> {
-  try {
-    const entries = await readdir(directory, { withFileTypes: true });
-    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return [];
-    throw error;
-  }
 }
 
 async function textOf(path: string): Promise<string | undefined> {
