@@ -1,12 +1,13 @@
 /** Small JSON files that must survive a crash between any two lines: whole or not there, never half. */
 
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
 import { directoryEntries } from './directory-entries.ts';
 import { isErrno } from './errno.ts';
+import { readTextIfThere } from './read-text.ts';
 import { syncDirectory } from './sync-directory.ts';
 
 /** Writes a record by temp + fsync + rename + fsync of the directory, which is made if absent. */
@@ -18,13 +19,8 @@ export async function writeRecord(path: string, value: unknown): Promise<void> {
 
 /** @returns undefined where there is no such file. @throws INTERNAL, naming the file, where it is not of the schema */
 export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  }
+  const text = await readTextIfThere(path);
+  if (text === undefined) return undefined;
   const parsed = schema.safeParse(parseJson(text));
   if (parsed.success) return parsed.data;
   throw new KilnError('INTERNAL', `${path} is damaged; look at it, then remove it.`, {

@@ -1,9 +1,8 @@
-import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { KeyedLock } from '../concurrency/keyed-lock.ts';
 import type { InstanceRecord } from '../contracts/host/instance-record.ts';
 import type { VmExit, VmSpec } from '../domain/vm.ts';
-import { isErrno } from '../linux/errno.ts';
+import { readTextTail } from '../linux/read-text.ts';
 import type { DriverCapabilities, TemplateMaker, VmDriver } from '../ports/vm-driver.ts';
 import type { AgentLinks } from './agent-links.ts';
 import type { InstanceStore } from './instance-record.ts';
@@ -112,21 +111,5 @@ export function recordedPaths(paths: VmPaths, record: InstanceRecord): VmPaths {
  * @returns '' where there is no such file
  */
 export async function readTail(path: string, maxBytes: number): Promise<string> {
-  try {
-    const handle = await open(path, 'r');
-    try {
-      const { size } = await handle.stat();
-      const length = Math.min(size, maxBytes);
-      const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, size - length);
-      return buffer
-        .subarray(0, bytesRead)
-        .toString('utf8')
-        .replace(/[^\n\t\x20-\x7e\u00a0-\uffff]/g, '');
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return '';
-    throw error;
-  }
+  return (await readTextTail(path, maxBytes)).replace(/[^\n\t\x20-\x7e\u00a0-\uffff]/g, '');
 }

@@ -3,8 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
-import { isErrno } from '../../linux/errno.ts';
 import { processStartTime } from '../../linux/process-identity.ts';
+import { readTextIfThere } from '../../linux/read-text.ts';
 
 const processSchema = z.object({ pid: z.int().min(2), startTime: z.string().min(1) });
 type LeftProcess = z.infer<typeof processSchema>;
@@ -99,10 +99,7 @@ export async function endLeftProcesses(
 
 /** @returns the processes of a stack by name. @throws CONFIG_INVALID: with a record that says nothing, a server may be running that nobody knows of */
 export async function readRecorded(path: string): Promise<z.infer<typeof schema>> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    if (isErrno(error, 'ENOENT')) return '{}';
-    throw error;
-  });
+  const text = (await readTextIfThere(path)) ?? '{}';
   try {
     return schema.parse(JSON.parse(text));
   } catch (error) {

@@ -1,9 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
-import { isErrno } from '../../linux/errno.ts';
+import { readTextIfThere } from '../../linux/read-text.ts';
 
 const schema = z.object({
   hostId: z.string(),
@@ -19,11 +18,8 @@ export type StackIdentity = z.infer<typeof schema>;
 /** Finds or makes the identity of a home. The file is readable by its owner only. */
 export async function stackIdentity(home: string): Promise<StackIdentity> {
   const path = join(home, 'identity.json');
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    // Only where there is none may a new one be made: another identity would not find the data again.
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  });
+  // Only where there is none may a new one be made: another identity would not find the data again.
+  const text = await readTextIfThere(path);
   if (text !== undefined) return schema.parse(JSON.parse(text));
   const secret = () => randomBytes(24).toString('hex');
   const identity: StackIdentity = {

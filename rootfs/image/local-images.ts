@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
@@ -6,7 +6,7 @@ import { KilnError } from '../../domain/failures.ts';
 import { DIGEST_PATTERN, IMAGE_NAME_PATTERN } from '../../domain/names.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
-import { isErrno } from '../../linux/errno.ts';
+import { readTextIfThere } from '../../linux/read-text.ts';
 import {
   canonicalJson,
   type ImageFileName,
@@ -34,7 +34,7 @@ export async function listLocalImages(imagesDir: string): Promise<string[]> {
 
 /** @returns the tag's target, or undefined where nothing was built under that name, or the record is unreadable. */
 export async function readLocalTag(imagesDir: string, name: string, tag: string): Promise<LocalTag | undefined> {
-  const text = await readIfThere(localTagPath(imagesDir, name, tag));
+  const text = await readTextIfThere(localTagPath(imagesDir, name, tag));
   if (text === undefined) return undefined;
   try {
     return localTagSchema.parse(JSON.parse(text));
@@ -75,7 +75,7 @@ function localTagPath(imagesDir: string, name: string, tag: string): string {
  */
 export async function readManifest(imagesDir: string, digest: string): Promise<ImageManifest | undefined> {
   const directory = imageDirectory(imagesDir, digest);
-  const text = await readIfThere(join(directory, MANIFEST_FILE));
+  const text = await readTextIfThere(join(directory, MANIFEST_FILE));
   return text === undefined ? undefined : parseManifest(text, digest, directory);
 }
 
@@ -113,13 +113,4 @@ export function cachedImage(imagesDir: string, digest: string, manifest: ImageMa
     workspacePath: path('workspace.ext4'),
     sha256: { kernel: fileOf('vmlinux')?.sha256 ?? '', rootfs: fileOf('rootfs.ext4')?.sha256 ?? '' },
   };
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
 }

@@ -1,7 +1,6 @@
-import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import type { VmExit, VmExitReason } from '../../domain/vm.ts';
-import { isErrno } from '../../linux/errno.ts';
+import { readTextTail } from '../../linux/read-text.ts';
 import type { ProcessEnd } from '../vm-process.ts';
 
 /**
@@ -52,21 +51,8 @@ export function explainExit(shutdownReason: string | undefined, end: ProcessEnd 
 }
 
 /** @returns the end of the event file, '' where there is none */
-export async function readEventTail(path: string): Promise<string> {
-  try {
-    const handle = await open(path, 'r');
-    try {
-      const { size } = await handle.stat();
-      const length = Math.min(size, TAIL_BYTES);
-      const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, size - length);
-      return buffer.toString('utf8', 0, bytesRead);
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return '';
-    throw error;
-  }
+export function readEventTail(path: string): Promise<string> {
+  return readTextTail(path, TAIL_BYTES);
 }
 
 function parseJson(line: string): unknown {

@@ -2,7 +2,7 @@ import { chmod, copyFile, cp, mkdir, open, readFile, rename, rm, writeFile } fro
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { KilnError } from '../../../domain/failures.ts';
-import { isErrno } from '../../../linux/errno.ts';
+import { readTextIfThere } from '../../../linux/read-text.ts';
 import { mustRun } from '../../../linux/run-command.ts';
 import { makeExt4 } from '../../make-ext4.ts';
 import { hashFile, type ImageFile, type ImageFileName, imageFileSchema } from '../manifest.ts';
@@ -82,13 +82,8 @@ async function noteVersion(packageName: string, tree: string, directory: string)
 }
 
 /** @returns the version of Python in a finished root file system, undefined where it has none. */
-export async function pythonVersionOf(directory: string): Promise<string | undefined> {
-  try {
-    return await readFile(join(directory, PYTHON_PACKAGE), 'utf8');
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
+export function pythonVersionOf(directory: string): Promise<string | undefined> {
+  return readTextIfThere(join(directory, PYTHON_PACKAGE));
 }
 
 type NpmPin = NonNullable<Recipe['npm']>;
