@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
+import { jsonOrUndefined } from '../domain/json-or-undefined.ts';
 import { directoryEntries } from './directory-entries.ts';
 import { isErrno } from './errno.ts';
 import { readTextIfThere } from './read-text.ts';
@@ -21,7 +22,7 @@ export async function writeRecord(path: string, value: unknown): Promise<void> {
 export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
   const text = await readTextIfThere(path);
   if (text === undefined) return undefined;
-  const parsed = schema.safeParse(parseJson(text));
+  const parsed = schema.safeParse(jsonOrUndefined(text));
   if (parsed.success) return parsed.data;
   throw new KilnError('INTERNAL', `${path} is damaged; look at it, then remove it.`, {
     file: path,
@@ -44,13 +45,5 @@ export async function removeRecord(path: string): Promise<void> {
 export async function removeInterrupted(directory: string): Promise<void> {
   for (const name of await directoryEntries(directory)) {
     if (/\.json\.\d+$/.test(name)) await rm(join(directory, name), { force: true });
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
   }
 }

@@ -1,7 +1,9 @@
 /** One request of the REST API: URL, token, bounds, problem documents. */
+
 import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
 import type { Route } from '../../contracts/api/routes.ts';
 import { KilnError } from '../../domain/failures.ts';
+import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 
 export interface HttpClientOptions {
   /** Base URL of the gateway. */
@@ -73,7 +75,7 @@ export async function call(
     const reply = await send(options, route, parts, { signal: both });
     const schema = route.responses?.[reply.status];
     if (schema === undefined) throw await problemOf(options, reply);
-    const parsed = schema.safeParse(jsonOf(await boundedText(reply, options.maxBytes)));
+    const parsed = schema.safeParse(jsonOrUndefined(await boundedText(reply, options.maxBytes)));
     if (parsed.success) return parsed.data;
     throw new KilnError(
       'INTERNAL',
@@ -92,7 +94,7 @@ export async function call(
 export async function problemOf(options: HttpClientOptions, reply: Response): Promise<KilnError> {
   const text = await boundedText(reply, options.maxBytes);
   const isProblem = reply.headers.get('content-type')?.startsWith(PROBLEM_TYPE) === true;
-  const parsed = problemSchema.safeParse(isProblem ? jsonOf(text) : undefined);
+  const parsed = problemSchema.safeParse(isProblem ? jsonOrUndefined(text) : undefined);
   if (!parsed.success) {
     return new KilnError(
       'INTERNAL',
@@ -143,12 +145,4 @@ async function boundedText(reply: Response, maxBytes: number): Promise<string> {
     text += decoder.decode(chunk, { stream: true });
   }
   return text + decoder.decode();
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,4 +1,5 @@
 /** The log of a workload as it is written: server-sent events, taken up again where a connection broke. */
+
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EventSourceMessage } from 'eventsource-parser';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
@@ -8,6 +9,7 @@ import { problemSchema } from '../../contracts/api/problem.ts';
 import { ROUTES } from '../../contracts/api/routes.ts';
 import { stageSchema } from '../../contracts/identifiers.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import type { LogEntry, LogFilter } from '../../domain/logs/log-entry.ts';
 import type { Stage } from '../../domain/workload/stages.ts';
 import { type HttpClientOptions, problemOf, send, unavailable } from './http-calls.ts';
@@ -125,7 +127,7 @@ async function* connection(
  * @throws the problem that the gateway tells; INTERNAL where the event is not of the expected form
  */
 export function parseLogEvent(message: Pick<EventSourceMessage, 'event' | 'data' | 'id'>): LogEvent | undefined {
-  const data = jsonOf(message.data);
+  const data = jsonOrUndefined(message.data);
   if (message.event === 'log') {
     const entry = logEntrySchema.safeParse(data);
     if (entry.success && message.id !== undefined) return { kind: 'log', cursor: message.id, entry: entry.data };
@@ -143,12 +145,4 @@ export function parseLogEvent(message: Pick<EventSourceMessage, 'event' | 'data'
 
 function unexpected(event: string): KilnError {
   return new KilnError('INTERNAL', `The log stream holds a ${event} event of another version of Kiln.`);
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -2,6 +2,7 @@
  * The package registries of this machine's own npm configuration, as a builder needs them: read when the host worker starts,
  * never a token among them.
  */
+
 import { execFile } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -10,6 +11,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
+import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import { isErrno } from '../../linux/errno.ts';
 import type { RegistrySettings } from '../../ports/builds.ts';
 
@@ -88,17 +90,9 @@ async function npmConfig(options: RegistrySettingsOptions): Promise<z.infer<type
     const why = isErrno(error, 'ENOENT') ? 'it is not installed' : 'it failed or took too long';
     throw new KilnError('UNSUPPORTED', `The registry settings cannot be asked of ${program}: ${why}.`, {}, error);
   }
-  const parsed = configSchema.safeParse(parseJson(stdout));
+  const parsed = configSchema.safeParse(jsonOrUndefined(stdout));
   if (parsed.success) return parsed.data;
   throw new KilnError('CONFIG_INVALID', '`npm config list -l --json` is not understood; look at its answer.');
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function registryUrl(text: string, key: string): URL {

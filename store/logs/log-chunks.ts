@@ -1,6 +1,8 @@
 /** Log chunks: immutable objects of JSON lines, `logs/<workloadId>/<epoch>-<writer>/<first>.jsonl`. */
+
 import { numberedLogEntrySchema } from '../../contracts/store/workload-documents.ts';
 import { isKilnError } from '../../domain/failures.ts';
+import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { ListOptions, ObjectStore } from '../object-store.ts';
@@ -247,12 +249,4 @@ export function parseLogLines(text: string): NumberedLogEntry[] {
     const parsed = numberedLogEntrySchema.safeParse(jsonOrUndefined(line));
     return parsed.success ? [parsed.data] : [];
   });
-}
-
-function jsonOrUndefined(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
-  }
 }

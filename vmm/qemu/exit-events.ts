@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import type { VmExit, VmExitReason } from '../../domain/vm.ts';
 import { readTextTail } from '../../linux/read-text.ts';
 import type { ProcessEnd } from '../vm-process.ts';
@@ -30,7 +31,7 @@ const KILLING_SIGNALS: readonly string[] = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIG
 /** @returns QEMU's own word for the last shutdown in the event file's text; undefined where none was written */
 export function lastShutdownReason(text: string): string | undefined {
   for (const line of text.split('\n').reverse()) {
-    const parsed = shutdownEvent.safeParse(parseJson(line));
+    const parsed = shutdownEvent.safeParse(jsonOrUndefined(line));
     if (parsed.success) return parsed.data.data.reason ?? 'unknown';
   }
   return undefined;
@@ -53,12 +54,4 @@ export function explainExit(shutdownReason: string | undefined, end: ProcessEnd 
 /** @returns the end of the event file, '' where there is none */
 export function readEventTail(path: string): Promise<string> {
   return readTextTail(path, TAIL_BYTES);
-}
-
-function parseJson(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
-  }
 }
