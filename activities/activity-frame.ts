@@ -1,5 +1,5 @@
 import { ApplicationFailure, Context } from '@temporalio/activity';
-import { isFullDisk, isKilnError, KilnError } from '../domain/failures.ts';
+import { isFullDisk, isKilnError, KilnError, messageOf } from '../domain/failures.ts';
 
 /** Longest pause between two heartbeats, ms: cancellation reaches an activity with its heartbeats. */
 const MAX_HEARTBEAT_INTERVAL_MS = 1000;
@@ -62,7 +62,7 @@ export function toFailure(error: unknown): ApplicationFailure {
   if (error instanceof ApplicationFailure) return error;
   if (isKilnError(error)) return fromKilnError(error);
   if (isFullDisk(error)) return fromKilnError(diskFull(error));
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const stack = error instanceof Error ? cut((error.stack ?? '').slice(0, 2000)) : '';
   return ApplicationFailure.create({
     type: 'INTERNAL',

@@ -121,7 +121,12 @@ export function isFullDisk(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 }
 
-/** @returns whether `error` is a KilnError, optionally of one code. */
-export function isKilnError(error: unknown, code?: FailureCode): error is KilnError {
-  return error instanceof KilnError && (code === undefined || error.code === code);
+/** @returns whether `error` is a KilnError, of one of these codes where there are any. */
+export function isKilnError(error: unknown, ...codes: readonly FailureCode[]): error is KilnError {
+  return error instanceof KilnError && (codes.length === 0 || codes.includes(error.code));
+}
+
+/** @returns what an error says of itself; whatever else was thrown, as text. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

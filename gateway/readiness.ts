@@ -1,6 +1,8 @@
 /** Whether a workload created now would run. */
+
 import type { Readiness } from '../contracts/api/readiness.ts';
 import type { HostEntry } from '../domain/capacity/host-entry.ts';
+import { messageOf } from '../domain/failures.ts';
 import { CONTROL_QUEUE, hostQueue } from '../domain/names.ts';
 
 export interface ReadinessSources {
@@ -39,6 +41,6 @@ async function check(name: string, problem: () => Promise<string | undefined>): 
     const detail = await problem();
     return detail === undefined ? { name, ok: true } : { name, ok: false, detail };
   } catch (error) {
-    return { name, ok: false, detail: error instanceof Error ? error.message : String(error) };
+    return { name, ok: false, detail: messageOf(error) };
   }
 }

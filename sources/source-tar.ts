@@ -2,7 +2,7 @@
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { extract, type Header } from 'tar-stream';
-import { isKilnError, KilnError } from '../domain/failures.ts';
+import { isKilnError, KilnError, messageOf } from '../domain/failures.ts';
 import {
   entryNameProblem,
   linkProblem,
@@ -61,7 +61,7 @@ export async function readSourceTar(
     await fed.catch(() => undefined);
     const told = first?.error ?? error;
     if (isKilnError(told) || first?.isOurs !== true) throw told;
-    throw unreadable(told instanceof Error ? told.message : String(told));
+    throw unreadable(messageOf(told));
   }
   if (tree.files === 0) throw new KilnError('SPEC_INVALID', 'The tar holds no file; pack the folder of the service.');
   return { files: tree.files };

@@ -1,7 +1,7 @@
 /** Bytes from the store, counted and hashed while they are read. */
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { KilnError } from '../domain/failures.ts';
+import { KilnError, messageOf } from '../domain/failures.ts';
 
 /**
  * @param expected length and, where known, sha256 (hex) of the whole
@@ -23,7 +23,7 @@ async function* verified(key: string, body: Readable, expected: { bytes: number;
       yield data;
     }
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new KilnError(
       'STORE_UNAVAILABLE',
       `The connection to the object store broke while ${key} was read: ${reason}`,

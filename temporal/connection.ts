@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
-import { KilnError } from '../domain/failures.ts';
+import { KilnError, messageOf } from '../domain/failures.ts';
 
 export interface TemporalAddress {
   /** `host:port` of the frontend. */
@@ -53,7 +53,7 @@ async function untilConnected<T>(
           error,
         );
       }
-      if (tries === 1) options.onWaiting?.(error instanceof Error ? error.message : String(error));
+      if (tries === 1) options.onWaiting?.(messageOf(error));
       await delay(options.retryMs, undefined, options.signal ? { signal: options.signal } : {});
     }
   }

@@ -1,4 +1,4 @@
-import { isKilnError, isOutage } from '../../domain/failures.ts';
+import { isKilnError, isOutage, messageOf } from '../../domain/failures.ts';
 import { workloadIdOf } from '../../domain/names.ts';
 import type { ClosedExecution, MaintenancePorts, RecordedExecution } from '../../ports/maintenance.ts';
 import { framed, short } from '../activity-frame.ts';
@@ -68,7 +68,7 @@ async function recordAll(
       if (isKilnError(error) && isOutage(error.code)) throw error;
       silences = isKilnError(error, 'TEMPORAL_UNAVAILABLE') ? silences + 1 : 0;
       if (silences >= MAX_SILENCES) throw error;
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       failed.push({ workflowId: item.workflowId, message: message.slice(0, MESSAGE), closedAt: item.closedAt });
     }
   }

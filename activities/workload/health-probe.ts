@@ -1,5 +1,6 @@
 import { request } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { messageOf } from '../../domain/failures.ts';
 import type { HealthCheck } from '../../domain/workload/workload.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
 
@@ -23,7 +24,7 @@ export async function probeHealth(
     return { healthy: false, reason: `GET ${check.path} answered ${status}` };
   } catch (error) {
     if (deadline.aborted) return { healthy: false, reason: `no answer on port ${port} within ${check.timeoutMs} ms` };
-    return { healthy: false, reason: `port ${port}: ${error instanceof Error ? error.message : String(error)}` };
+    return { healthy: false, reason: `port ${port}: ${messageOf(error)}` };
   }
 }
 

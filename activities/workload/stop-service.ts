@@ -31,7 +31,7 @@ async function stop(ports: Ports, vmId: string, graceMs: number): Promise<Servic
     const { code, signal } = await ports.services.stop(vmId, { graceMs });
     return { code, signal, reason: 'stopped' };
   } catch (error) {
-    if (isKilnError(error, 'VMM_EXITED') || isKilnError(error, 'NOT_FOUND') || isKilnError(error, 'GUEST_CRASHED')) {
+    if (isKilnError(error, 'VMM_EXITED', 'NOT_FOUND', 'GUEST_CRASHED')) {
       return { code: null, signal: null, reason: 'vm-lost' };
     }
     throw error;

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isKilnError } from '../../domain/failures.ts';
 import { workloadRef } from '../../domain/owner.ts';
+import { isKilnError, messageOf } from '../../domain/failures.ts';
 import type { VmExit } from '../../domain/vm.ts';
 import { isUnhealthy, nextHealth, type Observation, UNKNOWN_HEALTH } from '../../domain/workload/supervision.ts';
 import type { HealthCheck } from '../../domain/workload/workload.ts';
@@ -67,7 +68,7 @@ async function serviceEnded(ports: Ports, vmId: string, signal: AbortSignal): Pr
     } catch (error) {
       if (signal.aborted) throw error;
       // The VM's own end is watched beside this, and it is the better witness.
-      if (VM_ENDED.some((code) => isKilnError(error, code))) return untilAborted(signal);
+      if (isKilnError(error, ...VM_ENDED)) return untilAborted(signal);
       // A lost channel says nothing about the service.
       if (!isKilnError(error, 'AGENT_LOST')) throw error;
       await ports.vms.agent(vmId).catch(() => undefined);
@@ -103,6 +104,6 @@ async function probeOnce(ports: Ports, vmId: string, port: number, check: Health
   try {
     return await probeHealth(await ports.vms.agent(vmId), port, check);
   } catch (error) {
-    return { healthy: false, reason: error instanceof Error ? error.message : String(error) };
+    return { healthy: false, reason: messageOf(error) };
   }
 }

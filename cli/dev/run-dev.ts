@@ -1,6 +1,7 @@
 import { rmdir } from 'node:fs/promises';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
 import { readEnvironment, stackPaths } from '../../config/environment.ts';
+import { messageOf } from '../../domain/failures.ts';
 import { POOL_VM_PREFIX } from '../../domain/names.ts';
 import type { DevStack } from './dev-stack.ts';
 import { launchStack, ownInterrupts, untilAborted } from './stack-launch.ts';
@@ -50,7 +51,7 @@ export async function endStack(stack: DevStack, keepVms: boolean): Promise<void>
   if (!keepVms) {
     const client = createKilnClient({ apiUrl: stack.info.apiUrl, token: stack.info.token });
     const left = await stopAllWorkloads(client, { ...STOP_PATIENCE, reason: 'the stack was stopped', say }).catch(
-      (error: unknown) => [`all of them (${error instanceof Error ? error.message : String(error)})`],
+      (error: unknown) => [`all of them (${messageOf(error)})`],
     );
     if (left.length > 0) say(`not ended in time: ${left.join(', ')}`);
   }

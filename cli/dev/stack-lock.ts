@@ -1,6 +1,6 @@
 import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { processStartTime } from '../../linux/process-identity.ts';
 
@@ -36,7 +36,7 @@ async function isLinked(draft: string, path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return false;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new KilnError('UNSUPPORTED', `The lock of this stack cannot be taken (${reason}).`, {
       fix: 'set KILN_HOME to a folder on a file system with hard links',
     });

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KilnClient } from '../../client/http/kiln-client.ts';
+import { messageOf } from '../../domain/failures.ts';
 import { isFinal, STAGES } from '../../domain/workload/stages.ts';
 
 export interface StopAllOptions {
@@ -34,7 +35,7 @@ export async function stopAllWorkloads(client: KilnClient, options: StopAllOptio
       for (const id of open) {
         // One that cannot be asked must not keep the others from being stopped: it has its turn again.
         await step(id).catch((error: unknown) => {
-          if (error !== signal.reason) troubles.set(id, error instanceof Error ? error.message : String(error));
+          if (error !== signal.reason) troubles.set(id, messageOf(error));
         });
       }
     }

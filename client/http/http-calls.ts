@@ -2,7 +2,7 @@
 
 import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
 import type { Route } from '../../contracts/api/routes.ts';
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 
 export interface HttpClientOptions {
@@ -126,7 +126,7 @@ function urlOf(apiUrl: string, route: Route, { params = {}, query = {} }: Reques
 /** @returns the error of a request that got no answer, or not the whole of it. */
 export function unavailable({ apiUrl }: HttpClientOptions, error: unknown): KilnError {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = messageOf(cause);
   return new KilnError(
     'API_UNAVAILABLE',
     `The API at ${apiUrl} did not answer: ${reason}. Check that its gateway runs.`,

@@ -1,6 +1,6 @@
 /** Calls of the Temporal frontend: each with a deadline, each failing with codes of the failure table. */
 import { type Client, isGrpcServiceError, ServiceError, WorkflowNotFoundError } from '@temporalio/client';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 
 /** gRPC status of a server that is away, overloaded, or slower than the deadline. */
 const UNAVAILABLE_STATUS: readonly number[] = [1, 4, 8, 14];
@@ -37,7 +37,7 @@ function grpcStatus(error: unknown): number | undefined {
 
 function unavailable(error: unknown): KilnError {
   if (isKilnError(error)) return error;
-  const reason = error instanceof Error ? error.message : String(error);
+  const reason = messageOf(error);
   return new KilnError(
     'TEMPORAL_UNAVAILABLE',
     `Temporal did not answer: ${reason}. Check that its server runs.`,

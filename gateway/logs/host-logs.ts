@@ -1,7 +1,7 @@
 /** Reads the newest lines of a workload from the host that writes them. */
 import { type HostLogsReply, hostLogsPath, hostLogsReplySchema } from '../../contracts/host/data-plane.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 
 export interface HostLogsQuery {
   /** Absent: the host's newest epoch. */
@@ -43,7 +43,7 @@ export function hostLogsFetcher(options: HostFetchOptions): FetchHostLogs {
         if (limit === 1) throw new Error('one line of it is too long');
       }
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       const message = `Host ${host.hostId} did not answer for the log: ${reason}`;
       throw new KilnError('HOST_LOST', message, { hostId: host.hostId }, error);
     }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pipeline, type Readable, Transform } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { GZIP_TYPE, type UploadedSource } from '../../contracts/api/source.ts';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
 import { readSourceTar } from '../../sources/source-tar.ts';
 import type { UploadBody } from '../route-binding.ts';
 
@@ -113,10 +113,10 @@ async function drained(body: Readable, { maxBytes, drainMs }: SourceUploadLimits
 
 function typed(error: unknown): unknown {
   if (isKilnError(error)) return error;
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
+  if (isFullDisk(error)) {
     return new KilnError('DISK_FULL', 'The gateway has no room to receive sources; free some on its disk.', {}, error);
   }
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (typeof code === 'string' && code.startsWith('Z_')) {
     return new KilnError('SPEC_INVALID', `The body is no whole gzip (${code}); send it again.`);
   }

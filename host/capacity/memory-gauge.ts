@@ -1,6 +1,8 @@
 /** What memory this machine has and its VMMs use, as opposed to what is promised to them. */
+
 import { freemem, totalmem } from 'node:os';
 import type { HostMemory } from '../../domain/capacity/host-entry.ts';
+import { messageOf } from '../../domain/failures.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 
@@ -48,7 +50,7 @@ export function createMemoryGauge(options: MemoryGaugeOptions): MemoryGauge {
       if (measured === undefined || now() - measured.at >= everyMs) {
         measuring ??= measure()
           .catch((error: unknown) => {
-            const reason = error instanceof Error ? error.message : String(error);
+            const reason = messageOf(error);
             logger.warn({ reason }, 'the memory of the VMs could not be measured');
           })
           .finally(() => {

@@ -1,6 +1,8 @@
 /** The host's entry in the registry: written again and again, so that its age tells whether the host lives. */
+
 import { loadavg } from 'node:os';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
+import { messageOf } from '../../domain/failures.ts';
 import type { HostLogger } from '../host-logger.ts';
 
 export interface RegistrationOptions {
@@ -30,7 +32,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
       const facts = await options.facts();
       await options.publish({ ...facts, at: new Date().toISOString(), load: loadavg()[0] ?? 0 });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       options.logger.warn({ reason }, 'the host could not register; it tries again');
     }
   };

@@ -1,6 +1,8 @@
 /** Brings sealed parts of log spools to the object store, in the background and when asked. */
 import { logChunkKey } from '../../domain/logs/log-keys.ts';
 import type { LogRef } from '../../domain/owner.ts';
+import { messageOf } from '../../domain/failures.ts';
+import { storeKeys } from '../../domain/names.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { LogSpool } from './spool.ts';
@@ -59,7 +61,7 @@ export function createLogShipper(options: LogShipperOptions): LogShipper {
     timer = setTimeout(() => {
       round = runRound(list)
         .catch((error: unknown) => {
-          const reason = error instanceof Error ? error.message : String(error);
+          const reason = messageOf(error);
           options.logger.warn({ reason }, 'logs could not be shipped; they stay in the spool');
         })
         .finally(() => schedule(list));

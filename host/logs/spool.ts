@@ -2,12 +2,11 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { KilnError } from '../../domain/failures.ts';
+import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { hasCode } from '../../linux/process-identity.ts';
 import type { Stage } from '../../domain/workload/stages.ts';
-import { isErrno } from '../../linux/errno.ts';
 import { readRecord, writeRecord } from '../../linux/record-file.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
 import type { LogWriter } from '../../ports/logs.ts';
@@ -291,6 +290,6 @@ export class LogSpool implements SourceLogWriter {
 }
 
 function asDiskError(error: unknown, directory: string): unknown {
-  if (!isErrno(error, 'ENOSPC', 'EDQUOT')) return error;
+  if (!isFullDisk(error)) return error;
   return new KilnError('DISK_FULL', `No space for logs in ${directory}: free some on its file system.`, {}, error);
 }

@@ -180,7 +180,7 @@ class DriverPooledVms implements PooledVms {
   }
 
   private async blameTemplate(error: unknown): Promise<void> {
-    if (!isKilnError(error, 'TEMPLATE_CORRUPT') && !isKilnError(error, 'TEMPLATE_MISMATCH')) return;
+    if (!isKilnError(error, 'TEMPLATE_CORRUPT', 'TEMPLATE_MISMATCH')) return;
     const { templateId } = error.details;
     if (typeof templateId === 'string') await this.options.blameTemplate?.(templateId, error);
   }

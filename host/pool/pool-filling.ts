@@ -1,5 +1,7 @@
 /** Makes the VMs that pools are short of, a few at a time. */
+
 import { randomBytes } from 'node:crypto';
+import { messageOf } from '../../domain/failures.ts';
 import { POOL_VM_PREFIX } from '../../domain/names.ts';
 import { decidePool, type PoolSettings, type PoolVm, type RecycleCause } from '../../domain/pool/pool-policy.ts';
 import type { HostLogger } from '../host-logger.ts';
@@ -113,7 +115,7 @@ export class PoolFilling {
     this.options.notes?.noteCreated('failed', this.options.now() - begun);
     this.block(pool);
     if (!this.options.ending.aborted) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       this.options.logger.warn({ reason }, 'a VM of the pool could not be made');
     }
     handOver?.(undefined);

@@ -1,5 +1,5 @@
 /** The pools of one host: VMs that are booted, paused and of nobody, so that a workload need not wait for a boot. */
-import { isKilnError } from '../../domain/failures.ts';
+import { isKilnError, messageOf } from '../../domain/failures.ts';
 import {
   chooseClaim,
   chooseYield,
@@ -370,7 +370,7 @@ class HostVmPool implements VmPool {
   }
 
   private warn(message: string, error: unknown): void {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     this.options.logger.warn({ reason }, message);
   }
 }

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { SERVICE_EXEC_ID } from '../../domain/names.ts';
 import { workloadRef } from '../../domain/owner.ts';
 import { STAGES, type Stage } from '../../domain/workload/stages.ts';
@@ -137,7 +137,7 @@ class Services implements HostServices {
     this.pumps.set(vmId, pump);
     this.run(vmId, record, pump)
       .then(ended.resolve, (error: unknown) => {
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = messageOf(error);
         this.options.logger.warn({ vmId, reason }, 'the output of a service is not read any more');
         ended.reject(error);
       })
@@ -202,7 +202,7 @@ async function signalTo(pump: Pump, name: 'SIGTERM' | 'SIGKILL'): Promise<void> 
   try {
     await (await pump.handle).signal(name);
   } catch (error) {
-    if (isKilnError(error, 'NOT_FOUND') || isKilnError(error, 'CONFLICT')) return;
+    if (isKilnError(error, 'NOT_FOUND', 'CONFLICT')) return;
     throw error;
   }
 }

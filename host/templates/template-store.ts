@@ -5,7 +5,7 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TemplateKey, TemplateManifest } from '../../contracts/host/template-manifest.ts';
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { TemplateSummary } from '../../domain/pool/pool-status.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
@@ -239,7 +239,7 @@ class TemplateStore implements Templates {
         await this.check(templateId);
       } catch (error) {
         if (this.over.signal.aborted) return;
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = messageOf(error);
         this.options.onEvent?.('refused');
         this.options.logger.warn({ templateId, reason }, 'a template is refused; a new one is made when it is wanted');
         await this.removeUnused(templateId);

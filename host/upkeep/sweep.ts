@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
+import { messageOf } from '../../domain/failures.ts';
 import {
   decideSweep,
   type OwnerVerdict,
@@ -106,7 +107,7 @@ class Sweeper {
     for (const action of decideSweep({ vms, orphans }, this.options)) {
       await this.act(action, report, owners).catch((error: unknown) => {
         const name = 'vmId' in action ? action.vmId : action.name;
-        report.errors.push({ name, message: error instanceof Error ? error.message : String(error) });
+        report.errors.push({ name, message: messageOf(error) });
       });
     }
     const { destroyed, removed, released, errors } = report;
@@ -146,7 +147,7 @@ class Sweeper {
         const attached = role === 'pool' || (await this.isCaredFor(vmId));
         vms.push({ vmId, role, workflowId, owner, overForMs: this.overFor(vmId, owner), attached });
       } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
+        const message = messageOf(error);
         report.left.push({ vmId, reason: `its record cannot be read: ${message}` });
       }
     }

@@ -1,6 +1,6 @@
 /** The host ports of this host's VMs: recorded with the VM, so that the same port answers after a restart. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { type GuestConnector, type IngressListener, type IngressOptions, listenOn, listenOnFree } from './listener.ts';
@@ -86,7 +86,7 @@ class Ingress implements VmIngress {
       try {
         await this.listen(vmId, guestPort, hostPort);
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = messageOf(error);
         this.options.logger.warn({ vmId, hostPort, reason }, 'the port of a VM cannot be opened again yet');
         this.rebindLater(vmId, guestPort, hostPort);
       }

@@ -3,7 +3,7 @@
  * background too: guests open connections by themselves, and nobody else may be asking.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
@@ -126,7 +126,7 @@ class Channels implements VmChannels {
     if (this.closed || this.entries.get(vmId) !== entry) return;
     this.options.logger.warn({ vmId, reason: reason.message }, 'the channel to a guest is lost; attaching anew');
     this.get(vmId).catch((error: unknown) => {
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       this.options.logger.warn({ vmId, reason: message }, 'no new channel to the guest');
     });
   }
@@ -160,5 +160,5 @@ class Channels implements VmChannels {
 
 /** What no further attempt can change. */
 function isFinal(error: unknown): boolean {
-  return (['NOT_FOUND', 'VMM_EXITED', 'GUEST_CRASHED'] as const).some((code) => isKilnError(error, code));
+  return isKilnError(error, 'NOT_FOUND', 'VMM_EXITED', 'GUEST_CRASHED');
 }

@@ -4,7 +4,7 @@ import { basename, dirname } from 'node:path';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
-import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
+import { isFullDisk, isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../../domain/vm.ts';
 import type { AgentChannel, EgressVerdict } from '../../ports/guest-agent.ts';
 import type { EgressPolicy, VmHost } from '../../ports/host.ts';
@@ -192,7 +192,7 @@ class DriverVmHost implements HostVms {
 
   /** The next boot, under another name, is a cold one; whether others are cloned from the template is its keeper's choice. */
   private async failed(vmId: string, start: VmStart, error: unknown): Promise<never> {
-    if (isKilnError(error, 'TEMPLATE_CORRUPT') || isKilnError(error, 'TEMPLATE_MISMATCH')) {
+    if (isKilnError(error, 'TEMPLATE_CORRUPT', 'TEMPLATE_MISMATCH')) {
       const { templateId } = error.details;
       if (typeof templateId === 'string') await this.options.templates?.blame(templateId, error);
     } else if (start === 'pool' && isKilnError(error) && error.code !== 'CANCELLED') {
@@ -280,7 +280,7 @@ class DriverVmHost implements HostVms {
       if (state === 'running') await this.channels.get(vmId);
       return { vmId, adopted: true };
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       this.options.logger.warn({ vmId, reason }, 'a VM could not be adopted; it is left as it is');
       return { vmId, adopted: false, reason };
     }

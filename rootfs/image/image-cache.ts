@@ -1,6 +1,6 @@
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { type ImageCollectionLimits, imagesToRemove } from '../../domain/upkeep/image-collection.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import type { ImageCache } from '../../ports/images.ts';
@@ -152,7 +152,7 @@ async function mend(options: ImageCacheOptions, digest: string, directory: strin
       return await noteLook(directory, file.name);
     } catch (error) {
       if (isKilnError(error, 'STORE_UNAVAILABLE')) throw error;
-      failures.push(error instanceof Error ? error.message : String(error));
+      failures.push(messageOf(error));
     }
   }
   await rm(fresh, { force: true });

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { access, link, mkdir, rm } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
-import { KilnError } from '../../domain/failures.ts';
+import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
 import { isErrno } from '../../linux/errno.ts';
 
@@ -53,7 +53,7 @@ function checkVmId(vmId: string): void {
 }
 
 async function diskError(error: unknown, path: string, basePath: string): Promise<unknown> {
-  if (isErrno(error, 'ENOSPC', 'EDQUOT')) {
+  if (isFullDisk(error)) {
     return new KilnError('DISK_FULL', `no space for the disk ${path}: free some on its file system`, { path }, error);
   }
   if (!(await exists(basePath))) {

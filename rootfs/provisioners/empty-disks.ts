@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { KilnError } from '../../domain/failures.ts';
+import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import type { DiskRef } from '../../domain/vm.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { makeExt4 } from '../make-ext4.ts';
@@ -60,7 +60,7 @@ async function make(directory: string, path: string, mib: number): Promise<void>
     await rename(temporary, path);
     await forgetOldest(directory);
   } catch (error) {
-    if (isErrno(error, 'ENOSPC', 'EDQUOT'))
+    if (isFullDisk(error))
       throw new KilnError('DISK_FULL', `no space for an empty disk in ${directory}: free some`, { directory }, error);
     throw error;
   } finally {

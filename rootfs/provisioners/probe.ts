@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { messageOf } from '../../domain/failures.ts';
 import { writeAll } from '../../linux/write-all.ts';
 import type { ProvisionedDisk, RootfsProvisioner } from '../../ports/disks.ts';
 
@@ -37,7 +38,7 @@ export async function probeByDoing(
       throw new Error('the disk is still there after its release');
     return { ok: true };
   } catch (error) {
-    return { ok: false, reason: error instanceof Error ? error.message : String(error) };
+    return { ok: false, reason: messageOf(error) };
   } finally {
     if (place !== undefined) await rm(place, { recursive: true, force: true });
   }

@@ -150,7 +150,7 @@ async function readExecution(
 ): Promise<ArchivedExecution> {
   const key = storeKeys.archivedEvents(workflowId, executionId, sha256);
   const data = await store.readBlob(key, MAX_STORED_BYTES).catch((error: unknown) => {
-    const isDamaged = isKilnError(error, 'NOT_FOUND') || isKilnError(error, 'IMAGE_CORRUPT');
+    const isDamaged = isKilnError(error, 'NOT_FOUND', 'IMAGE_CORRUPT');
     throw isDamaged ? corrupt(workflowId, `${key} is missing or damaged`) : error;
   });
   if (createHash('sha256').update(data).digest('hex') !== sha256) throw corrupt(workflowId, `${key} was changed`);

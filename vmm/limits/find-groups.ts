@@ -1,5 +1,6 @@
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { messageOf } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import type { GroupTree } from './control-groups.ts';
 import { CGROUP1, CGROUP2, type Controller, type GroupLayout } from './group-layout.ts';
@@ -56,7 +57,7 @@ async function unified(parent: string, hostName: string): Promise<GroupTree | No
     for (const name of [...CGROUP2.needed, ...CGROUP2.wanted]) if (has.includes(name)) roots[name] = parent;
     return { layout: CGROUP2, roots, hostName };
   } catch (error) {
-    return none(error instanceof Error ? error.message : String(error));
+    return none(messageOf(error));
   }
 }
 
@@ -92,7 +93,7 @@ async function stepDown(directory: string): Promise<NoGroups | undefined> {
     await writeFile(join(directory, WORKER_GROUP, 'cgroup.procs'), String(process.pid));
     return undefined;
   } catch (error) {
-    return none(error instanceof Error ? error.message : String(error));
+    return none(messageOf(error));
   }
 }
 

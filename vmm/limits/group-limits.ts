@@ -1,4 +1,4 @@
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { VmExit } from '../../domain/vm.ts';
 import {
   type GroupTree,
@@ -30,7 +30,7 @@ export function groupLimits(tree: GroupTree, settings: CapSettings, io: IoCap | 
       const group = groupOf(tree, vmId);
       await writeGroupRecord(directory, group);
       await makeGroup(tree, vmId, groupCaps({ vcpus, memMib }, settings, io)).catch((error: unknown) => {
-        const said = error instanceof Error ? error.message : String(error);
+        const said = messageOf(error);
         const fix = 'give the host worker a delegated cgroup2 group (KILN_CGROUP_PARENT)';
         throw new KilnError('HYPERVISOR_UNAVAILABLE', `VM ${vmId} cannot be limited: ${said}`, { vmId, fix }, error);
       });

@@ -95,7 +95,7 @@ export async function tryBoots(tries: number, boot: () => Promise<void>, log: Dr
       await boot();
       return true;
     } catch (error) {
-      if (!isKilnError(error, 'AGENT_TIMEOUT') && !isKilnError(error, 'VMM_EXITED')) throw error;
+      if (!isKilnError(error, 'AGENT_TIMEOUT', 'VMM_EXITED')) throw error;
       log.warn({ code: error.code }, `a trial guest did not boot under KVM: ${error.message}`);
     }
   }

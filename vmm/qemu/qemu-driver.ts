@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { VmSpec } from '../../domain/vm.ts';
 import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
 import { DEFAULT_TIMINGS, type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
@@ -142,7 +142,7 @@ async function probe(
   try {
     return { ...(await expected()), version: await version(), diskFormats };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     return { usable: false, reason, version: 'unknown', accel: 'none', diskFormats };
   }
 }

@@ -2,6 +2,7 @@ import { Client } from '@temporalio/client';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { type KilnEnvironment, readEnvironment } from '../../config/environment.ts';
+import { messageOf } from '../../domain/failures.ts';
 import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
 import { createControlLog } from '../../store/logs/control-log.ts';
 import { createWaitingLine } from '../../store/workloads/waiting-line.ts';
@@ -78,7 +79,7 @@ async function scheduleMaintenance(client: Client, env: KilnEnvironment, log: Lo
     const done = await ensureMaintenanceSchedule(client, { everyMs: everyS * 1000, input: { schemaVersion: 1, keep } });
     log.info({ everyS, keep, done }, 'maintenance is scheduled');
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     log.error({ reason }, 'maintenance could not be scheduled: nothing is archived but by `kiln archive record`');
   }
 }

@@ -5,7 +5,7 @@
  * Steps go to stderr, one a line; the last line of stdout is `{"digest","directory","built"}`.
  */
 import { parseArgs } from 'node:util';
-import { KilnError } from '../../../domain/failures.ts';
+import { KilnError, messageOf } from '../../../domain/failures.ts';
 import { mustRun } from '../../../linux/run-command.ts';
 import { IN_USER_NAMESPACE } from './as-root.ts';
 import { type BuildImageRequest, buildImage, findBuiltImage } from './build-image.ts';
@@ -52,6 +52,6 @@ function required(name: string, value: string | undefined): string {
 try {
   await main();
 } catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`${messageOf(error)}\n`);
   process.exitCode = 1;
 }
