@@ -1,45 +1,26 @@
-/**
- * Lets one piece of work per key run at a time; whoever waits can give up without disturbing the others. Work that was
- * given up keeps nobody waiting: it may hang for ever.
- */
-export class SingleFlight {
-  private readonly last = new Map<string, Promise<unknown>>();
+/** Work that all who ask for it while it is under way share. Nothing is remembered: who asks later has it done again. */
+export class SingleFlight<T, Key = string> {
+  private readonly flights = new Map<Key, Promise<T>>();
 
-  /** Runs `work` after every earlier work of this key has ended, whatever its end, or was given up by its signal. */
-  async run<T>(key: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const before = this.last.get(key) ?? Promise.resolve();
-    const mine = before.then(() => {
-      signal.throwIfAborted();
-      return work();
-    });
-    const settled = before.then(() => endOrAbort(mine, signal));
-    this.last.set(key, settled);
-    void settled.then(() => {
-      if (this.last.get(key) === settled) this.last.delete(key);
-    });
-    return Promise.race([mine, aborted(signal, before)]);
+  /** Joins the work of this key that is under way, or begins it. A failure is everybody's who waited. */
+  run(key: Key, work: () => Promise<T>): Promise<T> {
+    const found = this.flights.get(key);
+    if (found !== undefined) return found;
+    const flight = work().finally(() => this.flights.delete(key));
+    this.flights.set(key, flight);
+    return flight;
+  }
+
+  /** @returns the work of this key that is under way */
+  underWay(key: Key): Promise<T> | undefined {
+    return this.flights.get(key);
   }
 }
 
-/** Resolves when the work has ended or its signal has fired, whichever is first. */
-function endOrAbort(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const over = () => {
-      signal.removeEventListener('abort', over);
-      resolve();
-    };
-    work.then(over, over);
-    if (signal.aborted) over();
-    else signal.addEventListener('abort', over, { once: true });
-  });
-}
-
-/** Rejects when the signal fires while the turn has not come; once it has come, the work itself answers for the signal. */
-function aborted(signal: AbortSignal, turn: Promise<unknown>): Promise<never> {
-  return new Promise((_, reject) => {
-    const onAbort = () => reject(signal.reason);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    void turn.then(() => signal.removeEventListener('abort', onAbort));
-  });
+/** @returns the work, done once for all who ask while it is being done; the arguments are those of who asked first */
+export function singleFlight<Args extends readonly unknown[], T>(
+  work: (...args: Args) => Promise<T>,
+): (...args: Args) => Promise<T> {
+  const flights = new SingleFlight<T>();
+  return (...args) => flights.run('', () => work(...args));
 }

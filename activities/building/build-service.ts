@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { workloadRef } from '../../domain/owner.ts';
+import { AbandonableTurns } from '../../concurrency/abandonable-turns.ts';
 import type { BuildOutput, BuildStore, ServiceSources } from '../../ports/builds.ts';
 import type { WorkloadDocuments } from '../../ports/documents.ts';
 import type { CapacityLedger, VmHost } from '../../ports/host.ts';
@@ -41,7 +42,7 @@ interface Job {
 
 /** Finds the output in the cache or builds it in a VM; of several builds with one key only one runs at a time. */
 export function createBuildService(ports: BuildPorts): HostActivities['buildService'] {
-  const flights = new SingleFlight();
+  const turns = new AbandonableTurns();
   return (input) =>
     framed(async (signal) => {
       const log = await ports.logs.open(workloadRef(input.workloadId, input.epoch));
@@ -60,7 +61,7 @@ export function createBuildService(ports: BuildPorts): HostActivities['buildServ
         });
         const job: Job = { input, tarPath: packed.tarPath, cacheKey, registries, env, log, signal };
         const attempt = () => findOrBuild(ports, job);
-        return await (cacheKey === undefined ? attempt() : flights.run(cacheKey, attempt, signal));
+        return await (cacheKey === undefined ? attempt() : turns.run(cacheKey, attempt, signal));
       } finally {
         await rm(packed.tarPath, { force: true });
         await log.flush();

@@ -1,4 +1,4 @@
-import { SingleFlight } from '../../concurrency/single-flight.ts';
+import { AbandonableTurns } from '../../concurrency/abandonable-turns.ts';
 import { SERVICE_EXEC_ID } from '../../domain/names.ts';
 import { workloadRef } from '../../domain/owner.ts';
 import type { Language } from '../../domain/workload/workload.ts';
@@ -27,7 +27,7 @@ interface Ports {
 /** Opens what the service may reach, puts the build output into the guest, opens the port and starts it; each only once. */
 export function createStartService(ports: Ports): HostActivities['startService'] {
   // A call that is thought lost may still put files where the one after it has started the service.
-  const turns = new SingleFlight();
+  const turns = new AbandonableTurns();
   return (input) =>
     framed((signal) => turns.run(input.vmId, () => startService(ports, input), signal), { isMadeAgain: true });
 }

@@ -1,10 +1,12 @@
 /** Immutable files of the store, named by their sha256, with a bounded copy of each on this host's disk. */
+
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
@@ -35,7 +37,7 @@ const SHA256 = /^[0-9a-f]{64}$/;
 /** Every method may be called by several callers at a time, and again after a crash. */
 export class BlobCache {
   private readonly options: BlobCacheOptions;
-  private readonly fetching = new Map<string, Promise<string>>();
+  private readonly fetching = new SingleFlight<string>();
 
   constructor(options: BlobCacheOptions) {
     this.options = options;
@@ -87,11 +89,7 @@ export class BlobCache {
   }
 
   private fetch(ref: BlobRef): Promise<string> {
-    const running = this.fetching.get(ref.sha256);
-    if (running !== undefined) return running;
-    const fetch = this.download(ref).finally(() => this.fetching.delete(ref.sha256));
-    this.fetching.set(ref.sha256, fetch);
-    return fetch;
+    return this.fetching.run(ref.sha256, () => this.download(ref));
   }
 
   private async download(ref: BlobRef): Promise<string> {

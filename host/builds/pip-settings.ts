@@ -1,6 +1,8 @@
 /** The package indexes of this machine's own pip, as a builder needs them: asked once, never a credential among them. */
+
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { remembered } from '../../concurrency/remembered.ts';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
@@ -22,14 +24,7 @@ const MAX_OUTPUT_BYTES = 1024 * 1024;
 
 /** @returns the settings of this machine: read when they are first asked for, and again where that failed. */
 export function createPipSettings(options: PipSettingsOptions): () => Promise<PipSettings> {
-  let known: Promise<PipSettings> | undefined;
-  return () => {
-    known ??= readPipSettings(options).catch((error: unknown) => {
-      known = undefined;
-      throw error;
-    });
-    return known;
-  };
+  return remembered(() => readPipSettings(options));
 }
 
 /** @returns settings of a machine without pip are pip's own defaults. @throws CONFIG_INVALID */

@@ -1,6 +1,7 @@
 /** What memory this machine has and its VMMs use, as opposed to what is promised to them. */
 
 import { freemem, totalmem } from 'node:os';
+import { singleFlight } from '../../concurrency/single-flight.ts';
 import type { HostMemory } from '../../domain/capacity/host-entry.ts';
 import { messageOf } from '../../domain/failures.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -31,7 +32,6 @@ export function createMemoryGauge(options: MemoryGaugeOptions): MemoryGauge {
   const { driver, everyMs, logger, available = freemem, now = Date.now } = options;
   const floorMib = options.floorMib ?? defaultFloorMib(totalmem());
   let measured: { at: number; vmsMib: number } | undefined;
-  let measuring: Promise<void> | undefined;
 
   const measure = async (): Promise<void> => {
     let bytes = 0;
@@ -42,22 +42,17 @@ export function createMemoryGauge(options: MemoryGaugeOptions): MemoryGauge {
     }
     measured = { at: now(), vmsMib: Math.round(bytes / MIB) };
   };
+  const measureOnce = singleFlight(() =>
+    measure().catch((error: unknown) => {
+      logger.warn({ reason: messageOf(error) }, 'the memory of the VMs could not be measured');
+    }),
+  );
   const availableMib = () => Math.floor(available() / MIB);
 
   return {
     allowsMore: () => availableMib() >= floorMib,
     async read() {
-      if (measured === undefined || now() - measured.at >= everyMs) {
-        measuring ??= measure()
-          .catch((error: unknown) => {
-            const reason = messageOf(error);
-            logger.warn({ reason }, 'the memory of the VMs could not be measured');
-          })
-          .finally(() => {
-            measuring = undefined;
-          });
-        await measuring;
-      }
+      if (measured === undefined || now() - measured.at >= everyMs) await measureOnce();
       return { availableMib: availableMib(), floorMib, vmsMib: measured?.vmsMib ?? 0 };
     },
   };

@@ -2,11 +2,13 @@
  * Opens the connections that guests ask for: the name is judged, resolved once on the host, every address judged, and
  * the judged address itself is dialled. So a name server cannot lead a guest into the host's own networks.
  */
+
 import { lookup } from 'node:dns/promises';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect, isIPv6, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { decideName, mayDial, normaliseName } from '../../domain/egress/rules.ts';
 import type { EgressVerdict } from '../../ports/guest-agent.ts';
 import type { EgressPolicy } from '../../ports/host.ts';
@@ -90,7 +92,7 @@ async function systemResolve(name: string): Promise<readonly string[]> {
 
 /** Callers that ask for one name at the same time share the answer; different names take turns. */
 function shared(resolve: (name: string) => Promise<readonly string[]>, maxAtOnce: number): typeof resolve {
-  const flights = new Map<string, Promise<readonly string[]>>();
+  const flights = new SingleFlight<readonly string[]>();
   const waiting: (() => void)[] = [];
   let running = 0;
   const inTurn = async (name: string): Promise<readonly string[]> => {
@@ -104,13 +106,7 @@ function shared(resolve: (name: string) => Promise<readonly string[]>, maxAtOnce
       else next();
     }
   };
-  return (name) => {
-    const found = flights.get(name);
-    if (found !== undefined) return found;
-    const flight = inTurn(name).finally(() => flights.delete(name));
-    flights.set(name, flight);
-    return flight;
-  };
+  return (name) => flights.run(name, () => inTurn(name));
 }
 
 function dialDirect(address: string, port: number, connectMs: number): Promise<Socket> {

@@ -22,7 +22,7 @@ interface Usage {
 
 /** Only VMs that live on this host are labelled, so there are never more series than VMs. */
 export function addUsage(sources: UsageSources, registers: Registry[]): void {
-  const readings = shared(() => readAll(sources));
+  const readings = singleFlight(() => readAll(sources));
   const gauge = (name: string, help: string, value: (used: Usage) => number | undefined) =>
     new Gauge({
       name,
@@ -111,15 +111,4 @@ async function guestUsage({ vms, usageMs }: UsageSources, vmId: string): Promise
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** @returns the work, done once for all who ask while it is being done. */
-function shared<T>(work: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | undefined;
-  return () => {
-    running ??= work().finally(() => {
-      running = undefined;
-    });
-    return running;
-  };
 }

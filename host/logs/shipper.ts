@@ -1,6 +1,7 @@
 /** Brings sealed parts of log spools to the object store, in the background and when asked. */
 import { logChunkKey } from '../../domain/logs/log-keys.ts';
 import type { LogRef } from '../../domain/owner.ts';
+import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
@@ -31,7 +32,7 @@ export interface LogShipper {
 
 /** @returns a shipper; nothing happens until `ship` or `start`. */
 export function createLogShipper(options: LogShipperOptions): LogShipper {
-  const flights = new Map<LogSpool, Promise<void>>();
+  const flights = new SingleFlight<void, LogSpool>();
   let timer: NodeJS.Timeout | undefined;
   let round: Promise<void> = Promise.resolve();
   let stopped = false;
@@ -43,12 +44,8 @@ export function createLogShipper(options: LogShipperOptions): LogShipper {
   };
   const ship = async (target: SpoolToShip): Promise<void> => {
     // What is under way may have begun before the caller's last line: it is awaited, and then another one made.
-    await flights.get(target.spool)?.catch(() => undefined);
-    const running = flights.get(target.spool);
-    if (running !== undefined) return running;
-    const flight = shipNow(target).finally(() => flights.delete(target.spool));
-    flights.set(target.spool, flight);
-    return flight;
+    await flights.underWay(target.spool)?.catch(() => undefined);
+    return flights.run(target.spool, () => shipNow(target));
   };
   const runRound = async (list: () => Promise<readonly SpoolToShip[]>): Promise<void> => {
     for (const target of await list()) {

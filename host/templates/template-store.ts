@@ -2,8 +2,10 @@
  * Templates of one host: frozen guests from which VMs are cloned instead of booted. Made in the background once a guest of
  * that kind has booted cold, checked whole at the start of the host, known by their looks from then on.
  */
+
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { SingleFlight } from '../../concurrency/single-flight.ts';
 import type { TemplateKey, TemplateManifest } from '../../contracts/host/template-manifest.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { TemplateSummary } from '../../domain/pool/pool-status.ts';
@@ -93,7 +95,7 @@ class TemplateStore implements Templates {
   private readonly options: TemplateStoreOptions;
   private readonly directory: string;
   private readonly entries = new Map<string, TemplateEntry>();
-  private readonly making = new Map<string, Promise<TemplateManifest>>();
+  private readonly making = new SingleFlight<TemplateManifest>();
   private readonly awake: () => number;
   /** By the clock of time awake. */
   private readonly notBefore = new Map<string, number>();
@@ -130,7 +132,7 @@ class TemplateStore implements Templates {
   want(key: TemplateKey): void {
     const hash = templateKeyHash(key);
     if (this.options.settings.mode === 'off' || this.over.signal.aborted) return;
-    if (this.making.has(hash) || this.newest(key) !== undefined) return;
+    if (this.making.underWay(hash) !== undefined || this.newest(key) !== undefined) return;
     if (this.awake() < (this.notBefore.get(hash) ?? Number.NEGATIVE_INFINITY)) return;
     this.refresh(key).catch((error: unknown) => {
       if (this.over.signal.aborted) return;
@@ -141,12 +143,11 @@ class TemplateStore implements Templates {
 
   refresh(key: TemplateKey): Promise<TemplateManifest> {
     const hash = templateKeyHash(key);
-    const under = this.making.get(hash);
-    if (under !== undefined) return under;
+    const underWay = this.making.underWay(hash);
+    if (underWay !== undefined) return underWay;
     // One at a time: each takes a core for some seconds.
-    const made = this.background.then(() => this.make(key)).finally(() => this.making.delete(hash));
+    const made = this.making.run(hash, () => this.background.then(() => this.make(key)));
     this.background = made.catch(() => undefined);
-    this.making.set(hash, made);
     return made;
   }
 

@@ -1,5 +1,6 @@
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { type ImageCollectionLimits, imagesToRemove } from '../../domain/upkeep/image-collection.ts';
 import type { CachedImage } from '../../domain/vm.ts';
@@ -33,8 +34,8 @@ export interface HostImages extends ImageCache {
 
 /** @returns the image cache of one host. Each image is fetched once, however many ask for it at once. */
 export function createImageCache(options: ImageCacheOptions): HostImages {
-  const fetching = new Map<string, Promise<CachedImage>>();
-  const removing = new Map<string, Promise<void>>();
+  const fetching = new SingleFlight<CachedImage>();
+  const removing = new SingleFlight<void>();
   const askedAt = new Map<string, number>();
   const now = options.now ?? (() => performance.now());
   const idleMs = (digest: string) => now() - (askedAt.get(digest) ?? now());
@@ -42,10 +43,8 @@ export function createImageCache(options: ImageCacheOptions): HostImages {
   const remove = async (digest: string, limits: ImageCollectionLimits): Promise<boolean> => {
     if (!(await canBeHadAgain(options, digest))) return false;
     // No wait between this look and the mark, so that nobody is given it in between.
-    if (fetching.has(digest) || idleMs(digest) < limits.idleMs) return false;
-    const work = removeDirectory(imageDirectory(options.imagesDir, digest)).finally(() => removing.delete(digest));
-    removing.set(digest, work);
-    await work;
+    if (fetching.underWay(digest) !== undefined || idleMs(digest) < limits.idleMs) return false;
+    await removing.run(digest, () => removeDirectory(imageDirectory(options.imagesDir, digest)));
     askedAt.delete(digest);
     return true;
   };
@@ -53,15 +52,11 @@ export function createImageCache(options: ImageCacheOptions): HostImages {
     async ensure(digest, signal) {
       signal?.throwIfAborted();
       askedAt.set(digest, now());
-      let work = fetching.get(digest);
-      if (work === undefined) {
-        // Shared by all who wait, so no single caller's signal may end it.
-        work = Promise.resolve(removing.get(digest))
-          .catch(() => undefined)
-          .then(() => ensureImage(options, digest))
-          .finally(() => fetching.delete(digest));
-        fetching.set(digest, work);
-      }
+      // Shared by all who wait, so no single caller's signal may end it.
+      const work = fetching.run(digest, async () => {
+        await removing.underWay(digest)?.catch(() => undefined);
+        return ensureImage(options, digest);
+      });
       return await abortable(work, signal);
     },
     async collect(inUse, limits) {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
+import { remembered } from '../../concurrency/remembered.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { VmSpec } from '../../domain/vm.ts';
 import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
@@ -54,7 +55,7 @@ export function createQemuDriver(options: QemuDriverOptions): VmDriver {
 
 function qemuBackend(options: QemuDriverOptions): VmBackend {
   const binary = options.qemuBinary ?? 'qemu-system-x86_64';
-  const version = once(() => qemuVersion(binary, options.timings?.versionMs ?? DEFAULT_TIMINGS.versionMs));
+  const version = remembered(() => qemuVersion(binary, options.timings?.versionMs ?? DEFAULT_TIMINGS.versionMs));
   const ignorePvm = options.kvmTrial?.ignorePvm ?? false;
   const { stateDir, log, vmUids } = options;
   const accelerator = createAccelerator({
@@ -158,16 +159,4 @@ async function qemuVersion(binary: string, timeout: number): Promise<string> {
   if (version === undefined)
     throw new KilnError('HYPERVISOR_UNAVAILABLE', `${binary} does not say its version; ${fix}`, { fix });
   return version;
-}
-
-/** Keeps a success; a failure is tried again by the next caller. */
-function once<T>(make: () => Promise<T>): () => Promise<T> {
-  let made: Promise<T> | undefined;
-  return () => {
-    made ??= make().catch((error: unknown) => {
-      made = undefined;
-      throw error;
-    });
-    return made;
-  };
 }

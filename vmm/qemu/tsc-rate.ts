@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { remembered } from '../../concurrency/remembered.ts';
 import { KilnError } from '../../domain/failures.ts';
 
 const run = promisify(execFile);
@@ -17,14 +18,7 @@ export interface TscRateOptions {
  * @throws (the provider) HYPERVISOR_UNAVAILABLE where the rate can neither be measured nor read
  */
 export function createTscRate(options: TscRateOptions): () => Promise<number> {
-  let known: Promise<number> | undefined;
-  return () => {
-    known ??= findRate(options).catch((error: unknown) => {
-      known = undefined;
-      throw error;
-    });
-    return known;
-  };
+  return remembered(() => findRate(options));
 }
 
 async function findRate({ probePath, deadlineMs }: TscRateOptions): Promise<number> {

@@ -1,50 +1,41 @@
 import { describe, expect, it } from 'vitest';
-import { SingleFlight } from '../../../concurrency/single-flight.ts';
-
-const never = new AbortController().signal;
+import { SingleFlight, singleFlight } from '../../../concurrency/single-flight.ts';
 
 describe('work of one key', () => {
-  it('runs one at a time, in order, whatever the end of the one before', async () => {
-    const flights = new SingleFlight();
-    const seen: string[] = [];
+  it('is shared by all who ask while it is under way, and done again for who asks later', async () => {
+    const flights = new SingleFlight<number>();
     const first = Promise.withResolvers<void>();
-    const failing = flights.run('key', async () => first.promise.then(() => Promise.reject(new Error('no'))), never);
-    const next = flights.run('key', async () => seen.push('next'), never);
-    const last = flights.run('key', async () => seen.push('last'), never);
-    await flights.run('other', async () => seen.push('other'), never);
-    expect(seen).toEqual(['other']);
+    let begun = 0;
+    const work = async () => {
+      begun++;
+      await first.promise;
+      return begun;
+    };
+    const both = [flights.run('key', work), flights.run('key', work)];
+    expect(flights.underWay('key')).toBe(both[0]);
+    expect(await flights.run('other', async () => 7)).toBe(7);
     first.resolve();
-    await expect(failing).rejects.toThrow('no');
-    await Promise.all([next, last]);
-    expect(seen).toEqual(['other', 'next', 'last']);
+    expect(await Promise.all(both)).toEqual([1, 1]);
+    expect(flights.underWay('key')).toBeUndefined();
+    expect(await flights.run('key', work)).toBe(2);
   });
 
-  it('that was given up keeps nobody waiting, even if it never ends', async () => {
-    const flights = new SingleFlight();
-    const giveUp = new AbortController();
-    const begun = Promise.withResolvers<void>();
-    const hang = () => new Promise(() => begun.resolve());
-    void flights.run('key', hang, giveUp.signal);
-    await begun.promise;
-    const next = flights.run('key', async () => 'next', never);
-    giveUp.abort(new Error('enough'));
-    expect(await next).toBe('next');
+  it('that fails fails for all of them, and is not remembered', async () => {
+    const flights = new SingleFlight<string>();
+    const fail = () => Promise.reject(new Error('no'));
+    const both = [flights.run('key', fail), flights.run('key', async () => 'not begun')];
+    for (const each of both) await expect(each).rejects.toThrow('no');
+    expect(await flights.run('key', async () => 'yes')).toBe('yes');
   });
+});
 
-  it('that is given up while it waits lets nobody past the one that runs', async () => {
-    const flights = new SingleFlight();
-    const first = Promise.withResolvers<string>();
-    const seen: string[] = [];
-    const running = flights.run('key', () => first.promise, never);
-    const giveUp = new AbortController();
-    const waiting = flights.run('key', async () => seen.push('waiting'), giveUp.signal);
-    const last = flights.run('key', async () => seen.push('last'), never);
-    giveUp.abort(new Error('enough'));
-    await expect(waiting).rejects.toThrow('enough');
-    expect(seen).toEqual([]);
-    first.resolve('first');
-    expect(await running).toBe('first');
-    await last;
-    expect(seen).toEqual(['last']);
+it('work without a key is shared as well, with the arguments of who asked first', async () => {
+  const seen: number[] = [];
+  const shared = singleFlight(async (value: number) => {
+    seen.push(value);
+    return value;
   });
+  expect(await Promise.all([shared(1), shared(2)])).toEqual([1, 1]);
+  expect(await shared(3)).toBe(3);
+  expect(seen).toEqual([1, 3]);
 });
