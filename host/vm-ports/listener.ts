@@ -1,6 +1,8 @@
 /** Listeners of the host that lead to ports in guests: TCP through the agent, half-closes and back-pressure included. */
+
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { joinStreams } from '../../concurrency/join-streams.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 
@@ -116,25 +118,5 @@ async function tunnel(client: Socket, connector: GuestConnector): Promise<void> 
     client.destroy();
     return;
   }
-  if (client.destroyed) {
-    guest.on('error', () => undefined);
-    guest.destroy();
-    return;
-  }
   joinStreams(client, guest);
-}
-
-/** Both ways until both have ended; an end goes on as an end, an error or early close as a close. */
-export function joinStreams(a: Duplex, b: Duplex): void {
-  for (const [from, to] of [
-    [a, b],
-    [b, a],
-  ] as const) {
-    from.on('error', () => to.destroy());
-    from.once('close', () => {
-      // After an orderly end the other side may still have bytes to send; `end` has told it already.
-      if (!from.readableEnded || !from.writableFinished) to.destroy();
-    });
-    from.pipe(to);
-  }
 }

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { joinStreams } from '../../concurrency/join-streams.ts';
 import type { EgressHandler } from '../../ports/guest-agent.ts';
 import { FRAME } from './frames.ts';
 import { egressRequest, parseMessage } from './messages.ts';
@@ -68,7 +69,7 @@ async function decide(
       duplex.destroy();
       return;
     }
-    join(duplex, verdict.socket);
+    joinStreams(duplex, verdict.socket);
     stream.sendFrame(FRAME.opened, Buffer.from('{}'));
   } catch (error) {
     stream.reset('EGRESS_FAILED', error instanceof Error ? error.message : 'failed');
@@ -77,25 +78,3 @@ async function decide(
 }
 
 const NOBODY_DECIDES = { allow: false, reason: 'no egress is allowed' } as const;
-
-/** Moves bytes between both until both directions have ended; a failure of one side is a reset of the other. */
-function join(guest: Duplex, outside: Duplex): void {
-  const fail = (other: Duplex) => (error?: Error) => {
-    if (!other.destroyed) other.destroy(error);
-  };
-  guest.on('error', fail(outside));
-  outside.on('error', fail(guest));
-  guest.on('close', () => closeWith(guest, outside));
-  outside.on('close', () => closeWith(outside, guest));
-  if (guest.destroyed) {
-    outside.destroy();
-    return;
-  }
-  guest.pipe(outside);
-  outside.pipe(guest);
-}
-
-/** A side that closed without having ended takes the other with it. */
-function closeWith(closed: Duplex, other: Duplex): void {
-  if (!closed.readableEnded && !other.destroyed) other.destroy();
-}
