@@ -1,9 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SingleFlight } from '../../concurrency/single-flight.ts';
-import { workloadRef } from '../../domain/owner.ts';
 import { AbandonableTurns } from '../../concurrency/abandonable-turns.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import type { BuildOutput, BuildStore, ServiceSources } from '../../ports/builds.ts';
 import type { WorkloadDocuments } from '../../ports/documents.ts';
 import type { CapacityLedger, VmHost } from '../../ports/host.ts';

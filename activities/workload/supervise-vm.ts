@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { isKilnError } from '../../domain/failures.ts';
-import { workloadRef } from '../../domain/owner.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
+import { workloadRef } from '../../domain/owner.ts';
 import type { VmExit } from '../../domain/vm.ts';
 import { isUnhealthy, nextHealth, type Observation, UNKNOWN_HEALTH } from '../../domain/workload/supervision.ts';
 import type { HealthCheck } from '../../domain/workload/workload.ts';

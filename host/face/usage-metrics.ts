@@ -1,5 +1,6 @@
 /** What each VM with an owner uses, for Prometheus: as its guest sees it, and as the machine does. */
 import { Gauge, type Registry } from 'prom-client';
+import { singleFlight } from '../../concurrency/single-flight.ts';
 import { ownerLabel, ownerOf } from '../../domain/owner.ts';
 import type { GuestUsage } from '../../ports/guest-agent.ts';
 import type { VmDriver, VmInspection, VmUsage } from '../../ports/vm-driver.ts';

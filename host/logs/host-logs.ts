@@ -1,16 +1,13 @@
 /** All log spools of this host: opened once each, found again after a restart, read by the data plane. */
-import { rm, rmdir, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import { rm, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { z } from 'zod';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { type LogRef, type OwnerId, ownerWorkflowId } from '../../domain/owner.ts';
-import { WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
-import { directoryEntries, mayExist } from '../../linux/directory-entries.ts';
+import { mayExist } from '../../linux/directory-entries.ts';
 import { readRecord } from '../../linux/record-file.ts';
 import type { OwnerLogs } from '../../ports/logs.ts';
 import type { HostLogger } from '../host-logger.ts';
@@ -80,7 +77,7 @@ class FileLogs implements HostLogs {
   }
 
   async serviceOffset(log: LogRef): Promise<number> {
-    if (!(await exists(this.directory(log)))) return 0;
+    if (!(await mayExist(this.directory(log)))) return 0;
     const record = await readRecord(join(this.directory(log), 'service-offset.json'), offsetSchema);
     return Math.max(record?.offset ?? 0, (await this.spool(log)).sourceOffset);
   }
@@ -100,7 +97,7 @@ class FileLogs implements HostLogs {
   }
 
   async read(log: LogRef, after: number, limit: number): Promise<readonly NumberedLogEntry<LogStage>[]> {
-    if (!(await exists(this.directory(log)))) return [];
+    if (!(await mayExist(this.directory(log)))) return [];
     return (await this.spool(log)).read(after, limit);
   }
 
@@ -190,11 +187,4 @@ class FileLogs implements HostLogs {
 
 function keyOf(log: LogRef): string {
   return `${ownerWorkflowId(log)}#${log.epoch}`;
-}
-
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

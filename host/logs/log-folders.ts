@@ -3,12 +3,12 @@
  * slashes and capitals, so its folder is a hash, and `owner.json` in it says whose it is.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
 import { assertOwnerRef, isOwnerId, type LogRef, OWNER_KINDS, type OwnerId } from '../../domain/owner.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { directoryEntries } from '../../linux/directory-entries.ts';
 import { readRecord, writeRecord } from '../../linux/record-file.ts';
 
 const OWNER_FILE = 'owner.json';
@@ -40,7 +40,7 @@ export async function makeOwnerFolder(root: string, { kind, id }: OwnerId): Prom
 /** @returns every owner that has a folder below `root`; folders that say nothing of theirs are left alone */
 export async function ownersIn(root: string): Promise<readonly OwnerId[]> {
   const owners: OwnerId[] = [];
-  for (const name of await entriesOf(root)) {
+  for (const name of await directoryEntries(root)) {
     if (WORKLOAD_ID_PATTERN.test(name)) owners.push({ kind: 'workload', id: name });
     else {
       const owner = await readRecord(join(root, name, OWNER_FILE), ownerSchema).catch(() => undefined);
@@ -52,7 +52,7 @@ export async function ownersIn(root: string): Promise<readonly OwnerId[]> {
 
 /** @returns the placements that an owner has a spool of, ascending. @throws SPEC_INVALID */
 export async function epochsOf(root: string, owner: OwnerId): Promise<readonly number[]> {
-  const names = await entriesOf(join(root, ownerFolder(owner)));
+  const names = await directoryEntries(join(root, ownerFolder(owner)));
   return names
     .filter((name) => /^\d{1,9}$/.test(name))
     .map(Number)
@@ -62,13 +62,4 @@ export async function epochsOf(root: string, owner: OwnerId): Promise<readonly n
 /** @returns the file in an owner's folder that has to go before the folder can. */
 export function ownerFilePath(root: string, owner: OwnerId): string {
   return join(root, ownerFolder(owner), OWNER_FILE);
-}
-
-async function entriesOf(path: string): Promise<string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return [];
-    throw error;
-  }
 }

@@ -1,9 +1,9 @@
 /** Brings sealed parts of log spools to the object store, in the background and when asked. */
-import { logChunkKey } from '../../domain/logs/log-keys.ts';
-import type { LogRef } from '../../domain/owner.ts';
+
 import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { messageOf } from '../../domain/failures.ts';
-import { storeKeys } from '../../domain/names.ts';
+import { logChunkKey } from '../../domain/logs/log-keys.ts';
+import type { LogRef } from '../../domain/owner.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { LogSpool } from './spool.ts';

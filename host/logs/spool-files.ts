@@ -9,7 +9,6 @@ import { z } from 'zod';
 import { ownerLogEntrySchema } from '../../contracts/store/workload-documents.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
-import { syncDirectory } from '../../linux/record-file.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
 import { writeAll } from '../../linux/write-all.ts';
 

@@ -5,8 +5,6 @@ import { z } from 'zod';
 import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
-import { hasCode } from '../../linux/process-identity.ts';
-import type { Stage } from '../../domain/workload/stages.ts';
 import { readRecord, writeRecord } from '../../linux/record-file.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
 import type { LogWriter } from '../../ports/logs.ts';
