@@ -9,7 +9,7 @@ const { builtinModules } = require('node:module');
 const ADAPTERS = ['domain', 'contracts', 'concurrency', 'linux'];
 const SOURCES = [
   ...['domain', 'ports', 'contracts', 'concurrency', 'linux', 'workflows', 'activities', 'rootfs', 'vmm', 'sources'],
-  ...['store', 'host', 'client', 'gateway', 'cli', 'config', 'temporal', 'workers'],
+  ...['inspection', 'store', 'host', 'client', 'gateway', 'cli', 'config', 'temporal', 'workers'],
 ];
 
 const TABLE = {
@@ -32,8 +32,9 @@ const TABLE = {
   rootfs: { values: ADAPTERS, types: ['ports'] },
   vmm: { values: ADAPTERS, types: ['ports'] },
   sources: { values: ADAPTERS, types: ['ports'] },
+  inspection: { values: [...ADAPTERS, 'sources'], types: ['ports'] },
   store: { values: ADAPTERS, types: ['ports'], packages: ['@aws-sdk', '@smithy'] },
-  host: { values: [...ADAPTERS, 'rootfs', 'vmm', 'store', 'sources'], types: ['ports'], packages: ['@?fastify'] },
+  host: { values: [...ADAPTERS, 'rootfs', 'vmm', 'store', 'sources', 'inspection'], types: ['ports'], packages: ['@?fastify'] },
   client: {
     values: ['contracts', 'domain', 'workflows/messages'],
     types: ['workflows'],
@@ -45,7 +46,7 @@ const TABLE = {
     packages: ['@?fastify'],
   },
   cli: {
-    values: ['client', 'sources', 'contracts', 'domain', 'linux', 'config'],
+    values: ['client', 'sources', 'inspection', 'contracts', 'domain', 'linux', 'config'],
     lazy: ['workers', 'temporal', 'gateway', 'rootfs'],
     packages: ['commander'],
   },

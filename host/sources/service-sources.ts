@@ -5,10 +5,11 @@ import { join } from 'node:path';
 import { LOCK_FILE } from '../../contracts/service/service-manifest.ts';
 import { LEFT_OUT_OF_BUILDS } from '../../domain/sources/source-tree.ts';
 import { isErrno } from '../../linux/errno.ts';
+import { findServiceFolder } from '../../inspection/service-folder.ts';
+import { inspectService } from '../../inspection/service-inspection.ts';
+import { hasCode } from '../../linux/process-identity.ts';
 import type { ServiceCode, ServiceSources } from '../../ports/builds.ts';
 import { packFolder, type SourceLimits } from '../../sources/pack-folder.ts';
-import { findServiceFolder } from '../service-folder.ts';
-import { inspectService } from '../service-inspection.ts';
 
 export interface ServiceSourcesOptions extends SourceLimits {
   /** Folder that every service path is relative to. */

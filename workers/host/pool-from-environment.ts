@@ -3,8 +3,8 @@ import type { KilnEnvironment } from '../../config/environment.ts';
 import { type PoolConfig, poolConfigSchema, poolLimits } from '../../contracts/api/pool.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { resolvePoolSettings } from '../../domain/pool/pool-policy.ts';
-import { readConfigFile } from '../../host/config-file.ts';
 import type { HostSettings } from '../../host/host-settings.ts';
+import { readConfigFile } from '../../inspection/config-file.ts';
 
 const MAX_FILE_BYTES = 64 * 1024;
 

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { buildCacheKey, buildSteps } from '../../activities/building/build-plan.ts';
-import { readRequirements } from '../../contracts/service/python-packages.ts';
-import { isKilnError } from '../../domain/failures.ts';
-import { inspectService } from '../../host/service-inspection.ts';
+import { buildCacheKey, buildSteps } from '../../../activities/building/build-plan.ts';
+import { readRequirements } from '../../../contracts/service/python-packages.ts';
+import { isKilnError } from '../../../domain/failures.ts';
+import { inspectService } from '../../../inspection/service-inspection.ts';
 
 const HASH = `--hash=sha256:${'a'.repeat(64)}`;
 

@@ -17,7 +17,7 @@ import {
 import { KilnError } from '../domain/failures.ts';
 import { PYTHON_ENVIRONMENT } from '../domain/workload/workload.ts';
 import { parseConfig, readConfigText } from './config-file.ts';
-import type { LanguagePart } from './node-service.ts';
+import type { LanguagePart } from './nodejs-service.ts';
 import { assertStartFile, isFileOrLink } from './start-file.ts';
 
 /** Where nothing says how to start, the first of these that is there is run. */

@@ -13,7 +13,7 @@ import {
 import { KilnError } from '../domain/failures.ts';
 import { DEFAULT_HEALTH, type Language, type ServiceManifest } from '../domain/workload/workload.ts';
 import { readConfigFile } from './config-file.ts';
-import { inspectNode, type LanguagePart } from './node-service.ts';
+import { inspectNode, type LanguagePart } from './nodejs-service.ts';
 import { inspectPython } from './python-service.ts';
 import { printable } from './service-folder.ts';
 import { isFileOrLink } from './start-file.ts';

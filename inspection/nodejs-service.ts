@@ -14,7 +14,7 @@ import {
 import { KilnError } from '../domain/failures.ts';
 import type { ServiceManifest } from '../domain/workload/workload.ts';
 import { readConfigFile } from './config-file.ts';
-import { assertLockAgrees } from './lock-file.ts';
+import { assertLockAgrees } from './npm-lock.ts';
 import { assertStartFile, isFileOrLink } from './start-file.ts';
 
 /** What a language adds to the manifest of a service. */
