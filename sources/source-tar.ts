@@ -80,14 +80,7 @@ class SourceTree {
 
   /** @throws SPEC_INVALID where the path was there before, or lies below something that is no folder */
   add(path: string, kind: SourceEntryKind): void {
-    const parts = path.split('/');
-    for (let depth = 1; depth < parts.length; depth++) {
-      const above = parts.slice(0, depth).join('/');
-      if ((this.kinds.get(above) ?? 'directory') !== 'directory') {
-        throw refused(path, `lies below ${shown(above)}, which is no folder`);
-      }
-      this.kinds.set(above, 'directory');
-    }
+    this.addAbove(path);
     const known = this.kinds.get(path);
     if (this.named.has(path) || (known !== undefined && known !== kind)) throw refused(path, 'is there twice');
     this.named.add(path);
@@ -95,6 +88,17 @@ class SourceTree {
     if (kind !== 'directory') this.files++;
     if (this.kinds.size > this.maxEntries) {
       throw new KilnError('PAYLOAD_TOO_LARGE', `The tar holds more than ${this.maxEntries} files and folders.`);
+    }
+  }
+
+  /** From the path upwards to the first folder that is known: above that one all are. Deep trees cost no more than flat ones. */
+  private addAbove(path: string): void {
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      const above = path.slice(0, end);
+      const kind = this.kinds.get(above);
+      if (kind === 'directory') return;
+      if (kind !== undefined) throw refused(path, `lies below ${shown(above)}, which is no folder`);
+      this.kinds.set(above, 'directory');
     }
   }
 }
