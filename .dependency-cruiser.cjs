@@ -34,7 +34,11 @@ const TABLE = {
   sources: { values: ADAPTERS, types: ['ports'] },
   inspection: { values: [...ADAPTERS, 'sources'], types: ['ports'] },
   store: { values: ADAPTERS, types: ['ports'], packages: ['@aws-sdk', '@smithy'] },
-  host: { values: [...ADAPTERS, 'rootfs', 'vmm', 'store', 'sources', 'inspection'], types: ['ports'], packages: ['@?fastify'] },
+  host: {
+    values: [...ADAPTERS, 'rootfs', 'vmm', 'store', 'sources', 'inspection'],
+    types: ['ports'],
+    packages: ['@?fastify'],
+  },
   client: {
     values: ['contracts', 'domain', 'workflows/messages'],
     types: ['workflows'],

@@ -10,6 +10,8 @@ export const FAILURE_ADVICE: Readonly<Partial<Record<FailureCode, string>>> = {
   MANIFEST_MISSING: 'Add a `package.json` or a `kiln.json` to the service folder.',
   CONFIG_INVALID: 'Correct what the message names in the service folder.',
   DEPENDENCY_UNDECLARED: 'Declare the dependency, renew the lock file, and deploy again.',
+  INSPECTION_LIMIT:
+    'Reading its files took too much time or memory: make lock file and configuration smaller, or leave files out of the folder.',
   BUILD_FAILED: 'The build itself failed: its last lines are in the log. Deploy the corrected service under a new id.',
   BUILD_TIMEOUT:
     'See in the log what the build waited for; a package registry that does not answer is the usual cause.',

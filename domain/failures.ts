@@ -30,6 +30,7 @@ export const FAILURES = {
   MANIFEST_MISSING: user(400, 'validate'),
   CONFIG_INVALID: user(400, 'validate'),
   DEPENDENCY_UNDECLARED: user(400, 'validate', 'deploy'),
+  INSPECTION_LIMIT: user(422, 'validate', 'build'),
   BUILD_FAILED: user(422, 'build'),
   BUILD_TIMEOUT: user(422, 'build'),
   ENV_MISSING: user(400, 'validate', 'build', 'deploy'),

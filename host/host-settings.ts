@@ -2,6 +2,7 @@
 
 import type { PoolSettingOverrides } from '../domain/pool/pool-policy.ts';
 import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts';
+import type { InspectionSettings } from '../inspection/inspection-pool.ts';
 import type { GiveWay } from './pool/pool-filling.ts';
 import type { WarmPool } from './pool/vm-pool.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
@@ -56,6 +57,7 @@ export interface HostSettings {
     readonly pruneAfterMs: number;
   };
   readonly sources: { readonly maxBytes: number; readonly maxEntries: number; readonly maxCacheBytes: number };
+  readonly inspection: InspectionSettings;
   readonly builds: { readonly maxCacheBytes: number };
   readonly registration: { readonly everyMs: number };
   readonly sweep: { readonly everyMs: number; readonly graceMs: number; readonly maxDestroys: number };
@@ -120,6 +122,21 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     pruneAfterMs: 24 * 60 * MINUTE,
   },
   sources: { maxBytes: 256 * MIB, maxEntries: 100_000, maxCacheBytes: 1024 * MIB },
+  inspection: {
+    children: 2,
+    memoryMib: 512,
+    // Less than the activity that checks a service may take, so that it is told what was too much.
+    inspect: { cpuMs: 10 * SECOND, wallMs: 25 * SECOND },
+    pack: { cpuMs: MINUTE, wallMs: 5 * MINUTE },
+    lookEveryMs: 50,
+    maxWaiting: 1000,
+    maxWaitingPerProject: 250,
+    recycleAfter: 500,
+    recycleMib: 300,
+    startMs: 30 * SECOND,
+    restartMs: 100,
+    maxRestartMs: 5 * SECOND,
+  },
   builds: { maxCacheBytes: 2048 * MIB },
   registration: { everyMs: 2 * SECOND },
   sweep: { everyMs: 30 * SECOND, graceMs: MINUTE, maxDestroys: 5 },
@@ -153,6 +170,7 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     egress: { ...d.egress, ...overrides.egress },
     logs: { ...d.logs, ...overrides.logs },
     sources: { ...d.sources, ...overrides.sources },
+    inspection: { ...d.inspection, ...overrides.inspection },
     builds: { ...d.builds, ...overrides.builds },
     registration: { ...d.registration, ...overrides.registration },
     sweep: { ...d.sweep, ...overrides.sweep },

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
 import { ownerWorkflowId } from '../domain/owner.ts';
 import { resolvePoolSettings } from '../domain/pool/pool-policy.ts';
+import type { InspectionPool } from '../inspection/inspection-pool.ts';
 import type { BuildStore, ServiceSources } from '../ports/builds.ts';
 import type { DriverCapabilities } from '../ports/vm-driver.ts';
 import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
@@ -23,6 +24,7 @@ import { createHostMetrics, type HostMetrics } from './face/host-metrics.ts';
 import { createRegistration, type Registration } from './face/registration.ts';
 import type { HostOptions } from './host-options.ts';
 import { type HostSettings, resolveHostSettings } from './host-settings.ts';
+import { createHostInspections } from './inspections.ts';
 import { createHostLogs, type HostLogs } from './logs/host-logs.ts';
 import { createHostPool } from './pool/host-pool.ts';
 import { createPoolMetrics } from './pool/pool-metrics.ts';
@@ -98,6 +100,7 @@ class Node implements HostNode {
   private readonly workspaces = createSparseCopyProvisioner();
   private readonly emptyDisks: EmptyDisks;
   private readonly releases: Releases;
+  private readonly inspections: InspectionPool;
   private readonly imageSweep: () => Promise<void>;
   private readonly sweeper: { run(): Promise<SweepReport> };
   private sweepTimer: NodeJS.Timeout | undefined;
@@ -140,12 +143,10 @@ class Node implements HostNode {
       vmDirectory: (vmId) => this.records.directory(vmId),
       logger,
     });
-    this.sources = createServiceSources({
-      ...settings.sources,
-      projectRoot: options.projectRoot,
-      scratchDir: this.scratchDir,
-      uploads: createUploadedSources({ ...settings.sources, stateDir, store, logger }),
-    });
+    this.inspections = createHostInspections(settings.inspection, logger);
+    const uploads = createUploadedSources({ ...settings.sources, stateDir, store, logger });
+    const { scratchDir, inspections } = this;
+    this.sources = createServiceSources({ ...options, ...settings.sources, scratchDir, uploads, inspections });
     this.builds = createBuildStore({ ...settings.builds, stateDir, store, logger });
     this.metrics = createHostMetrics({
       ...settings.metrics,
@@ -224,6 +225,7 @@ class Node implements HostNode {
     this.capabilities = await driver.probe();
     this.metrics.noteDriver(driver.kind, this.capabilities);
     this.url = await this.dataPlane.listen();
+    this.inspections.start();
     this.logs.start();
     await this.registration.start();
     await this.templates?.start();
@@ -275,6 +277,7 @@ class Node implements HostNode {
     await this.sweeping;
     await this.templates?.stop();
     await this.registration.stop();
+    await this.inspections.stop();
     await this.pool.stop();
     await this.vms.detachAll();
     for (const vmId of await this.options.driver.list()) await this.services.settled(vmId);

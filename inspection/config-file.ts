@@ -76,15 +76,34 @@ function parseJson(text: string, name: string): unknown {
 
 /** Line and column from 1 of the first thing that is not JSON. */
 function placeOfError(text: string): { what: string; at: string; line: number; column: number } {
-  const errors: jsonc.ParseError[] = [];
-  jsonc.parse(text, errors, { disallowComments: true, allowTrailingComma: false, allowEmptyContent: false });
-  const first = errors[0];
-  const before = text.slice(0, first?.offset ?? text.length);
-  const line = before.split('\n').length;
-  const column = before.length - before.lastIndexOf('\n');
-  const what = first === undefined ? 'something' : jsonc.printParseErrorCode(first.error);
+  const { what, offset } = firstError(text);
+  let line = 1;
+  let lineStart = 0;
+  for (let end = text.indexOf('\n'); end >= 0 && end < offset; end = text.indexOf('\n', lineStart)) {
+    line += 1;
+    lineStart = end + 1;
+  }
+  const column = offset - lineStart + 1;
   return { what, at: `line ${line}, column ${column}`, line, column };
 }
+
+/** Looks no further than the first error: a text of commas has as many as bytes. */
+function firstError(text: string): { what: string; offset: number } {
+  let first: { what: string; offset: number } | undefined;
+  const onError = (error: jsonc.ParseErrorCode, offset: number) => {
+    first = { what: jsonc.printParseErrorCode(error), offset };
+    throw new FirstError();
+  };
+  try {
+    jsonc.visit(text, { onError }, { disallowComments: true, allowTrailingComma: false, allowEmptyContent: false });
+  } catch (error) {
+    if (error instanceof RangeError) return { what: 'something nested too deeply', offset: text.length };
+    if (!(error instanceof FirstError)) throw error;
+  }
+  return first ?? { what: 'something', offset: text.length };
+}
+
+class FirstError extends Error {}
 
 function explain(issue: z.core.$ZodIssue): string {
   const path = issue.path.join('.');

@@ -81,13 +81,37 @@ async function mainOf(folder: string, manifest: PackageManifest, build: string |
   );
 }
 
-/** Only commands of the plain form `node [options] file` name a file that can be checked. */
+const OPTION = /^-[\w-]+(?:=[^\s"'$`;&|<>]*)?$/;
+const PLAIN_FILE = /^[\w@./+-]+$/;
+
+/**
+ * Only commands of the plain form `node [options] file` name a file that can be checked. Judged word by word: one pattern
+ * for the whole command has exponentially many ways to fail.
+ */
 function startFiles(start: string): string[] {
-  const match = /^\s*node(?:\s+--?[\w-]+(?:=[^\s"'$`;&|<>]*)?)*\s+(?:'([^'\\]+)'|([\w@./+-]+))\s*$/.exec(start);
-  const file = match?.[1] ?? match?.[2];
-  return file === undefined ? [] : [file, `${file}.js`, join(file, 'index.js')];
+  const command = start.trim();
+  const [words, file] = command.endsWith("'") ? quotedFile(command) : plainFile(command);
+  const [program, ...options] = words;
+  if (program !== 'node' || file === undefined || !options.every((word) => OPTION.test(word))) return [];
+  return [file, `${file}.js`, join(file, 'index.js')];
+}
+
+/** @returns the words before the last one, and that one where it is no more to a shell than a name */
+function plainFile(command: string): [string[], string | undefined] {
+  const words = command.split(/\s+/);
+  const file = words.pop() ?? '';
+  return [words, PLAIN_FILE.test(file) ? file : undefined];
+}
+
+/** @returns the words before the last one, and that one without its quotes */
+function quotedFile(command: string): [string[], string | undefined] {
+  const begin = command.lastIndexOf("'", command.length - 2);
+  const before = command.slice(0, Math.max(begin, 0));
+  const file = command.slice(begin + 1, -1);
+  const isWord = before.trimEnd() !== before && file !== '' && !file.includes('\\');
+  return [before.trim().split(/\s+/), isWord ? file : undefined];
 }
 
 function quotedPath(path: string): string {
-  return /^[\w@./+-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;
+  return PLAIN_FILE.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;
 }

@@ -4,17 +4,25 @@ import type { Readable } from 'node:stream';
 import type { ServiceManifest, WorkloadRequest } from '../domain/workload/workload.ts';
 
 /** Where the code of a service lies. */
-export type ServiceCode = Pick<WorkloadRequest, 'servicePath' | 'source'>;
+export type ServiceCode = Pick<WorkloadRequest, 'servicePath' | 'source' | 'projectId'>;
 
 /** Service folders: below the project root of this host, or in uploaded sources. */
 export interface ServiceSources {
   /**
    * Reads and checks a service folder.
-   * @throws SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED
+   * @param signal gives it up; the work has ended once this rejects
+   * @throws SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, INSPECTION_LIMIT
    */
-  inspect(code: ServiceCode): Promise<ServiceManifest>;
-  /** Packs the folder (no node_modules, no .git) in stable order. @returns path of a temporary tar and its digest */
-  pack(code: ServiceCode): Promise<{ tarPath: string; sha256: string; bytes: number; lockSha256?: string }>;
+  inspect(code: ServiceCode, signal?: AbortSignal): Promise<ServiceManifest>;
+  /**
+   * Packs the folder (no node_modules, no .git) in stable order.
+   * @returns path of a temporary tar and its digest
+   * @throws as `inspect`
+   */
+  pack(
+    code: ServiceCode,
+    signal?: AbortSignal,
+  ): Promise<{ tarPath: string; sha256: string; bytes: number; lockSha256?: string }>;
 }
 
 /** Package registries of this machine's client configuration, as a builder VM needs them. Never holds a token. */

@@ -46,7 +46,7 @@ export function createBuildService(ports: BuildPorts): HostActivities['buildServ
     framed(async (signal) => {
       const log = await ports.logs.open(workloadRef(input.workloadId, input.epoch));
       const request = await ports.documents.readSpec(input.workloadId, input.specHash);
-      const packed = await ports.sources.pack(request);
+      const packed = await ports.sources.pack(request, signal);
       try {
         const env = request.env ?? {};
         const registries = await registriesFor(input.manifest.language, ports);

@@ -14,11 +14,11 @@ export function createValidateService(ports: {
   logs: OwnerLogs;
 }): HostActivities['validateService'] {
   return (input) =>
-    framed(async () => {
+    framed(async (signal) => {
       const log = await ports.logs.open(workloadRef(input.workloadId, input.epoch));
       log.write('validate', 'info', `checking ${input.servicePath}`);
       const request = await ports.documents.readSpec(input.workloadId, input.specHash);
-      const read = await ports.sources.inspect(request);
+      const read = await ports.sources.inspect(request, signal);
       const missing = read.envRequired.filter((name) => request.env?.[name] === undefined);
       if (missing.length > 0) {
         throw new KilnError(

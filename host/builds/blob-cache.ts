@@ -1,8 +1,8 @@
 /** Immutable files of the store, named by their sha256, with a bounded copy of each on this host's disk. */
 
 import { randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { link, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -67,6 +67,26 @@ export class BlobCache {
     });
     if (handle === undefined) return (await this.openStored(ref)).stream;
     return Readable.from(this.checked(ref, path, handle.createReadStream()), { objectMode: false });
+  }
+
+  /**
+   * Puts the file at a path where nothing is yet, checked, for a process that opens it by name.
+   * @param path on the same file system
+   * @throws as `open`; then there may be a part of it
+   */
+  async link(ref: BlobRef, path: string): Promise<void> {
+    const local = (await this.local(ref)) ?? (await this.fetch(ref));
+    const now = new Date();
+    await utimes(local, now, now).catch(() => undefined);
+    try {
+      await link(local, path);
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+      // It has just been evicted.
+      await pipeline((await this.openStored(ref)).stream, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+      return;
+    }
+    for await (const _ of this.checked(ref, local, createReadStream(path)));
   }
 
   /** A damaged copy is removed, so that the next open fetches it anew. */

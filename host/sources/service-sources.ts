@@ -8,8 +8,13 @@ import { isErrno } from '../../linux/errno.ts';
 import { findServiceFolder } from '../../inspection/service-folder.ts';
 import { inspectService } from '../../inspection/service-inspection.ts';
 import { hasCode } from '../../linux/process-identity.ts';
+import { randomUUID } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { Asker, Inspections, InspectWork } from '../../inspection/inspections.ts';
 import type { ServiceCode, ServiceSources } from '../../ports/builds.ts';
-import { packFolder, type SourceLimits } from '../../sources/pack-folder.ts';
+import type { SourceLimits } from '../../sources/pack-folder.ts';
+import type { UploadedSources } from './uploaded-sources.ts';
 
 export interface ServiceSourcesOptions extends SourceLimits {
   /** Folder that every service path is relative to. */
@@ -17,55 +22,50 @@ export interface ServiceSourcesOptions extends SourceLimits {
   /** For tars on their way into a builder, and unpacked sources; whoever asked for one removes it. */
   readonly scratchDir: string;
   /** Uploaded sources, unpacked anew for each call: nothing that a crash left half written is ever read. */
-  readonly uploads: { unpack(sha256: string, folder: string): Promise<void> };
+  readonly uploads: UploadedSources;
+  /** Who reads the folders: what strangers wrote is no text for this process. */
+  readonly inspections: Inspections;
 }
 
 /** @returns sources that are read anew with every call: a folder may change between two builds. */
 export function createServiceSources(options: ServiceSourcesOptions): ServiceSources {
+  const { inspections } = options;
   return {
-    inspect: (code) => withFolder(options, code, (folder) => inspectService(folder, code.servicePath)),
-    pack: (code) => withFolder(options, code, (folder) => packService(options, folder)),
+    inspect: (code, signal) =>
+      withCode(options, code, (work) => inspections.inspect(work, { owner: ownerOf(code), signal })),
+    pack: (code, signal) =>
+      withCode(options, code, (work) => packService(options, work, { owner: ownerOf(code), signal })),
   };
 }
 
-async function withFolder<T>(
-  { projectRoot, scratchDir, uploads }: ServiceSourcesOptions,
+/** Workloads without a project share a turn. */
+function ownerOf({ projectId }: ServiceCode): string {
+  return projectId ?? '';
+}
+
+async function withCode<T>(
+  { projectRoot, scratchDir, uploads, maxBytes, maxEntries }: ServiceSourcesOptions,
   { servicePath, source }: ServiceCode,
-  work: (folder: string) => Promise<T>,
+  work: (work: InspectWork) => Promise<T>,
 ): Promise<T> {
-  if (source === undefined) return work(await findServiceFolder(projectRoot, servicePath));
+  const limits = { maxBytes, maxEntries };
   await mkdir(scratchDir, { recursive: true, mode: 0o700 });
+  if (source === undefined) return work({ root: resolve(projectRoot), servicePath, limits });
   const root = join(scratchDir, `upload-${randomUUID()}`);
+  const tarPath = `${root}.tar`;
   try {
-    await uploads.unpack(source.sha256, root);
-    return await work(await findServiceFolder(root, servicePath));
+    await uploads.fetch(source.sha256, tarPath);
+    return await work({ root, servicePath, tarPath, limits });
   } finally {
     await rm(root, { recursive: true, force: true });
-  }
-}
-
-async function packService(options: ServiceSourcesOptions, folder: string) {
-  await mkdir(options.scratchDir, { recursive: true, mode: 0o700 });
-  const tarPath = join(options.scratchDir, `source-${randomUUID()}.tar`);
-  try {
-    const packed = await packFolder(folder, tarPath, {
-      ...options,
-      choose: async () => (name) => !LEFT_OUT_OF_BUILDS.includes(name),
-      outsideLinks: 'leave-out',
-    });
-    const lockSha256 = await digestOf(join(folder, LOCK_FILE));
-    return { tarPath, ...packed, ...(lockSha256 === undefined ? {} : { lockSha256 }) };
-  } catch (error) {
     await rm(tarPath, { force: true });
-    throw error;
   }
 }
 
-async function digestOf(path: string): Promise<string | undefined> {
+async function packService({ scratchDir, inspections }: ServiceSourcesOptions, work: InspectWork, asker: Asker) {
+  const packedPath = join(scratchDir, `source-${randomUUID()}.tar`);
   try {
-    return createHash('sha256')
-      .update(await readFile(path))
-      .digest('hex');
+    return { tarPath: packedPath, ...(await inspections.pack({ ...work, packedPath }, asker)) };
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'EISDIR')) return undefined;
     throw error;

@@ -9,11 +9,12 @@ import { serviceConfigSchema } from '../../../../contracts/service/service-manif
 import { isKilnError } from '../../../../domain/failures.ts';
 import { DEFAULT_HEALTH } from '../../../../domain/workload/workload.ts';
 import { createServiceSources } from '../../../../host/sources/service-sources.ts';
+import { createInProcessInspections } from '../../../../inspection/inspections.ts';
 import type { ServiceSources } from '../../../../ports/builds.ts';
 
 let root: string;
 let sources: ServiceSources;
-const noUploads = { unpack: () => Promise.reject(new Error('nothing is uploaded here')) };
+const noUploads = { fetch: () => Promise.reject(new Error('nothing is uploaded here')) };
 const LIMITS = { maxBytes: 1_000_000, maxEntries: 100 };
 
 beforeEach(async () => {
@@ -24,6 +25,7 @@ beforeEach(async () => {
     projectRoot: join(root, 'project'),
     scratchDir: join(root, 'tmp'),
     uploads: noUploads,
+    inspections: createInProcessInspections(),
   });
 });
 afterEach(() => rm(root, { recursive: true, force: true }));

@@ -1,0 +1,70 @@
+/** One request about a stranger's folder, carried out: what the process that reads such folders does. */
+import { open } from 'node:fs/promises';
+import {
+  FOLDER_FAILURES,
+  type InspectionAnswer,
+  type InspectionRequest,
+  MAX_DETAIL,
+  MAX_DETAIL_LIST,
+  MAX_FAILURE_MESSAGE,
+} from '../contracts/service/inspection-messages.ts';
+import { isKilnError, type KilnError } from '../domain/failures.ts';
+import { hasCode } from '../linux/errno.ts';
+import { unpackFolder } from '../sources/unpack-folder.ts';
+import { findServiceFolder } from './service-folder.ts';
+import { inspectService } from './service-inspection.ts';
+import { packService } from './service-packing.ts';
+
+const NO_MEMORY = ['ERR_MEMORY_ALLOCATION_FAILED', 'ENOMEM'];
+
+/** Carries a request out. Never throws: whatever goes wrong is an answer, cut to what a reply may hold. */
+export async function answerRequest(request: InspectionRequest): Promise<InspectionAnswer> {
+  const { id } = request;
+  try {
+    if (request.tarPath !== undefined) await unpack(request.tarPath, request);
+    const folder = await findServiceFolder(request.root, request.servicePath);
+    if (request.act === 'inspect') {
+      return { kind: 'inspected', id, manifest: await inspectService(folder, request.servicePath) };
+    }
+    return { kind: 'packed', id, ...(await packService(folder, request.packedPath, request.limits)) };
+  } catch (error) {
+    return failureAnswer(id, error);
+  }
+}
+
+async function unpack(tarPath: string, { root, limits }: InspectionRequest): Promise<void> {
+  const handle = await open(tarPath, 'r');
+  await unpackFolder(handle.createReadStream(), root, limits);
+}
+
+function failureAnswer(id: number, error: unknown): InspectionAnswer {
+  const code = isKilnError(error) ? FOLDER_FAILURES.find((known) => known === error.code) : undefined;
+  if (isKilnError(error) && code !== undefined) {
+    return {
+      kind: 'refused',
+      id,
+      code,
+      message: error.message.slice(0, MAX_FAILURE_MESSAGE),
+      details: detailsOf(error),
+    };
+  }
+  // A stack that overflows, a string or a buffer that would be too long: all of them for what was read.
+  if (error instanceof RangeError || NO_MEMORY.some((code) => hasCode(error, code))) return { kind: 'exhausted', id };
+  const message = (error instanceof Error ? error.message : String(error)).slice(0, MAX_FAILURE_MESSAGE);
+  const errno = error instanceof Error && 'code' in error ? String(error.code).slice(0, 64) : undefined;
+  return { kind: 'failed', id, message, ...(errno === undefined ? {} : { errno }) };
+}
+
+type Details = Extract<InspectionAnswer, { kind: 'refused' }>['details'];
+
+function detailsOf({ details }: KilnError): Details {
+  const kept: Details = {};
+  for (const [name, value] of Object.entries(details)) {
+    if (typeof value === 'string') kept[name] = value.slice(0, MAX_DETAIL);
+    else if (typeof value === 'number' || typeof value === 'boolean') kept[name] = value;
+    else if (Array.isArray(value)) {
+      kept[name] = value.slice(0, MAX_DETAIL_LIST).map((item) => String(item).slice(0, MAX_DETAIL));
+    }
+  }
+  return kept;
+}

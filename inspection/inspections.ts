@@ -1,0 +1,71 @@
+/** Reading of strangers' folders, as it is asked for: in a limited process by hosts, or right here. */
+import type { InspectionAnswer, InspectionRequest } from '../contracts/service/inspection-messages.ts';
+import { KilnError } from '../domain/failures.ts';
+import type { ServiceManifest } from '../domain/workload/workload.ts';
+import { answerRequest } from './answer-request.ts';
+import type { PackedService } from './service-packing.ts';
+
+type Work<Act extends InspectionRequest['act']> = Omit<Extract<InspectionRequest, { act: Act }>, 'id' | 'act'>;
+export type InspectWork = Work<'inspect'>;
+export type PackWork = Work<'pack'>;
+
+/** For whom something is read. */
+export interface Asker {
+  /** Owners are served in turn. */
+  readonly owner: string;
+  /** Gives the work up: at once where it waits, by the end of the process that does it. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Inspections {
+  /**
+   * Reads and checks a service.
+   * @throws SPEC_INVALID, SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, PAYLOAD_TOO_LARGE,
+   * INSPECTION_LIMIT; an error without a code where the service is not to blame
+   */
+  inspect(work: InspectWork, asker: Asker): Promise<ServiceManifest>;
+  /**
+   * Packs a service into a new file. After a failure a part of it may be left.
+   * @throws as `inspect`
+   */
+  pack(work: PackWork, asker: Asker): Promise<PackedService>;
+}
+
+/** @returns the reading without a process of its own: for folders of the user who asks, and for tests of what is read */
+export function createInProcessInspections(): Inspections {
+  const id = 1;
+  return {
+    inspect: async (work) => manifestOf(await answerRequest({ ...work, id, act: 'inspect' })),
+    pack: async (work) => packedOf(await answerRequest({ ...work, id, act: 'pack' })),
+  };
+}
+
+/** @throws what the answer tells of */
+export function manifestOf(answer: InspectionAnswer): ServiceManifest {
+  if (answer.kind === 'inspected') return answer.manifest;
+  throw failureOf(answer);
+}
+
+/** @throws what the answer tells of */
+export function packedOf(answer: InspectionAnswer): PackedService {
+  if (answer.kind !== 'packed') throw failureOf(answer);
+  const { sha256, bytes, lockSha256 } = answer;
+  return { sha256, bytes, ...(lockSha256 === undefined ? {} : { lockSha256 }) };
+}
+
+function failureOf(answer: InspectionAnswer): Error {
+  if (answer.kind === 'refused') return new KilnError(answer.code, answer.message, answer.details);
+  if (answer.kind === 'exhausted') {
+    return inspectionLimit('memory', 'Reading the service took more memory, or a deeper stack, than it may have.');
+  }
+  if (answer.kind !== 'failed') return new Error(`an answer of another kind than the question: ${answer.kind}`);
+  const error = new Error(answer.message);
+  return answer.errno === undefined ? error : Object.assign(error, { code: answer.errno });
+}
+
+/** @returns the failure of a service whose folder takes too much to read, with what helps */
+export function inspectionLimit(limit: 'cpu' | 'memory' | 'wall', what: string): KilnError {
+  const fix =
+    'Make what is read of it smaller or simpler (lock file, configuration, number and depth of files), and deploy it again.';
+  return new KilnError('INSPECTION_LIMIT', `${what} ${fix}`, { limit });
+}
