@@ -9,7 +9,7 @@ import {
   MAX_FAILURE_MESSAGE,
 } from '../contracts/service/inspection-messages.ts';
 import { isKilnError, type KilnError } from '../domain/failures.ts';
-import { hasCode } from '../linux/errno.ts';
+import { isErrno } from '../linux/errno.ts';
 import { unpackFolder } from '../sources/unpack-folder.ts';
 import { findServiceFolder } from './service-folder.ts';
 import { inspectService } from './service-inspection.ts';
@@ -49,7 +49,7 @@ function failureAnswer(id: number, error: unknown): InspectionAnswer {
     };
   }
   // A stack that overflows, a string or a buffer that would be too long: all of them for what was read.
-  if (error instanceof RangeError || NO_MEMORY.some((code) => hasCode(error, code))) return { kind: 'exhausted', id };
+  if (error instanceof RangeError || isErrno(error, ...NO_MEMORY)) return { kind: 'exhausted', id };
   const message = (error instanceof Error ? error.message : String(error)).slice(0, MAX_FAILURE_MESSAGE);
   const errno = error instanceof Error && 'code' in error ? String(error.code).slice(0, 64) : undefined;
   return { kind: 'failed', id, message, ...(errno === undefined ? {} : { errno }) };

@@ -5,7 +5,6 @@ import jsonc from 'jsonc-parser';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from '../linux/errno.ts';
-import { hasCode } from '../linux/errno.ts';
 
 export interface ConfigFile<T> {
   readonly value: T;

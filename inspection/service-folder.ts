@@ -3,7 +3,6 @@ import { realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from '../linux/errno.ts';
-import { hasCode } from '../linux/errno.ts';
 import { isInside } from '../sources/path-inside.ts';
 
 /**

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { LOCK_FILE } from '../contracts/service/service-manifest.ts';
 import { LEFT_OUT_OF_BUILDS } from '../domain/sources/source-tree.ts';
-import { hasCode } from '../linux/errno.ts';
+import { isErrno } from '../linux/errno.ts';
 import { packFolder, type SourceLimits } from '../sources/pack-folder.ts';
 
 export interface PackedService {
@@ -44,7 +44,7 @@ async function digestOf(path: string): Promise<string | undefined> {
     await pipeline(createReadStream(path), hash);
     return hash.digest('hex');
   } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'EISDIR')) return undefined;
+    if (isErrno(error, 'ENOENT', 'EISDIR')) return undefined;
     throw error;
   }
 }

@@ -3,8 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from './errno.ts';
-import { hasCode } from './errno.ts';
-export { hasCode } from './errno.ts';
 
 /** Processes known by pid, start time and boot of the host: never by the pid alone, which the kernel gives out again. */
 

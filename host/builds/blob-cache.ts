@@ -81,7 +81,7 @@ export class BlobCache {
     try {
       await link(local, path);
     } catch (error) {
-      if (!hasCode(error, 'ENOENT')) throw error;
+      if (!isErrno(error, 'ENOENT')) throw error;
       // It has just been evicted.
       await pipeline((await this.openStored(ref)).stream, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
       return;

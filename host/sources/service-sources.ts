@@ -1,13 +1,4 @@
 /** Service folders: below the project root of this host, or in sources that a caller has uploaded. */
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { LOCK_FILE } from '../../contracts/service/service-manifest.ts';
-import { LEFT_OUT_OF_BUILDS } from '../../domain/sources/source-tree.ts';
-import { isErrno } from '../../linux/errno.ts';
-import { findServiceFolder } from '../../inspection/service-folder.ts';
-import { inspectService } from '../../inspection/service-inspection.ts';
-import { hasCode } from '../../linux/process-identity.ts';
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -67,7 +58,8 @@ async function packService({ scratchDir, inspections }: ServiceSourcesOptions, w
   try {
     return { tarPath: packedPath, ...(await inspections.pack({ ...work, packedPath }, asker)) };
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'EISDIR')) return undefined;
+    // Of a process that was killed a part may be left.
+    await rm(packedPath, { force: true });
     throw error;
   }
 }
