@@ -28,7 +28,8 @@ export default defineConfig({
   test: {
     projects: [
       project('unit'),
-      project('boundary', { testTimeout: 120_000 }),
+      // Left to itself `recheck` starts a program of its own for each question.
+      project('boundary', { testTimeout: 120_000, env: { RECHECK_SYNC_BACKEND: 'pure' } }),
       project('store', REAL_SERVERS),
       project('workflow', {
         ...REAL_SERVERS,

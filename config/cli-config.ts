@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { DEV_STACK_FILE, type DevStack, devStackSchema } from '../contracts/host/dev-stack.ts';
+import { withoutEndSlashes } from '../domain/base-url.ts';
 import { KilnError } from '../domain/failures.ts';
 
 /** Folder of a stack's state, where KILN_HOME names no other. */
@@ -41,7 +42,7 @@ export function findStack(options: FindStackOptions = {}): StackAddress {
   const { env = process.env, cwd = process.cwd(), isAlive = processExists } = options;
   const { KILN_API_URL: apiUrl, KILN_TOKEN: token, KILN_HOME: home } = parseEnvironment(env);
   if (apiUrl !== undefined && token !== undefined) {
-    return { apiUrl: apiUrl.replace(/\/+$/, ''), token, source: 'KILN_API_URL' };
+    return { apiUrl: withoutEndSlashes(apiUrl), token, source: 'KILN_API_URL' };
   }
   if (apiUrl !== undefined) throw unpaired('KILN_API_URL', 'KILN_TOKEN');
   if (token !== undefined) throw unpaired('KILN_TOKEN', 'KILN_API_URL');
@@ -100,7 +101,7 @@ function readStack(home: string, isAlive: (pid: number) => boolean): StackAddres
       { path, pid: stack.pid },
     );
   }
-  return { apiUrl: stack.apiUrl.replace(/\/+$/, ''), token: stack.token, source: path, local: { home, stack } };
+  return { apiUrl: withoutEndSlashes(stack.apiUrl), token: stack.token, source: path, local: { home, stack } };
 }
 
 function parseStack(text: string, path: string): DevStack {

@@ -136,7 +136,7 @@ async function kept(client: KilnClient): Promise<string> {
     const query = { limit: PAGE, ...(after === undefined ? {} : { after }) };
     const page = await client.workloadLogs({ params: { id: ID }, query });
     for (const { message } of page.entries) {
-      const gap = /(\d+) bytes (?:of output )?lost: /.exec(message)?.[1];
+      const gap = /(\d{1,15}) bytes (?:of output )?lost: /.exec(message)?.[1];
       if (gap === undefined) lines += 1;
       else {
         gaps += 1;

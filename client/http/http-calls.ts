@@ -4,6 +4,8 @@ import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
 import type { Route } from '../../contracts/api/routes.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
+import { withoutEndSlashes } from '../../domain/base-url.ts';
+import { KilnError } from '../../domain/failures.ts';
 
 export interface HttpClientOptions {
   /** Base URL of the gateway. */
@@ -118,7 +120,7 @@ function urlOf(apiUrl: string, route: Route, { params = {}, query = {} }: Reques
   const path = route.path.replaceAll(/:(\w+)/g, (_match, name: string) =>
     encodeURIComponent(String(params[name] ?? '')),
   );
-  const url = new URL(`${apiUrl.replace(/\/+$/, '')}${path}`);
+  const url = new URL(`${withoutEndSlashes(apiUrl)}${path}`);
   for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, String(value));
   return url;
 }

@@ -6,10 +6,12 @@ const NAMES: readonly RegExp[] = [
   /^id_(rsa|dsa|ecdsa|ed25519)(\..+)?$/i,
   /^\.(netrc|pgpass|pypirc|git-credentials|htpasswd)$/i,
   /^_netrc$/i,
-  /^(credentials|client_secret.*|.*service[-_]?account.*)\.json$/i,
+  /^(credentials|client_secret.*)\.json$/i,
   /^\.dockercfg$/i,
   /\.tfstate(\.backup)?$/i,
 ];
+/** Keys of cloud accounts, whatever else is in the name. */
+const SERVICE_ACCOUNT = /service[-_]?account/i;
 /** Templates and public halves hold no secret. */
 const HARMLESS: readonly RegExp[] = [/^\.env\.(example|sample|template|dist|defaults)$/i, /\.pub$/i];
 const FOLDERS = new Set(['.aws', '.ssh', '.gnupg', '.azure', '.gcloud', '.kube']);
@@ -25,12 +27,31 @@ export function isSecretPath(path: string): boolean {
   const parts = path.split('/');
   const name = parts.at(-1) ?? '';
   if (parts.slice(0, -1).some((part) => FOLDERS.has(part.toLowerCase()))) return true;
-  return NAMES.some((pattern) => pattern.test(name)) && !HARMLESS.some((pattern) => pattern.test(name));
+  return looksSecret(name) && !HARMLESS.some((pattern) => pattern.test(name));
+}
+
+function looksSecret(name: string): boolean {
+  if (SERVICE_ACCOUNT.test(name) && name.toLowerCase().endsWith('.json')) return true;
+  return NAMES.some((pattern) => pattern.test(name));
 }
 
 /** @returns whether an .npmrc holds a credential; one that names a variable (`${NPM_TOKEN}`) holds none. */
 export function npmrcHoldsSecret(text: string): boolean {
-  return text
-    .split(/\r?\n/)
-    .some((line) => /^[^#;]*(?::|^|\s)_?(?:authToken|auth|password)\s*=\s*(?!["']?\$\{)\S/i.test(line));
+  return text.split(/\r?\n/).some(givesSecret);
+}
+
+const FIRST_KEY = /^(?:[^#;]*[:\s])?_?(?:authToken|auth|password)$/i;
+const LATER_KEY = /^[^#;]*[:\s]_?(?:authToken|auth|password)$/i;
+const VARIABLE = /^["']?\$\{/;
+
+/** A line has a secret where a name that ends like one is followed by `=` and something that is no variable. */
+function givesSecret(line: string): boolean {
+  const parts = line.split('=');
+  for (const [index, part] of parts.slice(0, -1).entries()) {
+    const isKey = (index === 0 ? FIRST_KEY : LATER_KEY).test(part.trimEnd());
+    if (/[#;]/.test(part)) return false;
+    const value = parts[index + 1]?.trimStart() ?? '';
+    if (isKey && (value === '' ? index + 2 < parts.length : !VARIABLE.test(value))) return true;
+  }
+  return false;
 }

@@ -123,11 +123,22 @@ export async function extraCertificates(
   for (const file of files) texts.push(await readCaFile(file));
   const known = new Set(rootCertificates.map(fingerprint));
   const found = new Map<string, string>();
-  for (const pem of texts.join('\n').match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []) {
+  for (const pem of certificatesIn(texts.join('\n'))) {
     const print = fingerprint(pem);
     if (print !== undefined && !known.has(print)) found.set(print, pem);
   }
   return found.size === 0 ? undefined : `${[...found.values()].join('\n')}\n`;
+}
+
+const BEGIN = '-----BEGIN CERTIFICATE-----';
+const END = '-----END CERTIFICATE-----';
+
+function certificatesIn(text: string): string[] {
+  const [, ...parts] = text.split(BEGIN);
+  return parts.flatMap((part) => {
+    const body = part.slice(0, part.indexOf('-'));
+    return part.startsWith(END, body.length) && body !== '' ? [`${BEGIN}${body}${END}`] : [];
+  });
 }
 
 async function readCaFile(file: string): Promise<string> {

@@ -13,7 +13,7 @@ const GIB = 1024 ** 3;
 
 /** @returns numbers of the first dotted version in a text, or undefined. */
 export function versionIn(text) {
-  const match = /(\d+)\.(\d+)(?:\.(\d+))?/.exec(text ?? '');
+  const match = /(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?/.exec(text ?? '');
   return match === null ? undefined : [Number(match[1]), Number(match[2]), Number(match[3] ?? 0)];
 }
 

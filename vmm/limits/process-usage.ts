@@ -54,7 +54,11 @@ export function parseCpuMs(stat: string): number | undefined {
 
 /** @returns the bytes behind `name:` in lines of `name: number kB` */
 export function parseKib(text: string, name: string): number | undefined {
-  const found = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1];
+  const value = text
+    .split('\n')
+    .find((line) => line.startsWith(`${name}:`))
+    ?.slice(name.length + 1);
+  const found = value === undefined ? undefined : /^\s+(\d+) kB$/.exec(value)?.[1];
   return found === undefined ? undefined : Number(found) * KIB;
 }
 

@@ -77,8 +77,18 @@ async function transportOptions(): Promise<string[]> {
   if (code !== 0) return [];
   return stdout
     .split('\n')
-    .filter((line) => /^Acquire::https?::(.*::)?(Proxy|CaInfo|CaPath|No-Proxy|AutoDetect)\b/i.test(line))
+    .filter(isTransportOption)
     .map((line) => line.replace(/;$/, ''));
+}
+
+const TRANSPORTS = ['http', 'https'];
+const OPTIONS = ['proxy', 'proxy-auto-detect', 'cainfo', 'capath', 'no-proxy', 'autodetect'];
+
+/** A line names its option as `Acquire::http::Proxy "…"`, or with the name of a server before it. */
+function isTransportOption(line: string): boolean {
+  const [name = ''] = line.toLowerCase().split(' ');
+  const [first, transport = '', ...parts] = name.split('::');
+  return first === 'acquire' && TRANSPORTS.includes(transport) && parts.some((part) => OPTIONS.includes(part));
 }
 
 /**

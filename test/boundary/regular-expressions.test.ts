@@ -1,0 +1,77 @@
+/**
+ * No regular expression of the product takes more than linear time, whatever text it meets: a stranger's text is met
+ * sooner or later. Judged by `recheck`, in JavaScript (vitest.config.ts), which needs no network and no other program.
+ */
+import { checkSync } from 'recheck';
+import ts from 'typescript';
+import { describe, expect, it } from 'vitest';
+import { repositoryFiles, textOf } from './repository-files.ts';
+
+/** How long one may take to be judged; one that cannot be is to be written so that it can. */
+const JUDGE_MS = 100_000;
+const CODE = /\.(ts|mts|mjs|cjs|js)$/;
+
+interface Found {
+  readonly place: string;
+  /** As it stands there; undefined where it is only made when the program runs. */
+  readonly literal: string | undefined;
+}
+
+/** @returns every regular expression of a program, written out or made. */
+function regularExpressionsIn(file: string, text: string): Found[] {
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
+  const found: Found[] = [];
+  const visit = (node: ts.Node): void => {
+    const place = `${file}:${source.getLineAndCharacterOfPosition(node.getStart(source)).line + 1}`;
+    if (ts.isRegularExpressionLiteral(node)) found.push({ place, literal: node.text });
+    const isMade = ts.isNewExpression(node) || ts.isCallExpression(node);
+    if (isMade && node.expression.getText(source) === 'RegExp') found.push({ place, literal: undefined });
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return found;
+}
+
+/** @returns `safe`, or what is wrong with a regular expression as it is written. */
+function verdictOn(literal: string): string {
+  const end = literal.lastIndexOf('/');
+  const verdict = checkSync(literal.slice(1, end), literal.slice(end + 1), { timeout: JUDGE_MS });
+  if (verdict.status === 'safe') return 'safe';
+  if (verdict.status === 'unknown') return `not judged: ${verdict.error.kind}`;
+  return `${verdict.complexity.summary}, e.g. ${verdict.attack.pattern}`;
+}
+
+const product = repositoryFiles().filter((file) => CODE.test(file) && !file.startsWith('test/'));
+const all = product.flatMap((file) => regularExpressionsIn(file, textOf(file)));
+const byLiteral = Map.groupBy(all, ({ literal }) => literal ?? '');
+
+describe('regular expressions', () => {
+  it('are found however they are made', () => {
+    const text = "const a = /x/;\nfor (const b of c.match(/y/gu) ?? []);\nnew RegExp(a + 'z');\nRegExp(a);\nd / e / f;";
+    expect(regularExpressionsIn('sample.ts', text)).toEqual([
+      { place: 'sample.ts:1', literal: '/x/' },
+      { place: 'sample.ts:2', literal: '/y/gu' },
+      { place: 'sample.ts:3', literal: undefined },
+      { place: 'sample.ts:4', literal: undefined },
+    ]);
+  });
+
+  it.each([
+    // How the start command of a service was read once: 40 options kept a host busy for hours.
+    [String.raw`/^\s*node(?:\s+--?[\w-]+(?:=[^\s"'$\`;&|<>]*)?)*\s+(?:'([^'\\]+)'|([\w@.\/+-]+))\s*$/`, 'exponential'],
+    ['/^(a|a)*$/', 'exponential'],
+    [String.raw`/\/+$/`, '2nd degree polynomial'],
+    ['/^(x.*|.*y.*)z$/', '2nd degree polynomial'],
+  ])('%s is caught', (literal, complexity) => {
+    expect(verdictOn(literal)).toContain(complexity);
+  });
+
+  it('are written out, so that they can be judged', () => {
+    expect(all).not.toEqual([]);
+    expect(all.filter(({ literal }) => literal === undefined).map(({ place }) => place)).toEqual([]);
+  });
+
+  it.each([...byLiteral].filter(([literal]) => literal !== ''))('%s takes linear time', (literal, places) => {
+    expect(verdictOn(literal), places.map(({ place }) => place).join(', ')).toBe('safe');
+  });
+});
