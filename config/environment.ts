@@ -68,6 +68,8 @@ const schema = z.object({
   /** Ages after which logs of what is over, and uploaded sources, are removed; absent: they are kept for ever. */
   KILN_KEEP_LOGS_DAYS: z.coerce.number().min(0).max(36_500).exactOptional(),
   KILN_KEEP_SOURCES_DAYS: z.coerce.number().min(1).max(36_500).exactOptional(),
+  /** How long the event loop of a worker or gateway may stand still before its process is ended, seconds; 0: for ever. */
+  KILN_STUCK_AFTER_S: z.coerce.number().min(0).max(3600).default(10),
   KILN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   NODE_EXTRA_CA_CERTS: z.string().exactOptional(),
   SSL_CERT_FILE: z.string().exactOptional(),

@@ -11,6 +11,7 @@ import { connectClient, connectWorker } from '../../temporal/connection.ts';
 import { ensureMaintenanceSchedule } from '../../temporal/maintenance-schedule.ts';
 import { ensureSearchAttributes } from '../../temporal/namespace.ts';
 import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
+import { watchLoop } from '../loop-watchdog.ts';
 import { serveMetrics } from '../metrics-endpoint.ts';
 import { endOnFailure, processLifetime, processLogger } from '../process-lifetime.ts';
 import { storeFromEnvironment } from '../store-from-environment.ts';
@@ -29,6 +30,7 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 export async function runControlProcess(): Promise<void> {
   const env = readEnvironment();
   const log = processLogger('control', env.KILN_LOG_LEVEL);
+  watchLoop({ name: 'control', stuckMs: env.KILN_STUCK_AFTER_S * 1000 });
   installRuntime(log);
   const ending = processLifetime(log);
   const where = temporalFromEnvironment(env);

@@ -12,6 +12,7 @@ import { vmUsageFetcher } from '../../gateway/hosts/host-usage.ts';
 import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { connectClient } from '../../temporal/connection.ts';
+import { watchLoop } from '../loop-watchdog.ts';
 import { processLifetime, processLogger } from '../process-lifetime.ts';
 import { storeFromEnvironment } from '../store-from-environment.ts';
 import { CONNECT_PATIENCE, temporalFromEnvironment } from '../temporal-from-environment.ts';
@@ -28,6 +29,7 @@ const COUNTED_AGES_S = [0, 60, 600, 3600, 86_400];
 export async function runGatewayProcess(): Promise<void> {
   const env = readEnvironment();
   const log = processLogger('gateway', env.KILN_LOG_LEVEL);
+  watchLoop({ name: 'gateway', stuckMs: env.KILN_STUCK_AFTER_S * 1000 });
   const ending = processLifetime(log);
   const { apiToken, hostToken } = tokensOf(env);
   const where = temporalFromEnvironment(env);

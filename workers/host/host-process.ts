@@ -14,6 +14,7 @@ import { listLocalImages } from '../../rootfs/image/local-images.ts';
 import { chooseProvisioner } from '../../rootfs/provisioners/choose-provisioner.ts';
 import { createEmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
+import { watchLoop } from '../loop-watchdog.ts';
 import { endOnFailure, processLifetime, processLogger } from '../process-lifetime.ts';
 import { storeFromEnvironment } from '../store-from-environment.ts';
 import { defaultHostId, driverFromEnvironment, limitsFromEnvironment } from './driver-from-environment.ts';
@@ -29,6 +30,7 @@ const VCPUS_PER_CORE = 8;
 export async function runHostProcess(): Promise<void> {
   const env = readEnvironment();
   const log = processLogger('host', env.KILN_LOG_LEVEL);
+  watchLoop({ name: 'host', stuckMs: env.KILN_STUCK_AFTER_S * 1000 });
   const ending = processLifetime(log);
   const store = storeFromEnvironment(env);
   let owners: OwnerLookup | undefined;
