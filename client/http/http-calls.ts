@@ -2,10 +2,9 @@
 
 import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
 import type { Route } from '../../contracts/api/routes.ts';
+import { withoutEndSlashes } from '../../domain/base-url.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
-import { withoutEndSlashes } from '../../domain/base-url.ts';
-import { KilnError } from '../../domain/failures.ts';
 
 export interface HttpClientOptions {
   /** Base URL of the gateway. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { processStartTime } from '../../cli/dev/process-start-time.ts';
+import { processStartTime } from '../../linux/process-identity.ts';
 import { answerOf, type RunningStack, StackHome } from '../support/dev-stack.ts';
 import { SERVICES } from '../support/kiln-harness.ts';
 
