@@ -1,3 +1,5 @@
+import { abortable } from './deadline.ts';
+
 /**
  * Lets one piece of work per key run at a time; whoever waits can give up without disturbing the others. Work that was
  * given up keeps nobody waiting: it may hang for ever.
@@ -23,15 +25,8 @@ export class AbandonableTurns {
 
 /** Resolves when the work has ended or its signal has fired, whichever is first. */
 function endOrAbort(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const over = () => {
-      signal.removeEventListener('abort', over);
-      resolve();
-    };
-    work.then(over, over);
-    if (signal.aborted) over();
-    else signal.addEventListener('abort', over, { once: true });
-  });
+  const over = () => undefined;
+  return abortable(work, signal).then(over, over);
 }
 
 /** Rejects when the signal fires while the turn has not come; once it has come, the work itself answers for the signal. */

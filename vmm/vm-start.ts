@@ -1,4 +1,5 @@
 import { rm } from 'node:fs/promises';
+import { abortable, eitherSignal, inTime, msUntil } from '../concurrency/deadline.ts';
 import type { InstanceRecord, VmProcess } from '../contracts/host/instance-record.ts';
 import { isFailureCode, isKilnError, KilnError } from '../domain/failures.ts';
 import type { GuestIdentity } from '../domain/vm.ts';
@@ -24,7 +25,7 @@ export function startVm(context: DriverContext, vmId: string, request: StartRequ
   return context.operations.run(vmId, async () => {
     const stopped = new AbortController();
     context.starts.set(vmId, stopped);
-    const signal = request.signal === undefined ? stopped.signal : AbortSignal.any([stopped.signal, request.signal]);
+    const signal = eitherSignal(stopped.signal, request.signal);
     try {
       return await boot(context, vmId, { ...request, signal });
     } finally {
@@ -39,7 +40,7 @@ async function boot(
   request: StartRequest & { signal: AbortSignal },
 ): Promise<StartedVm> {
   const deadline = performance.now() + request.deadlineMs;
-  const left = () => Math.max(1, Math.ceil(deadline - performance.now()));
+  const left = () => msUntil(deadline);
   const record = await startable(context, vmId);
   let recorded = Promise.resolve();
   try {
@@ -73,7 +74,7 @@ async function firstAnswer(
   const { backend } = context;
   if (record.template === undefined || backend.restore === undefined) return linkAgent(context, record, options);
   const failed = new AbortController();
-  const signal = AbortSignal.any([options.signal, failed.signal]);
+  const signal = eitherSignal(options.signal, failed.signal);
   const restored = backend.restore(record, pathsOf(context, record), { ...options, signal });
   const linked = linkAgent(context, record, { ...options, signal, isNewClone: options.isNew });
   try {
@@ -154,7 +155,7 @@ export async function linkAgent(
   const open = context.links.live(vmId);
   if (open !== undefined) return open;
   const over = new AbortController();
-  const signal = options.signal === undefined ? over.signal : AbortSignal.any([over.signal, options.signal]);
+  const signal = eitherSignal(over.signal, options.signal);
   const watch = { pollMs: context.timings.pollMs, timeoutMs: Number.POSITIVE_INFINITY, signal };
   const gone = waitGone(process, watch).then(() => undefined);
   const connected = connectAgent({
@@ -188,19 +189,9 @@ async function configure(
   vmId: string,
   { deadlineMs, signal }: { deadlineMs: number; signal: AbortSignal },
 ): Promise<void> {
-  const over = Promise.withResolvers<never>();
-  const giveUp = () => over.reject(cancelled(vmId));
-  const timer = setTimeout(() => {
-    const message = `The agent of VM ${vmId} did not answer "configure" in time`;
-    over.reject(new KilnError('AGENT_TIMEOUT', message, { vmId }));
-  }, deadlineMs);
-  signal.addEventListener('abort', giveUp, { once: true });
-  try {
-    await Promise.race([agent.configure(identity), over.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', giveUp);
-  }
+  const late = () =>
+    new KilnError('AGENT_TIMEOUT', `The agent of VM ${vmId} did not answer "configure" in time`, { vmId });
+  await abortable(inTime(agent.configure(identity), deadlineMs, late), signal, () => cancelled(vmId));
 }
 
 /** A channel breaks a moment before its VMM is gone: then it is the end of the VMM that is told. */

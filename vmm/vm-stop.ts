@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { within } from '../concurrency/deadline.ts';
 import type { InstanceRecord, VmProcess } from '../contracts/host/instance-record.ts';
 import { isKilnError } from '../domain/failures.ts';
 import type { VmExit } from '../domain/vm.ts';
@@ -51,10 +51,10 @@ async function shutDown(
       askAgent(agent),
     );
     // A shutdown that fails or is not answered is no failure of the stop: force follows.
-    await Promise.race([
+    await within(
       asked.catch(() => undefined),
-      sleep(graceMs, undefined, { signal: over.signal }).catch(() => undefined),
-    ]);
+      graceMs,
+    );
     const timeoutMs = Math.max(0, deadline - performance.now());
     await waitGone(process, { pollMs: context.timings.pollMs, timeoutMs });
   } catch (error) {

@@ -1,5 +1,6 @@
 import { request } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { abortable } from '../../concurrency/deadline.ts';
 import { messageOf } from '../../domain/failures.ts';
 import type { HealthCheck } from '../../domain/workload/workload.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
@@ -14,7 +15,7 @@ export async function probeHealth(
 ): Promise<ProbeResult> {
   const deadline = AbortSignal.timeout(check.timeoutMs);
   try {
-    const socket = await abortable(agent.connectTcp(port), deadline);
+    const socket = await connected(agent.connectTcp(port), deadline);
     if (check.path === undefined) {
       socket.destroy();
       return { healthy: true };
@@ -58,22 +59,14 @@ function getStatus(socket: Duplex, path: string, signal: AbortSignal): Promise<n
 }
 
 /** A connection that arrives after the deadline is closed, not leaked. */
-function abortable(opening: Promise<Duplex>, signal: AbortSignal): Promise<Duplex> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    opening.then(
-      (socket) => {
-        signal.removeEventListener('abort', onAbort);
-        // Late errors of a probe's connection concern nobody.
-        socket.on('error', () => undefined);
-        if (signal.aborted) socket.destroy();
-        else resolve(socket);
-      },
-      (error: unknown) => {
-        signal.removeEventListener('abort', onAbort);
-        reject(error);
-      },
-    );
-  });
+async function connected(opening: Promise<Duplex>, signal: AbortSignal): Promise<Duplex> {
+  opening.then(
+    (socket) => {
+      // Late errors of a probe's connection concern nobody.
+      socket.on('error', () => undefined);
+      if (signal.aborted) socket.destroy();
+    },
+    () => undefined,
+  );
+  return abortable(opening, signal);
 }

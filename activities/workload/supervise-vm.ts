@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { abortable } from '../../concurrency/deadline.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
 import { workloadRef } from '../../domain/owner.ts';
 import type { VmExit } from '../../domain/vm.ts';
@@ -67,7 +68,7 @@ async function serviceEnded(ports: Ports, vmId: string, signal: AbortSignal): Pr
     } catch (error) {
       if (signal.aborted) throw error;
       // The VM's own end is watched beside this, and it is the better witness.
-      if (isKilnError(error, ...VM_ENDED)) return untilAborted(signal);
+      if (isKilnError(error, ...VM_ENDED)) return abortable(new Promise<never>(() => {}), signal);
       // A lost channel says nothing about the service.
       if (!isKilnError(error, 'AGENT_LOST')) throw error;
       await ports.vms.agent(vmId).catch(() => undefined);
@@ -76,10 +77,6 @@ async function serviceEnded(ports: Ports, vmId: string, signal: AbortSignal): Pr
 }
 
 const VM_ENDED = ['VMM_EXITED', 'GUEST_CRASHED', 'NOT_FOUND'] as const;
-
-function untilAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }));
-}
 
 async function unhealthy(
   ports: Ports,

@@ -8,6 +8,7 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect, isIPv6, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { inTime } from '../../concurrency/deadline.ts';
 import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { decideName, mayDial, normaliseName } from '../../domain/egress/rules.ts';
 import type { EgressVerdict } from '../../ports/guest-agent.ts';
@@ -47,7 +48,7 @@ export function createEgressDialer(options: EgressDialerOptions): EgressDialer {
     const { name } = decision;
     let addresses: readonly string[];
     try {
-      addresses = await withDeadline(resolve(name), options.resolveMs);
+      addresses = await inTime(resolve(name), options.resolveMs, () => new Error('no answer in time'));
     } catch {
       return refused(`${name} could not be resolved on the host`);
     }
@@ -172,12 +173,5 @@ function isBypassed(proxy: EgressProxy, name: string): boolean {
     if (entry === '*') return true;
     const domain = normaliseName(entry.replace(/^\*?\./, ''));
     return domain !== undefined && (name === domain || name.endsWith(`.${domain}`));
-  });
-}
-
-function withDeadline<T>(work: Promise<T>, ms: number): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
-    work.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }

@@ -1,5 +1,6 @@
 /** What each VM with an owner uses, for Prometheus: as its guest sees it, and as the machine does. */
 import { Gauge, type Registry } from 'prom-client';
+import { within } from '../../concurrency/deadline.ts';
 import { singleFlight } from '../../concurrency/single-flight.ts';
 import { ownerLabel, ownerOf } from '../../domain/owner.ts';
 import type { GuestUsage } from '../../ports/guest-agent.ts';
@@ -102,14 +103,9 @@ async function usageOf(sources: UsageSources, found: VmInspection | undefined): 
 
 async function guestUsage({ vms, usageMs }: UsageSources, vmId: string): Promise<GuestUsage | undefined> {
   if (!vms.isAttached(vmId)) return undefined;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), usageMs);
-  });
-  try {
-    const asked = vms.agent(vmId).then((agent) => agent.usage());
-    return await Promise.race([asked.catch(() => undefined), late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const asked = vms.agent(vmId).then((agent) => agent.usage());
+  return within(
+    asked.catch(() => undefined),
+    usageMs,
+  );
 }

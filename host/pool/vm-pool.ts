@@ -1,4 +1,5 @@
 /** The pools of one host: VMs that are booted, paused and of nobody, so that a workload need not wait for a boot. */
+import { eitherSignal } from '../../concurrency/deadline.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
 import {
   chooseClaim,
@@ -263,7 +264,7 @@ class HostVmPool implements VmPool {
 
   private async maintainNow(signal?: AbortSignal): Promise<PoolStatus> {
     if (!this.enabled) return this.status();
-    const ending = signal === undefined ? this.ending.signal : AbortSignal.any([signal, this.ending.signal]);
+    const ending = eitherSignal(this.ending.signal, signal);
     // Else what is filled up after a restart would boot cold beside good templates.
     await this.options.templates?.ready?.();
     await this.lookUpImages();

@@ -2,9 +2,11 @@
  * The service processes in this host's VMs. What is known of one lies beside its VM's record, so that after a restart
  * its output goes on into the log by itself.
  */
+
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { abortable, within } from '../../concurrency/deadline.ts';
 import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { SERVICE_EXEC_ID } from '../../domain/names.ts';
 import { workloadRef } from '../../domain/owner.ts';
@@ -211,27 +213,4 @@ async function signalTo(pump: Pump, name: 'SIGTERM' | 'SIGKILL'): Promise<void> 
 function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
-}
-
-async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
-}
-
-/** @returns undefined where the work is not done in time */
-async function within<T>(work: Promise<T>, ms: number): Promise<T | undefined> {
-  const over = new AbortController();
-  try {
-    return await Promise.race([work, sleep(ms, undefined, { signal: over.signal }).catch(() => undefined)]);
-  } finally {
-    over.abort();
-  }
 }

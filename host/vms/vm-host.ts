@@ -1,6 +1,8 @@
 /** The VMs of one host with their disks, channels, ports and egress. Holds nothing that is not on disk as well. */
+
 import { randomBytes } from 'node:crypto';
 import { basename, dirname } from 'node:path';
+import { eitherSignal } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
@@ -348,7 +350,7 @@ class DriverVmHost implements HostVms {
     this.running.set(vmId, all.add(own));
     return this.lock
       .run(vmId, async () => {
-        const either = signal === undefined ? own.signal : AbortSignal.any([own.signal, signal]);
+        const either = eitherSignal(own.signal, signal);
         either.throwIfAborted();
         return await work(either);
       })

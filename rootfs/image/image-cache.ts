@@ -1,5 +1,6 @@
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { abortable } from '../../concurrency/deadline.ts';
 import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { type ImageCollectionLimits, imagesToRemove } from '../../domain/upkeep/image-collection.ts';
@@ -158,16 +159,4 @@ async function mend(options: ImageCacheOptions, digest: string, directory: strin
       path: target,
     },
   );
-}
-
-async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return await work;
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }

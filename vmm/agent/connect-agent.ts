@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect as connectSocket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { eitherSignal } from '../../concurrency/deadline.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
 import { Channel } from './channel.ts';
@@ -39,7 +40,7 @@ export interface ConnectAgentOptions {
  */
 export async function connectAgent(options: ConnectAgentOptions): Promise<AgentChannel> {
   const deadline = AbortSignal.timeout(options.deadlineMs);
-  const signal = options.signal === undefined ? deadline : AbortSignal.any([options.signal, deadline]);
+  const signal = eitherSignal(deadline, options.signal);
   let last: unknown;
   for (;;) {
     if (signal.aborted) throw gaveUp(options, last);

@@ -1,5 +1,6 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { eitherSignal } from '../../concurrency/deadline.ts';
 import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
@@ -46,7 +47,7 @@ async function bootOnce(record: InstanceRecord, trial: VmPaths, options: TrialOp
   const guest = await startThrowaway(record, trial, { ...options.machine, discardWrites: true });
   const over = new AbortController();
   try {
-    const signal = AbortSignal.any([options.signal, over.signal]);
+    const signal = eitherSignal(options.signal, over.signal);
     const connected = connectAgent({ connect: trial.agentSocket, deadlineMs: options.deadlineMs, signal });
     connected.catch(() => undefined);
     const channel = await Promise.race([connected, guest.ended]);

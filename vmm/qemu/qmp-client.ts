@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { inTime } from '../../concurrency/deadline.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { createQmpParser, type QmpMessage } from './qmp-messages.ts';
@@ -79,18 +80,10 @@ class QmpSession {
   }
 
   /** The answer, or TIMED_OUT. */
-  async within<T>(answer: Promise<T>, deadlineMs: number, what: string): Promise<T> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        reject(new KilnError('TIMED_OUT', `QEMU at ${this.#path} did not answer "${what}" within ${deadlineMs} ms`));
-      }, deadlineMs);
-    });
-    try {
-      return await Promise.race([answer, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+  within<T>(answer: Promise<T>, deadlineMs: number, what: string): Promise<T> {
+    const late = () =>
+      new KilnError('TIMED_OUT', `QEMU at ${this.#path} did not answer "${what}" within ${deadlineMs} ms`);
+    return inTime(answer, deadlineMs, late);
   }
 
   close(): void {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { eitherSignal, msUntil } from '../../../concurrency/deadline.ts';
 import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import { FROZEN_FILES } from '../../../domain/vm.ts';
 import type { FreezeRequest } from '../../../ports/vm-driver.ts';
@@ -77,7 +78,7 @@ async function freezeStarted(
 ): Promise<void> {
   let toldToEnd = false;
   const over = new AbortController();
-  const signal = AbortSignal.any([over.signal, ...(request.signal === undefined ? [] : [request.signal])]);
+  const signal = eitherSignal(over.signal, request.signal);
   const work = freezeRunning(request, paths, { deadline, signal });
   work.catch(() => undefined);
   try {
@@ -99,7 +100,7 @@ async function freezeStarted(
     { agentSocket, qmpSocket, runtimeDirectory }: VmPaths,
     limits: FreezeLimits,
   ): Promise<void> {
-    const deadlineMs = Math.max(1, Math.ceil(limits.deadline - performance.now()));
+    const deadlineMs = msUntil(limits.deadline);
     const agent = await connectAgent({ connect: agentSocket, deadlineMs, signal: limits.signal });
     try {
       await warmUp(agent, warm, limits);
@@ -135,7 +136,7 @@ async function saveState(
   const received = await receiveOnce(stateSocket, path);
   const qmp = await connectStarting(qmpSocket, limits.deadline, limits.signal);
   const execute = (command: string, args: object = {}) =>
-    qmp.execute(command, { deadlineMs: Math.max(1, Math.ceil(limits.deadline - performance.now())), arguments: args });
+    qmp.execute(command, { deadlineMs: msUntil(limits.deadline), arguments: args });
   try {
     await execute('stop');
     await execute('migrate-set-capabilities', { capabilities: [{ capability: 'x-ignore-shared', state: true }] });

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { msUntil } from '../../../concurrency/deadline.ts';
 import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import { connectQmp, type QmpClient } from '../qmp-client.ts';
 
@@ -24,7 +25,7 @@ export async function restoreState(
   const qmp = await connectStarting(qmpSocket, deadline, options.signal);
   try {
     const execute = (command: string, args?: object) =>
-      qmp.execute(command, { deadlineMs: left(deadline), ...(args === undefined ? {} : { arguments: args }) });
+      qmp.execute(command, { deadlineMs: msUntil(deadline), ...(args === undefined ? {} : { arguments: args }) });
     if ((await runState(qmp, deadline)) === 'inmigrate') await load(execute, descriptor);
     while ((await runState(qmp, deadline)) === 'inmigrate') await sleep(POLL_MS, undefined, { signal: options.signal });
     await execute('cont');
@@ -45,7 +46,7 @@ async function load(execute: (command: string, args?: object) => Promise<unknown
 }
 
 export async function runState(qmp: QmpClient, deadline: number): Promise<string> {
-  return statusAnswer.parse(await qmp.execute('query-status', { deadlineMs: left(deadline) })).status;
+  return statusAnswer.parse(await qmp.execute('query-status', { deadlineMs: msUntil(deadline) })).status;
 }
 
 /** The control socket of a VMM that has just been started. */
@@ -53,15 +54,11 @@ export async function connectStarting(socket: string, deadline: number, signal: 
   for (;;) {
     signal.throwIfAborted();
     try {
-      return await connectQmp(socket, { deadlineMs: left(deadline) });
+      return await connectQmp(socket, { deadlineMs: msUntil(deadline) });
     } catch (error) {
       // Nobody listens yet, or nobody listens any more: the caller watches the process and tells them apart.
       if (!isKilnError(error, 'VMM_EXITED') || performance.now() >= deadline) throw error;
       await sleep(POLL_MS, undefined, { signal });
     }
   }
-}
-
-function left(deadline: number): number {
-  return Math.max(1, Math.ceil(deadline - performance.now()));
 }

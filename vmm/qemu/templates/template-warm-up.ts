@@ -1,5 +1,6 @@
 /** What is run in a guest before it is frozen; whatever the guest does, only until the freeze has to be over. */
 
+import { abortable, inTime, msUntil } from '../../../concurrency/deadline.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import type { AgentChannel } from '../../../ports/guest-agent.ts';
 
@@ -19,24 +20,15 @@ export async function warmUp(
   limits: FreezeLimits,
 ): Promise<void> {
   for (const [index, argv] of programs.entries()) {
-    await inTime(runOnce(agent, `warm-${index}`, argv), argv.join(' '), limits);
+    await bounded(runOnce(agent, `warm-${index}`, argv), argv.join(' '), limits);
   }
-  await inTime(agent.quiesce(), 'getting it ready to be frozen', limits);
+  await bounded(agent.quiesce(), 'getting it ready to be frozen', limits);
 }
 
-async function inTime(work: Promise<void>, what: string, { deadline, signal }: FreezeLimits): Promise<void> {
-  const over = Promise.withResolvers<never>();
-  const cancel = () => over.reject(new KilnError('CANCELLED', `${what} was cancelled`, {}, signal.reason));
-  const late = () => over.reject(new KilnError('AGENT_TIMEOUT', `${what} took too long`));
-  const timer = setTimeout(late, Math.max(1, Math.ceil(deadline - performance.now())));
-  signal.addEventListener('abort', cancel, { once: true });
-  if (signal.aborted) cancel();
-  try {
-    await Promise.race([work, over.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', cancel);
-  }
+async function bounded(work: Promise<void>, what: string, { deadline, signal }: FreezeLimits): Promise<void> {
+  const late = () => new KilnError('AGENT_TIMEOUT', `${what} took too long`);
+  const cancelled = () => new KilnError('CANCELLED', `${what} was cancelled`, {}, signal.reason);
+  await abortable(inTime(work, msUntil(deadline), late), signal, cancelled);
 }
 
 /** The output is read and thrown away: a program that nobody listens to would wait. */
