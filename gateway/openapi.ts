@@ -1,7 +1,8 @@
 /** The OpenAPI 3.1 document, made of the route table. */
 import { z } from 'zod';
 import { PROBLEM_TYPE, problemSchema } from '../contracts/api/problem.ts';
-import { ROUTES, type Route } from '../contracts/api/routes.ts';
+import type { Route } from '../contracts/api/routes/route.ts';
+import { ROUTES } from '../contracts/api/routes/route-table.ts';
 
 export interface Operation {
   readonly operationId: string;

@@ -3,15 +3,15 @@ import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { problem } from '../contracts/api/problem.ts';
+import type { Route } from '../contracts/api/routes/route.ts';
 import {
   type JsonRouteName,
   ROUTES,
-  type Route,
   type RouteInput,
   type RouteName,
   type RouteReply,
   type UploadRouteName,
-} from '../contracts/api/routes.ts';
+} from '../contracts/api/routes/route-table.ts';
 import { KilnError } from '../domain/failures.ts';
 import { mediaType } from './http-server.ts';
 import { InvalidRequest, sendProblem, UnsupportedBody } from './problem-replies.ts';

@@ -3,6 +3,7 @@
 import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
 import type { Route } from '../../contracts/api/routes.ts';
 import { withoutEndSlashes } from '../../domain/base-url.ts';
+import type { Route } from '../../contracts/api/routes/route.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 

@@ -1,12 +1,12 @@
 /** Typed client of the REST API, made of the route table. Knows nothing of Temporal. */
+import type { Route } from '../../contracts/api/routes/route.ts';
 import {
   type JsonRouteName,
   ROUTES,
-  type Route,
   type RouteReply,
   type RouteRequest,
   type UploadRouteName,
-} from '../../contracts/api/routes.ts';
+} from '../../contracts/api/routes/route-table.ts';
 import { GZIP_TYPE, TAR_TYPE, type UploadedSource, uploadedSourceSchema } from '../../contracts/api/source.ts';
 import { call, type HttpClientOptions, type RequestParts } from './http-calls.ts';
 import { type LogEvent, type LogStreamOptions, logEvents } from './log-events.ts';

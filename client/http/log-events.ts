@@ -6,7 +6,7 @@ import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { z } from 'zod';
 import { logEntrySchema } from '../../contracts/api/log-page.ts';
 import { problemSchema } from '../../contracts/api/problem.ts';
-import { ROUTES } from '../../contracts/api/routes.ts';
+import { ROUTES } from '../../contracts/api/routes/route-table.ts';
 import { stageSchema } from '../../contracts/identifiers.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { ROUTES, type Route } from '../../../contracts/api/routes.ts';
+import type { Route } from '../../../contracts/api/routes/route.ts';
+import { ROUTES } from '../../../contracts/api/routes/route-table.ts';
 import { docsPage } from '../../../gateway/docs-page.ts';
 import { openApiDocument } from '../../../gateway/openapi.ts';
 
