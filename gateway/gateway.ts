@@ -1,4 +1,5 @@
 /** The REST gateway: stateless, any number may run. */
+
 import { tmpdir } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type { RecordNow } from '../client/temporal/maintenance/record-now.ts';
@@ -12,15 +13,17 @@ import { createLogChunks } from '../store/logs/log-chunks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { createSources } from '../store/sources/sources.ts';
 import { bearerCheck } from './auth/bearer-auth.ts';
+import { deploymentHandlers } from './deployments/deployment-handlers.ts';
+import { hostHandlers } from './hosts/host-handlers.ts';
 import { type FetchVmUsage, usageReader } from './hosts/host-usage.ts';
 import { createHttpServer } from './http-server.ts';
+import { imageHandlers } from './images/image-handlers.ts';
 import type { FetchHostLogs } from './logs/host-logs.ts';
 import { createLogReader } from './logs/log-reader.ts';
 import { type FleetCounts, gatewayMetrics } from './metrics.ts';
 import { serviceHandlers } from './operations-handlers.ts';
 import { errorHandler, type GatewayLogger } from './problem-replies.ts';
 import { readiness } from './readiness.ts';
-import { recordHandlers } from './record-handlers.ts';
 import { bindRoutes } from './route-binding.ts';
 import { sourceHandlers } from './sources/source-handlers.ts';
 import type { SourceUploadLimits } from './sources/source-upload.ts';
@@ -136,7 +139,9 @@ export function createGateway(options: GatewayOptions): Gateway {
         maxUploads: limits.maxUploads,
         limits: limits.sources,
       }),
-      ...recordHandlers(options.store, () => mintId('d')),
+      ...deploymentHandlers(options.store, () => mintId('d')),
+      ...hostHandlers(options.store),
+      ...imageHandlers(options.store),
       ...serviceHandlers({
         version: options.version,
         ...(options.recordNow === undefined ? {} : { recordNow: options.recordNow }),
