@@ -1,9 +1,8 @@
 /** One request of the REST API: URL, token, bounds, problem documents. */
 
 import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
-import type { Route } from '../../contracts/api/routes.ts';
-import { withoutEndSlashes } from '../../domain/base-url.ts';
 import type { Route } from '../../contracts/api/routes/route.ts';
+import { withoutEndSlashes } from '../../domain/base-url.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 
