@@ -1,10 +1,12 @@
 import { chmod, mkdir, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { chmod, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { createKeyedLock } from '../concurrency/keyed-lock.ts';
 import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
-import type { VmSpec } from '../domain/vm.ts';
+import type { VmSpec, VmStart } from '../domain/vm.ts';
 import { directoryEntries, mayExist } from '../linux/directory-entries.ts';
 import { isErrno } from '../linux/errno.ts';
 import { syncDirectory } from '../linux/sync-directory.ts';
@@ -55,6 +57,16 @@ export function recordedMachine(
 ): Pick<InstanceRecord, 'imageDigest' | 'vcpus' | 'memMib' | 'kernelPath' | 'initrdPath' | 'drives'> {
   const { imageDigest, vcpus, memMib, kernelPath, initrdPath } = spec;
   return { imageDigest, vcpus, memMib, kernelPath, initrdPath, drives: spec.drives.map((drive) => ({ ...drive })) };
+}
+
+/**
+ * @returns how a VM comes to run. Records of older versions do not say it: there a VM of the pool is known by the folder of
+ * its sockets, which has its first name.
+ */
+export function recordedStart({ vmId, start, sockets, template }: InstanceRecord): VmStart {
+  if (start !== undefined) return start;
+  if (basename(dirname(sockets.agent)) !== vmId) return 'pool';
+  return template === undefined ? 'cold' : 'template';
 }
 
 /** Told of each step of a rename that is on disk; a test ends the work there. */

@@ -73,6 +73,7 @@ async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
     ...(uid === undefined ? {} : { uid }),
     ...recordedMachine(spec),
     ...(spec.template === undefined ? {} : { template: { ...spec.template } }),
+    start: spec.template === undefined ? 'cold' : 'template',
     sockets: { agent: paths.agentSocket, ...(context.backend.hasQmp && { qmp: paths.qmpSocket }) },
     ports: [],
     createdAt: new Date().toISOString(),

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { FAILURES, type FailureCode } from '../../domain/failures.ts';
-import type { DiskRef, DriveSpec, TemplateRef, VmExit, VmOwner } from '../../domain/vm.ts';
+import type { DiskRef, DriveSpec, TemplateRef, VmExit, VmOwner, VmStart } from '../../domain/vm.ts';
 
 /** The file on a host that owns a VM: `<state>/vms/<vmId>/instance.json`. No record, no VM. */
 
@@ -50,6 +50,8 @@ const exit = z.strictObject({
   detail: z.string().max(16_384).exactOptional(),
 }) satisfies z.ZodType<VmExit>;
 
+const start = z.enum(['cold', 'template', 'pool']) satisfies z.ZodType<VmStart>;
+
 /** A process that cannot be taken for another one: pids come back, a start time on one boot of the host does not. */
 const vmProcess = z.strictObject({
   pid: z.int().min(2),
@@ -77,6 +79,8 @@ export const instanceRecordSchema = z.strictObject({
   ports: z.array(z.strictObject({ guestPort: port, hostPort: port })).max(64),
   /** The frozen guest that this one goes on from; absent: it boots cold. */
   template: template.exactOptional(),
+  /** How the VM comes to run, as it was decided when it was provisioned; absent in records of older versions. */
+  start: start.exactOptional(),
   createdAt: isoTime,
   /** Absent until the process was started and written down. */
   process: vmProcess.exactOptional(),

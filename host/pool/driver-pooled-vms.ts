@@ -129,7 +129,8 @@ class DriverPooledVms implements PooledVms {
       });
       if (status !== undefined && status.state !== 'running' && status.state !== 'paused') return false;
     }
-    const now = standing ?? (await records.rename(poolVmId, vmId, (record) => ({ ...record, vmId, owner })));
+    const now =
+      standing ?? (await records.rename(poolVmId, vmId, (record) => ({ ...record, vmId, owner, start: 'pool' })));
     if (now === undefined) return false;
     if (!sameOwner(now.owner, owner)) {
       throw new KilnError('CONFLICT', `VM ${vmId} belongs to ${now.owner.workflowId}, epoch ${now.owner.epoch}`);

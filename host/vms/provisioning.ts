@@ -6,7 +6,7 @@ import { sameOwner, type VmOwner, type VmStart } from '../../domain/vm.ts';
 import type { Resources } from '../../domain/workload/workload.ts';
 import type { ImageCache } from '../../ports/images.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
-import type { InstanceStore } from '../../vmm/instance-record.ts';
+import { type InstanceStore, recordedStart } from '../../vmm/instance-record.ts';
 import { type DrivePorts, makeDrives } from '../disks/drives.ts';
 import type { Templates } from '../templates/template-store.ts';
 
@@ -50,7 +50,8 @@ export async function provisionVm(ports: ProvisioningPorts, request: ProvisionRe
   const { kind } = ports.provisioner;
   const found = await ports.records.read(vmId);
   if (found !== undefined && sameOwner(found.owner, owner)) {
-    return { provisioner: kind, provisionMs: 0, start: found.template === undefined ? 'cold' : 'template' };
+    const start = recordedStart(found);
+    return { provisioner: start === 'pool' ? 'pool' : kind, provisionMs: 0, start };
   }
   const image = await ports.images.ensure(imageDigest, signal);
   signal?.throwIfAborted();

@@ -4,14 +4,13 @@ import { randomBytes } from 'node:crypto';
 import { basename, dirname } from 'node:path';
 import { eitherSignal } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
-import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
 import { isFullDisk, isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../../domain/vm.ts';
 import type { AgentChannel, EgressVerdict } from '../../ports/guest-agent.ts';
 import type { EgressPolicy, VmHost } from '../../ports/host.ts';
 import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
-import type { InstanceStore } from '../../vmm/instance-record.ts';
+import { type InstanceStore, recordedStart } from '../../vmm/instance-record.ts';
 import type { EgressDialer } from '../egress/dialer.ts';
 import { createEgressPolicies, type EgressPolicies } from '../egress/policies.ts';
 import type { HostLogger } from '../host-logger.ts';
@@ -165,7 +164,8 @@ class DriverVmHost implements HostVms {
     const { vmId, hostname } = request;
     const begun = performance.now();
     return this.operation(vmId, request.signal, async (signal) => {
-      const start = startOf(await this.options.records.read(vmId));
+      const record = await this.options.records.read(vmId);
+      const start = record === undefined ? 'cold' : recordedStart(record);
       const found = await this.foundRunning(vmId);
       if (found !== undefined) return { pid: found, bootMs: performance.now() - begun, start };
       const deadlineMs = start === 'cold' ? request.deadlineMs : Math.min(request.deadlineMs, this.options.cloneMs);
@@ -359,13 +359,6 @@ class DriverVmHost implements HostVms {
         if (all.size === 0) this.running.delete(vmId);
       });
   }
-}
-
-/** A VM that was ready before anybody asked for it keeps the sockets that it had under its first name. */
-function startOf(record: InstanceRecord | undefined): VmStart {
-  if (record === undefined) return 'cold';
-  if (basename(dirname(record.sockets.agent)) !== record.vmId) return 'pool';
-  return record.template === undefined ? 'cold' : 'template';
 }
 
 function freshIdentity(hostname: string): GuestIdentity {

@@ -165,6 +165,8 @@ describe('a workload', () => {
     const pid = await bootVm(host, 'abc-1-1', 'w1');
     expect(await bootVm(host, 'abc-1-1', 'w1')).toBe(pid);
     expect(host.pool.status().counters.hits).toBe(1);
+    const again = { vmId: 'abc-1-1', owner: ownerOf('w1'), imageDigest: IMAGE_DIGEST, resources: SIZE };
+    expect(await host.vms.provision(again)).toEqual({ provisioner: 'pool', provisionMs: 0, start: 'pool' });
   });
 
   it('keeps it where the host worker died right after the hand-over, before the pool had forgotten it', async () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createKeyedLock } from '../../../concurrency/keyed-lock.ts';
 import type { InstanceRecord } from '../../../contracts/host/instance-record.ts';
-import { createInstanceStore } from '../../../vmm/instance-record.ts';
+import { createInstanceStore, recordedStart } from '../../../vmm/instance-record.ts';
 import { findStrayVms } from '../../../vmm/stray-vms.ts';
 import { vmPaths } from '../../../vmm/vm-paths.ts';
 
@@ -64,6 +64,16 @@ describe('instance records', () => {
       ...record('a-1-1').drives[0],
       backing: [{ path: '/img', format: 'raw' }],
     });
+  });
+
+  it('say how their VM comes to run; those of older versions show it by what else is in them', () => {
+    const template = { templateId: 't-1', memoryPath: '/t/memory', statePath: '/t/state' };
+    const renamed = { sockets: { agent: '/run/x/pool-1/agent.sock' } };
+    const told = record('a-1-1', { template, start: 'cold', ...renamed });
+    expect(recordedStart(told)).toBe('cold');
+    expect(recordedStart(record('a-1-1'))).toBe('cold');
+    expect(recordedStart(record('a-1-1', { template }))).toBe('template');
+    expect(recordedStart(record('a-1-1', { template, ...renamed }))).toBe('pool');
   });
 
   it('a damaged one is named, and hides no other', async () => {
