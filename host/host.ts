@@ -323,7 +323,7 @@ class Node implements HostNode {
   }
 
   private makePool(ledger: HostCapacityLedger): VmPool {
-    const { hostId, stateDir, driver, provisioner, store, logger, poolMeans } = this.options;
+    const { hostId, stateDir, driver, store, logger, poolMeans } = this.options;
     const { records, vms } = this;
     const catalog = createImageCatalog(store);
     return createHostPool({
@@ -331,7 +331,7 @@ class Node implements HostNode {
       settings: this.settings.pool,
       resolveImage: this.options.resolveImage ?? (async (reference) => (await catalog.resolve(reference)).digest),
       notes: createPoolMetrics(this.metrics.registry, () => this.pool.status()),
-      means: poolMeans ?? { pausing: driver, ...poolMeansOf(this.templates, provisioner.kind) },
+      means: poolMeans ?? { pausing: driver, ...poolMeansOf(this.templates) },
     });
   }
 

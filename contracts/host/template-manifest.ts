@@ -6,7 +6,8 @@ export const TEMPLATE_MANIFEST = 'manifest.json';
 
 const fileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
 
-export const templateKeySchema = z.strictObject({
+/** What a template is of, as it is stored. */
+const templateKeySchema = z.strictObject({
   imageDigest: z.string().regex(DIGEST_PATTERN),
   resources: z.strictObject({
     vcpus: z.int().min(1).max(256),
@@ -18,9 +19,6 @@ export const templateKeySchema = z.strictObject({
   /** How its disks were made: clones make theirs the same way. */
   provisioner: z.string().min(1).max(32),
 });
-
-/** What a template is of. */
-export type TemplateKey = z.infer<typeof templateKeySchema>;
 
 export const templateManifestSchema = z.strictObject({
   version: z.literal(1),

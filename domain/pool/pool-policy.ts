@@ -75,22 +75,6 @@ function contradiction(less: string, more: string, lessValue: number, moreValue:
   return new KilnError('CONFIG_INVALID', `Pool: ${less} (${lessValue}) must not be more than ${more} (${moreValue}).`);
 }
 
-/** What VMs of one pool have in common. */
-export interface PoolKey {
-  readonly imageDigest: string;
-  readonly vcpus: number;
-  readonly memMib: number;
-  /** Size of the root disk, where one is set. */
-  readonly diskMib?: number;
-  /** The tenant: VMs of one project are never given to another. */
-  readonly projectId?: string;
-}
-
-/** @returns one text for each key, the same for the same one. */
-export function poolKeyText({ imageDigest, vcpus, memMib, diskMib, projectId }: PoolKey): string {
-  return [imageDigest, vcpus, memMib, diskMib ?? '-', projectId ?? '-'].join(' ');
-}
-
 export interface PoolVm {
   readonly poolVmId: string;
   /** Only a ready one is idle: booted, paused, of nobody. */

@@ -1,3 +1,4 @@
+import type { GuestKind } from '../guest-kind.ts';
 import { type PoolReason, type PoolSettings, type PoolVm, RECYCLE_CAUSES, type RecycleCause } from './pool-policy.ts';
 
 /** What a host says of its pools in `pools/<hostId>.json`. Counters begin with the host worker. */
@@ -15,14 +16,9 @@ export interface PoolStatus {
   readonly templates?: readonly TemplateSummary[];
 }
 
-export interface TemplateSummary {
+export interface TemplateSummary extends GuestKind {
   readonly templateId: string;
   readonly image: string;
-  readonly imageDigest: string;
-  readonly vcpus: number;
-  readonly memMib: number;
-  readonly diskMib?: number;
-  readonly projectId?: string;
   readonly createdAt: string;
   readonly lastUsedAt?: string;
   /** Apparent size of its files. */
@@ -33,15 +29,10 @@ export interface TemplateSummary {
   readonly state: 'unverified' | 'usable' | 'superseded';
 }
 
-/** One pool: VMs of one image, size and project. */
-export interface PoolSummary {
+/** One pool: VMs of one kind. */
+export interface PoolSummary extends GuestKind {
   /** What the configuration calls the image; absent where nobody configured the pool. */
   readonly image?: string;
-  readonly imageDigest: string;
-  readonly vcpus: number;
-  readonly memMib: number;
-  readonly diskMib?: number;
-  readonly projectId?: string;
   readonly reason: PoolReason;
   /** Ready VMs it is filled up to once it has fewer than `lowWater`. */
   readonly target: number;

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import { type PoolKey, type PoolTemplate, poolKeyText } from '../../domain/pool/pool-policy.ts';
+import { type GuestKind, guestKindKey, resourcesOf } from '../../domain/guest-kind.ts';
+import type { PoolTemplate } from '../../domain/pool/pool-policy.ts';
 import { sameOwner, type VmOwner } from '../../domain/vm.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
 import { readRecord, removeInterrupted, removeRecord, writeRecord } from '../../linux/record-file.ts';
@@ -40,7 +41,7 @@ export interface DriverPooledVmsOptions {
 /** @returns once its agent answers; what it was cloned from, if so, and what lets go of it */
 export type PoolBoot = (request: {
   readonly poolVmId: string;
-  readonly key: PoolKey;
+  readonly key: GuestKind;
   readonly from: 'template' | 'cold';
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
@@ -52,7 +53,7 @@ const keySchema = z.strictObject({
   memMib: z.number().positive(),
   diskMib: z.number().positive().exactOptional(),
   projectId: z.string().min(1).max(256).exactOptional(),
-}) satisfies z.ZodType<PoolKey>;
+}) satisfies z.ZodType<GuestKind>;
 
 /** `<stateDir>/pool/<poolVmId>.json`: written before anything is made under that name, removed last. */
 const pooledSchema = z.strictObject({
@@ -88,7 +89,7 @@ class DriverPooledVms implements PooledVms {
   }
 
   async create(
-    key: PoolKey,
+    key: GuestKind,
     poolVmId: string,
     { from, signal }: { from: 'template' | 'cold'; signal: AbortSignal },
   ): Promise<{ template?: PoolTemplate }> {
@@ -97,8 +98,8 @@ class DriverPooledVms implements PooledVms {
     try {
       signal.throwIfAborted();
       await this.reserve(key, poolVmId);
-      const { imageDigest, vcpus, memMib, diskMib } = key;
-      const resources = { vcpus, memMib, ...(diskMib === undefined ? {} : { diskMib }) };
+      const { imageDigest } = key;
+      const resources = resourcesOf(key);
       const cold = from === 'cold';
       const owner = this.ownerOf(key);
       await this.options.vms.provision({ vmId: poolVmId, owner, imageDigest, resources, cold, signal });
@@ -170,7 +171,7 @@ class DriverPooledVms implements PooledVms {
     return listed;
   }
 
-  private async reserve(key: PoolKey, poolVmId: string): Promise<void> {
+  private async reserve(key: GuestKind, poolVmId: string): Promise<void> {
     const reserved = await this.options.ledger.reserve({
       id: poolVmId,
       ownerWorkflowId: this.ownerOf(key).workflowId,
@@ -210,8 +211,8 @@ class DriverPooledVms implements PooledVms {
     return join(this.directory, `${poolVmId}.json`);
   }
 
-  private ownerOf(key: PoolKey): VmOwner {
-    const of = createHash('sha256').update(poolKeyText(key)).digest('hex').slice(0, 12);
+  private ownerOf(key: GuestKind): VmOwner {
+    const of = createHash('sha256').update(guestKindKey(key)).digest('hex').slice(0, 12);
     return {
       workflowId: `${POOL_OWNER}${this.options.hostId}/${of}`,
       firstExecutionId: 'none',

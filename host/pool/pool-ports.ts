@@ -1,10 +1,11 @@
-import type { PoolKey, PoolTemplate } from '../../domain/pool/pool-policy.ts';
+import type { GuestKind } from '../../domain/guest-kind.ts';
+import type { PoolTemplate } from '../../domain/pool/pool-policy.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 
 /** A VM of the pool as the disk tells of it. */
 export interface ListedPoolVm {
   readonly poolVmId: string;
-  readonly key: PoolKey;
+  readonly key: GuestKind;
   readonly createdAtMs: number;
   readonly template?: PoolTemplate;
   /** `broken`: its making was not finished, or it is over. */
@@ -20,7 +21,7 @@ export interface PooledVms {
    * @throws NO_CAPACITY where the host is full, and what a boot may throw
    */
   create(
-    key: PoolKey,
+    key: GuestKind,
     poolVmId: string,
     options: { from: 'template' | 'cold'; signal: AbortSignal },
   ): Promise<{ template?: PoolTemplate }>;
@@ -40,10 +41,10 @@ export interface PoolTemplates {
   /** Resolves once those that an earlier process left have been looked at; absent: they are usable from the start. */
   ready?(): Promise<void>;
   /** @returns the newest usable one; undefined where there is none */
-  newest(key: PoolKey): Promise<PoolTemplate | undefined>;
+  newest(key: GuestKind): Promise<PoolTemplate | undefined>;
   /**
    * Makes a new one; clones of older ones live on.
    * @param source an idle VM of the pool, booted cold, that is frozen and thereby used up; absent: one is booted for it
    */
-  refresh(key: PoolKey, options: { source?: string; signal: AbortSignal }): Promise<PoolTemplate>;
+  refresh(key: GuestKind, options: { source?: string; signal: AbortSignal }): Promise<PoolTemplate>;
 }

@@ -1,7 +1,7 @@
+import type { GuestKind } from '../../domain/guest-kind.ts';
 import {
   lowWaterMark,
   type PoolFacts,
-  type PoolKey,
   type PoolReason,
   type PoolSettings,
   type PoolTemplate,
@@ -27,7 +27,7 @@ type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
 /** What this process knows of one pool. The disk knows its VMs as well; the rest may be forgotten. */
 export class PoolState {
-  readonly key: PoolKey;
+  readonly key: GuestKind;
   readonly vms = new Map<string, PoolVm>();
   readonly creations = new Map<string, Creation>();
   readonly counters: Mutable<PoolCounters> & { recycled: Partial<Record<RecycleCause, number>> } = {
@@ -51,7 +51,7 @@ export class PoolState {
   private blockedUntil = Number.NEGATIVE_INFINITY;
 
   /** @param awake ms of a clock that nobody sets */
-  constructor(key: PoolKey, awake: () => number) {
+  constructor(key: GuestKind, awake: () => number) {
     this.key = key;
     this.awake = awake;
   }

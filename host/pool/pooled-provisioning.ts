@@ -1,4 +1,5 @@
 /** Where a workload's VM comes from the pool: before disks are made for it. */
+import { guestKindOf } from '../../domain/guest-kind.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { ProvisionRequest } from '../vms/provisioning.ts';
 import type { VmPool } from './vm-pool.ts';
@@ -10,13 +11,6 @@ export function claimFor(
 ): (request: ProvisionRequest) => Promise<boolean> {
   return async ({ vmId, owner, imageDigest, resources, signal }) => {
     if (!pool.enabled || owner.role === 'pool' || (await records.read(vmId)) !== undefined) return false;
-    const { vcpus, memMib, diskMib } = resources;
-    const { projectId } = owner;
-    const key = {
-      ...{ imageDigest, vcpus, memMib },
-      ...(diskMib === undefined ? {} : { diskMib }),
-      ...(projectId === undefined ? {} : { projectId }),
-    };
-    return pool.take(key, { vmId, owner }, signal);
+    return pool.take(guestKindOf({ imageDigest, resources, projectId: owner.projectId }), { vmId, owner }, signal);
   };
 }

@@ -1,15 +1,15 @@
 /** The pools of one host: VMs that are booted, paused and of nobody, so that a workload need not wait for a boot. */
 import { eitherSignal } from '../../concurrency/deadline.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
+import { isKilnError } from '../../domain/failures.ts';
+import { type GuestKind, guestKindKey } from '../../domain/guest-kind.ts';
 import {
   chooseClaim,
   chooseYield,
   decidePool,
   type PoolDecision,
-  type PoolKey,
   type PoolSettings,
   type PoolVm,
-  poolKeyText,
   type RecycleCause,
 } from '../../domain/pool/pool-policy.ts';
 import { addCounters, NO_COUNTS, type PoolCounters, type PoolStatus } from '../../domain/pool/pool-status.ts';
@@ -20,12 +20,9 @@ import type { PooledVms, PoolTemplates } from './pool-ports.ts';
 import { type Creation, PoolState } from './pool-state.ts';
 
 /** A pool that stands whether or not anybody has asked yet. */
-export interface WarmPool {
+export interface WarmPool extends Pick<GuestKind, 'vcpus' | 'memMib' | 'projectId'> {
   /** Image reference; where its tag moves, the pool follows. */
   readonly image: string;
-  readonly vcpus: number;
-  readonly memMib: number;
-  readonly projectId?: string;
 }
 
 export interface VmPoolOptions {
@@ -61,7 +58,7 @@ export interface VmPool {
    * @param signal ends a wait for one that is being made
    * @returns whether `vmId` is there now. @throws CONFLICT where that name belongs to another owner
    */
-  take(key: PoolKey, to: { vmId: string; owner: VmOwner }, signal?: AbortSignal): Promise<boolean>;
+  take(key: GuestKind, to: { vmId: string; owner: VmOwner }, signal?: AbortSignal): Promise<boolean>;
   /** One round: images looked up, templates made, VMs recycled and made. One at a time; a second caller gets the same. */
   maintain(signal?: AbortSignal): Promise<PoolStatus>;
   /** Destroys the ready VM that is wanted least. @returns false where there is none */
@@ -127,7 +124,7 @@ class HostVmPool implements VmPool {
     }
   }
 
-  async take(key: PoolKey, to: { vmId: string; owner: VmOwner }, signal?: AbortSignal): Promise<boolean> {
+  async take(key: GuestKind, to: { vmId: string; owner: VmOwner }, signal?: AbortSignal): Promise<boolean> {
     if (!this.enabled || this.ending.signal.aborted) return false;
     const pool = this.poolOf(key);
     const begun = this.now();
@@ -200,8 +197,8 @@ class HostVmPool implements VmPool {
     return this.resting ? { ...settings, pool_size: 0, min_idle: 0 } : settings;
   }
 
-  private poolOf(key: PoolKey): PoolState {
-    const text = poolKeyText(key);
+  private poolOf(key: GuestKind): PoolState {
+    const text = guestKindKey(key);
     const pool = this.pools.get(text) ?? new PoolState(key, this.awake);
     this.pools.set(text, pool);
     return pool;
@@ -303,7 +300,7 @@ class HostVmPool implements VmPool {
   /** VMs that ended by themselves while they waited. */
   private async recycleBroken(): Promise<void> {
     for (const { poolVmId, key, state } of await this.options.vms.list()) {
-      const pool = this.pools.get(poolKeyText(key));
+      const pool = this.pools.get(guestKindKey(key));
       if (state === 'broken' && pool?.vms.get(poolVmId)?.state === 'ready') await this.recycle(pool, poolVmId, 'gone');
     }
   }
@@ -376,6 +373,6 @@ class HostVmPool implements VmPool {
   }
 }
 
-function sameSize(key: PoolKey, size: Omit<WarmPool, 'image'>): boolean {
+function sameSize(key: GuestKind, size: Omit<WarmPool, 'image'>): boolean {
   return key.vcpus === size.vcpus && key.memMib === size.memMib && key.projectId === size.projectId;
 }

@@ -3,14 +3,16 @@
 import { createHash } from 'node:crypto';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { TEMPLATE_MANIFEST, type TemplateKey, type TemplateManifest } from '../../contracts/host/template-manifest.ts';
+import { TEMPLATE_MANIFEST, type TemplateManifest } from '../../contracts/host/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
+import type { GuestKind } from '../../domain/guest-kind.ts';
 import { type CachedImage, type DriveSpec, FROZEN_FILES } from '../../domain/vm.ts';
 import { writeRecord } from '../../linux/record-file.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
 import type { TemplateMaker } from '../../ports/vm-driver.ts';
 import { hashFile } from '../../rootfs/image/manifest.ts';
 import { type DrivePorts, makeDrives, ROOT_SERIAL, SCRATCH_SERIAL } from '../disks/drives.ts';
+import { storedKey, templateKeyHash } from './template-key.ts';
 
 /** Folders of templates that are not whole yet end like this. */
 export const UNFINISHED = '.building';
@@ -24,24 +26,10 @@ export interface TemplateBuildPorts extends DrivePorts {
 }
 
 export interface TemplateBuildRequest {
-  readonly key: TemplateKey;
+  readonly kind: GuestKind;
   readonly image: CachedImage;
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
-}
-
-/** @returns the part of a template's name that all templates of one key share, 16 hex digits */
-export function templateKeyHash(key: TemplateKey): string {
-  const { imageDigest, resources, projectId, provisioner } = key;
-  const facts = [
-    imageDigest,
-    resources.vcpus,
-    resources.memMib,
-    resources.diskMib ?? null,
-    projectId ?? null,
-    provisioner,
-  ];
-  return createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 16);
 }
 
 /**
@@ -53,7 +41,8 @@ export async function buildTemplate(
   request: TemplateBuildRequest,
 ): Promise<TemplateManifest> {
   const begun = Date.now();
-  const templateId = `${templateKeyHash(request.key)}-${begun.toString(36)}`;
+  const provisioner = ports.provisioner.kind;
+  const templateId = `${templateKeyHash(request.kind, provisioner)}-${begun.toString(36)}`;
   const directory = join(ports.directory, `${templateId}${UNFINISHED}`);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   try {
@@ -63,7 +52,7 @@ export async function buildTemplate(
     const manifest: TemplateManifest = {
       version: 1,
       templateId,
-      key: request.key,
+      key: storedKey(request.kind, provisioner),
       imageName: request.image.name,
       fingerprint,
       disk,
@@ -82,7 +71,7 @@ export async function buildTemplate(
 
 async function freeze(
   ports: TemplateBuildPorts,
-  { key, image, deadlineMs, signal }: TemplateBuildRequest,
+  { kind, image, deadlineMs, signal }: TemplateBuildRequest,
   directory: string,
   templateId: string,
 ): Promise<TemplateSpec> {
@@ -90,15 +79,15 @@ async function freeze(
     image,
     directory,
     vmId: DISK_NAME,
-    resources: key.resources,
+    resources: kind,
     rootBase: { path: image.rootfsPath, format: 'raw' },
   });
-  const spec = templateSpec(key, image, drives);
+  const spec = templateSpec(kind, image, drives);
   await ports.maker.freeze({
     directory,
     name: templateId,
     spec,
-    ...(key.projectId === undefined ? {} : { projectId: key.projectId }),
+    ...(kind.projectId === undefined ? {} : { projectId: kind.projectId }),
     warm: warmPrograms(image.name),
     deadlineMs,
     signal,
@@ -116,11 +105,11 @@ function frozenDisk(drives: readonly DriveSpec[]): TemplateManifest['disk'] {
 
 export type TemplateSpec = Parameters<TemplateMaker['fingerprint']>[0];
 
-/** @returns what a guest of this key is frozen as, and a clone of it restored as */
-export function templateSpec(key: TemplateKey, image: CachedImage, drives: readonly DriveSpec[]): TemplateSpec {
+/** @returns what a guest of this kind is frozen as, and a clone of it restored as */
+export function templateSpec(kind: GuestKind, image: CachedImage, drives: readonly DriveSpec[]): TemplateSpec {
   return {
-    vcpus: key.resources.vcpus,
-    memMib: key.resources.memMib,
+    vcpus: kind.vcpus,
+    memMib: kind.memMib,
     kernelPath: image.kernelPath,
     initrdPath: image.initrdPath,
     imageDigest: image.digest,

@@ -5,6 +5,7 @@ import type { KilnError } from '../../domain/failures.ts';
 import type { TemplateSummary } from '../../domain/pool/pool-status.ts';
 import { type BaseDisk, type CachedImage, FROZEN_FILES, type TemplateRef } from '../../domain/vm.ts';
 import type { FileLooks } from './template-files.ts';
+import { kindOf } from './template-key.ts';
 
 /** A template that a VM can be cloned from now. */
 export interface UsableTemplate {
@@ -70,13 +71,10 @@ export function usable(directory: string, { templateId, disk }: TemplateManifest
 
 /** @returns it as it is shown */
 export function viewOf({ manifest, looks, superseded, lastUsedAt, clones }: TemplateEntry): TemplateSummary {
-  const { imageDigest, resources, projectId } = manifest.key;
   return {
+    ...kindOf(manifest),
     templateId: manifest.templateId,
     image: manifest.imageName,
-    imageDigest,
-    ...resources,
-    ...(projectId === undefined ? {} : { projectId }),
     createdAt: manifest.createdAt,
     ...(lastUsedAt === undefined ? {} : { lastUsedAt: new Date(lastUsedAt).toISOString() }),
     bytes: manifest.files.reduce((sum, { bytes }) => sum + bytes, 0),

@@ -8,6 +8,9 @@ import { join } from 'node:path';
 import { SingleFlight } from '../../concurrency/single-flight.ts';
 import type { TemplateKey, TemplateManifest } from '../../contracts/host/template-manifest.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
+import type { TemplateManifest } from '../../contracts/host/template-manifest.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { type GuestKind, resourcesOf } from '../../domain/guest-kind.ts';
 import type { TemplateSummary } from '../../domain/pool/pool-status.ts';
 import type { CachedImage } from '../../domain/vm.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
@@ -15,7 +18,7 @@ import type { ImageCache } from '../../ports/images.ts';
 import type { TemplateMaker } from '../../ports/vm-driver.ts';
 import { type DrivePorts, makeDrives } from '../disks/drives.ts';
 import type { HostLogger } from '../host-logger.ts';
-import { buildTemplate, templateKeyHash, templateSpec, UNFINISHED } from './template-build.ts';
+import { buildTemplate, templateSpec, UNFINISHED } from './template-build.ts';
 import {
   imageFiles,
   isByChance,
@@ -28,6 +31,7 @@ import {
   viewOf,
 } from './template-entry.ts';
 import { changedLook, readTemplateManifest, verifyTemplate } from './template-files.ts';
+import { kindOf, templateKeyHash } from './template-key.ts';
 
 export interface TemplateStoreOptions extends DrivePorts {
   readonly stateDir: string;
@@ -63,20 +67,20 @@ export interface TemplateSettings {
 export type TemplateEvent = 'made' | 'failed' | 'refused' | 'discarded';
 
 export interface Templates {
-  /** @returns the newest usable template of a key; undefined: boot cold. Damage that is seen here ends the template. */
-  find(key: TemplateKey, image: CachedImage): Promise<UsableTemplate | undefined>;
+  /** @returns the newest usable template of a kind; undefined: boot cold. Damage that is seen here ends the template. */
+  find(kind: GuestKind, image: CachedImage): Promise<UsableTemplate | undefined>;
   /** Has a template made in the background, unless there is a usable one or it is being made. */
-  want(key: TemplateKey): void;
+  want(kind: GuestKind): void;
   /** Makes a new one beside the one there is, which serves until then. @throws as the freeze does; NO_CAPACITY */
-  refresh(key: TemplateKey): Promise<TemplateManifest>;
+  refresh(kind: GuestKind): Promise<TemplateManifest>;
   /**
    * Told of a clone that did not come up. A template that was refused, or whose clones were late twice, is not cloned
    * from again; its files go once no VM needs them.
    */
   blame(templateId: string, failure: KilnError): Promise<void>;
   list(): readonly TemplateSummary[];
-  /** @returns the one that clones of a key are made from now, by what is known of it; nothing is read */
-  newestOf(key: TemplateKey): TemplateManifest | undefined;
+  /** @returns the one that clones of a kind are made from now, by what is known of it; nothing is read */
+  newestOf(kind: GuestKind): TemplateManifest | undefined;
   /** Checks all that lie there, in the background. */
   start(): Promise<void>;
   /** Removes what is superseded and needed by no VM. @returns ids */
@@ -108,9 +112,9 @@ class TemplateStore implements Templates {
     this.directory = join(options.stateDir, 'templates');
   }
 
-  async find(key: TemplateKey, image: CachedImage): Promise<UsableTemplate | undefined> {
+  async find(kind: GuestKind, image: CachedImage): Promise<UsableTemplate | undefined> {
     if (this.options.settings.mode === 'off') return undefined;
-    const entry = this.newest(key);
+    const entry = this.newest(kind);
     if (entry?.looks === undefined) return undefined;
     const { templateId } = entry.manifest;
     if (Date.now() - Date.parse(entry.manifest.createdAt) >= this.options.maxAgeMs) {
@@ -129,15 +133,15 @@ class TemplateStore implements Templates {
     return usable(join(this.directory, templateId), entry.manifest, image);
   }
 
-  want(key: TemplateKey): void {
-    const hash = templateKeyHash(key);
+  want(kind: GuestKind): void {
+    const hash = this.hash(kind);
     if (this.options.settings.mode === 'off' || this.over.signal.aborted) return;
     if (this.making.underWay(hash) !== undefined || this.newest(key) !== undefined) return;
     if (this.awake() < (this.notBefore.get(hash) ?? Number.NEGATIVE_INFINITY)) return;
-    this.refresh(key).catch((error: unknown) => {
+    this.refresh(kind).catch((error: unknown) => {
       if (this.over.signal.aborted) return;
       this.notBefore.set(hash, this.awake() + this.options.settings.retryMs);
-      this.options.logger.warn({ key, reason: String(error) }, 'a template could not be made; VMs boot cold');
+      this.options.logger.warn({ kind, reason: String(error) }, 'a template could not be made; VMs boot cold');
     });
   }
 
@@ -151,14 +155,14 @@ class TemplateStore implements Templates {
     return made;
   }
 
-  private async make(key: TemplateKey): Promise<TemplateManifest> {
+  private async make(kind: GuestKind): Promise<TemplateManifest> {
     const { options, directory } = this;
     const { ledger, settings, logger } = options;
-    const reservation = `template-${templateKeyHash(key)}`;
+    const reservation = `template-${this.hash(kind)}`;
     const request = {
       id: reservation,
       ownerWorkflowId: 'template',
-      resources: key.resources,
+      resources: resourcesOf(kind),
       ttlMs: settings.freezeMs,
     };
     if (!(await ledger.reserve(request))) {
@@ -166,16 +170,16 @@ class TemplateStore implements Templates {
     }
     try {
       this.over.signal.throwIfAborted();
-      const image = await options.images.ensure(key.imageDigest, this.over.signal);
+      const image = await options.images.ensure(kind.imageDigest, this.over.signal);
       const ports = { ...options, directory };
       const manifest = await buildTemplate(ports, {
-        key,
+        kind,
         image,
         deadlineMs: settings.freezeMs,
         signal: this.over.signal,
       });
       const looks = await verifyTemplate(join(directory, manifest.templateId), manifest, imageFiles(image));
-      this.supersede(key);
+      this.supersede(kind);
       this.entries.set(manifest.templateId, newEntry(manifest, looks));
       options.onEvent?.('made');
       logger.info(
@@ -219,8 +223,8 @@ class TemplateStore implements Templates {
     return [...this.entries.values()].map(viewOf);
   }
 
-  newestOf(key: TemplateKey): TemplateManifest | undefined {
-    const entry = this.newest(key);
+  newestOf(kind: GuestKind): TemplateManifest | undefined {
+    const entry = this.newest(kind);
     return entry?.looks === undefined ? undefined : entry.manifest;
   }
 
@@ -255,10 +259,10 @@ class TemplateStore implements Templates {
     const entry = newEntry(manifest, undefined);
     this.entries.set(templateId, entry);
     try {
-      const image = await this.options.images.ensure(manifest.key.imageDigest, this.over.signal);
+      const image = await this.options.images.ensure(kindOf(manifest).imageDigest, this.over.signal);
       await this.checkFingerprint(manifest, image, directory);
       entry.looks = await verifyTemplate(directory, manifest, imageFiles(image), this.over.signal);
-      for (const other of this.ofKey(manifest.key))
+      for (const other of this.ofKind(kindOf(manifest)))
         if (other !== entry && isOlder(other, entry)) other.superseded = true;
     } catch (error) {
       this.entries.delete(templateId);
@@ -273,10 +277,10 @@ class TemplateStore implements Templates {
       image,
       directory: join(this.directory, place),
       vmId: 'probe',
-      resources: manifest.key.resources,
+      resources: kindOf(manifest),
       rootBase: usable(directory, manifest, image).root,
     });
-    const now = await this.options.maker.fingerprint(templateSpec(manifest.key, image, drives));
+    const now = await this.options.maker.fingerprint(templateSpec(kindOf(manifest), image, drives));
     await this.remove(place);
     if (now === manifest.fingerprint) return;
     throw new KilnError(
@@ -326,19 +330,23 @@ class TemplateStore implements Templates {
     await this.settled();
   }
 
-  private ofKey(key: TemplateKey): TemplateEntry[] {
-    const prefix = `${templateKeyHash(key)}-`;
+  private hash(kind: GuestKind): string {
+    return templateKeyHash(kind, this.options.provisioner.kind);
+  }
+
+  private ofKind(kind: GuestKind): TemplateEntry[] {
+    const prefix = `${this.hash(kind)}-`;
     return [...this.entries.values()].filter(({ manifest }) => manifest.templateId.startsWith(prefix));
   }
 
-  private newest(key: TemplateKey): TemplateEntry | undefined {
-    return this.ofKey(key)
+  private newest(kind: GuestKind): TemplateEntry | undefined {
+    return this.ofKind(kind)
       .filter(({ superseded }) => !superseded)
       .sort((a, b) => (isOlder(a, b) ? 1 : -1))[0];
   }
 
-  private supersede(key: TemplateKey): void {
-    for (const entry of this.ofKey(key)) entry.superseded = true;
+  private supersede(kind: GuestKind): void {
+    for (const entry of this.ofKind(kind)) entry.superseded = true;
   }
 
   /** A refused one may still be what VMs that run were cloned from. */

@@ -1,7 +1,7 @@
 /** Disks and record of a VM that is to be started. */
 import { statfs } from 'node:fs/promises';
-import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
 import { KilnError } from '../../domain/failures.ts';
+import { guestKindOf } from '../../domain/guest-kind.ts';
 import { sameOwner, type VmOwner, type VmStart } from '../../domain/vm.ts';
 import type { Resources } from '../../domain/workload/workload.ts';
 import type { ImageCache } from '../../ports/images.ts';
@@ -56,8 +56,8 @@ export async function provisionVm(ports: ProvisioningPorts, request: ProvisionRe
   const image = await ports.images.ensure(imageDigest, signal);
   signal?.throwIfAborted();
   await requireSpace(ports.stateDir, ports.freeBytes);
-  const key = templateKey(request, kind);
-  const template = request.cold === true ? undefined : await ports.templates?.find(key, image);
+  const wanted = guestKindOf({ imageDigest, resources, projectId: owner.projectId });
+  const template = request.cold === true ? undefined : await ports.templates?.find(wanted, image);
   const begun = performance.now();
   const rootBase = template?.root ?? { path: image.rootfsPath, format: 'raw' };
   const directory = ports.records.directory(vmId);
@@ -76,21 +76,6 @@ export async function provisionVm(ports: ProvisioningPorts, request: ProvisionRe
     ...(template === undefined ? {} : { template: template.ref }),
   });
   return { provisioner: kind, provisionMs, start: template === undefined ? 'cold' : 'template' };
-}
-
-/** @returns which template a VM may go on from */
-export function templateKey(
-  request: Pick<ProvisionRequest, 'imageDigest' | 'resources'> & { owner: Pick<VmOwner, 'projectId'> },
-  provisioner: string,
-): TemplateKey {
-  const { imageDigest, resources, owner } = request;
-  const { vcpus, memMib, diskMib } = resources;
-  return {
-    imageDigest,
-    resources: { vcpus, memMib, ...(diskMib === undefined ? {} : { diskMib }) },
-    ...(owner.projectId === undefined ? {} : { projectId: owner.projectId }),
-    provisioner,
-  };
 }
 
 async function requireSpace(directory: string, wantedBytes: number): Promise<void> {

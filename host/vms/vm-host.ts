@@ -6,6 +6,8 @@ import { eitherSignal } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
 import { isFullDisk, isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
+import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
+import { type GuestKind, guestKindOf } from '../../domain/guest-kind.ts';
 import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../../domain/vm.ts';
 import type { AgentChannel, EgressVerdict } from '../../ports/guest-agent.ts';
 import type { EgressPolicy, VmHost } from '../../ports/host.ts';
@@ -18,13 +20,7 @@ import type { Templates } from '../templates/template-store.ts';
 import type { IngressOptions } from '../vm-ports/listener.ts';
 import { createVmIngress, type VmIngress } from '../vm-ports/vm-ports.ts';
 import { createVmChannels, type ReattachOptions, type VmChannels } from './channels.ts';
-import {
-  type Provisioned,
-  type ProvisioningPorts,
-  type ProvisionRequest,
-  provisionVm,
-  templateKey,
-} from './provisioning.ts';
+import { type Provisioned, type ProvisioningPorts, type ProvisionRequest, provisionVm } from './provisioning.ts';
 
 export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'records' | 'templates'> {
   readonly hostId: string;
@@ -102,7 +98,7 @@ class DriverVmHost implements HostVms {
   private readonly configured = new Set<string>();
   private readonly startingVms = new Set<string>();
   /** What a VM that boots cold could have gone on from. */
-  private readonly wanted = new Map<string, TemplateKey>();
+  private readonly wanted = new Map<string, GuestKind>();
 
   constructor(options: VmHostOptions) {
     this.options = options;
@@ -146,7 +142,8 @@ class DriverVmHost implements HostVms {
       const provisioned = await provisionVm(this.options, { ...request, signal });
       // A pool has templates made by itself, and starts its guests by the driver.
       if (provisioned.start === 'cold' && request.owner.role !== 'pool') {
-        this.wanted.set(vmId, templateKey(request, provisioned.provisioner));
+        const { imageDigest, resources, owner } = request;
+        this.wanted.set(vmId, guestKindOf({ imageDigest, resources, projectId: owner.projectId }));
       }
       return provisioned;
     });

@@ -5,13 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
-import {
-  type PoolKey,
-  type PoolSettingOverrides,
-  type PoolTemplate,
-  poolKeyText,
-  resolvePoolSettings,
-} from '../../domain/pool/pool-policy.ts';
+import { type GuestKind, guestKindKey } from '../../domain/guest-kind.ts';
+import { type PoolSettingOverrides, type PoolTemplate, resolvePoolSettings } from '../../domain/pool/pool-policy.ts';
 import type { PoolStatus } from '../../domain/pool/pool-status.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import type { ListedPoolVm, PooledVms, PoolTemplates } from '../../host/pool/pool-ports.ts';
@@ -39,7 +34,7 @@ export function recordedBursts(): LoadRequest[] {
 
 export const SIM_DIGEST = `sha256:${'a'.repeat(64)}`;
 
-export function keyOfKind(kind: string): PoolKey {
+export function keyOfKind(kind: string): GuestKind {
   return { imageDigest: SIM_DIGEST, vcpus: 1, memMib: kind === 'b' ? 1024 : 512, projectId: `project-${kind}` };
 }
 
@@ -47,7 +42,7 @@ export function keyOfKind(kind: string): PoolKey {
 export const SIM_COSTS = { cloneMs: 100, coldMs: 1500, freezeMs: 300, claimMs: 20, cores: 2 };
 
 interface CountedVm {
-  readonly key: PoolKey;
+  readonly key: GuestKind;
   readonly createdAtMs: number;
   readonly template?: PoolTemplate;
 }
@@ -71,7 +66,7 @@ export class CountedVms implements PooledVms, PoolTemplates {
     return this.alive.size + this.active;
   }
 
-  async create(key: PoolKey, poolVmId: string, { from, signal }: { from: 'template' | 'cold'; signal: AbortSignal }) {
+  async create(key: GuestKind, poolVmId: string, { from, signal }: { from: 'template' | 'cold'; signal: AbortSignal }) {
     if (this.held >= this.places) throw new KilnError('NO_CAPACITY', 'The host is full.');
     const template = from === 'template' ? await this.newest(key) : undefined;
     await this.boot(template === undefined ? SIM_COSTS.coldMs : SIM_COSTS.cloneMs);
@@ -111,21 +106,21 @@ export class CountedVms implements PooledVms, PoolTemplates {
     return [...this.alive].map(([poolVmId, vm]) => ({ poolVmId, ...vm, state: 'ready' as const }));
   }
 
-  seed(key: PoolKey): void {
-    this.templates.set(poolKeyText(key), { templateId: 't-0', createdAtMs: Date.now() });
+  seed(key: GuestKind): void {
+    this.templates.set(guestKindKey(key), { templateId: 't-0', createdAtMs: Date.now() });
   }
 
-  async newest(key: PoolKey): Promise<PoolTemplate | undefined> {
-    return this.templates.get(poolKeyText(key));
+  async newest(key: GuestKind): Promise<PoolTemplate | undefined> {
+    return this.templates.get(guestKindKey(key));
   }
 
-  async refresh(key: PoolKey, { source }: { source?: string; signal: AbortSignal }): Promise<PoolTemplate> {
+  async refresh(key: GuestKind, { source }: { source?: string; signal: AbortSignal }): Promise<PoolTemplate> {
     if (source === undefined) await this.boot(SIM_COSTS.coldMs);
     else await this.destroy(source);
     await sleep(SIM_COSTS.freezeMs);
     this.templatesMade += 1;
     const template = { templateId: `t-${this.templatesMade}`, createdAtMs: Date.now() };
-    this.templates.set(poolKeyText(key), template);
+    this.templates.set(guestKindKey(key), template);
     return template;
   }
 }

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { KilnError } from '../../../../domain/failures.ts';
-import { type PoolKey, type PoolSettingOverrides, resolvePoolSettings } from '../../../../domain/pool/pool-policy.ts';
+import type { GuestKind } from '../../../../domain/guest-kind.ts';
+import { type PoolSettingOverrides, resolvePoolSettings } from '../../../../domain/pool/pool-policy.ts';
 import type { PooledVms } from '../../../../host/pool/pool-ports.ts';
 import { createPoolPublication } from '../../../../host/pool/pool-publication.ts';
 import { createVmPool, type VmPool, type VmPoolOptions } from '../../../../host/pool/vm-pool.ts';
@@ -252,7 +253,7 @@ describe('the pool', () => {
 
   it('is filled at the start once the templates of an earlier process are looked at', async () => {
     const looked = Promise.withResolvers<void>();
-    const templates = { ready: () => looked.promise, newest: (key: PoolKey) => vms.newest(key), refresh: vi.fn() };
+    const templates = { ready: () => looked.promise, newest: (key: GuestKind) => vms.newest(key), refresh: vi.fn() };
     const pool = poolOf({ pool_size: 1, min_idle: 1 }, { templates });
     const round = pool.maintain();
     await pass(1_000);

@@ -3,8 +3,8 @@ import { appendFile, link, mkdir, mkdtemp, open, readdir, rename, rm, truncate, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { TemplateKey } from '../../../../contracts/host/template-manifest.ts';
 import { KilnError } from '../../../../domain/failures.ts';
+import type { GuestKind } from '../../../../domain/guest-kind.ts';
 import type { CachedImage } from '../../../../domain/vm.ts';
 import {
   createTemplates,
@@ -17,11 +17,7 @@ import { createEmptyDisks } from '../../../../rootfs/provisioners/empty-disks.ts
 import { createSparseCopyProvisioner } from '../../../../rootfs/provisioners/sparse-copy.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 
-const KEY: TemplateKey = {
-  imageDigest: `sha256:${'a'.repeat(64)}`,
-  resources: { vcpus: 1, memMib: 512 },
-  provisioner: 'sparse-copy',
-};
+const KIND: GuestKind = { imageDigest: `sha256:${'a'.repeat(64)}`, vcpus: 1, memMib: 512 };
 
 let root: string;
 let image: CachedImage;
@@ -40,7 +36,7 @@ beforeEach(async () => {
   const sha256 = { kernel: 'none', rootfs: 'none' };
   image = {
     name: 'node',
-    digest: KEY.imageDigest,
+    digest: KIND.imageDigest,
     kernelPath: '/k',
     initrdPath: '/i',
     rootfsBytes: 8,
@@ -108,48 +104,48 @@ describe('templates of a host', () => {
     ['TEMPLATE_CORRUPT', 1],
   ])('of which a clone did not come up, by %s, are given up with number %i of those', async (was, number) => {
     const templates = await opened();
-    await templates.refresh(KEY);
+    await templates.refresh(KIND);
     const [templateId = ''] = ids(templates);
     for (let n = 0; n < number; n++) {
-      expect((await templates.find(KEY, image))?.ref.templateId).toBe(templateId);
+      expect((await templates.find(KIND, image))?.ref.templateId).toBe(templateId);
       await templates.blame(templateId, new KilnError('TEMPLATE_CORRUPT', 'no answer', { templateId, was }));
     }
-    expect(await templates.find(KEY, image)).toBeUndefined();
+    expect(await templates.find(KIND, image)).toBeUndefined();
     // Blamed late, or one that is not known.
     for (const id of [templateId, 'none']) await templates.blame(id, new KilnError('TEMPLATE_CORRUPT', 'no answer'));
   });
 
   it('are made when wanted, once, and found from then on', async () => {
     const templates = await opened();
-    expect(await templates.find(KEY, image)).toBeUndefined();
-    for (let wish = 0; wish < 5; wish++) templates.want(KEY);
+    expect(await templates.find(KIND, image)).toBeUndefined();
+    for (let wish = 0; wish < 5; wish++) templates.want(KIND);
     await templates.settled();
-    templates.want(KEY);
+    templates.want(KIND);
     await templates.settled();
     expect(freezes).toBe(1);
     const [templateId = ''] = ids(templates);
     const directory = join(root, 'templates', templateId);
-    expect(await templates.find(KEY, image)).toEqual({
+    expect(await templates.find(KIND, image)).toEqual({
       ref: { templateId, memoryPath: join(directory, 'memory'), statePath: join(directory, 'state') },
       root: { path: join(directory, 'template.rootfs.raw'), format: 'raw' },
     });
-    expect(await templates.find({ ...KEY, resources: { vcpus: 2, memMib: 512 } }, image)).toBeUndefined();
-    expect(await templates.find({ ...KEY, projectId: 'p' }, image)).toBeUndefined();
+    expect(await templates.find({ ...KIND, vcpus: 2 }, image)).toBeUndefined();
+    expect(await templates.find({ ...KIND, projectId: 'p' }, image)).toBeUndefined();
     expect(ids(await opened())).toEqual([templateId]);
   });
 
   it('one that cannot be made leaves nothing, and is tried again', async () => {
     const templates = await opened();
     failure = new KilnError('BOOT_TIMEOUT', 'too slow');
-    templates.want(KEY);
+    templates.want(KIND);
     await templates.settled();
     expect(await folders()).toEqual([]);
-    await expect(templates.refresh(KEY)).rejects.toMatchObject({ code: 'BOOT_TIMEOUT' });
+    await expect(templates.refresh(KIND)).rejects.toMatchObject({ code: 'BOOT_TIMEOUT' });
     failure = undefined;
     room = false;
-    await expect(templates.refresh(KEY)).rejects.toMatchObject({ code: 'NO_CAPACITY' });
+    await expect(templates.refresh(KIND)).rejects.toMatchObject({ code: 'NO_CAPACITY' });
     room = true;
-    templates.want(KEY);
+    templates.want(KIND);
     await templates.settled();
     expect(ids(templates)).toHaveLength(1);
   });
@@ -158,7 +154,7 @@ describe('templates of a host', () => {
     let awake = 0;
     const templates = await opened({ retryMs: 60_000 }, undefined, { awake: () => awake });
     failure = new KilnError('BOOT_TIMEOUT', 'too slow');
-    templates.want(KEY);
+    templates.want(KIND);
     await templates.settled();
     failure = undefined;
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 86_400_000 });
@@ -168,7 +164,7 @@ describe('templates of a host', () => {
         [60_000, 1],
       ] as const) {
         awake = at;
-        templates.want(KEY);
+        templates.want(KIND);
         await templates.settled();
         expect(ids(templates)).toHaveLength(made);
       }
@@ -198,9 +194,9 @@ describe('templates of a host', () => {
 
   it('a new one takes the place of the old, whose files stay while a VM needs them', async () => {
     const templates = await opened();
-    const old = await templates.refresh(KEY);
-    const next = await templates.refresh(KEY);
-    expect((await templates.find(KEY, image))?.ref.templateId).toBe(next.templateId);
+    const old = await templates.refresh(KIND);
+    const next = await templates.refresh(KIND);
+    expect((await templates.find(KIND, image))?.ref.templateId).toBe(next.templateId);
     inUse.add(old.templateId);
     expect(await templates.collect()).toEqual([]);
     expect((await folders()).sort()).toEqual([old.templateId, next.templateId].sort());
@@ -212,9 +208,9 @@ describe('templates of a host', () => {
   it('one that was found for a clone stays until the clone’s record can name it, also where a new one is made', async () => {
     let awake = 0;
     const templates = await opened({ lentMs: 1_000 }, undefined, { awake: () => awake });
-    const old = await templates.refresh(KEY);
-    expect((await templates.find(KEY, image))?.ref.templateId).toBe(old.templateId);
-    const { templateId } = await templates.refresh(KEY);
+    const old = await templates.refresh(KIND);
+    expect((await templates.find(KIND, image))?.ref.templateId).toBe(old.templateId);
+    const { templateId } = await templates.refresh(KIND);
     awake = 999;
     expect(await templates.collect()).toEqual([]);
     inUse.add(old.templateId);
@@ -229,11 +225,11 @@ describe('templates of a host', () => {
     let found: unknown;
     const templates: Templates = await opened({ max: 0 }, undefined, {
       inUse: async () => {
-        found = await templates.find(KEY, image);
+        found = await templates.find(KIND, image);
         return new Set();
       },
     });
-    const { templateId } = await templates.refresh(KEY);
+    const { templateId } = await templates.refresh(KIND);
     expect(await templates.collect()).toEqual([]);
     expect(found).toMatchObject({ ref: { templateId } });
     expect(await folders()).toEqual([templateId]);
@@ -241,36 +237,36 @@ describe('templates of a host', () => {
 
   it('beyond the most that are kept, the one unused for longest goes', async () => {
     const templates = await opened({ max: 1 });
-    const first = await templates.refresh(KEY);
-    const other = { ...KEY, resources: { vcpus: 1, memMib: 1024 } };
+    const first = await templates.refresh(KIND);
+    const other = { ...KIND, memMib: 1024 };
     const second = await templates.refresh(other);
-    await templates.find(KEY, image);
+    await templates.find(KIND, image);
     expect(await templates.collect()).toEqual([second.templateId]);
     expect(ids(templates)).toEqual([first.templateId]);
   });
 
   it('frozen under another VMM, machine or size: refused and removed', async () => {
-    await (await opened()).refresh(KEY);
+    await (await opened()).refresh(KIND);
     fingerprint = 'e'.repeat(64);
     expect(ids(await opened())).toEqual([]);
     expect(await folders()).toEqual([]);
   });
 
   it('too old: nothing is cloned from it any more, and a new one is made when it is wanted', async () => {
-    const { templateId: old } = await (await opened()).refresh(KEY);
+    const { templateId: old } = await (await opened()).refresh(KIND);
     const templates = await opened({}, 0);
     expect(ids(templates)).toEqual([old]);
-    expect(await templates.find(KEY, image)).toBeUndefined();
-    templates.want(KEY);
+    expect(await templates.find(KIND, image)).toBeUndefined();
+    templates.want(KIND);
     await templates.settled();
     expect(await templates.collect()).toEqual([old]);
     expect(ids(templates)).toHaveLength(1);
   });
 
   it('switched off, none is used or made', async () => {
-    await (await opened()).refresh(KEY);
+    await (await opened()).refresh(KIND);
     const templates = await opened({ mode: 'off' });
-    expect(await templates.find(KEY, image)).toBeUndefined();
+    expect(await templates.find(KIND, image)).toBeUndefined();
     expect(await folders()).toHaveLength(1);
   });
 });
@@ -284,11 +280,11 @@ const DAMAGES: [what: string, damage: (path: string) => Promise<void>][] = [
 ];
 it('a link more on a file of the image, as another host of this machine makes it, ends no template', async () => {
   const templates = await opened();
-  await templates.refresh(KEY);
+  await templates.refresh(KIND);
   await link(image.rootfsPath, join(root, 'of-another-host.ext4'));
-  expect(await templates.find(KEY, image)).toBeDefined();
+  expect(await templates.find(KIND, image)).toBeDefined();
   await rm(join(root, 'of-another-host.ext4'));
-  expect(await templates.find(KEY, image)).toBeDefined();
+  expect(await templates.find(KIND, image)).toBeDefined();
 });
 
 const FILES = ['memory', 'state', 'template.rootfs.raw', 'manifest.json'];
@@ -296,31 +292,31 @@ const CASES = DAMAGES.flatMap(([what, damage]) => FILES.map((file) => [file, wha
 
 describe('a damaged template', () => {
   it.each(CASES)('%s %s while the host is down: refused', async (file, _, damage) => {
-    const { templateId } = await (await opened()).refresh(KEY);
+    const { templateId } = await (await opened()).refresh(KIND);
     await damage(join(root, 'templates', templateId, file));
     const templates = await opened();
-    expect(await templates.find(KEY, image)).toBeUndefined();
+    expect(await templates.find(KIND, image)).toBeUndefined();
     expect(ids(templates)).toEqual([]);
-    templates.want(KEY);
+    templates.want(KIND);
     await templates.settled();
-    expect((await templates.find(KEY, image))?.ref.templateId).not.toBe(templateId);
+    expect((await templates.find(KIND, image))?.ref.templateId).not.toBe(templateId);
   });
 
   it.each(CASES)('%s %s while the host is up: not used again', async (file, _, damage) => {
     const templates = await opened();
-    const { templateId } = await templates.refresh(KEY);
+    const { templateId } = await templates.refresh(KIND);
     await damage(join(root, 'templates', templateId, file));
-    expect(await templates.find(KEY, image)).toBeUndefined();
-    templates.want(KEY);
+    expect(await templates.find(KIND, image)).toBeUndefined();
+    templates.want(KIND);
     await templates.settled();
-    expect((await templates.find(KEY, image))?.ref.templateId).not.toBe(templateId);
+    expect((await templates.find(KIND, image))?.ref.templateId).not.toBe(templateId);
   });
 
   it.each(DAMAGES)('its image %s: not used again', async (_, damage) => {
     const templates = await opened();
-    await templates.refresh(KEY);
+    await templates.refresh(KIND);
     await damage(image.rootfsPath);
-    expect(await templates.find(KEY, image)).toBeUndefined();
+    expect(await templates.find(KIND, image)).toBeUndefined();
   });
 });
 

@@ -1,0 +1,43 @@
+/** Which guests are as good as each other: those of one image, one size and one project, before any is told whose it is. */
+import type { Resources } from './workload/workload.ts';
+
+export interface GuestKind {
+  readonly imageDigest: string;
+  readonly vcpus: number;
+  readonly memMib: number;
+  /** Size of /workspace, MiB; absent: that of the image. */
+  readonly diskMib?: number;
+  /** The tenant: guests of one project are never given to another. */
+  readonly projectId?: string;
+}
+
+/** @returns the kind of guest that is asked for with these resources */
+export function guestKindOf(wanted: {
+  readonly imageDigest: string;
+  readonly resources: Resources;
+  readonly projectId?: string | undefined;
+}): GuestKind {
+  const { imageDigest, projectId } = wanted;
+  const { vcpus, memMib, diskMib } = wanted.resources;
+  return {
+    imageDigest,
+    vcpus,
+    memMib,
+    ...(diskMib === undefined ? {} : { diskMib }),
+    ...(projectId === undefined ? {} : { projectId }),
+  };
+}
+
+/** @returns what a guest of this kind may use */
+export function resourcesOf({ vcpus, memMib, diskMib }: GuestKind): Resources {
+  return { vcpus, memMib, ...(diskMib === undefined ? {} : { diskMib }) };
+}
+
+/**
+ * @param more what else has to be the same
+ * @returns one text for each kind, the same for the same one. Names of templates on disk are made of it.
+ */
+export function guestKindKey(kind: GuestKind, ...more: readonly string[]): string {
+  const { imageDigest, vcpus, memMib, diskMib, projectId } = kind;
+  return JSON.stringify([imageDigest, vcpus, memMib, diskMib ?? null, projectId ?? null, ...more]);
+}
