@@ -11,6 +11,7 @@ export interface DriverCapabilities {
   readonly diskFormats: readonly DiskFormat[];
 }
 
+/** Keeps no channel: an agent serves one at a time, and whoever was handed it holds it and brings it along. */
 export interface VmDriver {
   readonly kind: 'qemu' | 'firecracker' | 'fake';
   probe(): Promise<DriverCapabilities>;
@@ -19,13 +20,18 @@ export interface VmDriver {
   /**
    * Starts the process, cold or from the template of its spec, and returns once the agent has said hello and answered
    * `configure`; without an identity the agent is not configured, and no user code may run yet. A VM that runs already
-   * is attached to; one that is over is never started again and fails as it did before. Whatever fails, and an abort,
+   * is attached to, or found by the `agent` that the caller has of it; one that is over is never started again and fails as it did before. Whatever fails, and an abort,
    * kills the VM. @throws BOOT_TIMEOUT, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT, AGENT_PROTOCOL, CANCELLED, NOT_FOUND,
    * HYPERVISOR_UNAVAILABLE; from a template TEMPLATE_CORRUPT in place of the first five
    */
   start(
     vmId: string,
-    options: { identity?: GuestIdentity; deadlineMs: number; signal?: AbortSignal },
+    options: {
+      identity?: GuestIdentity;
+      deadlineMs: number;
+      agent?: AgentChannel | undefined;
+      signal?: AbortSignal;
+    },
   ): Promise<StartedVm>;
   /** After a worker restart: pid, start time and sockets checked. Never kills. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT */
   attach(vmId: string, options: { deadlineMs: number; signal?: AbortSignal }): Promise<StartedVm>;
@@ -34,18 +40,27 @@ export interface VmDriver {
   pause(vmId: string): Promise<void>;
   /**
    * Lets a paused guest go on, its clock set. A VM that runs goes on running.
-   * @param options `wallClockMs` tells ms since 1970 @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT
+   * @param options `wallClockMs` tells ms since 1970; `agent`: the channel that the caller has of it, absent: one is opened
+   * @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT
    */
   resume(
     vmId: string,
-    options: { wallClockMs: () => number; deadlineMs: number; signal?: AbortSignal },
+    options: {
+      wallClockMs: () => number;
+      deadlineMs: number;
+      agent?: AgentChannel | undefined;
+      signal?: AbortSignal;
+    },
   ): Promise<StartedVm>;
   /** How guests are frozen and what a frozen one needs; absent where this driver starts every guest cold. */
   readonly templates?: TemplateMaker;
   /** Resolves when the process is gone (at once where it is already). */
   waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
-  /** Graceful by the agent within `graceMs`, then by force, proven by pid + start time. Keeps record and files. */
-  stop(vmId: string, options: { graceMs: number }): Promise<VmExit>;
+  /**
+   * Graceful by the agent within `graceMs`, then by force, proven by pid + start time. Keeps record and files.
+   * @param options `agent`: the channel that the caller has of it; absent: one is opened to ask the guest, and let go of
+   */
+  stop(vmId: string, options: { graceMs: number; agent?: AgentChannel | undefined }): Promise<VmExit>;
   /** Stops by force if need be and removes every file; the record goes last. Unknown id: nothing to do. */
   destroy(vmId: string): Promise<void>;
   /** Ids of every VM with a record, whatever its state. */

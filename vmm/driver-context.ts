@@ -4,7 +4,6 @@ import type { InstanceRecord } from '../contracts/host/instance-record.ts';
 import type { VmExit, VmSpec } from '../domain/vm.ts';
 import { readTextTail } from '../linux/read-text.ts';
 import type { DriverCapabilities, TemplateMaker, VmDriver } from '../ports/vm-driver.ts';
-import type { AgentLinks } from './agent-links.ts';
 import type { InstanceStore } from './instance-record.ts';
 import type { VmLimits } from './limits/vm-limits.ts';
 import type { VmPaths } from './vm-paths.ts';
@@ -89,7 +88,6 @@ export interface DriverContext {
   readonly timings: DriverTimings;
   readonly records: InstanceStore;
   readonly limits: VmLimits;
-  readonly links: AgentLinks;
   /** One operation at a time on each VM. */
   readonly operations: KeyedLock;
   /** Starts under way, so that a stop or destroy can end them. */

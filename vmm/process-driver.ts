@@ -6,7 +6,6 @@ import { KilnError } from '../domain/failures.ts';
 import { sameOwner, type VmSpec, type VmStatus } from '../domain/vm.ts';
 import { isAlive } from '../linux/process-identity.ts';
 import type { VmDriver, VmInspection, VmUsage } from '../ports/vm-driver.ts';
-import { createAgentLinks } from './agent-links.ts';
 import { DEFAULT_TIMINGS, type DriverContext, type ProcessDriverOptions, type VmBackend } from './driver-context.ts';
 import { createInstanceStore, recordedMachine } from './instance-record.ts';
 import { plainLimits } from './limits/plain-limits.ts';
@@ -26,7 +25,6 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
     timings: { ...DEFAULT_TIMINGS, ...options.timings },
     records: createInstanceStore(options.stateDir),
     limits: options.limits ?? plainLimits,
-    links: createAgentLinks(),
     operations: createKeyedLock(),
     starts: new Map(),
     unspawned: new Set(),

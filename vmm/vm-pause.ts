@@ -1,5 +1,6 @@
 import type { InstanceRecord, VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
+import type { AgentChannel } from '../ports/guest-agent.ts';
 import type { StartedVm } from '../ports/vm-driver.ts';
 import type { DriverContext } from './driver-context.ts';
 import { linkAgent, pathsOf, startable } from './vm-start.ts';
@@ -19,17 +20,22 @@ export function pauseVm(context: DriverContext, vmId: string): Promise<void> {
 export function resumeVm(
   context: DriverContext,
   vmId: string,
-  options: { wallClockMs: () => number; deadlineMs: number; signal?: AbortSignal },
+  options: { wallClockMs: () => number; deadlineMs: number; agent?: AgentChannel | undefined; signal?: AbortSignal },
 ): Promise<StartedVm> {
   return context.operations.run(vmId, async () => {
     const record = await runningRecord(context, vmId);
     // Attached before the guest goes on: it then never sees that nobody was there, for which it would wait a while.
     const linked = linkAgent(context, record, options);
     linked.catch(() => undefined);
-    await context.backend.resume(record, pathsOf(context, record), context.timings.quitMs);
-    const agent = await linked;
-    await agent.setClock(options.wallClockMs());
-    return { vmId, pid: record.process.pid, agent };
+    try {
+      await context.backend.resume(record, pathsOf(context, record), context.timings.quitMs);
+      const agent = await linked;
+      await agent.setClock(options.wallClockMs());
+      return { vmId, pid: record.process.pid, agent };
+    } catch (error) {
+      if (options.agent === undefined) void linked.then((agent) => agent.detach()).catch(() => undefined);
+      throw error;
+    }
   });
 }
 

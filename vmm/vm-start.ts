@@ -17,6 +17,8 @@ export interface StartRequest {
   /** Absent: the guest is left without one, and must get one before any user code runs. */
   readonly identity?: GuestIdentity;
   readonly deadlineMs: number;
+  /** The caller's channel of a VM that runs already. */
+  readonly agent?: AgentChannel | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -43,13 +45,14 @@ async function boot(
   const left = () => msUntil(deadline);
   const record = await startable(context, vmId);
   let recorded = Promise.resolve();
+  let agent: AgentChannel | undefined;
   try {
     if (request.signal.aborted) throw cancelled(vmId);
     let { process } = record;
     if (process === undefined) ({ process, recorded } = await launch(context, record, request.signal));
     const isNew = record.process === undefined;
-    const options = { deadlineMs: left(), signal: request.signal, recorded, isNew };
-    const agent = await firstAnswer(context, { ...record, process }, options);
+    const options = { deadlineMs: left(), agent: request.agent, signal: request.signal, recorded, isNew };
+    agent = await firstAnswer(context, { ...record, process }, options);
     if (request.identity !== undefined) {
       const told = { deadlineMs: left(), signal: request.signal };
       await configure(agent, request.identity, vmId, told).catch((error: unknown) =>
@@ -61,7 +64,9 @@ async function boot(
   } catch (error) {
     // What was started is ended by its record.
     await recorded.catch(() => undefined);
-    throw await endFailedStart(context, record, await asStartFailure(context, record, error, request));
+    const failure = await asStartFailure(context, record, error, { ...request, hasAnswered: agent !== undefined });
+    if (agent !== request.agent) await agent?.detach().catch(() => undefined);
+    throw await endFailedStart(context, record, failure);
   }
 }
 
@@ -69,7 +74,7 @@ async function boot(
 async function firstAnswer(
   context: DriverContext,
   record: InstanceRecord & { process: VmProcess },
-  options: { deadlineMs: number; signal: AbortSignal; recorded: Promise<void>; isNew: boolean },
+  options: LinkOptions & { signal: AbortSignal; isNew: boolean },
 ): Promise<AgentChannel> {
   const { backend } = context;
   if (record.template === undefined || backend.restore === undefined) return linkAgent(context, record, options);
@@ -80,9 +85,12 @@ async function firstAnswer(
   try {
     const [agent] = await Promise.all([linked, restored]);
     return agent;
-  } finally {
+  } catch (error) {
     failed.abort();
     await Promise.allSettled([linked, restored]);
+    // The guest may have answered a VMM that was not restored whole.
+    if (options.agent === undefined) await linked.then((agent) => agent.detach()).catch(() => undefined);
+    throw error;
   }
 }
 
@@ -135,25 +143,28 @@ async function launch(context: DriverContext, record: InstanceRecord, signal: Ab
   return { process, recorded };
 }
 
+interface LinkOptions {
+  readonly deadlineMs: number;
+  /** The channel that the caller has: an agent serves one at a time. */
+  readonly agent?: AgentChannel | undefined;
+  readonly signal?: AbortSignal;
+  readonly recorded?: Promise<void>;
+  /** Whether the guest goes on from a template and nobody has spoken to it since. */
+  readonly isNewClone?: boolean;
+}
+
 /**
- * The VM's channel: the one that is open, or a new one. Nobody has it, and no end is settled, before its process is
- * recorded.
+ * The VM's channel: the caller's, or a new one, which is the caller's from then on. Nobody has it, and no end is settled,
+ * before its process is recorded.
  * @throws AGENT_TIMEOUT; VMM_EXITED, GUEST_CRASHED where the process ends first; CANCELLED
  */
 export async function linkAgent(
   context: DriverContext,
   record: InstanceRecord & { process: VmProcess },
-  options: {
-    deadlineMs: number;
-    signal?: AbortSignal;
-    recorded?: Promise<void>;
-    /** Whether the guest goes on from a template and nobody has spoken to it since. */
-    isNewClone?: boolean;
-  },
+  options: LinkOptions,
 ): Promise<AgentChannel> {
   const { vmId, process } = record;
-  const open = context.links.live(vmId);
-  if (open !== undefined) return open;
+  if (options.agent !== undefined) return options.agent;
   const over = new AbortController();
   const signal = eitherSignal(over.signal, options.signal);
   const watch = { pollMs: context.timings.pollMs, timeoutMs: Number.POSITIVE_INFINITY, signal };
@@ -171,7 +182,6 @@ export async function linkAgent(
     await options.recorded;
     if (channel === undefined) throw exitFailure(vmId, await settleExit(context, vmId));
     await takeBackRuntimeDirectory(record);
-    context.links.hold(vmId, channel);
     return channel;
   } catch (error) {
     // The race may still be won too late: nobody would own that channel.
@@ -212,12 +222,12 @@ async function asStartFailure(
   context: DriverContext,
   record: InstanceRecord,
   error: unknown,
-  request: StartRequest & { signal: AbortSignal },
+  request: StartRequest & { signal: AbortSignal; hasAnswered: boolean },
 ): Promise<KilnError> {
   const { vmId } = record;
   if (request.signal.aborted) return cancelled(vmId, error);
   if (record.template !== undefined && isGuestFailure(error)) return templateFailure(context, record, error);
-  if (isKilnError(error, 'AGENT_TIMEOUT') && context.links.live(vmId) === undefined) {
+  if (isKilnError(error, 'AGENT_TIMEOUT') && !request.hasAnswered) {
     const paths = pathsOf(context, record);
     const said = [await readTail(paths.consoleLog, 2048), await readTail(paths.vmmLog, 2048)]
       .filter(Boolean)
@@ -261,7 +271,6 @@ async function templateFailure(context: DriverContext, record: InstanceRecord, e
 /** Kills what the failed start left, writes the failure down, and returns it. */
 async function endFailedStart(context: DriverContext, record: InstanceRecord, failure: KilnError): Promise<KilnError> {
   const { vmId } = record;
-  await context.links.drop(vmId);
   const now = await context.records.read(vmId);
   await killVmProcesses(record.sockets.agent, now?.process ?? record.process, killTimings(context));
   await settleExit(context, vmId, 'killed', failure);

@@ -12,8 +12,14 @@ import { vmPaths } from './vm-paths.ts';
 import { killVmProcesses } from './vm-process.ts';
 import { killTimings, linkAgent, pathsOf } from './vm-start.ts';
 
+export interface StopRequest {
+  readonly graceMs: number;
+  /** The caller's channel, which stays the caller's; absent: one is opened for as long as the guest is asked. */
+  readonly agent?: AgentChannel | undefined;
+}
+
 /** Ends the VM: by the agent within `graceMs`, then by the VMM's own quit, then by SIGKILL. Record and files stay. */
-export function stopVm(context: DriverContext, vmId: string, options: { graceMs: number }): Promise<VmExit> {
+export function stopVm(context: DriverContext, vmId: string, options: StopRequest): Promise<VmExit> {
   context.starts.get(vmId)?.abort();
   return context.operations.run(vmId, async () => {
     const found = await context.records.read(vmId);
@@ -22,8 +28,7 @@ export function stopVm(context: DriverContext, vmId: string, options: { graceMs:
     if (record.exit !== undefined) return plainExit(record.exit);
     const { process } = record;
     if (process === undefined || !(await isAlive(process))) return settleStopped(context, record);
-    await shutDown(context, { ...record, process }, options.graceMs);
-    await context.links.drop(vmId);
+    await shutDown(context, { ...record, process }, options);
     const forced = await isAlive(process);
     if (forced) await quit(context, record, process);
     await killVmProcesses(record.sockets.agent, process, killTimings(context));
@@ -40,16 +45,15 @@ async function settleStopped(context: DriverContext, record: InstanceRecord): Pr
 async function shutDown(
   context: DriverContext,
   record: InstanceRecord & { process: VmProcess },
-  graceMs: number,
+  { graceMs, agent }: StopRequest,
 ): Promise<void> {
   if (graceMs <= 0) return;
   const { vmId, process } = record;
   const deadline = performance.now() + graceMs;
   const over = new AbortController();
+  const linked = linkAgent(context, record, { deadlineMs: graceMs, agent, signal: over.signal });
   try {
-    const asked = linkAgent(context, record, { deadlineMs: graceMs, signal: over.signal }).then((agent) =>
-      askAgent(agent),
-    );
+    const asked = linked.then((channel) => channel.shutdown());
     // A shutdown that fails or is not answered is no failure of the stop: force follows.
     await within(
       asked.catch(() => undefined),
@@ -61,11 +65,9 @@ async function shutDown(
     context.options.log.warn({ vmId, error: String(error) }, 'VM did not shut down by itself');
   } finally {
     over.abort();
+    // Not waited for: whatever a guest does that has not shut down, its channel ends with its process.
+    if (agent === undefined) void linked.then((channel) => channel.detach()).catch(() => undefined);
   }
-}
-
-async function askAgent(agent: AgentChannel): Promise<void> {
-  await agent.shutdown();
 }
 
 async function quit(context: DriverContext, record: InstanceRecord, process: VmProcess): Promise<void> {
@@ -85,7 +87,6 @@ export function destroyVm(context: DriverContext, vmId: string): Promise<void> {
   return context.operations.run(vmId, async () => {
     const configured = vmPaths(context.options, vmId);
     context.unspawned.delete(vmId);
-    await context.links.drop(vmId);
     const record = await readIfSound(context, vmId);
     // A VM that was given another name keeps its sockets, so what lies under its old name is its own.
     if (record === undefined && (await keptSocketFolders(context.records)).has(vmId)) return;

@@ -59,17 +59,18 @@ async function starts(bed: GuestBed, template: Template, { n, say }: GroupOption
 
 async function pauses(bed: GuestBed, template: Template, { n, say }: GroupOptions): Promise<Measurement[]> {
   const vmId = await bed.prepared(template);
-  await bed.start(vmId);
+  const { agent } = (await bed.start(vmId)).vm;
   const [pause, resume, shutdown, boot]: [number[], number[], number[], number[]] = [[], [], [], []];
   for (let sample = 0; sample < n * 10; sample += 1) {
     pause.push(await took(() => bed.driver.pause(vmId)));
-    resume.push(await took(() => bed.driver.resume(vmId, { wallClockMs: Date.now, deadlineMs: 10_000 })));
+    resume.push(await took(() => bed.driver.resume(vmId, { wallClockMs: Date.now, deadlineMs: 10_000, agent })));
   }
   await bed.destroy([vmId]);
   for (let sample = 0; sample < Math.min(n, 3); sample += 1) {
     const cold = await bed.prepared(MEM_MIB);
-    boot.push((await bed.start(cold)).readyMs);
-    shutdown.push(await took(() => bed.driver.stop(cold, { graceMs: 30_000 })));
+    const { readyMs, vm } = await bed.start(cold);
+    boot.push(readyMs);
+    shutdown.push(await took(() => bed.driver.stop(cold, { graceMs: 30_000, agent: vm.agent })));
     await bed.destroy([cold]);
   }
   say('vm: pauses');

@@ -4,8 +4,10 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
+import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
-import type { VmDriver } from '../../ports/vm-driver.ts';
+import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 
 export interface ReattachOptions {
@@ -29,18 +31,27 @@ export interface VmChannelsOptions {
 interface Entry {
   channel?: AgentChannel;
   attaching?: Promise<AgentChannel>;
+  /** Whether the VM is being ended: nobody attaches to it any more. */
+  ending?: true;
   readonly giveUp: AbortController;
 }
 
 export interface VmChannels {
-  /** Takes over the channel that a start or an attach has made. */
-  adopt(vmId: string, channel: AgentChannel): void;
+  /**
+   * Opens the VM's channel by something else than an attach: a start, a resume. Nobody attaches meanwhile, since an agent
+   * serves one at a time; who asks then is given this one.
+   * @param how given the live channel, if there is one
+   */
+  open(vmId: string, how: (live: AgentChannel | undefined) => Promise<StartedVm>): Promise<StartedVm>;
   /** @returns the live channel, if there is one now */
   live(vmId: string): AgentChannel | undefined;
   /** The live channel, or a new one. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
   get(vmId: string): Promise<AgentChannel>;
-  /** Stops attaching for good, without disturbing the channel: the driver ends it with the VM. */
-  forget(vmId: string): void;
+  /**
+   * Stops attaching for good and lends the channel to what ends the VM; afterwards it is let go of.
+   * @param how given the live channel, if there is one
+   */
+  end<T>(vmId: string, how: (live: AgentChannel | undefined) => Promise<T>): Promise<T>;
   /** Lets go of every guest without disturbing it, for good. */
   detachAll(): Promise<void>;
   readonly attached: readonly string[];
@@ -54,6 +65,8 @@ export function createVmChannels(options: VmChannelsOptions): VmChannels {
 class Channels implements VmChannels {
   private readonly entries = new Map<string, Entry>();
   private readonly options: VmChannelsOptions;
+  /** One at a time opens or uses up a VM's channel. */
+  private readonly turns = createKeyedLock();
   private closed = false;
 
   constructor(options: VmChannelsOptions) {
@@ -68,7 +81,15 @@ class Channels implements VmChannels {
     return this.entries.get(vmId)?.channel;
   }
 
-  adopt(vmId: string, channel: AgentChannel): void {
+  open(vmId: string, how: (live: AgentChannel | undefined) => Promise<StartedVm>): Promise<StartedVm> {
+    return this.turns.run(vmId, async () => {
+      const started = await how(this.live(vmId));
+      this.adopt(vmId, started.agent);
+      return started;
+    });
+  }
+
+  private adopt(vmId: string, channel: AgentChannel): void {
     if (this.closed) {
       // Of a start that ended after all others were let go of: held, it would keep this process alive, and its guest shut.
       void channel.detach().catch(() => undefined);
@@ -85,6 +106,7 @@ class Channels implements VmChannels {
     if (this.closed) throw new KilnError('CANCELLED', 'This host is shutting down; its VMs live on.');
     const entry = this.entry(vmId);
     if (entry.channel !== undefined) return entry.channel;
+    if (entry.ending) throw beingReleased(vmId);
     entry.attaching ??= this.attach(vmId, entry).finally(() => {
       delete entry.attaching;
       // An entry without a channel is nothing to remember.
@@ -93,10 +115,16 @@ class Channels implements VmChannels {
     return entry.attaching;
   }
 
-  forget(vmId: string): void {
-    const entry = this.entries.get(vmId);
-    this.entries.delete(vmId);
-    entry?.giveUp.abort(new KilnError('NOT_FOUND', `The VM ${vmId} is being released.`));
+  async end<T>(vmId: string, how: (live: AgentChannel | undefined) => Promise<T>): Promise<T> {
+    const entry = this.entry(vmId);
+    entry.ending = true;
+    entry.giveUp.abort(beingReleased(vmId));
+    try {
+      return await this.turns.run(vmId, () => how(entry.channel));
+    } finally {
+      this.entries.delete(vmId);
+      await entry.channel?.detach().catch(() => undefined);
+    }
   }
 
   async detachAll(): Promise<void> {
@@ -123,7 +151,7 @@ class Channels implements VmChannels {
   private lost(vmId: string, entry: Entry, channel: AgentChannel, reason: Error): void {
     if (entry.channel !== channel) return;
     delete entry.channel;
-    if (this.closed || this.entries.get(vmId) !== entry) return;
+    if (this.closed || entry.ending || this.entries.get(vmId) !== entry) return;
     this.options.logger.warn({ vmId, reason: reason.message }, 'the channel to a guest is lost; attaching anew');
     this.get(vmId).catch((error: unknown) => {
       const message = messageOf(error);
@@ -132,23 +160,15 @@ class Channels implements VmChannels {
   }
 
   private async attach(vmId: string, entry: Entry): Promise<AgentChannel> {
-    const { driver, reattach } = this.options;
+    const { reattach } = this.options;
     const signal = entry.giveUp.signal;
     const deadline = performance.now() + reattach.deadlineMs;
     for (let pauseMs = reattach.backoffMs; ; pauseMs = Math.min(pauseMs * 2, reattach.maxBackoffMs)) {
       signal.throwIfAborted();
       const left = deadline - performance.now();
       try {
-        const started = await driver.attach(vmId, {
-          deadlineMs: Math.max(1, Math.min(reattach.attemptMs, left)),
-          signal,
-        });
-        if (signal.aborted) {
-          await started.agent.detach().catch(() => undefined);
-          signal.throwIfAborted();
-        }
-        this.adopt(vmId, started.agent);
-        return started.agent;
+        const deadlineMs = Math.max(1, Math.min(reattach.attemptMs, left));
+        return await this.turns.run(vmId, () => this.attachOnce(vmId, entry, deadlineMs));
       } catch (error) {
         signal.throwIfAborted();
         if (isFinal(error) || performance.now() + pauseMs >= deadline) throw error;
@@ -156,6 +176,24 @@ class Channels implements VmChannels {
       }
     }
   }
+
+  private async attachOnce(vmId: string, entry: Entry, deadlineMs: number): Promise<AgentChannel> {
+    const { signal } = entry.giveUp;
+    signal.throwIfAborted();
+    // Opened otherwise while this waited for its turn.
+    if (entry.channel !== undefined) return entry.channel;
+    const { agent } = await this.options.driver.attach(vmId, { deadlineMs, signal });
+    if (signal.aborted) {
+      await agent.detach().catch(() => undefined);
+      signal.throwIfAborted();
+    }
+    this.adopt(vmId, agent);
+    return agent;
+  }
+}
+
+function beingReleased(vmId: string): KilnError {
+  return new KilnError('NOT_FOUND', `The VM ${vmId} is being released.`);
 }
 
 /** What no further attempt can change. */

@@ -65,6 +65,11 @@ export interface HostVms extends VmHost {
   adopt(vmId: string): Promise<Adoption>;
   /** Closes ports and lets go of every guest; the VMs live on. This object is of no use afterwards. */
   detachAll(): Promise<void>;
+  /** Lets a paused VM go on, its clock set; one that runs goes on running. @throws as `VmDriver.resume` */
+  resume(
+    vmId: string,
+    options: { wallClockMs: () => number; deadlineMs: number; signal?: AbortSignal },
+  ): Promise<StartedVm>;
   /** Whether this process is at work on the VM: makes, starts, changes or releases it. */
   isBusy(vmId: string): boolean;
   /** Whether a VM is wholly in the care of this process: its channel stands, its policy and its ports are in force. */
@@ -167,10 +172,9 @@ class DriverVmHost implements HostVms {
       if (found !== undefined) return { pid: found, bootMs: performance.now() - begun, start };
       const deadlineMs = start === 'cold' ? request.deadlineMs : Math.min(request.deadlineMs, this.options.cloneMs);
       const options = { identity: freshIdentity(hostname), deadlineMs, signal };
-      const started = await this.started(vmId, start, options).catch((error: unknown) =>
-        this.failed(vmId, start, error),
-      );
-      this.channels.adopt(vmId, started.agent);
+      const started = await this.channels
+        .open(vmId, (agent) => this.started(vmId, start, { ...options, agent }))
+        .catch((error: unknown) => this.failed(vmId, start, error));
       this.open.add(vmId);
       this.configured.add(vmId);
       const bootMs = performance.now() - begun;
@@ -185,8 +189,9 @@ class DriverVmHost implements HostVms {
   /** One of the pool stands still until it is woken; all that is left then is to tell it who it is. */
   private async started(vmId: string, start: VmStart, options: Parameters<VmDriver['start']>[1]): Promise<StartedVm> {
     const { driver } = this.options;
-    if (start === 'pool') await driver.resume(vmId, { ...options, wallClockMs: Date.now });
-    return driver.start(vmId, options);
+    if (start !== 'pool') return driver.start(vmId, options);
+    const { agent } = await driver.resume(vmId, { ...options, wallClockMs: Date.now });
+    return driver.start(vmId, { ...options, agent });
   }
 
   /** The next boot, under another name, is a cold one; whether others are cloned from the template is its keeper's choice. */
@@ -204,6 +209,10 @@ class DriverVmHost implements HostVms {
 
   agent(vmId: string): Promise<AgentChannel> {
     return this.channels.get(vmId);
+  }
+
+  resume(vmId: string, options: Parameters<HostVms['resume']>[1]): Promise<StartedVm> {
+    return this.channels.open(vmId, (agent) => this.options.driver.resume(vmId, { ...options, agent }));
   }
 
   setEgress(vmId: string, policy: EgressPolicy): Promise<void> {
@@ -248,9 +257,8 @@ class DriverVmHost implements HostVms {
     this.startingVms.delete(vmId);
     await this.ingress.close(vmId);
     this.egress.forget(vmId);
-    this.channels.forget(vmId);
     this.wanted.delete(vmId);
-    const stopped = await this.stopProven(vmId, graceMs);
+    const stopped = await this.channels.end(vmId, (agent) => this.stopProven(vmId, { graceMs, agent }));
     const disks = { directory: records.directory(vmId), vmId };
     const releaseDisks = async () => {
       await provisioner.release(disks);
@@ -319,9 +327,9 @@ class DriverVmHost implements HostVms {
   }
 
   /** @returns false where the record is damaged, or cannot be written for lack of space: then only a destroy can end it */
-  private async stopProven(vmId: string, graceMs: number): Promise<boolean> {
+  private async stopProven(vmId: string, options: Parameters<VmDriver['stop']>[1]): Promise<boolean> {
     try {
-      await this.options.driver.stop(vmId, { graceMs });
+      await this.options.driver.stop(vmId, options);
       return true;
     } catch (error) {
       if (!isKilnError(error, 'INTERNAL') && !isFullDisk(error)) throw error;

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VmSpec } from '../../domain/vm.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
 import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { findStrayVms } from '../../vmm/stray-vms.ts';
@@ -64,8 +65,9 @@ export function describeVmDriver(under: DriverUnderTest): void {
     await driver.prepare(await specOf(vmId));
     return vmId;
   };
-  const start = (vmId: string, by = driver): Promise<StartedVm> =>
-    by.start(vmId, { identity: identity(vmId), deadlineMs: DEADLINE_MS });
+  /** @param agent the channel that is open: an agent serves one at a time, and the driver keeps none */
+  const start = (vmId: string, by = driver, agent?: AgentChannel): Promise<StartedVm> =>
+    by.start(vmId, { identity: identity(vmId), deadlineMs: DEADLINE_MS, agent });
   const started = async (vmId: string): Promise<StartedVm> => start(await prepared(vmId));
   /** A worker that dies lets go of its channels; its successor finds the VM. */
   const restartWorker = async (vm: StartedVm): Promise<VmDriver> => {
@@ -138,8 +140,9 @@ export function describeVmDriver(under: DriverUnderTest): void {
     it('a started VM runs, is configured, and is found by a second start', async () => {
       const vm = await started('a-1-1');
       expect(await hostnameIn(vm)).toBe('a-1-1');
-      const again = await start('a-1-1');
+      const again = await start('a-1-1', driver, vm.agent);
       expect(again.pid).toBe(vm.pid);
+      expect(again.agent).toBe(vm.agent);
       await again.agent.ping();
       expect(await driver.status('a-1-1')).toEqual({ state: 'running', pid: vm.pid });
       expect(await driver.inspect('a-1-1')).toMatchObject({ pid: vm.pid });
@@ -147,8 +150,11 @@ export function describeVmDriver(under: DriverUnderTest): void {
 
     it('two starts at once make one process', async () => {
       await prepared('a-1-1');
-      const both = await Promise.all([start('a-1-1'), start('a-1-1')]);
-      expect(both[0].pid).toBe(both[1].pid);
+      const [first, second] = [start('a-1-1'), start('a-1-1')];
+      const vm = await first;
+      // The second one finds the process, and waits for an agent that serves somebody else.
+      await vm.agent.detach();
+      expect((await second).pid).toBe(vm.pid);
     });
 
     it('the next worker finds the same VM', async () => {
@@ -157,7 +163,7 @@ export function describeVmDriver(under: DriverUnderTest): void {
       const found = await next.attach('a-1-1', { deadlineMs: DEADLINE_MS });
       expect(found.pid).toBe(vm.pid);
       expect(found.agent.hello.bootId).toBe(vm.agent.hello.bootId);
-      const again = await start('a-1-1', next);
+      const again = await start('a-1-1', next, found.agent);
       expect(again.pid).toBe(vm.pid);
     });
 
@@ -216,13 +222,14 @@ export function describeVmDriver(under: DriverUnderTest): void {
   });
 
   describe(`${under.name}: pause and resume`, () => {
-    const resume = (vmId: string, by = driver) => by.resume(vmId, { wallClockMs: Date.now, deadlineMs: DEADLINE_MS });
+    const resume = (vmId: string, by = driver, agent?: AgentChannel) =>
+      by.resume(vmId, { wallClockMs: Date.now, deadlineMs: DEADLINE_MS, agent });
 
     it(`a guest answers after ${under.pauses} pauses in a row`, async () => {
       const vm = await started('a-1-1');
       for (let round = 0; round < under.pauses; round++) {
         await driver.pause('a-1-1');
-        await resume('a-1-1');
+        await resume('a-1-1', driver, vm.agent);
       }
       await vm.agent.ping();
       expect(await hostnameIn(vm)).toBe('a-1-1');
@@ -238,7 +245,7 @@ export function describeVmDriver(under: DriverUnderTest): void {
       expect(await next.status('a-1-1')).toEqual(paused);
       const again = await resume('a-1-1', next);
       expect(again.pid).toBe(vm.pid);
-      await resume('a-1-1', next);
+      await resume('a-1-1', next, again.agent);
       expect(await next.status('a-1-1')).toEqual({ state: 'running', pid: vm.pid });
       expect(await hostnameIn(again)).toBe('a-1-1');
     });
@@ -266,7 +273,7 @@ export function describeVmDriver(under: DriverUnderTest): void {
       await prepared('a-1-1');
       const vm = await driver.start('a-1-1', { deadlineMs: DEADLINE_MS });
       await driver.pause('a-1-1');
-      await resume('a-1-1');
+      await resume('a-1-1', driver, vm.agent);
       await vm.agent.configure(identity('named-later'));
       expect(await hostnameIn(vm)).toBe('named-later');
     });
@@ -276,7 +283,7 @@ export function describeVmDriver(under: DriverUnderTest): void {
     it('a stop lets the guest shut down; it may be repeated, and keeps the files', async () => {
       const vm = await started('a-1-1');
       const exit = driver.waitExit('a-1-1');
-      const stopped = await driver.stop('a-1-1', { graceMs: GRACE_MS });
+      const stopped = await driver.stop('a-1-1', { graceMs: GRACE_MS, agent: vm.agent });
       expect(stopped).toMatchObject({ reason: 'guest-shutdown', code: 0 });
       expect(await exit).toEqual(stopped);
       expect(await driver.stop('a-1-1', { graceMs: 1 })).toEqual(stopped);

@@ -12,6 +12,7 @@ import {
   createCheckpoints,
 } from '../../host/disks/checkpoints.ts';
 import { drivesOf } from '../../host/disks/drives.ts';
+import type { HostVms } from '../../host/vms/vm-host.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
@@ -40,7 +41,13 @@ describe('checkpoints of disks', () => {
     });
     const { stateDir } = bed.places;
     const records = createInstanceStore(stateDir);
-    ports = { stateDir, records, driver: bed.driver, images, resumeMs: BOOT_MS };
+    const driver = {
+      status: (id: string) => bed.driver.status(id),
+      pause: (id: string) => bed.driver.pause(id),
+      // The host has the guests' channels, and an agent serves one at a time.
+      resume: (id: string, options: Parameters<HostVms['resume']>[1]) => bed.host.vms.resume(id, options),
+    };
+    ports = { stateDir, records, driver, images, resumeMs: BOOT_MS };
     checkpoints = createCheckpoints(ports);
     image = await images.ensure(bed.image.digest);
   });
@@ -94,8 +101,7 @@ describe('checkpoints of disks', () => {
     const dying = createCheckpoints({
       ...ports,
       driver: {
-        status: (id) => bed.driver.status(id),
-        pause: (id) => bed.driver.pause(id),
+        ...ports.driver,
         resume: async () => {
           throw new Error('killed');
         },

@@ -26,9 +26,9 @@ async function liveThrough(vmId: string, template: string): Promise<void> {
   const directory = join(places.stateDir, 'vms', vmId);
   await mkdir(directory, { recursive: true });
   await driver.prepare(await cloneSpecOf(template, vmId, directory));
-  await driver.start(vmId, { identity: identity(vmId), deadlineMs: 60_000 });
+  const { agent } = await driver.start(vmId, { identity: identity(vmId), deadlineMs: 60_000 });
   await driver.pause(vmId);
-  await driver.resume(vmId, { wallClockMs: Date.now, deadlineMs: 60_000 });
-  await driver.stop(vmId, { graceMs: 60_000 });
+  await driver.resume(vmId, { wallClockMs: Date.now, deadlineMs: 60_000, agent });
+  await driver.stop(vmId, { graceMs: 60_000, agent });
   await driver.destroy(vmId);
 }

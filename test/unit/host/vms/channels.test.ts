@@ -43,6 +43,8 @@ function channel(): FakeChannel {
   };
 }
 
+const startedWith = (agent: AgentChannel): StartedVm => ({ vmId: 'v', pid: 1, agent });
+
 interface Rig {
   readonly channels: VmChannels;
   readonly attempts: string[];
@@ -111,28 +113,76 @@ describe('channels', () => {
     expect(await channels.get('v')).toBe(second);
   });
 
-  it('is announced once, however often it is handed over', async () => {
+  it('of a start is lent to the next one, and announced once', async () => {
     const only = channel();
-    const { channels, announced } = rig(async () => only);
-    channels.adopt('v', only);
-    channels.adopt('v', only);
+    const { channels, announced, attempts } = rig(async () => channel());
+    const lent: unknown[] = [];
+    for (let round = 0; round < 2; round++) {
+      await channels.open('v', async (live) => {
+        lent.push(live);
+        return startedWith(only);
+      });
+    }
+    expect(lent).toEqual([undefined, only]);
     expect(await channels.get('v')).toBe(only);
-    expect(announced).toEqual([only]);
+    expect([announced, attempts]).toEqual([[only], []]);
   });
 
-  it('a forgotten VM is neither attached anew nor detached: its driver ends the channel', async () => {
+  it('nobody attaches while a start opens one, and whoever asks gets that one', async () => {
+    const only = channel();
+    const starting = Promise.withResolvers<StartedVm>();
+    const { channels, attempts } = rig(async () => channel());
+    const opened = channels.open('v', () => starting.promise);
+    const asked = channels.get('v');
+    starting.resolve(startedWith(only));
+    expect([(await opened).agent, await asked]).toEqual([only, only]);
+    expect(attempts).toEqual([]);
+  });
+
+  it('a start waits for an attach that is under way, and is lent what came of it', async () => {
+    const [begun, only] = [Promise.withResolvers<void>(), channel()];
+    const answer = Promise.withResolvers<AgentChannel>();
+    const { channels } = rig(() => {
+      begun.resolve();
+      return answer.promise;
+    });
+    const asked = channels.get('v');
+    await begun.promise;
+    const opened = channels.open('v', async (live) => startedWith(live ?? channel()));
+    answer.resolve(only);
+    expect([await asked, (await opened).agent]).toEqual([only, only]);
+  });
+
+  it('of a VM that is ended is lent to what ends it, then let go of, and not attached anew', async () => {
     const only = channel();
     const { channels, attempts } = rig(async () => only);
     await channels.get('v');
-    channels.forget('v');
-    only.lose();
-    await only.closed;
+    const lent = await channels.end('v', async (live) => {
+      expect(await channels.get('v')).toBe(only);
+      expect(only.detached).toBe(0);
+      only.lose();
+      await only.closed;
+      await expect(channels.get('v')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      return live;
+    });
+    expect(lent).toBe(only);
     expect(attempts).toHaveLength(1);
-    expect(only.detached).toBe(0);
     expect(channels.live('v')).toBeUndefined();
   });
 
-  it('forgetting ends an attempt that is under way', async () => {
+  it('of a VM that could not be ended is let go of, and may be had again', async () => {
+    const made = [channel(), channel()];
+    const { channels } = rig(async (_vmId, attempt) => made[attempt - 1] ?? channel());
+    await channels.get('v');
+    const failed = channels.end('v', async () => {
+      throw new Error('it does not die');
+    });
+    await expect(failed).rejects.toThrow('it does not die');
+    expect(made[0]?.detached).toBe(1);
+    expect(await channels.get('v')).toBe(made[1]);
+  });
+
+  it('the end of a VM ends an attempt that is under way', async () => {
     const begun = Promise.withResolvers<void>();
     const { channels } = rig(
       (_vmId, _attempt, signal) =>
@@ -143,7 +193,7 @@ describe('channels', () => {
     );
     const waiting = channels.get('v');
     await begun.promise;
-    channels.forget('v');
+    await channels.end('v', async (live) => expect(live).toBeUndefined());
     await expect(waiting).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
@@ -162,7 +212,7 @@ describe('channels', () => {
     const { channels, announced } = rig(async () => channel());
     await channels.detachAll();
     const late = channel();
-    channels.adopt('a-1-1', late);
+    await channels.open('a-1-1', async () => startedWith(late));
     expect([late.detached, announced, channels.attached]).toEqual([1, [], []]);
   });
 });
