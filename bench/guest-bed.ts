@@ -105,8 +105,8 @@ export class GuestBed {
     for (const vmId of vmIds ?? (await this.driver.list())) {
       await this.driver.destroy(vmId);
       const { provisioner, disksDir } = this.bed;
-      await provisioner.release({ directory: disksDir, vmId });
-      await provisioner.release({ directory: disksDir, vmId: `${vmId}-work` });
+      await provisioner.release({ directory: disksDir, vmId, disks: [] });
+      await provisioner.release({ directory: disksDir, vmId: `${vmId}-work`, disks: [] });
     }
   }
 

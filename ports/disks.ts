@@ -26,6 +26,10 @@ export interface RootfsProvisioner {
     vmId: string;
     scratchMib?: number;
   }): Promise<ProvisionedDisk>;
-  /** Unknown id: nothing to do. */
-  release(request: { directory: string; vmId: string }): Promise<void>;
+  /**
+   * Removes the disks that bear the VM's name, and those of `disks` that are its own: a VM that was given another name has
+   * disks named by its first one. What they lie over stays. Unknown id: nothing to do.
+   * @param request `disks`: those that the VM's record names; none where there is no record
+   */
+  release(request: { directory: string; vmId: string; disks: readonly DiskRef[] }): Promise<void>;
 }

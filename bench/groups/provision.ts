@@ -77,7 +77,7 @@ async function measureOne(
     const vmId = `bench-${sample + 1}`;
     const tookMs = await timed(() => provisioner.provision({ base, directory, vmId }));
     if (sample >= 0) samples.push(tookMs);
-    await provisioner.release({ directory, vmId });
+    await provisioner.release({ directory, vmId, disks: [] });
   }
   return samples;
 }

@@ -1,6 +1,6 @@
 /** Disks of one VM. */
 
-import type { BaseDisk, CachedImage, DriveSpec } from '../../domain/vm.ts';
+import type { BaseDisk, CachedImage, DiskRef, DriveSpec } from '../../domain/vm.ts';
 import type { Resources } from '../../domain/workload/workload.ts';
 import type { ProvisionedDisk, RootfsProvisioner } from '../../ports/disks.ts';
 import type { EmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
@@ -37,6 +37,23 @@ export async function makeDrives(ports: DrivePorts, request: DriveRequest): Prom
   const root = await ports.provisioner.provision({ base: rootBase, directory, vmId, ...size });
   const base = await workspaceBase(ports.emptyDisks, image, diskMib);
   return drivesOf(root, await ports.workspaces.provision({ base, directory, vmId }));
+}
+
+/**
+ * Removes what `makeDrives` has made.
+ * @param of `drives`: those of the VM's record; none where it has no record
+ */
+export async function releaseDrives(
+  ports: Pick<DrivePorts, 'provisioner' | 'workspaces'>,
+  of: { readonly directory: string; readonly vmId: string; readonly drives: readonly DriveSpec[] },
+): Promise<void> {
+  const { directory, vmId } = of;
+  const disks = (isWorkspace: boolean): DiskRef[] =>
+    of.drives
+      .filter(({ serial }) => (serial === WORKSPACE_SERIAL) === isWorkspace)
+      .map(({ path, format }) => ({ path, format }));
+  await ports.provisioner.release({ directory, vmId, disks: disks(false) });
+  await ports.workspaces.release({ directory, vmId, disks: disks(true) });
 }
 
 /** The drives that a guest finds by their serials. */

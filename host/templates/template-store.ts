@@ -16,7 +16,7 @@ import type { CachedImage } from '../../domain/vm.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 import type { ImageCache } from '../../ports/images.ts';
 import type { TemplateMaker } from '../../ports/vm-driver.ts';
-import { type DrivePorts, makeDrives } from '../disks/drives.ts';
+import { type DrivePorts, makeDrives, releaseDrives } from '../disks/drives.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { buildTemplate, templateSpec, UNFINISHED } from './template-build.ts';
 import {
@@ -273,14 +273,15 @@ class TemplateStore implements Templates {
   /** What a clone would be restored with now: its disks are made as for a VM, and thrown away. */
   private async checkFingerprint(manifest: TemplateManifest, image: CachedImage, directory: string): Promise<void> {
     const place = `${manifest.templateId}-probe${UNFINISHED}`;
+    const disksOf = { directory: join(this.directory, place), vmId: 'probe' };
     const drives = await makeDrives(this.options, {
       image,
-      directory: join(this.directory, place),
-      vmId: 'probe',
+      ...disksOf,
       resources: kindOf(manifest),
       rootBase: usable(directory, manifest, image).root,
     });
     const now = await this.options.maker.fingerprint(templateSpec(kindOf(manifest), image, drives));
+    await releaseDrives(this.options, { ...disksOf, drives });
     await this.remove(place);
     if (now === manifest.fingerprint) return;
     throw new KilnError(

@@ -7,6 +7,7 @@ import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
 import { isFullDisk, isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { type GuestKind, guestKindOf } from '../../domain/guest-kind.ts';
 import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../../domain/vm.ts';
 import type { AgentChannel, EgressVerdict } from '../../ports/guest-agent.ts';
@@ -21,6 +22,7 @@ import type { IngressOptions } from '../vm-ports/listener.ts';
 import { createVmIngress, type VmIngress } from '../vm-ports/vm-ports.ts';
 import { createVmChannels, type ReattachOptions, type VmChannels } from './channels.ts';
 import { type Provisioned, type ProvisioningPorts, type ProvisionRequest, provisionVm } from './provisioning.ts';
+import { type TakeAwayPorts, takeAway } from './take-away.ts';
 
 export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'records' | 'templates'> {
   readonly hostId: string;
@@ -92,6 +94,7 @@ class DriverVmHost implements HostVms {
   private readonly channels: VmChannels;
   private readonly egress: EgressPolicies;
   private readonly ingress: VmIngress;
+  private readonly leaving: TakeAwayPorts;
   private readonly lock = createKeyedLock();
   /** Operations that a release ends. */
   private readonly running = new Map<string, Set<AbortController>>();
@@ -121,6 +124,9 @@ class DriverVmHost implements HostVms {
       logger: options.logger,
       connect: async (vmId, guestPort) => (await this.channels.get(vmId)).connectTcp(guestPort),
     });
+    const { driver, provisioner, workspaces, records, logger } = options;
+    const { egress, ingress, channels } = this;
+    this.leaving = { driver, provisioner, workspaces, records, logger, egress, ingress, channels };
   }
 
   get starting(): number {
@@ -242,7 +248,11 @@ class DriverVmHost implements HostVms {
     for (const operation of this.running.get(vmId) ?? []) operation.abort(reason);
     this.releasing.set(vmId, (this.releasing.get(vmId) ?? 0) + 1);
     try {
-      await this.lock.run(vmId, () => this.takeAway(vmId, options.graceMs));
+      await this.lock.run(vmId, async () => {
+        this.forget(vmId);
+        await takeAway(this.leaving, vmId, options.graceMs);
+        this.options.onReleased?.(vmId);
+      });
     } finally {
       const others = (this.releasing.get(vmId) ?? 1) - 1;
       if (others > 0) this.releasing.set(vmId, others);
@@ -250,27 +260,11 @@ class DriverVmHost implements HostVms {
     }
   }
 
-  private async takeAway(vmId: string, graceMs: number): Promise<void> {
-    const { driver, provisioner, workspaces, records } = this.options;
+  private forget(vmId: string): void {
     this.open.delete(vmId);
     this.configured.delete(vmId);
     this.startingVms.delete(vmId);
-    await this.ingress.close(vmId);
-    this.egress.forget(vmId);
     this.wanted.delete(vmId);
-    const stopped = await this.channels.end(vmId, (agent) => this.stopProven(vmId, { graceMs, agent }));
-    const disks = { directory: records.directory(vmId), vmId };
-    const releaseDisks = async () => {
-      await provisioner.release(disks);
-      await workspaces.release(disks);
-    };
-    if (stopped) await releaseDisks();
-    // Proves by itself that no process is left before it removes the record.
-    await driver.destroy(vmId);
-    if (!stopped) await releaseDisks();
-    const left = await driver.status(vmId);
-    if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
-    this.options.onReleased?.(vmId);
   }
 
   promisePorts(vmId: string): Promise<void> {
@@ -324,18 +318,6 @@ class DriverVmHost implements HostVms {
     if (this.channels.live(vmId) === undefined || !this.configured.has(vmId)) return undefined;
     const status = await this.options.driver.status(vmId);
     return status.state === 'running' || status.state === 'paused' ? status.pid : undefined;
-  }
-
-  /** @returns false where the record is damaged, or cannot be written for lack of space: then only a destroy can end it */
-  private async stopProven(vmId: string, options: Parameters<VmDriver['stop']>[1]): Promise<boolean> {
-    try {
-      await this.options.driver.stop(vmId, options);
-      return true;
-    } catch (error) {
-      if (!isKilnError(error, 'INTERNAL') && !isFullDisk(error)) throw error;
-      this.options.logger.warn({ vmId, reason: error.message }, 'a VM could not be stopped in order; destroying it');
-      return false;
-    }
   }
 
   private async decideEgress(vmId: string, request: { name: string; port: number }): Promise<EgressVerdict> {

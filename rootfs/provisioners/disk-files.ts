@@ -3,6 +3,10 @@ import { access, link, mkdir, rm } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
+import { access, link, mkdir, readdir, rm } from 'node:fs/promises';
+import { basename, dirname, extname, join } from 'node:path';
+import { KilnError } from '../../domain/failures.ts';
+import type { DiskRef } from '../../domain/vm.ts';
 import { isErrno } from '../../linux/errno.ts';
 
 /**
@@ -38,8 +42,16 @@ export async function makeDisk(
   }
 }
 
-/** Removes every disk of a VM and what an interrupted call left of one. An unknown VM is no error. */
-export async function removeDisks(directory: string, vmId: string): Promise<void> {
+/**
+ * Removes every disk of a VM and what an interrupted call left of one. An unknown VM is no error.
+ * @param request `disks`: those that its record names; what lies outside of its folder is a base, or another's
+ */
+export async function removeDisks(request: {
+  directory: string;
+  vmId: string;
+  disks: readonly DiskRef[];
+}): Promise<void> {
+  const { directory, vmId } = request;
   checkVmId(vmId);
   const ours = (await directoryEntries(directory)).filter(
     (name) => name.startsWith(`${vmId}.`) && /\.(qcow2|raw)(\.new-[0-9a-f]+(-empty)?)?$/.test(name),

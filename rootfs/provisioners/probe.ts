@@ -32,7 +32,7 @@ export async function probeByDoing(
     });
     await judge(disk, basePath);
     if (!(await readFile(basePath)).subarray(0, data.length).equals(data)) throw new Error('the base was written to');
-    await provisioner.release({ directory: place, vmId: PROBE_VM });
+    await provisioner.release({ directory: place, vmId: PROBE_VM, disks: [] });
     const own = disk.scratch ?? disk;
     if ((await stat(own.path).catch(() => undefined)) !== undefined)
       throw new Error('the disk is still there after its release');

@@ -28,7 +28,7 @@ export function createQcow2OverlayProvisioner(): RootfsProvisioner {
       });
       return { path, format: 'qcow2', backing: [below, ...(base.backing ?? [])] };
     },
-    release: ({ directory, vmId }) => removeDisks(directory, vmId),
+    release: removeDisks,
   };
   return provisioner;
 }

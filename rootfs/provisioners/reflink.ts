@@ -25,7 +25,7 @@ export function createReflinkProvisioner(): RootfsProvisioner {
       });
       return { path, format: base.format, ...(base.backing !== undefined && { backing: base.backing }) };
     },
-    release: ({ directory, vmId }) => removeDisks(directory, vmId),
+    release: removeDisks,
   };
   return provisioner;
 }

@@ -32,7 +32,7 @@ export function createRoBaseScratchProvisioner(emptyDisks: EmptyDisks): RootfsPr
       });
       return { ...root, scratch: { path, format: from.format } };
     },
-    release: ({ directory, vmId }) => removeDisks(directory, vmId),
+    release: removeDisks,
   };
   return provisioner;
 }

@@ -30,7 +30,7 @@ export function createSparseCopyProvisioner(): RootfsProvisioner {
       await makeDisk(path, base.path, (temporary) => copy(base, temporary));
       return { path, format: base.format, ...(base.backing !== undefined && { backing: base.backing }) };
     },
-    release: ({ directory, vmId }) => removeDisks(directory, vmId),
+    release: removeDisks,
   };
   return provisioner;
 }

@@ -168,7 +168,7 @@ function describeNames(bench: Bench): void {
     const { directory } = bench;
     const second = await provisioner.provision({ base: { path: other, format: 'raw' }, directory, vmId: 'a-1-1' });
     expect(second.path).not.toBe(disk.path);
-    await provisioner.release({ directory, vmId: 'a-1-1' });
+    await provisioner.release({ directory, vmId: 'a-1-1', disks: [] });
     expect(await readdir(directory)).toEqual([]);
   });
 
@@ -178,14 +178,14 @@ function describeNames(bench: Bench): void {
     const disk = writtenDisk(await bench.provision('a-1-1', provisioner));
     await writeFile(`${disk.path}.new-0123456789ab`, 'half');
     const { directory } = bench;
-    await provisioner.release({ directory, vmId: 'a-1-1' });
-    await provisioner.release({ directory, vmId: 'a-1-1' });
+    await provisioner.release({ directory, vmId: 'a-1-1', disks: [] });
+    await provisioner.release({ directory, vmId: 'a-1-1', disks: [] });
     expect((await readdir(directory)).map((name) => join(directory, name))).toEqual([kept.path]);
   });
 
   it('has nothing to release in a folder that never was', async () => {
     const directory = join(bench.root, 'nowhere');
-    await expect(bench.create().release({ directory, vmId: 'a-1-1' })).resolves.toBeUndefined();
+    await expect(bench.create().release({ directory, vmId: 'a-1-1', disks: [] })).resolves.toBeUndefined();
   });
 
   it('says IMAGE_MISSING where the base is gone and leaves nothing', async () => {
@@ -233,7 +233,7 @@ function describeInterruptions(bench: Bench, { kind, whereSmall }: KindUnderTest
       watching.close();
       const disk = await bench.provision('once-0-0');
       expect(await isFresh(disk, base)).toBe(true);
-      await bench.create().release({ directory, vmId: 'once-0-0' });
+      await bench.create().release({ directory, vmId: 'once-0-0', disks: [] });
       expect(await readdir(directory)).toEqual([]);
     }
   });

@@ -1,0 +1,76 @@
+/** How a VM is taken away. The order counts: each step is of no harm to what has not been taken yet. */
+import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
+import type { DriveSpec } from '../../domain/vm.ts';
+import type { RootfsProvisioner } from '../../ports/disks.ts';
+import type { AgentChannel } from '../../ports/guest-agent.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
+import type { InstanceStore } from '../../vmm/instance-record.ts';
+import { keptSocketFolders } from '../../vmm/socket-folders.ts';
+import { releaseDrives } from '../disks/drives.ts';
+import type { EgressPolicies } from '../egress/policies.ts';
+import type { HostLogger } from '../host-logger.ts';
+import type { VmIngress } from '../vm-ports/vm-ports.ts';
+import type { VmChannels } from './channels.ts';
+
+export interface TakeAwayPorts {
+  readonly driver: Pick<VmDriver, 'stop' | 'destroy' | 'status'>;
+  readonly provisioner: RootfsProvisioner;
+  readonly workspaces: RootfsProvisioner;
+  readonly records: Pick<InstanceStore, 'directory' | 'read' | 'list'>;
+  readonly ingress: Pick<VmIngress, 'close'>;
+  readonly egress: Pick<EgressPolicies, 'forget'>;
+  readonly channels: Pick<VmChannels, 'end'>;
+  readonly logger: HostLogger;
+}
+
+/**
+ * Ports, policy, channel, process, disks, files, record: in that order, each proven gone.
+ * @throws INTERNAL where something of the VM is left
+ */
+export async function takeAway(ports: TakeAwayPorts, vmId: string, graceMs: number): Promise<void> {
+  const { driver } = ports;
+  await ports.ingress.close(vmId);
+  ports.egress.forget(vmId);
+  // Told by the record, which is gone before disks can be removed where the VM can only be destroyed.
+  const drives = await drivesOf(ports, vmId);
+  const stopped = await ports.channels.end(vmId, (agent) => stopProven(ports, vmId, { graceMs, agent }));
+  const releaseDisks = async () => {
+    if (drives !== undefined) await releaseDrives(ports, { directory: ports.records.directory(vmId), vmId, drives });
+  };
+  if (stopped) await releaseDisks();
+  // Proves by itself that no process is left before it removes the record.
+  await driver.destroy(vmId);
+  if (!stopped) await releaseDisks();
+  const left = await driver.status(vmId);
+  if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
+}
+
+/** @returns the drives of its record; none where it has none; undefined where the name was the first one of another VM */
+async function drivesOf({ records }: TakeAwayPorts, vmId: string): Promise<readonly DriveSpec[] | undefined> {
+  try {
+    const record = await records.read(vmId);
+    if (record !== undefined) return record.drives;
+  } catch (error) {
+    // A damaged one: what bears the name of the VM is removed all the same.
+    if (!isKilnError(error, 'INTERNAL')) throw error;
+    return [];
+  }
+  // A VM that was handed out under another name keeps its disks, as it does its sockets.
+  return (await keptSocketFolders(records)).has(vmId) ? undefined : [];
+}
+
+/** @returns false where the record is damaged, or cannot be written for lack of space: then only a destroy can end it */
+async function stopProven(
+  { driver, logger }: TakeAwayPorts,
+  vmId: string,
+  options: { graceMs: number; agent: AgentChannel | undefined },
+): Promise<boolean> {
+  try {
+    await driver.stop(vmId, options);
+    return true;
+  } catch (error) {
+    if (!isKilnError(error, 'INTERNAL') && !isFullDisk(error)) throw error;
+    logger.warn({ vmId, reason: error.message }, 'a VM could not be stopped in order; destroying it');
+    return false;
+  }
+}
