@@ -1,4 +1,5 @@
 import { dirname } from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { KeyedLock } from '../concurrency/keyed-lock.ts';
 import type { InstanceRecord } from '../contracts/host/instance-record.ts';
 import type { VmExit, VmSpec } from '../domain/vm.ts';
@@ -6,8 +7,9 @@ import { readTextTail } from '../linux/read-text.ts';
 import type { DriverCapabilities, TemplateMaker, VmDriver } from '../ports/vm-driver.ts';
 import type { InstanceStore } from './instance-record.ts';
 import type { VmLimits } from './limits/vm-limits.ts';
+import type { VmMark } from './vm-marks.ts';
 import type { VmPaths } from './vm-paths.ts';
-import type { ProcessEnd } from './vm-process.ts';
+import type { IsOurs, ProcessEnd } from './vm-process.ts';
 import type { VmLaunch } from './vm-user.ts';
 
 /** What the driver says; a pino logger fits. */
@@ -57,21 +59,45 @@ export interface ProcessDriverOptions {
 /** What differs between the drivers: how the process is started, asked and understood. Everything else is shared. */
 export interface VmBackend {
   readonly kind: VmDriver['kind'];
-  readonly hasQmp: boolean;
   probe(): Promise<DriverCapabilities>;
   /** @throws SPEC_INVALID, UNSUPPORTED where this driver cannot make such a VM */
   check(spec: VmSpec): void;
   /** The user that the process of such a VM runs as; undefined for the one of this worker. */
   uidOf?(spec: VmSpec): Promise<number | undefined>;
-  /** Makes what the process needs beside it. @returns its command line, which names the VM's agent socket */
-  command(record: InstanceRecord, paths: VmPaths, signal: AbortSignal): Promise<VmLaunch>;
+  /**
+   * Sockets that its program has beside the agent's, by names of its own; recorded with the VM. Nothing of an earlier
+   * start lies there when the process is started.
+   */
+  sockets?(runtimeDirectory: string): Readonly<Record<string, string>>;
+  /** Makes what the process needs beside it. @returns its command line, by which `isProcessOf` knows it */
+  command(
+    record: InstanceRecord,
+    paths: VmPaths,
+    options: {
+      signal: AbortSignal;
+      /** `cgroup.procs` of the VM's control groups, for a command that confines itself; of any other it is none. */
+      groups: readonly string[];
+    },
+  ): Promise<VmLaunch>;
+  /** Whether a command line is that of a process of the VM: also of one whose pid nobody wrote down. */
+  isProcessOf(vm: VmMark, argv: readonly string[]): boolean;
+  /**
+   * Whether the command itself becomes the VM's user and joins its control groups, as a jailer does: it is started as
+   * this worker then, and given no files. Absent: the driver does it.
+   */
+  readonly confinesItself?: true;
+  /**
+   * Opens one connection on which the agent can be spoken to; called again where that ends before its hello. Absent: the
+   * agent's socket is that.
+   */
+  dialAgent?(record: InstanceRecord, signal: AbortSignal): Promise<Duplex>;
   /** Files besides console and VMM log that grow while the VM runs. */
   readonly logFiles: readonly string[];
   /** Why the process is gone. `end` is absent where this worker was not its parent. */
   explain(paths: VmPaths, end: ProcessEnd | undefined): Promise<VmExit>;
   /** Asks the process to end; may fail or be ignored. Absent where there is nothing to ask. */
-  quit?(paths: VmPaths, deadlineMs: number): Promise<void>;
-  isPaused(paths: VmPaths, deadlineMs: number): Promise<boolean>;
+  quit?(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<void>;
+  isPaused(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<boolean>;
   /** Stops the guest's CPUs; nothing to do where they stand. */
   pause(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<void>;
   /** Lets the guest's CPUs go on; nothing to do where they run. */
@@ -100,8 +126,13 @@ export interface DriverContext {
 
 /** @returns paths of a VM as they were when it was made: the configured directories may have changed since */
 export function recordedPaths(paths: VmPaths, record: InstanceRecord): VmPaths {
-  const { agent, qmp } = record.sockets;
-  return { ...paths, agentSocket: agent, qmpSocket: qmp ?? paths.qmpSocket, runtimeDirectory: dirname(agent) };
+  const { agent } = record.sockets;
+  return { ...paths, agentSocket: agent, runtimeDirectory: dirname(agent) };
+}
+
+/** @returns what tells the processes of a VM from all others */
+export function processesOf({ backend }: Pick<DriverContext, 'backend'>, vm: VmMark): IsOurs {
+  return (argv) => backend.isProcessOf(vm, argv);
 }
 
 /**

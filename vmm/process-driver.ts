@@ -72,7 +72,7 @@ async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
     ...recordedMachine(spec),
     ...(spec.template === undefined ? {} : { template: { ...spec.template } }),
     start: spec.template === undefined ? 'cold' : 'template',
-    sockets: { agent: paths.agentSocket, ...(context.backend.hasQmp && { qmp: paths.qmpSocket }) },
+    sockets: { ...context.backend.sockets?.(paths.runtimeDirectory), agent: paths.agentSocket },
     ports: [],
     createdAt: new Date().toISOString(),
   };
@@ -102,7 +102,9 @@ async function status(context: DriverContext, vmId: string): Promise<VmStatus> {
   if (process === undefined) return { state: 'prepared' };
   if (!(await isAlive(process))) return { state: 'exited', exit: await settleExit(context, vmId) };
   // A VMM that does not answer lives: whether it is paused is unknown, and "running" is what its owner has to check.
-  const paused = await context.backend.isPaused(pathsOf(context, record), context.timings.quitMs).catch(() => false);
+  const paused = await context.backend
+    .isPaused(record, pathsOf(context, record), context.timings.quitMs)
+    .catch(() => false);
   return { state: paused ? 'paused' : 'running', pid: process.pid };
 }
 

@@ -2,7 +2,7 @@ import type { InstanceRecord, VmProcess } from '../contracts/host/instance-recor
 import { type FailureCode, isFullDisk, KilnError } from '../domain/failures.ts';
 import type { VmExit, VmExitReason } from '../domain/vm.ts';
 import { waitGone } from '../linux/process-identity.ts';
-import { type DriverContext, recordedPaths } from './driver-context.ts';
+import { type DriverContext, processesOf, recordedPaths } from './driver-context.ts';
 import { vmPaths } from './vm-paths.ts';
 import { findVmProcesses, leaderOf, type ProcessEnd } from './vm-process.ts';
 
@@ -21,7 +21,7 @@ export const NOT_STARTED: VmExit = { reason: 'unknown', code: null, signal: null
  */
 export async function adoptUnrecorded(context: DriverContext, record: InstanceRecord): Promise<InstanceRecord> {
   if (record.process !== undefined || record.exit !== undefined || context.unspawned.has(record.vmId)) return record;
-  const found = await leaderOf(await findVmProcesses(record.sockets.agent));
+  const found = await leaderOf(await findVmProcesses(processesOf(context, record)));
   if (found === undefined) return record;
   context.options.log.warn({ vmId: record.vmId, pid: found.pid }, 'adopting a VM process that no record named');
   return (await recordProcess(context, record.vmId, found)) ?? record;

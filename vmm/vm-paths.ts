@@ -11,7 +11,6 @@ export interface VmPaths {
   /** Sockets only; short. */
   readonly runtimeDirectory: string;
   readonly agentSocket: string;
-  readonly qmpSocket: string;
   /** What the guest's kernel and init print. */
   readonly consoleLog: string;
   /** What the VMM itself prints. */
@@ -31,7 +30,6 @@ export function vmPaths(dirs: { stateDir: string; runtimeDir: string }, vmId: st
     directory,
     runtimeDirectory,
     agentSocket,
-    qmpSocket: join(runtimeDirectory, 'qmp.sock'),
     consoleLog: join(directory, 'console.log'),
     vmmLog: join(directory, 'vmm.log'),
   };

@@ -101,14 +101,17 @@ async function cannotRun(child: ChildProcess, file: string): Promise<KilnError> 
   });
 }
 
+/** Whether a command line is one of a certain VM. */
+export type IsOurs = (argv: readonly string[]) => boolean;
+
 /**
- * Every living process of a VM, recorded or not: those with the VM's agent socket in their command line. This finds what
- * was started by a worker that died before it could write the pid down.
+ * Every living process of a VM, recorded or not, by its command line. This finds what was started by a worker that died
+ * before it could write the pid down.
  */
-export async function findVmProcesses(agentSocket: string): Promise<VmProcess[]> {
+export async function findVmProcesses(isOurs: IsOurs): Promise<VmProcess[]> {
   const found: VmProcess[] = [];
   for (const { pid, argv } of await commandLines()) {
-    if (!argv.some((word) => mentions(word, agentSocket))) continue;
+    if (!isOurs(argv)) continue;
     const identity = await identify(pid);
     if (identity !== undefined) found.push(identity);
   }
@@ -128,19 +131,19 @@ export async function leaderOf(processes: readonly VmProcess[]): Promise<VmProce
  * @throws INTERNAL where one survives `timeoutMs`
  */
 export async function killVmProcesses(
-  agentSocket: string,
+  isOurs: IsOurs,
   recorded: VmProcess | undefined,
   options: { pollMs: number; timeoutMs: number },
 ): Promise<void> {
   // Seen before anything is killed: a process that is about to be gone has lost its command line, but not yet its sockets.
-  let left = await findVmProcesses(agentSocket);
+  let left = await findVmProcesses(isOurs);
   if (recorded !== undefined) await killProven(recorded, options);
   const deadline = performance.now() + options.timeoutMs;
   while (left.length > 0) {
     for (const one of left) await killProven(one, options);
-    left = await findVmProcesses(agentSocket);
+    left = await findVmProcesses(isOurs);
     if (left.length > 0 && performance.now() >= deadline) {
-      throw new KilnError('INTERNAL', `processes of ${agentSocket} keep coming back`, {
+      throw new KilnError('INTERNAL', 'processes of a VM keep coming back', {
         pids: left.map(({ pid }) => pid),
       });
     }
@@ -161,13 +164,4 @@ async function argvOf(pid: number): Promise<string[]> {
     if (isErrno(error, 'ENOENT', 'ESRCH', 'EACCES')) return [];
     throw error;
   }
-}
-
-/** The path as a whole value: `/run/kiln/a-1-1/agent.sock` must not match in `/x/run/kiln/a-1-1/agent.sock`. */
-function mentions(word: string, path: string): boolean {
-  const at = word.indexOf(path);
-  if (at < 0) return false;
-  const before = word[at - 1];
-  const after = word[at + path.length];
-  return (before === undefined || before === '=' || before === ':') && (after === undefined || after === ',');
 }

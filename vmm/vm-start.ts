@@ -7,11 +7,12 @@ import { isAlive, waitGone } from '../linux/process-identity.ts';
 import type { AgentChannel } from '../ports/guest-agent.ts';
 import type { StartedVm } from '../ports/vm-driver.ts';
 import { connectAgent } from './agent/connect-agent.ts';
-import { type DriverContext, readTail, recordedPaths } from './driver-context.ts';
+import { type DriverContext, processesOf, readTail, recordedPaths } from './driver-context.ts';
+import { launchInGroup } from './limits/launch-in-group.ts';
 import { adoptUnrecorded, exitFailure, plainExit, recordProcess, rememberEnd, settleExit } from './vm-exit.ts';
 import { type VmPaths, vmPaths } from './vm-paths.ts';
 import { assertRunnable, findVmProcesses, killVmProcesses } from './vm-process.ts';
-import { makeRuntimeDirectory, spawnAs, takeBackRuntimeDirectory } from './vm-user.ts';
+import { makeRuntimeDirectory, spawnAs, takeBackRuntimeDirectory, type VmLaunch } from './vm-user.ts';
 
 export interface StartRequest {
   /** Absent: the guest is left without one, and must get one before any user code runs. */
@@ -124,15 +125,14 @@ async function launch(context: DriverContext, record: InstanceRecord, signal: Ab
   const { vmId } = record;
   const paths = pathsOf(context, record);
   // Several processes without a record, of which none is the leader: nothing to adopt, so they must go before the start.
-  const leftovers = context.unspawned.has(vmId) ? [] : await findVmProcesses(paths.agentSocket);
-  if (leftovers.length > 0) await killVmProcesses(paths.agentSocket, undefined, killTimings(context));
-  const plain = await context.backend.command(record, paths, signal);
-  await assertRunnable(plain.argv[0] ?? '');
-  const command = await context.limits.launch(record, plain, paths.directory);
+  const isOurs = processesOf(context, record);
+  const leftovers = context.unspawned.has(vmId) ? [] : await findVmProcesses(isOurs);
+  if (leftovers.length > 0) await killVmProcesses(isOurs, undefined, killTimings(context));
+  const command = await confinedCommand(context, record, signal);
   await makeRuntimeDirectory(paths.runtimeDirectory);
-  for (const socket of [paths.agentSocket, paths.qmpSocket]) await rm(socket, { force: true });
+  for (const socket of Object.values(record.sockets)) await rm(socket, { force: true });
   context.unspawned.delete(vmId);
-  const { process, end } = await spawnAs(record.uid, command, paths);
+  const { process, end } = await spawnAs(context.backend.confinesItself ? undefined : record.uid, command, paths);
   rememberEnd(context, process, end);
   const recorded = recordProcess(context, vmId, process).then((found) => {
     if (found === undefined)
@@ -141,6 +141,16 @@ async function launch(context: DriverContext, record: InstanceRecord, signal: Ab
   recorded.catch(() => undefined);
   context.options.log.info({ vmId, pid: process.pid, driver: context.backend.kind }, 'VM process started');
   return { process, recorded };
+}
+
+/** How the process is started so that it is held to the VM's size. */
+async function confinedCommand(context: DriverContext, record: InstanceRecord, signal: AbortSignal): Promise<VmLaunch> {
+  const { backend, limits } = context;
+  const paths = pathsOf(context, record);
+  const groups = backend.confinesItself ? await limits.make(record, paths.directory) : [];
+  const command = await backend.command(record, paths, { signal, groups });
+  await assertRunnable(command.argv[0] ?? '');
+  return backend.confinesItself ? launchInGroup(command, []) : limits.launch(record, command, paths.directory);
 }
 
 interface LinkOptions {
@@ -170,7 +180,7 @@ export async function linkAgent(
   const watch = { pollMs: context.timings.pollMs, timeoutMs: Number.POSITIVE_INFINITY, signal };
   const gone = waitGone(process, watch).then(() => undefined);
   const connected = connectAgent({
-    connect: record.sockets.agent,
+    connect: context.backend.dialAgent?.bind(context.backend, record) ?? record.sockets.agent,
     deadlineMs: options.deadlineMs,
     requestMs: context.timings.requestMs,
     // The VMM of a clone listens after some 30 ms, and its guest answers 30 ms later.
@@ -181,7 +191,7 @@ export async function linkAgent(
     const channel = await Promise.race([connected, gone]);
     await options.recorded;
     if (channel === undefined) throw exitFailure(vmId, await settleExit(context, vmId));
-    await takeBackRuntimeDirectory(record);
+    if (context.backend.confinesItself !== true) await takeBackRuntimeDirectory(record);
     return channel;
   } catch (error) {
     // The race may still be won too late: nobody would own that channel.
@@ -272,7 +282,7 @@ async function templateFailure(context: DriverContext, record: InstanceRecord, e
 async function endFailedStart(context: DriverContext, record: InstanceRecord, failure: KilnError): Promise<KilnError> {
   const { vmId } = record;
   const now = await context.records.read(vmId);
-  await killVmProcesses(record.sockets.agent, now?.process ?? record.process, killTimings(context));
+  await killVmProcesses(processesOf(context, record), now?.process ?? record.process, killTimings(context));
   await settleExit(context, vmId, 'killed', failure);
   context.options.log.warn({ vmId, code: failure.code }, `VM did not start: ${failure.message}`);
   return failure;

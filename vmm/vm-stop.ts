@@ -5,9 +5,10 @@ import { isKilnError } from '../domain/failures.ts';
 import type { VmExit } from '../domain/vm.ts';
 import { isAlive, waitGone } from '../linux/process-identity.ts';
 import type { AgentChannel } from '../ports/guest-agent.ts';
-import type { DriverContext } from './driver-context.ts';
+import { type DriverContext, processesOf } from './driver-context.ts';
 import { keptSocketFolders } from './socket-folders.ts';
 import { adoptUnrecorded, NO_SUCH_VM, plainExit, settleExit } from './vm-exit.ts';
+import { markOf } from './vm-marks.ts';
 import { vmPaths } from './vm-paths.ts';
 import { killVmProcesses } from './vm-process.ts';
 import { killTimings, linkAgent, pathsOf } from './vm-start.ts';
@@ -31,14 +32,14 @@ export function stopVm(context: DriverContext, vmId: string, options: StopReques
     await shutDown(context, { ...record, process }, options);
     const forced = await isAlive(process);
     if (forced) await quit(context, record, process);
-    await killVmProcesses(record.sockets.agent, process, killTimings(context));
+    await killVmProcesses(processesOf(context, record), process, killTimings(context));
     return settleExit(context, vmId, forced ? 'killed' : 'guest-shutdown');
   });
 }
 
 /** A VM that is stopped before it ran must not be started by a call that comes late: its end is written down too. */
 async function settleStopped(context: DriverContext, record: InstanceRecord): Promise<VmExit> {
-  await killVmProcesses(record.sockets.agent, record.process, killTimings(context));
+  await killVmProcesses(processesOf(context, record), record.process, killTimings(context));
   return settleExit(context, record.vmId);
 }
 
@@ -74,7 +75,7 @@ async function quit(context: DriverContext, record: InstanceRecord, process: VmP
   const { pollMs, quitMs } = context.timings;
   if (context.backend.quit === undefined) return;
   try {
-    await context.backend.quit(pathsOf(context, record), quitMs);
+    await context.backend.quit(record, pathsOf(context, record), quitMs);
     await waitGone(process, { pollMs, timeoutMs: quitMs });
   } catch (error) {
     context.options.log.warn({ vmId: record.vmId, error: String(error) }, 'VMM did not quit when asked');
@@ -92,7 +93,7 @@ export function destroyVm(context: DriverContext, vmId: string): Promise<void> {
     if (record === undefined && (await keptSocketFolders(context.records)).has(vmId)) return;
     const all = record === undefined ? [configured] : [configured, pathsOf(context, record)];
     for (const paths of all) {
-      await killVmProcesses(paths.agentSocket, record?.process, killTimings(context));
+      await killVmProcesses(processesOf(context, markOf(paths)), record?.process, killTimings(context));
       await rm(paths.runtimeDirectory, { recursive: true, force: true });
     }
     // After the processes, and before the record: a group without either would be nobody's.

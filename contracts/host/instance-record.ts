@@ -74,7 +74,8 @@ export const instanceRecordSchema = z.strictObject({
   kernelPath: absolutePath,
   initrdPath: absolutePath,
   drives: z.array(drive).max(8),
-  sockets: z.strictObject({ agent: absolutePath, qmp: absolutePath.exactOptional() }),
+  /** That of the agent, and those that the driver's program has besides, by the driver's own names. */
+  sockets: z.object({ agent: absolutePath }).catchall(absolutePath),
   /** Host listeners that lead to guest ports; kept by the host, not by the driver. */
   ports: z.array(z.strictObject({ guestPort: port, hostPort: port })).max(64),
   /** The frozen guest that this one goes on from; absent: it boots cold. */

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createFakeDriver } from '../../vmm/fake/fake-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
+import { markOf, namesAgentSocket } from '../../vmm/vm-marks.ts';
 import { findVmProcesses } from '../../vmm/vm-process.ts';
 import { agentBinary } from '../support/agent-binary.ts';
 import { machineLimits } from '../support/group-limits.ts';
@@ -54,7 +55,10 @@ async function kill(child: ChildProcess): Promise<void> {
 }
 
 const vmDirectory = () => join(places.stateDir, 'vms', VM_ID);
-const processes = () => findVmProcesses(join(places.runtimeDir, VM_ID, 'agent.sock'));
+const processes = () => {
+  const mark = markOf({ agentSocket: join(places.runtimeDir, VM_ID, 'agent.sock') });
+  return findVmProcesses((argv) => namesAgentSocket(mark, argv));
+};
 
 const patient = { timeout: 60_000, interval: 1 };
 

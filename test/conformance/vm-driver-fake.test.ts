@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { readProcess } from '../../linux/process-identity.ts';
 import { createFakeDriver, type FakeDriverOptions } from '../../vmm/fake/fake-driver.ts';
+import { markOf, namesAgentSocket } from '../../vmm/vm-marks.ts';
 import { findVmProcesses } from '../../vmm/vm-process.ts';
 import { agentBinary } from '../support/agent-binary.ts';
 import { type Places, whatIsLeft } from '../support/nothing-left.ts';
@@ -43,7 +44,7 @@ describeVmDriver({
 async function childrenOf(parent: number): Promise<{ pid: number }[]> {
   const words = (await readFile(`/proc/${parent}/cmdline`, 'utf8')).split('\0');
   const socket = words.find((word) => word.startsWith('unix:'))?.slice('unix:'.length) ?? '';
-  const found = await findVmProcesses(socket);
+  const found = await findVmProcesses((argv) => namesAgentSocket(markOf({ agentSocket: socket }), argv));
   const children: { pid: number }[] = [];
   for (const one of found) if ((await readProcess(one.pid))?.parentPid === parent) children.push(one);
   return children;

@@ -7,6 +7,7 @@ import type { StartedVm } from '../../ports/vm-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { trialBoot } from '../../vmm/qemu/kvm-trial.ts';
 import { createQemuDriver, type QemuDriverOptions } from '../../vmm/qemu/qemu-driver.ts';
+import { qemuPaths } from '../../vmm/qemu/qemu-paths.ts';
 import { vmPaths } from '../../vmm/vm-paths.ts';
 import { identity } from '../conformance/vm-driver-identity.ts';
 import { describeVmDriver } from '../conformance/vm-driver-suite.ts';
@@ -142,8 +143,9 @@ describe('QEMU guest', () => {
       tscKhz: await testTscRate(),
     } as const;
     const { signal } = new AbortController();
-    await trialBoot(record, vmPaths(places, 'a-1-1'), { machine, deadlineMs: DEADLINE_MS, signal });
-    const hopeless = trialBoot(record, vmPaths(places, 'a-1-1'), { machine, deadlineMs: 1, signal });
+    const paths = qemuPaths(record, vmPaths(places, 'a-1-1'));
+    await trialBoot(record, paths, { machine, deadlineMs: DEADLINE_MS, signal });
+    const hopeless = trialBoot(record, paths, { machine, deadlineMs: 1, signal });
     await expect(hopeless).rejects.toMatchObject({ code: 'AGENT_TIMEOUT' });
     expect(await disks()).toEqual(before);
     expect(await readdir(directory)).toEqual(files);

@@ -83,7 +83,8 @@ describe('users of VMMs', () => {
     }
     const record = await createInstanceStore(places.stateDir).read('b-1-1');
     const disk = record?.drives[0]?.path ?? '';
-    const { agentSocket, qmpSocket, consoleLog } = vmPaths(places, 'b-1-1');
+    const { agentSocket, consoleLog } = vmPaths(places, 'b-1-1');
+    const qmpSocket = record?.sockets['qmp'] ?? '';
     // Even where every folder on the way is open to all.
     for (const path of [places.stateDir, join(places.stateDir, 'vms'), join(places.stateDir, 'vms', 'b-1-1')])
       await chmod(path, 0o755);

@@ -15,7 +15,7 @@ const MAX_TAR_BYTES = 4 * 1024 ** 3;
 
 export interface ConnectAgentOptions {
   /** Path of a unix socket, or what opens a connection. Used again where a connection ends before the hello. */
-  readonly connect: string | (() => Promise<Duplex>);
+  readonly connect: string | ((signal: AbortSignal) => Promise<Duplex>);
   /** Time until the hello, over all tries. */
   readonly deadlineMs: number;
   readonly signal?: AbortSignal;
@@ -68,7 +68,7 @@ function gaveUp(options: ConnectAgentOptions, last: unknown): KilnError {
 }
 
 async function openSocket(connect: ConnectAgentOptions['connect'], signal: AbortSignal): Promise<Duplex> {
-  if (typeof connect !== 'string') return connect();
+  if (typeof connect !== 'string') return connect(signal);
   const socket = connectSocket({ path: connect, allowHalfOpen: false });
   try {
     await once(socket, 'connect', { signal });

@@ -8,6 +8,7 @@ import { readProcess, sendSignal } from '../../linux/process-identity.ts';
 import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
 import { type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
 import { createProcessDriver } from '../process-driver.ts';
+import { namesAgentSocket, type VmMark } from '../vm-marks.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { findVmProcesses, type ProcessEnd } from '../vm-process.ts';
 
@@ -49,21 +50,34 @@ export function createFakeDriver(options: FakeDriverOptions): VmDriver {
   return createProcessDriver(fakeBackend(options), options);
 }
 
-function fakeBackend(options: FakeDriverOptions): VmBackend {
+/**
+ * How fake VMs are run, for drivers of tests that differ in one thing.
+ * @param isProcessOf tells a VM's processes by their command lines
+ */
+export function fakeBackend(options: FakeDriverOptions, isProcessOf = namesAgentSocket): VmBackend {
+  const processes = (vm: VmMark) => findVmProcesses((argv) => isProcessOf(vm, argv));
+  const isStopped = async (vm: VmMark) => {
+    const states = await Promise.all((await processes(vm)).map(async ({ pid }) => (await readProcess(pid))?.state));
+    return states.every((state) => state === 'T');
+  };
+  /** Every process of such a VM bears its mark in its command line, or descends from one that does and waits for it. */
+  const signalAll = async (vm: VmMark, signal: 'SIGSTOP' | 'SIGCONT') => {
+    for (const { pid } of await processes(vm)) signalOne(pid, signal);
+  };
   return {
     kind: 'fake',
-    hasQmp: false,
+    isProcessOf,
     logFiles: [],
     probe: () => probe(options.agentBinary),
     check: () => undefined,
     command: async (record, paths) => ({ argv: commandLine(options, paths, options.faultOf?.(record.vmId)) }),
     explain,
-    isPaused: async (paths) => (await findVmProcesses(paths.agentSocket)).length > 0 && isStopped(paths),
-    async pause(_, paths, deadlineMs) {
-      await signalAll(paths, 'SIGSTOP');
-      await untilStopped(paths, deadlineMs);
+    isPaused: async (record) => (await processes(record)).length > 0 && isStopped(record),
+    async pause(record, _, deadlineMs) {
+      await signalAll(record, 'SIGSTOP');
+      await untilStopped(record.vmId, () => isStopped(record), deadlineMs);
     },
-    resume: (_, paths) => signalAll(paths, 'SIGCONT'),
+    resume: (record) => signalAll(record, 'SIGCONT'),
   };
 }
 
@@ -109,19 +123,12 @@ async function signalAll(paths: VmPaths, signal: 'SIGSTOP' | 'SIGCONT'): Promise
 }
 
 /** A process stops when it is next given a core, and runs until then. @throws TIMED_OUT */
-async function untilStopped(paths: VmPaths, deadlineMs: number): Promise<void> {
+async function untilStopped(vmId: string, isStopped: () => Promise<boolean>, deadlineMs: number): Promise<void> {
   const deadline = performance.now() + deadlineMs;
-  while (!(await isStopped(paths))) {
+  while (!(await isStopped())) {
     if (performance.now() >= deadline) {
-      throw new KilnError('TIMED_OUT', `The fake VM at ${paths.agentSocket} did not stop within ${deadlineMs} ms`);
+      throw new KilnError('TIMED_OUT', `The fake VM ${vmId} did not stop within ${deadlineMs} ms`);
     }
     await delay(STOP_POLL_MS);
   }
-}
-
-async function isStopped(paths: VmPaths): Promise<boolean> {
-  const states = await Promise.all(
-    (await findVmProcesses(paths.agentSocket)).map(async ({ pid }) => (await readProcess(pid))?.state),
-  );
-  return states.every((state) => state === 'T');
 }

@@ -24,6 +24,16 @@ export function groupLimits(tree: GroupTree, settings: CapSettings, io: IoCap | 
     const group = await readGroupRecord(directory).catch(() => undefined);
     return group === undefined ? {} : readGroup(group.kind === 'cgroup2' ? CGROUP2 : CGROUP1, group);
   };
+  const make: VmLimits['make'] = async ({ vmId, vcpus, memMib }, directory) => {
+    const group = groupOf(tree, vmId);
+    await writeGroupRecord(directory, group);
+    await makeGroup(tree, vmId, groupCaps({ vcpus, memMib }, settings, io)).catch((error: unknown) => {
+      const said = error instanceof Error ? error.message : String(error);
+      const fix = 'give the host worker a delegated cgroup2 group (KILN_CGROUP_PARENT)';
+      throw new KilnError('HYPERVISOR_UNAVAILABLE', `VM ${vmId} cannot be limited: ${said}`, { vmId, fix }, error);
+    });
+    return procsFiles(group);
+  };
   return {
     kind: tree.layout.kind,
     async launch({ vmId, vcpus, memMib }, command, directory) {

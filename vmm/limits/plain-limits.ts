@@ -9,6 +9,7 @@ import type { VmLimits } from './vm-limits.ts';
 /** Without control groups: the kernel is told whom to kill first, and what a VM uses is read of its process. */
 export const plainLimits: VmLimits = {
   kind: 'none',
+  make: async () => [],
   launch: async (_record, command) => launchInGroup(command, []),
   explain: async (_vmId, _directory, exit) => exit,
   usage: (_vmId, _directory, process) => usageOfProcess(process),

@@ -11,10 +11,16 @@ export interface VmLimits {
   /** `none`: no control groups; a VM is then bound by its guest's memory and vCPUs alone. */
   readonly kind: 'cgroup2' | 'cgroup1' | 'none';
   /**
-   * Makes the VM's control group and returns how its process is started in it: it joins before it runs anything of QEMU.
+   * Makes the VM's control group.
    * @param record names the group and says how large it is
    * @param directory where the VM's record lies
+   * @returns `cgroup.procs` of each part of it, to which a process writes its pid to join
    * @throws HYPERVISOR_UNAVAILABLE where the group cannot be made or set
+   */
+  make(record: Pick<InstanceRecord, 'vmId' | 'vcpus' | 'memMib'>, directory: string): Promise<readonly string[]>;
+  /**
+   * Makes the VM's control group and returns how its process is started in it: it joins before it runs anything of the VMM.
+   * @throws as `make` does
    */
   launch(
     record: Pick<InstanceRecord, 'vmId' | 'vcpus' | 'memMib'>,

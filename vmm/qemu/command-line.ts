@@ -1,7 +1,7 @@
 import { dirname, join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
-import type { VmPaths } from '../vm-paths.ts';
 import { descriptorPath, type VmFiles } from '../vm-user.ts';
+import type { QemuPaths } from './qemu-paths.ts';
 
 export interface QemuMachine {
   readonly binary: string;
@@ -17,7 +17,7 @@ export interface QemuMachine {
 }
 
 /** @returns every file of a VM that its VMM opens. */
-export function qemuFiles(record: InstanceRecord, paths: VmPaths, memoryFile?: string): VmFiles {
+export function qemuFiles(record: InstanceRecord, paths: QemuPaths, memoryFile?: string): VmFiles {
   const { drives, template } = record;
   const below = [...new Set(drives.flatMap(({ backing }) => backing ?? []).map(({ path }) => path))];
   // A template's disks lie beside its memory.
@@ -50,7 +50,7 @@ interface FileNames {
   readonly byDescriptor: boolean;
 }
 
-function fileNames(record: InstanceRecord, paths: VmPaths, { memoryFile }: QemuMachine): FileNames {
+function fileNames(record: InstanceRecord, paths: QemuPaths, { memoryFile }: QemuMachine): FileNames {
   if (record.uid === undefined)
     return { of: (path) => path, pipe: join(paths.directory, EVENT_FILES.pipe), byDescriptor: false };
   const files = qemuFiles(record, paths, memoryFile);
@@ -71,7 +71,7 @@ export const EVENT_FILES = { pipe: 'events', input: 'events.in', output: 'events
  * The whole command line of one VM. Pure: equal input, equal words, so that it can be part of a template's fingerprint.
  * No network card, no monitor but QMP, no spawning, nothing of QEMU's defaults.
  */
-export function qemuCommandLine(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): string[] {
+export function qemuCommandLine(record: InstanceRecord, paths: QemuPaths, machine: QemuMachine): string[] {
   const files = fileNames(record, paths, machine);
   return [
     machine.binary,

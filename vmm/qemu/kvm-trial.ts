@@ -5,8 +5,8 @@ import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { connectAgent } from '../agent/connect-agent.ts';
 import { readTail } from '../driver-context.ts';
-import type { VmPaths } from '../vm-paths.ts';
 import type { QemuMachine } from './command-line.ts';
+import type { QemuPaths } from './qemu-paths.ts';
 import { startThrowaway, throwawayPaths } from './templates/throwaway-guest.ts';
 
 export interface TrialOptions {
@@ -24,7 +24,7 @@ const TAIL_BYTES = 1024;
  * (`setpriv --pdeathsig`), so that a crash in the middle leaves nothing.
  * @throws AGENT_TIMEOUT, VMM_EXITED where it does not come up, with what the VMM said
  */
-export async function trialBoot(record: InstanceRecord, paths: VmPaths, options: TrialOptions): Promise<void> {
+export async function trialBoot(record: InstanceRecord, paths: QemuPaths, options: TrialOptions): Promise<void> {
   // Beside the VM's own, so that nobody takes the trial for the VM.
   const trial = throwawayPaths(join(paths.directory, 'trial'), join(paths.runtimeDirectory, 'try'));
   await mkdir(trial.runtimeDirectory, { recursive: true, mode: 0o700 });
@@ -43,7 +43,7 @@ export async function trialBoot(record: InstanceRecord, paths: VmPaths, options:
   }
 }
 
-async function bootOnce(record: InstanceRecord, trial: VmPaths, options: TrialOptions): Promise<void> {
+async function bootOnce(record: InstanceRecord, trial: QemuPaths, options: TrialOptions): Promise<void> {
   const guest = await startThrowaway(record, trial, { ...options.machine, discardWrites: true });
   const over = new AbortController();
   try {

@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
-import type { VmPaths } from '../vm-paths.ts';
 import { descriptorPath, linkPipe, makeRuntimeDirectory, nextDescriptor, touch, type VmLaunch } from '../vm-user.ts';
 import { EVENT_FILES, type QemuMachine, qemuCommandLine, qemuFiles } from './command-line.ts';
 import { writeEventFiles } from './event-files.ts';
 import { kvmGroup } from './kvm-host.ts';
+import type { QemuPaths } from './qemu-paths.ts';
 
 /** Makes the files that QEMU needs beside the VM's disks. @returns how it is started */
-export async function qemuLaunch(record: InstanceRecord, paths: VmPaths, machine: QemuMachine): Promise<VmLaunch> {
+export async function qemuLaunch(record: InstanceRecord, paths: QemuPaths, machine: QemuMachine): Promise<VmLaunch> {
   await writeEventFiles(paths.directory);
   const argv = qemuCommandLine(record, paths, machine);
   const { uid, template } = record;
@@ -26,6 +26,6 @@ export async function qemuLaunch(record: InstanceRecord, paths: VmPaths, machine
 }
 
 /** @returns the descriptor by which the VMM of a clone has the state it goes on from */
-export function stateDescriptor(record: InstanceRecord, paths: VmPaths): number {
+export function stateDescriptor(record: InstanceRecord, paths: QemuPaths): number {
   return nextDescriptor(record.uid === undefined ? undefined : qemuFiles(record, paths));
 }

@@ -10,13 +10,14 @@ import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
 import { DEFAULT_TIMINGS, type ProcessDriverOptions, readTail, type VmBackend } from '../driver-context.ts';
 import { createProcessDriver } from '../process-driver.ts';
 import type { ProjectUids } from '../project-uids.ts';
-import type { VmPaths } from '../vm-paths.ts';
+import { namesAgentSocket } from '../vm-marks.ts';
 import { type AccelMode, createAccelerator, type TrialBoot, tryBoots } from './accelerator.ts';
 import { EVENT_FILES, type QemuMachine } from './command-line.ts';
 import { explainExit, lastShutdownReason, readEventTail } from './exit-events.ts';
 import { kvmHostObjection } from './kvm-host.ts';
 import { trialBoot } from './kvm-trial.ts';
 import { qemuLaunch, stateDescriptor } from './launch.ts';
+import { type QemuPaths, qemuPaths, qemuSockets } from './qemu-paths.ts';
 import { connectQmp } from './qmp-client.ts';
 import { qemuTemplates } from './templates/qemu-templates.ts';
 import { restoreState } from './templates/template-restore.ts';
@@ -66,7 +67,7 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
     log,
   });
   const qmp = createKeyedLock();
-  const ask = <T>(paths: VmPaths, deadlineMs: number, command: string, parse: (answer: unknown) => T): Promise<T> =>
+  const ask = <T>(paths: QemuPaths, deadlineMs: number, command: string, parse: (answer: unknown) => T): Promise<T> =>
     qmp.run(paths.qmpSocket, async () => {
       const client = await connectQmp(paths.qmpSocket, { deadlineMs });
       try {
@@ -76,7 +77,7 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
       }
     });
 
-  const runningIn = (paths: VmPaths, deadlineMs: number, command: 'stop' | 'cont') =>
+  const runningIn = (paths: QemuPaths, deadlineMs: number, command: 'stop' | 'cont') =>
     ask(paths, deadlineMs, command, () => undefined);
   const machineFor = async (imageDigest: string, trial: TrialBoot): Promise<QemuMachine> => {
     const accel = await accelerator.choose(imageDigest, trial);
@@ -86,12 +87,14 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
 
   return {
     kind: 'qemu',
-    hasQmp: true,
+    sockets: qemuSockets,
+    isProcessOf: namesAgentSocket,
     logFiles: [EVENT_FILES.output],
     probe: () => probe(version, accelerator.expected),
     check,
     ...(vmUids === undefined ? {} : { uidOf: (spec: VmSpec) => vmUids.uidOf(spec.owner.projectId) }),
-    async command(record, paths, signal) {
+    async command(record, common, { signal }) {
+      const paths = qemuPaths(record, common);
       const { deadlineMs = 3000, tries = 2 } = options.kvmTrial ?? {};
       const kvm = { binary, accel: 'kvm', tbSizeMib: 0, tscKhz: 0 } as const;
       const trial = () => trialBoot(record, paths, { machine: kvm, deadlineMs, signal });
@@ -99,10 +102,12 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
       return qemuLaunch(record, paths, machine);
     },
     templates: qemuTemplates({ options, binary, machineFor }),
-    restore: (record, paths, limits) =>
-      qmp.run(paths.qmpSocket, () => restoreState(paths.qmpSocket, stateDescriptor(record, paths), limits)),
-    pause: (_, paths, deadlineMs) => runningIn(paths, deadlineMs, 'stop'),
-    resume: (_, paths, deadlineMs) => runningIn(paths, deadlineMs, 'cont'),
+    restore(record, common, limits) {
+      const paths = qemuPaths(record, common);
+      return qmp.run(paths.qmpSocket, () => restoreState(paths.qmpSocket, stateDescriptor(record, paths), limits));
+    },
+    pause: (record, paths, deadlineMs) => runningIn(qemuPaths(record, paths), deadlineMs, 'stop'),
+    resume: (record, paths, deadlineMs) => runningIn(qemuPaths(record, paths), deadlineMs, 'cont'),
     async explain(paths, end) {
       const exit = explainExit(lastShutdownReason(await readEventTail(join(paths.directory, EVENT_FILES.output))), end);
       if (exit.reason === 'guest-shutdown') return exit;
@@ -114,9 +119,14 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
       const detail = said.filter(Boolean).join('\n');
       return { ...exit, ...(detail && { detail }) };
     },
-    quit: (paths, deadlineMs) => ask(paths, deadlineMs, 'quit', () => undefined),
-    isPaused: (paths, deadlineMs) =>
-      ask(paths, deadlineMs, 'query-status', (answer) => !isRunning(statusAnswer.parse(answer).status)),
+    quit: (record, paths, deadlineMs) => ask(qemuPaths(record, paths), deadlineMs, 'quit', () => undefined),
+    isPaused: (record, paths, deadlineMs) =>
+      ask(
+        qemuPaths(record, paths),
+        deadlineMs,
+        'query-status',
+        (answer) => !isRunning(statusAnswer.parse(answer).status),
+      ),
   };
 }
 

@@ -7,6 +7,7 @@ import type { TemplateMaker } from '../../../ports/vm-driver.ts';
 import { DEFAULT_TIMINGS, type ProcessDriverOptions } from '../../driver-context.ts';
 import { plainLimits } from '../../limits/plain-limits.ts';
 import type { ProjectUids } from '../../project-uids.ts';
+import { markOf, namesAgentSocket } from '../../vm-marks.ts';
 import { killVmProcesses } from '../../vm-process.ts';
 import type { TrialBoot } from '../accelerator.ts';
 import type { QemuMachine } from '../command-line.ts';
@@ -45,7 +46,8 @@ export function qemuTemplates({ options, binary, machineFor }: QemuTemplateParts
     },
     async clearFreeze({ name, directory }) {
       // Killed between two steps of its start, a worker leaves a guest that was not bound to it yet.
-      await killVmProcesses(throwawayPaths(directory, freezeSockets(runtimeDir, name)).agentSocket, undefined, release);
+      const frozen = markOf(throwawayPaths(directory, freezeSockets(runtimeDir, name)));
+      await killVmProcesses((argv) => namesAgentSocket(frozen, argv), undefined, release);
       await limits.release(name, directory, release);
       await rm(freezeSockets(runtimeDir, name), { recursive: true, force: true });
     },

@@ -13,8 +13,8 @@ import type { FreezeRequest } from '../../../ports/vm-driver.ts';
 import { connectAgent } from '../../agent/connect-agent.ts';
 import { readTail } from '../../driver-context.ts';
 import type { VmLimits } from '../../limits/vm-limits.ts';
-import type { VmPaths } from '../../vm-paths.ts';
 import type { QemuMachine } from '../command-line.ts';
+import type { QemuPaths } from '../qemu-paths.ts';
 import { connectStarting } from './template-restore.ts';
 import { type FreezeLimits, warmUp } from './template-warm-up.ts';
 import { startThrowaway, type ThrowawayGuest, throwawayPaths, throwawayRecord } from './throwaway-guest.ts';
@@ -57,7 +57,7 @@ export async function freezeGuest(request: FreezeRequest, around: FreezeSurround
   }
 }
 
-async function bootAndFreeze(request: FreezeRequest, around: FreezeSurroundings, paths: VmPaths): Promise<void> {
+async function bootAndFreeze(request: FreezeRequest, around: FreezeSurroundings, paths: QemuPaths): Promise<void> {
   const deadline = performance.now() + request.deadlineMs;
   const memoryFile = join(request.directory, FROZEN_FILES.memory);
   await makeMemoryFile(memoryFile, request.spec.memMib);
@@ -72,7 +72,7 @@ async function bootAndFreeze(request: FreezeRequest, around: FreezeSurroundings,
 
 async function freezeStarted(
   request: FreezeRequest,
-  paths: VmPaths,
+  paths: QemuPaths,
   guest: ThrowawayGuest,
   deadline: number,
 ): Promise<void> {
@@ -97,7 +97,7 @@ async function freezeStarted(
 
   async function freezeRunning(
     { warm, directory }: FreezeRequest,
-    { agentSocket, qmpSocket, runtimeDirectory }: VmPaths,
+    { agentSocket, qmpSocket, runtimeDirectory }: QemuPaths,
     limits: FreezeLimits,
   ): Promise<void> {
     const deadlineMs = msUntil(limits.deadline);

@@ -10,10 +10,10 @@ import type { InstanceRecord } from '../../../contracts/host/instance-record.ts'
 import { recordedMachine } from '../../instance-record.ts';
 import { plainLimits } from '../../limits/plain-limits.ts';
 import type { VmLimits } from '../../limits/vm-limits.ts';
-import type { VmPaths } from '../../vm-paths.ts';
 import { lendFiles } from '../../vm-user.ts';
 import type { QemuMachine } from '../command-line.ts';
 import { qemuLaunch } from '../launch.ts';
+import type { QemuPaths } from '../qemu-paths.ts';
 
 export interface ThrowawayGuest {
   readonly process: ChildProcess;
@@ -27,7 +27,7 @@ export type ThrowawaySpec = Parameters<typeof recordedMachine>[0];
 const DIE_WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL', '--'];
 
 /** @returns the paths of such a guest, whose sockets have short names: a socket's path is bounded */
-export function throwawayPaths(directory: string, runtimeDirectory: string): VmPaths {
+export function throwawayPaths(directory: string, runtimeDirectory: string): QemuPaths {
   return {
     directory,
     runtimeDirectory,
@@ -45,7 +45,7 @@ export function throwawayPaths(directory: string, runtimeDirectory: string): VmP
 export function throwawayRecord(
   name: string,
   spec: ThrowawaySpec,
-  paths: VmPaths,
+  paths: QemuPaths,
   { projectId, uid }: { readonly projectId?: string | undefined; readonly uid?: number | undefined } = {},
 ): InstanceRecord {
   const nobody = { workflowId: name, firstExecutionId: name, namespaceId: name, epoch: 0, boot: 0 };
@@ -68,7 +68,7 @@ export function throwawayRecord(
  */
 export async function startThrowaway(
   record: InstanceRecord,
-  paths: VmPaths,
+  paths: QemuPaths,
   machine: QemuMachine,
   limits: VmLimits = plainLimits,
 ): Promise<ThrowawayGuest> {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { InstanceRecord } from '../../../../contracts/host/instance-record.ts';
 import { qemuCommandLine } from '../../../../vmm/qemu/command-line.ts';
+import { qemuPaths } from '../../../../vmm/qemu/qemu-paths.ts';
 import { vmPaths } from '../../../../vmm/vm-paths.ts';
 
 const record: InstanceRecord = {
@@ -21,7 +22,7 @@ const record: InstanceRecord = {
   ports: [],
   createdAt: new Date(0).toISOString(),
 };
-const paths = vmPaths({ stateDir: '/s', runtimeDir: '/run/k' }, 'abc-1-1');
+const paths = qemuPaths(record, vmPaths({ stateDir: '/s', runtimeDir: '/run/k' }, 'abc-1-1'));
 const machine = { binary: 'qemu', accel: 'tcg', tbSizeMib: 256, tscKhz: 2_445_404 } as const;
 
 /** Every value that follows the option. */
