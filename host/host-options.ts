@@ -9,7 +9,7 @@ import type { ObjectStore } from '../store/object-store.ts';
 import type { EgressProxy } from './egress/dialer.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostSettingOverrides } from './host-settings.ts';
-import type { PoolMeans } from './pool/host-pool.ts';
+import type { PoolMeans } from './pool/pool-ports.ts';
 import type { OwnerLookup } from './upkeep/sweep.ts';
 
 export interface HostOptions {

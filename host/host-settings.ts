@@ -1,22 +1,16 @@
 /** Every number of a host that may be set, in one place. */
 
-import type { PoolSettingOverrides } from '../domain/pool/pool-policy.ts';
 import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts';
 import type { InspectionSettings } from '../inspection/inspection-pool.ts';
 import type { GiveWay } from './pool/pool-filling.ts';
 import type { WarmPool } from './pool/vm-pool.ts';
+import type { HostCapacitySettings } from './capacity/host-capacity.ts';
+import type { HostPoolSettings } from './pool/pool-settings.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
 import type { ReattachOptions } from './vms/channels.ts';
 
 export interface HostSettings {
-  readonly capacity: {
-    /** Cost of a VM beyond its guest's memory, MiB: the translation buffer (256) and the VMM itself (60). */
-    readonly vmOverheadMib: number;
-    /** Pause between two measurements of what the VMMs use, ms. */
-    readonly measureEveryMs: number;
-    /** Memory of the machine that must stay available, MiB; absent: a twentieth of it, at most 1024. */
-    readonly floorMib?: number;
-  };
+  readonly capacity: HostCapacitySettings;
   readonly disks: {
     /** Space that is kept free where the disks of VMs lie, bytes; with less there is no new VM. */
     readonly freeBytes: number;
@@ -68,22 +62,7 @@ export interface HostSettings {
   readonly dataPlane: { readonly bindAddress: string; readonly urlHost: string; readonly port: number };
   readonly templates: TemplateSettings;
   readonly images: ImageCollectionLimits;
-  readonly pool: {
-    /** What the configuration says; `pool_size` 0: no pool. */
-    readonly limits: PoolSettingOverrides;
-    /** Pools that stand from the start. */
-    readonly warm: readonly WarmPool[];
-    /** How long a request waits for a VM that is being made already, ms. */
-    readonly claimWaitMs: number;
-    /** VMs made at a time. */
-    readonly maxCreating: number;
-    /** Pause before VMs are made again where the host was full, or one could not be made, ms. */
-    readonly blockedMs: number;
-    /** How filling gives way to guests of workloads that start. */
-    readonly giveWay: Pick<GiveWay, 'maxMs' | 'lookAgainMs'>;
-    readonly bootMs: number;
-    readonly reservationTtlMs: number;
-  };
+  readonly pool: HostPoolSettings;
 }
 
 const SECOND = 1000;

@@ -1,5 +1,4 @@
-/** One machine of the fleet: everything it owns, put together. Knows nothing of Temporal. */
-import { mkdir, readdir, rm } from 'node:fs/promises';
+/** One machine of the fleet: everything it owns, put together. Each room is handed what it uses. Knows nothing of Temporal. */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { storeKeys, workloadIdOf } from '../domain/names.ts';
@@ -9,36 +8,36 @@ import type { InspectionPool } from '../inspection/inspection-pool.ts';
 import type { BuildStore, ServiceSources } from '../ports/builds.ts';
 import type { DriverCapabilities } from '../ports/vm-driver.ts';
 import { createImageCatalog } from '../rootfs/image/image-catalog.ts';
-import { createEmptyDisks, type EmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
+import { createEmptyDisks } from '../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../rootfs/provisioners/sparse-copy.ts';
-import { isDrained } from '../store/hosts/host-drains.ts';
 import { createWorkloadDocuments } from '../store/workloads/workload-documents.ts';
 import { createInstanceStore, type InstanceStore } from '../vmm/instance-record.ts';
 import { createBuildStore } from './builds/build-store.ts';
-import { createCapacityLedger, type HostCapacityLedger, type Reservation } from './capacity/ledger.ts';
-import { createMemoryGauge, type MemoryGauge } from './capacity/memory-gauge.ts';
-import { createEgressDialer } from './egress/dialer.ts';
-import { createRefusalNotes } from './egress/refusal-log.ts';
+import { createHostCapacity } from './capacity/host-capacity.ts';
+import type { HostCapacityLedger } from './capacity/ledger.ts';
+import type { MemoryGauge } from './capacity/memory-gauge.ts';
+import type { DrivePorts } from './disks/drives.ts';
+import { createHostEgress } from './egress/host-egress.ts';
 import { createDataPlane, type DataPlane } from './face/data-plane.ts';
 import { createHostMetrics, type HostMetrics } from './face/host-metrics.ts';
-import { createRegistration, type Registration } from './face/registration.ts';
+import { createHostRegistration } from './face/host-registration.ts';
+import type { Registration } from './face/registration.ts';
+import { detachHost, type HostLifeRooms, startHost } from './host-life.ts';
 import type { HostOptions } from './host-options.ts';
 import { type HostSettings, resolveHostSettings } from './host-settings.ts';
 import { createHostInspections } from './inspections.ts';
 import { createHostLogs, type HostLogs } from './logs/host-logs.ts';
 import { createHostPool } from './pool/host-pool.ts';
-import { createPoolMetrics } from './pool/pool-metrics.ts';
-import { createPoolPublication } from './pool/pool-publication.ts';
-import { poolMeansOf } from './pool/pool-templates.ts';
 import { claimFor } from './pool/pooled-provisioning.ts';
 import type { VmPool } from './pool/vm-pool.ts';
 import { createYieldingLedger } from './pool/yielding-ledger.ts';
 import { createGuestServices, type HostServices } from './services/guest-services.ts';
 import { createServiceSources } from './sources/service-sources.ts';
 import { createUploadedSources } from './sources/uploaded-sources.ts';
-import { createHostTemplates } from './templates/host-templates.ts';
-import type { Templates } from './templates/template-store.ts';
+import { createTemplates, type Templates } from './templates/template-store.ts';
+import { templatesInUse } from './templates/templates-in-use.ts';
 import { createReleases, type Releases } from './upkeep/freed-notices.ts';
+import { createHostUpkeep, type HostUpkeep } from './upkeep/host-upkeep.ts';
 import { createImageSweep } from './upkeep/image-sweep.ts';
 import { createSweep, type SweepReport } from './upkeep/sweep.ts';
 import { type Adoption, createVmHost, type HostVms } from './vms/vm-host.ts';
@@ -76,22 +75,58 @@ export interface HostNode {
 
 /** @returns a host; nothing happens until `start`. One a state directory. */
 export function createHost(options: HostOptions): HostNode {
-  return new Node(options, resolveHostSettings(options.settings));
+  const basis = basisOf(options);
+  const { hostId, stateDir, driver, store, logger, settings, records, scratchDir } = basis;
+  // Rooms that call back into later ones do so only once the host has started.
+  const logs = createWorkloadLogs({ ...settings.logs, stateDir, hostId, store, logger });
+  const capacity = createHostCapacity({
+    ...{ stateDir, driver, logger },
+    capacity: options.capacity,
+    settings: settings.capacity,
+  });
+  const { memory } = capacity;
+  // What pooled VMs hold is free to everybody but the pool itself.
+  const { vmOverheadMib } = settings.capacity;
+  const ledger = createYieldingLedger(capacity.ledger, vmOverheadMib, () => pool.giveWay());
+  const templates = templatesOf(basis, ledger, (event) => metrics.noteTemplate(event));
+  const vms: HostVms = vmsOf(basis, { logs, templates, metrics: () => metrics, pool: () => pool });
+  const services = createGuestServices({
+    ...settings.logs,
+    ...{ vms, logs, logger },
+    vmDirectory: (vmId) => records.directory(vmId),
+  });
+  const metrics: HostMetrics = createHostMetrics({ ...settings.metrics, stateDir, driver, ledger, memory, vms, logs });
+  const pool: VmPool = poolOf(basis, { ledger: capacity.ledger, templates, vms, metrics });
+  const face = faceOf(basis, { ledger, memory, logs, templates, metrics, pool });
+  const { dataPlane, registration } = face;
+  const releases = createReleases({
+    ...{ hostId, stateDir, driver, ledger },
+    runtimeDir: options.runtimeDir,
+    records: createWorkloadDocuments(store),
+  });
+  const upkeep = upkeepOf(basis, { releases, ledger, logs, templates, vms, services, metrics, pool });
+  const rooms: HostLifeRooms = {
+    ...{ stateDir, scratchDir, driver, records, vms, services, logs, templates, pool, metrics, logger },
+    ...{ dataPlane, registration, upkeep },
+    startWaitMs: settings.reattach.startWaitMs,
+    onFound: face.onFound,
+  };
+  return {
+    ...{ hostId, vms, services, ledger, logs, metrics, dataPlane, registration, templates, pool, scratchDir },
+    sources: sourcesOf(basis),
+    builds: createBuildStore({ ...settings.builds, stateDir, store, logger }),
+    sweep: () => upkeep.sweep(),
+    settleReleases: (workloadIds) => releases.settle(workloadIds),
+    start: () => startHost(rooms),
+    detach: () => detachHost(rooms),
+  };
 }
 
-class Node implements HostNode {
-  readonly hostId: string;
-  readonly vms: HostVms;
-  readonly services: HostServices;
-  readonly ledger: HostCapacityLedger;
-  readonly logs: HostLogs;
-  readonly sources: ServiceSources;
-  readonly builds: BuildStore;
-  readonly metrics: HostMetrics;
-  readonly dataPlane: DataPlane;
-  readonly registration: Registration;
-  readonly templates: Templates | undefined;
-  readonly pool: VmPool;
+/** What rooms are made of that is no room itself. Stays in this file: a room is handed parts of it. */
+interface Basis extends Omit<HostOptions, 'settings'> {
+  readonly settings: HostSettings;
+  readonly records: InstanceStore;
+  readonly disks: DrivePorts;
   readonly scratchDir: string;
   private readonly options: HostOptions;
   private readonly settings: HostSettings;

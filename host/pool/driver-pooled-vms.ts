@@ -13,10 +13,7 @@ import type { CapacityLedger } from '../../ports/host.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostVms } from '../vms/vm-host.ts';
-import type { ListedPoolVm, PooledVms } from './pool-ports.ts';
-
-/** Pauses a VM so that it costs no CPU. May be repeated. */
-export type PausingVms = Pick<VmDriver, 'pause'>;
+import type { ListedPoolVm, PoolBoot, PooledVms, PoolMeans } from './pool-ports.ts';
 
 export interface DriverPooledVmsOptions {
   readonly hostId: string;
@@ -25,27 +22,12 @@ export interface DriverPooledVmsOptions {
   readonly records: InstanceStore;
   readonly vms: Pick<HostVms, 'provision' | 'release'>;
   readonly ledger: CapacityLedger;
-  /** Absent: the driver cannot pause, and a ready VM runs idly. */
-  readonly pausing?: PausingVms;
-  /** When a template was made, by its id. */
-  readonly templateOf?: (templateId: string) => Promise<PoolTemplate | undefined>;
-  /** Told of a template that a guest did not go on from. */
-  readonly blameTemplate?: (templateId: string, failure: KilnError) => Promise<void>;
-  /** Starts a provisioned VM; absent: as it was provisioned. */
-  readonly boot?: PoolBoot;
+  /** What the driver can do for a pool beyond a cold boot. */
+  readonly means: Omit<PoolMeans, 'templates'>;
   readonly bootMs: number;
   /** Life of a pooled VM's reservation beyond that of its record. */
   readonly reservationTtlMs: number;
 }
-
-/** @returns once its agent answers; what it was cloned from, if so, and what lets go of it */
-export type PoolBoot = (request: {
-  readonly poolVmId: string;
-  readonly key: GuestKind;
-  readonly from: 'template' | 'cold';
-  readonly deadlineMs: number;
-  readonly signal: AbortSignal;
-}) => Promise<{ readonly template?: PoolTemplate; readonly letGo?: () => Promise<void> }>;
 
 const keySchema = z.strictObject({
   imageDigest: z.string().min(1).max(256),
@@ -85,7 +67,7 @@ class DriverPooledVms implements PooledVms {
   constructor(options: DriverPooledVmsOptions) {
     this.options = options;
     this.directory = join(options.stateDir, 'pool');
-    this.boot = options.boot ?? ((request) => this.bootAsProvisioned(request));
+    this.boot = options.means.boot ?? ((request) => this.bootAsProvisioned(request));
   }
 
   async create(
@@ -105,7 +87,7 @@ class DriverPooledVms implements PooledVms {
       await this.options.vms.provision({ vmId: poolVmId, owner, imageDigest, resources, cold, signal });
       const booted = await this.boot({ poolVmId, key, from, deadlineMs: this.options.bootMs, signal });
       // Let go of only once it stands still: it then never sees that nobody is there, and answers its next host at once.
-      await this.options.pausing?.pause(poolVmId);
+      await this.options.means.pausing?.pause(poolVmId);
       await booted.letGo?.();
       if (booted.template !== undefined) {
         await writeRecord(this.file(poolVmId), { ...pooled, template: booted.template });
@@ -184,7 +166,7 @@ class DriverPooledVms implements PooledVms {
   private async blameTemplate(error: unknown): Promise<void> {
     if (!isKilnError(error, 'TEMPLATE_CORRUPT', 'TEMPLATE_MISMATCH')) return;
     const { templateId } = error.details;
-    if (typeof templateId === 'string') await this.options.blameTemplate?.(templateId, error);
+    if (typeof templateId === 'string') await this.options.means.blameTemplate?.(templateId, error);
   }
 
   /** It is told nothing yet: whoever it is given to configures it before anything runs in it. */
@@ -198,7 +180,7 @@ class DriverPooledVms implements PooledVms {
   /** @returns what the VM was cloned from, as far as that is still known */
   private async templateOf(poolVmId: string): Promise<PoolTemplate | undefined> {
     const templateId = (await this.options.records.read(poolVmId))?.template?.templateId;
-    return templateId === undefined ? undefined : this.options.templateOf?.(templateId);
+    return templateId === undefined ? undefined : this.options.means.templateOf?.(templateId);
   }
 
   /** Its place in the ledger and its entry in the pool; the workload has a reservation of its own. */

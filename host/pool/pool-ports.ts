@@ -1,6 +1,8 @@
+import type { KilnError } from '../../domain/failures.ts';
 import type { GuestKind } from '../../domain/guest-kind.ts';
 import type { PoolTemplate } from '../../domain/pool/pool-policy.ts';
 import type { VmOwner } from '../../domain/vm.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 
 /** A VM of the pool as the disk tells of it. */
 export interface ListedPoolVm {
@@ -47,4 +49,30 @@ export interface PoolTemplates {
    * @param source an idle VM of the pool, booted cold, that is frozen and thereby used up; absent: one is booted for it
    */
   refresh(key: GuestKind, options: { source?: string; signal: AbortSignal }): Promise<PoolTemplate>;
+}
+
+/** Pauses a VM so that it costs no CPU. May be repeated. */
+export type PausingVms = Pick<VmDriver, 'pause'>;
+
+/** @returns once its agent answers; what it was cloned from, if so, and what lets go of it */
+export type PoolBoot = (request: {
+  readonly poolVmId: string;
+  readonly key: GuestKind;
+  readonly from: 'template' | 'cold';
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+}) => Promise<{ readonly template?: PoolTemplate; readonly letGo?: () => Promise<void> }>;
+
+/** What a pool can do depends on the driver: what is absent, it does without. */
+export interface PoolMeans {
+  /** Absent: the driver cannot pause, and a ready VM runs idly. */
+  readonly pausing?: PausingVms;
+  /** Absent: every VM boots cold. */
+  readonly templates?: PoolTemplates;
+  /** Starts a provisioned VM; absent: as it was provisioned. */
+  readonly boot?: PoolBoot;
+  /** When a template was made, by its id. */
+  readonly templateOf?: (templateId: string) => Promise<PoolTemplate | undefined>;
+  /** Told of a template that a guest did not go on from. */
+  readonly blameTemplate?: (templateId: string, failure: KilnError) => Promise<void>;
 }

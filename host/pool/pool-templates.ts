@@ -1,7 +1,6 @@
 /** Templates of a host, as its pool asks for them. */
 import type { Templates } from '../templates/template-store.ts';
-import type { PoolMeans } from './host-pool.ts';
-import type { PoolTemplates } from './pool-ports.ts';
+import type { PoolMeans, PoolTemplates } from './pool-ports.ts';
 
 /** @param templates absent where the driver starts every guest cold @returns what a pool can do with them */
 export function poolMeansOf(

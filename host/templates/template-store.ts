@@ -171,7 +171,8 @@ class TemplateStore implements Templates {
     try {
       this.over.signal.throwIfAborted();
       const image = await options.images.ensure(kind.imageDigest, this.over.signal);
-      const ports = { ...options, directory };
+      const { maker, provisioner, workspaces, emptyDisks } = options;
+      const ports = { maker, provisioner, workspaces, emptyDisks, directory };
       const manifest = await buildTemplate(ports, {
         kind,
         image,

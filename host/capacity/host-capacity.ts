@@ -1,0 +1,54 @@
+/** What a host may give to VMs, put together: the ledger of promises, and the memory that there really is. */
+import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
+import type { HostLogger } from '../host-logger.ts';
+import { createCapacityLedger, type HostCapacityLedger, type Reservation } from './ledger.ts';
+import { createMemoryGauge, type MemoryGauge } from './memory-gauge.ts';
+
+export interface HostCapacitySettings {
+  /** Cost of a VM beyond its guest's memory, MiB: the translation buffer (256) and the VMM itself (60). */
+  readonly vmOverheadMib: number;
+  /** Pause between two measurements of what the VMMs use, ms. */
+  readonly measureEveryMs: number;
+  /** Memory of the machine that must stay available, MiB; absent: a twentieth of it, at most 1024. */
+  readonly floorMib?: number;
+}
+
+export interface HostCapacityOptions {
+  readonly stateDir: string;
+  readonly driver: Pick<VmDriver, 'list' | 'usage'>;
+  /** All that guests and their VMMs may use. */
+  readonly capacity: HostCapacity;
+  readonly settings: HostCapacitySettings;
+  readonly logger: HostLogger;
+}
+
+export interface HostCapacityRoom {
+  readonly ledger: HostCapacityLedger;
+  readonly memory: MemoryGauge;
+}
+
+export function createHostCapacity(options: HostCapacityOptions): HostCapacityRoom {
+  const { stateDir, driver, capacity, settings, logger } = options;
+  const { vmOverheadMib, measureEveryMs, floorMib } = settings;
+  const memory = createMemoryGauge({
+    driver,
+    everyMs: measureEveryMs,
+    logger,
+    ...(floorMib === undefined ? {} : { floorMib }),
+  });
+  const ledger = createCapacityLedger({
+    stateDir,
+    capacity,
+    vmOverheadMib,
+    hasVm: (reservation) => hasVm(driver, reservation),
+    hasMemory: () => memory.allowsMore(),
+  });
+  return { ledger, memory };
+}
+
+/** A reservation is named by the placement, or by the builder VM itself. */
+async function hasVm(driver: Pick<VmDriver, 'list'>, { id }: Reservation): Promise<boolean> {
+  const vmIds = await driver.list();
+  return vmIds.some((vmId) => vmId === id || vmId.startsWith(`${id}-`));
+}

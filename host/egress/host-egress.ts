@@ -1,0 +1,41 @@
+/** Connections that guests ask for, put together: they are dialed, counted, and refusals told in the log of the service. */
+import type { EgressVerdict } from '../../ports/guest-agent.ts';
+import { createEgressDialer, type EgressDialer, type EgressDialerOptions, type EgressProxy } from './dialer.ts';
+import { createRefusalNotes, type RefusalNotesOptions } from './refusal-log.ts';
+
+export interface HostEgressOptions {
+  readonly settings: Omit<EgressDialerOptions, 'proxy' | 'resolve'> & {
+    /** Different refused connections of one VM that its log tells of. */
+    readonly toldRefusals: number;
+  };
+  readonly proxy: EgressProxy | undefined;
+  /** Addresses of a name; absent: the resolver of this machine. */
+  readonly resolve: EgressDialerOptions['resolve'];
+  readonly inspect: RefusalNotesOptions['inspect'];
+  readonly logs: RefusalNotesOptions['logs'];
+  readonly onVerdict: (verdict: EgressVerdict) => void;
+}
+
+export interface HostEgress {
+  readonly dial: EgressDialer;
+  note(vmId: string, request: { name: string; port: number }, verdict: EgressVerdict): void;
+  /** The VM is gone. */
+  forget(vmId: string): void;
+}
+
+export function createHostEgress(options: HostEgressOptions): HostEgress {
+  const { settings, proxy, resolve, inspect, logs, onVerdict } = options;
+  const refusals = createRefusalNotes({ inspect, logs, perVm: settings.toldRefusals });
+  return {
+    dial: createEgressDialer({
+      ...settings,
+      ...(proxy === undefined ? {} : { proxy }),
+      ...(resolve === undefined ? {} : { resolve }),
+    }),
+    note(vmId, request, verdict) {
+      onVerdict(verdict);
+      if (!verdict.allow) void refusals.note(vmId, request, verdict.reason);
+    },
+    forget: (vmId) => refusals.forget(vmId),
+  };
+}

@@ -1,0 +1,93 @@
+/** What a host does again and again to keep itself in order: one sweep of everything, by itself and when asked. */
+import { workloadIdOf } from '../../domain/names.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
+import type { HostLogger } from '../host-logger.ts';
+import type { HostLogs } from '../logs/host-logs.ts';
+import type { Templates } from '../templates/template-store.ts';
+import type { Releases } from './freed-notices.ts';
+import type { SweepReport } from './sweep.ts';
+
+export interface HostUpkeepOptions {
+  readonly sweeper: { run(): Promise<SweepReport> };
+  readonly releases: Releases;
+  /** Removes images that nobody needs. */
+  readonly sweepImages: () => Promise<void>;
+  readonly templates: Pick<Templates, 'collect'> | undefined;
+  readonly driver: Pick<VmDriver, 'list' | 'inspect'>;
+  readonly logs: Pick<HostLogs, 'prune'>;
+  /** Spools of workloads without a VM here go after this, ms. */
+  readonly pruneAfterMs: number;
+  /** Pause between two sweeps, ms. */
+  readonly everyMs: number;
+  readonly onSwept: (report: SweepReport) => void;
+  readonly logger: HostLogger;
+}
+
+export interface HostUpkeep {
+  /** One at a time; each call sweeps anew. */
+  sweep(): Promise<SweepReport>;
+  /** Begins to sweep by itself. */
+  start(): void;
+  /** No sweep begins any more; one that is under way is awaited. */
+  stop(): Promise<void>;
+}
+
+export function createHostUpkeep(options: HostUpkeepOptions): HostUpkeep {
+  const { everyMs, logger } = options;
+  let timer: NodeJS.Timeout | undefined;
+  let sweeping: Promise<unknown> = Promise.resolve();
+  let isOver = false;
+
+  const sweep = (): Promise<SweepReport> => {
+    const run = sweeping.then(() => sweepOnce(options));
+    sweeping = run.catch(() => undefined);
+    return run;
+  };
+  const sweepSoon = (afterMs: number): void => {
+    if (isOver) return;
+    timer = setTimeout(() => {
+      void sweep()
+        .catch((error: unknown) => logger.warn({ reason: messageOf(error) }, 'a sweep failed; nothing was freed'))
+        .finally(() => sweepSoon(everyMs));
+    }, afterMs);
+  };
+  return {
+    sweep,
+    start: () => sweepSoon(0),
+    async stop() {
+      isOver = true;
+      clearTimeout(timer);
+      await sweeping;
+    },
+  };
+}
+
+async function sweepOnce(options: HostUpkeepOptions): Promise<SweepReport> {
+  const report = await options.sweeper.run();
+  options.onSwept(report);
+  await options.templates?.collect();
+  await tellFreed(options, report);
+  await options.sweepImages();
+  const inUse = new Set<string>();
+  for (const vmId of await options.driver.list()) {
+    const found = await options.driver.inspect(vmId).catch(() => undefined);
+    // Whose VM a damaged record is cannot be told: then no log is safe to remove.
+    if (found === undefined) return report;
+    inUse.add(workloadIdOf(found.owner.workflowId) ?? '');
+  }
+  await options.logs.prune(options.pruneAfterMs, (workloadId) => inUse.has(workloadId));
+  return report;
+}
+
+/** What cannot be told now is found again by the maintenance, which asks. */
+async function tellFreed({ releases, logger }: HostUpkeepOptions, { freedOf }: SweepReport): Promise<void> {
+  const workloadIds = freedOf.flatMap((workflowId) => workloadIdOf(workflowId) ?? []);
+  await releases.settle(workloadIds).catch((error: unknown) => {
+    const reason = messageOf(error);
+    logger.warn({ workloadIds, reason }, 'it is not told yet that these hold nothing here any more');
+  });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,51 @@
+/** Finds the VMs again that an earlier process of this host has left, before anything new is begun. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { VmDriver } from '../../ports/vm-driver.ts';
+import type { InstanceStore } from '../../vmm/instance-record.ts';
+import type { HostLogger } from '../host-logger.ts';
+import type { HostServices } from '../services/guest-services.ts';
+import type { Adoption, HostVms } from './vm-host.ts';
+
+export interface AdoptionPorts {
+  readonly driver: Pick<VmDriver, 'list'>;
+  readonly records: Pick<InstanceStore, 'read'>;
+  readonly vms: Pick<HostVms, 'adopt' | 'promisePorts'>;
+  readonly services: Pick<HostServices, 'resume'>;
+  /** How long guests may take to answer; it goes on without those that have not, ms. */
+  readonly startWaitMs: number;
+  readonly logger: HostLogger;
+}
+
+/** One guest that does not answer must not keep the others, or new work, waiting. @returns what became of each */
+export async function adoptRecorded(ports: AdoptionPorts): Promise<Adoption[]> {
+  const vmIds = await ofWorkloads(ports, await ports.driver.list());
+  // One whose record is damaged has none that could be known.
+  await Promise.all(vmIds.map((vmId) => ports.vms.promisePorts(vmId).catch(() => undefined)));
+  const late = sleep(ports.startWaitMs, undefined, { ref: false });
+  return Promise.all(
+    vmIds.map((vmId) =>
+      Promise.race([
+        adoptWithService(ports, vmId),
+        late.then(() => ({ vmId, adopted: false, reason: 'it has not answered yet; the host goes on trying' })),
+      ]),
+    ),
+  );
+}
+
+/** A pooled VM is paused and answers nobody. One whose record is damaged is asked like the others. */
+async function ofWorkloads({ records }: AdoptionPorts, vmIds: readonly string[]): Promise<string[]> {
+  const roles = await Promise.all(vmIds.map((vmId) => records.read(vmId).catch(() => undefined)));
+  return vmIds.filter((_, index) => roles[index]?.owner.role !== 'pool');
+}
+
+async function adoptWithService({ vms, services, logger }: AdoptionPorts, vmId: string): Promise<Adoption> {
+  const adoption = await vms.adopt(vmId);
+  if (!adoption.adopted) return adoption;
+  try {
+    await services.resume(vmId);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    logger.warn({ vmId, reason }, 'the output of a service is not read until somebody asks for it');
+  }
+  return adoption;
+}
