@@ -114,7 +114,7 @@ export interface DriverContext {
   readonly timings: DriverTimings;
   readonly records: InstanceStore;
   readonly limits: VmLimits;
-  /** One operation at a time on each VM. */
+  /** One operation at a time on each VM. See docs/architecture.md, "Lock order". */
   readonly operations: KeyedLock;
   /** Starts under way, so that a stop or destroy can end them. */
   readonly starts: Map<string, AbortController>;

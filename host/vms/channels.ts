@@ -65,7 +65,7 @@ export function createVmChannels(options: VmChannelsOptions): VmChannels {
 class Channels implements VmChannels {
   private readonly entries = new Map<string, Entry>();
   private readonly options: VmChannelsOptions;
-  /** One at a time opens or uses up a VM's channel. */
+  /** One at a time opens or uses up a VM's channel. See docs/architecture.md, "Lock order". */
   private readonly turns = createKeyedLock();
   private closed = false;
 

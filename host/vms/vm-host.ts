@@ -95,6 +95,7 @@ class DriverVmHost implements HostVms {
   private readonly egress: EgressPolicies;
   private readonly ingress: VmIngress;
   private readonly leaving: TakeAwayPorts;
+  /** The first lock of a VM; which may be taken under it: docs/architecture.md, "Lock order". */
   private readonly lock = createKeyedLock();
   /** Operations that a release ends. */
   private readonly running = new Map<string, Set<AbortController>>();
