@@ -1,6 +1,7 @@
 /** The start and the end of a host's process: what comes before what. VMs live through both. */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { InspectionPool } from '../inspection/inspection-pool.ts';
 import type { DriverCapabilities, VmDriver } from '../ports/vm-driver.ts';
 import type { InstanceStore } from '../vmm/instance-record.ts';
 import type { DataPlane } from './face/data-plane.ts';
@@ -29,6 +30,7 @@ export interface HostLifeRooms {
   readonly dataPlane: DataPlane;
   readonly registration: Registration;
   readonly upkeep: HostUpkeep;
+  readonly inspections: Pick<InspectionPool, 'start' | 'stop'>;
   /** How long a start waits for guests to answer, ms. */
   readonly startWaitMs: number;
   /** Told what the registration says of this process. */
@@ -50,6 +52,7 @@ export async function startHost(rooms: HostLifeRooms): Promise<{ url: string; ad
   rooms.metrics.noteDriver(driver.kind, capabilities);
   const url = await rooms.dataPlane.listen();
   rooms.onFound({ url, capabilities });
+  rooms.inspections.start();
   rooms.logs.start();
   await rooms.registration.start();
   await rooms.templates?.start();
@@ -66,6 +69,7 @@ export async function detachHost(rooms: HostLifeRooms): Promise<void> {
   await rooms.upkeep.stop();
   await rooms.templates?.stop();
   await rooms.registration.stop();
+  await rooms.inspections.stop();
   await rooms.pool.stop();
   await rooms.vms.detachAll();
   for (const vmId of await rooms.driver.list()) await rooms.services.settled(vmId);

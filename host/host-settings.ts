@@ -2,8 +2,6 @@
 
 import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts';
 import type { InspectionSettings } from '../inspection/inspection-pool.ts';
-import type { GiveWay } from './pool/pool-filling.ts';
-import type { WarmPool } from './pool/vm-pool.ts';
 import type { HostCapacitySettings } from './capacity/host-capacity.ts';
 import type { HostPoolSettings } from './pool/pool-settings.ts';
 import type { TemplateSettings } from './templates/template-store.ts';

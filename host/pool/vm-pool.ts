@@ -1,7 +1,6 @@
 /** The pools of one host: VMs that are booted, paused and of nobody, so that a workload need not wait for a boot. */
 import { eitherSignal } from '../../concurrency/deadline.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
-import { isKilnError } from '../../domain/failures.ts';
 import { type GuestKind, guestKindKey } from '../../domain/guest-kind.ts';
 import {
   chooseClaim,

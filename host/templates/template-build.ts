@@ -1,6 +1,5 @@
 /** Makes one template: a guest is booted, warmed and frozen in a folder that gets its name last. */
 
-import { createHash } from 'node:crypto';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { TEMPLATE_MANIFEST, type TemplateManifest } from '../../contracts/host/template-manifest.ts';

@@ -6,10 +6,8 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SingleFlight } from '../../concurrency/single-flight.ts';
-import type { TemplateKey, TemplateManifest } from '../../contracts/host/template-manifest.ts';
-import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { TemplateManifest } from '../../contracts/host/template-manifest.ts';
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import { type GuestKind, resourcesOf } from '../../domain/guest-kind.ts';
 import type { TemplateSummary } from '../../domain/pool/pool-status.ts';
 import type { CachedImage } from '../../domain/vm.ts';
@@ -136,7 +134,7 @@ class TemplateStore implements Templates {
   want(kind: GuestKind): void {
     const hash = this.hash(kind);
     if (this.options.settings.mode === 'off' || this.over.signal.aborted) return;
-    if (this.making.underWay(hash) !== undefined || this.newest(key) !== undefined) return;
+    if (this.making.underWay(hash) !== undefined || this.newest(kind) !== undefined) return;
     if (this.awake() < (this.notBefore.get(hash) ?? Number.NEGATIVE_INFINITY)) return;
     this.refresh(kind).catch((error: unknown) => {
       if (this.over.signal.aborted) return;
@@ -145,12 +143,12 @@ class TemplateStore implements Templates {
     });
   }
 
-  refresh(key: TemplateKey): Promise<TemplateManifest> {
-    const hash = templateKeyHash(key);
+  refresh(kind: GuestKind): Promise<TemplateManifest> {
+    const hash = this.hash(kind);
     const underWay = this.making.underWay(hash);
     if (underWay !== undefined) return underWay;
     // One at a time: each takes a core for some seconds.
-    const made = this.making.run(hash, () => this.background.then(() => this.make(key)));
+    const made = this.making.run(hash, () => this.background.then(() => this.make(kind)));
     this.background = made.catch(() => undefined);
     return made;
   }

@@ -1,5 +1,6 @@
 /** What a host does again and again to keep itself in order: one sweep of everything, by itself and when asked. */
 import { workloadIdOf } from '../../domain/names.ts';
+import { ownerWorkflowId } from '../../domain/owner.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostLogs } from '../logs/host-logs.ts';
@@ -73,9 +74,9 @@ async function sweepOnce(options: HostUpkeepOptions): Promise<SweepReport> {
     const found = await options.driver.inspect(vmId).catch(() => undefined);
     // Whose VM a damaged record is cannot be told: then no log is safe to remove.
     if (found === undefined) return report;
-    inUse.add(workloadIdOf(found.owner.workflowId) ?? '');
+    inUse.add(found.owner.workflowId);
   }
-  await options.logs.prune(options.pruneAfterMs, (workloadId) => inUse.has(workloadId));
+  await options.logs.prune(options.pruneAfterMs, (owner) => inUse.has(ownerWorkflowId(owner)));
   return report;
 }
 

@@ -3,9 +3,8 @@
  * background too: guests open connections by themselves, and nobody else may be asking.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
 import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';

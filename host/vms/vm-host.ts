@@ -1,13 +1,9 @@
 /** The VMs of one host with their disks, channels, ports and egress. Holds nothing that is not on disk as well. */
 
 import { randomBytes } from 'node:crypto';
-import { basename, dirname } from 'node:path';
 import { eitherSignal } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
-import type { TemplateKey } from '../../contracts/host/template-manifest.ts';
-import { isFullDisk, isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
-import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { type GuestKind, guestKindOf } from '../../domain/guest-kind.ts';
 import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../../domain/vm.ts';
 import type { AgentChannel, EgressVerdict } from '../../ports/guest-agent.ts';

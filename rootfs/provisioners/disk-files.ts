@@ -1,12 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { access, link, mkdir, rm } from 'node:fs/promises';
-import { basename, extname, join } from 'node:path';
-import { isFullDisk, KilnError } from '../../domain/failures.ts';
-import { directoryEntries } from '../../linux/directory-entries.ts';
-import { access, link, mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, extname, join } from 'node:path';
-import { KilnError } from '../../domain/failures.ts';
+import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import type { DiskRef } from '../../domain/vm.ts';
+import { directoryEntries } from '../../linux/directory-entries.ts';
 import { isErrno } from '../../linux/errno.ts';
 
 /**
@@ -53,6 +50,8 @@ export async function removeDisks(request: {
 }): Promise<void> {
   const { directory, vmId } = request;
   checkVmId(vmId);
+  const recorded = request.disks.filter(({ path }) => dirname(path) === directory);
+  for (const { path } of recorded) await rm(path, { force: true });
   const ours = (await directoryEntries(directory)).filter(
     (name) => name.startsWith(`${vmId}.`) && /\.(qcow2|raw)(\.new-[0-9a-f]+(-empty)?)?$/.test(name),
   );

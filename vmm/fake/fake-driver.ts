@@ -62,7 +62,7 @@ export function fakeBackend(options: FakeDriverOptions, isProcessOf = namesAgent
   };
   /** Every process of such a VM bears its mark in its command line, or descends from one that does and waits for it. */
   const signalAll = async (vm: VmMark, signal: 'SIGSTOP' | 'SIGCONT') => {
-    for (const { pid } of await processes(vm)) signalOne(pid, signal);
+    for (const { pid } of await processes(vm)) sendSignal(pid, signal);
   };
   return {
     kind: 'fake',
@@ -115,11 +115,6 @@ async function explain(paths: VmPaths, end: ProcessEnd | undefined): Promise<VmE
   if (end.code === 0) return { reason: 'guest-shutdown', ...end };
   const detail = await readTail(paths.vmmLog, 2048);
   return { reason: 'guest-panic', ...end, ...(detail && { detail }) };
-}
-
-/** Every process of such a VM bears its socket in its command line, or descends from one that does and waits for it. */
-async function signalAll(paths: VmPaths, signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
-  for (const { pid } of await findVmProcesses(paths.agentSocket)) sendSignal(pid, signal);
 }
 
 /** A process stops when it is next given a core, and runs until then. @throws TIMED_OUT */

@@ -28,7 +28,7 @@ export function groupLimits(tree: GroupTree, settings: CapSettings, io: IoCap | 
     const group = groupOf(tree, vmId);
     await writeGroupRecord(directory, group);
     await makeGroup(tree, vmId, groupCaps({ vcpus, memMib }, settings, io)).catch((error: unknown) => {
-      const said = error instanceof Error ? error.message : String(error);
+      const said = messageOf(error);
       const fix = 'give the host worker a delegated cgroup2 group (KILN_CGROUP_PARENT)';
       throw new KilnError('HYPERVISOR_UNAVAILABLE', `VM ${vmId} cannot be limited: ${said}`, { vmId, fix }, error);
     });
@@ -36,16 +36,8 @@ export function groupLimits(tree: GroupTree, settings: CapSettings, io: IoCap | 
   };
   return {
     kind: tree.layout.kind,
-    async launch({ vmId, vcpus, memMib }, command, directory) {
-      const group = groupOf(tree, vmId);
-      await writeGroupRecord(directory, group);
-      await makeGroup(tree, vmId, groupCaps({ vcpus, memMib }, settings, io)).catch((error: unknown) => {
-        const said = messageOf(error);
-        const fix = 'give the host worker a delegated cgroup2 group (KILN_CGROUP_PARENT)';
-        throw new KilnError('HYPERVISOR_UNAVAILABLE', `VM ${vmId} cannot be limited: ${said}`, { vmId, fix }, error);
-      });
-      return launchInGroup(command, procsFiles(group));
-    },
+    make,
+    launch: async (record, command, directory) => launchInGroup(command, await make(record, directory)),
     explain: async (_vmId, directory, exit) => explainByMemory(exit, await reading(directory)),
     async usage(_vmId, directory, process) {
       const used = await usageOfProcess(process);
