@@ -17,6 +17,8 @@ const schema = z.object({
   KILN_S3_ENDPOINT: z.string().exactOptional(),
   KILN_S3_REGION: z.string().default('us-east-1'),
   KILN_S3_BUCKET: z.string().min(3).default('kiln'),
+  /** Put before every key in the bucket; a client of this stack needs the same one. */
+  KILN_S3_PREFIX: z.string().exactOptional(),
   KILN_S3_ACCESS_KEY: z.string().exactOptional(),
   KILN_S3_SECRET_KEY: z.string().exactOptional(),
   KILN_HOST_ID: z.string().regex(HOST_ID_PATTERN, 'must be 1 to 40 characters of a-z, 0-9 and -').exactOptional(),

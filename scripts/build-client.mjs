@@ -1,37 +1,83 @@
 /**
- * `npm run build:client`: `client/` as a package of its own in `dist/client`, JavaScript with types, ready for
- * `npm pack`. Node strips no types below node_modules, so what others import has to be built.
+ * `npm run build:client [-- --out DIR]`: `client/` as a package of its own in `dist/client`, JavaScript with types,
+ * ready for `npm pack`. Node strips no types below node_modules, so what others import has to be built.
+ *
+ * The code is built once, as CommonJS, in `lib/`; what `import` gets are thin modules over it. Two builds of the code
+ * would be two classes `KilnError` in a program that uses both, and `instanceof` would fail between them.
  */
 
-import { spawnSync } from 'node:child_process';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { pinnedNode, projectRoot } from './setup/places.mjs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import ts from 'typescript';
+import { projectRoot } from './setup/places.mjs';
 
-const out = join(projectRoot, 'dist', 'client');
+/** Name that others import → folder of its `index.ts`. */
+const ENTRIES = { '.': 'client', './http': 'client/http', './temporal': 'client/temporal', './store': 'client/store' };
+/** Whoever speaks HTTP only needs none of these; whoever has a Temporal client or an S3 client brings it along. */
+const PEERS = ['@aws-sdk/client-s3', '@temporalio/client', '@temporalio/common', '@temporalio/workflow'];
+const DEPENDENCIES = ['eventsource-parser', 'zod'];
+
+const { values } = parseArgs({ options: { out: { type: 'string', default: join(projectRoot, 'dist', 'client') } } });
+const out = resolve(values.out);
 rmSync(out, { recursive: true, force: true });
-
-const tsc = join(projectRoot, 'node_modules', 'typescript', 'bin', 'tsc');
-const config = join(projectRoot, 'tsconfig.client.json');
-const { status } = spawnSync(pinnedNode(), [tsc, '-p', config], { cwd: projectRoot, stdio: 'inherit' });
-if (status !== 0) process.exit(status ?? 1);
-
-const root = JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8'));
-const pick = (names) => Object.fromEntries(names.map((name) => [name, root.dependencies[name]]));
-const entry = (path) => ({ types: `./client/${path}/index.d.ts`, default: `./client/${path}/index.js` });
-// Whoever speaks HTTP only needs no Temporal; whoever has a Temporal client brings it along.
-const temporal = ['@temporalio/client', '@temporalio/common', '@temporalio/workflow'];
-const manifest = {
-  name: 'kiln-client',
-  version: root.version,
-  description: `${root.description}: clients`,
-  license: root.license,
-  type: 'module',
-  engines: { node: '>=20.3' },
-  exports: { './http': entry('http'), './temporal': entry('temporal') },
-  dependencies: pick(['eventsource-parser', 'zod']),
-  peerDependencies: Object.fromEntries(temporal.map((name) => [name, `^${root.dependencies[name]}`])),
-  peerDependenciesMeta: Object.fromEntries(temporal.map((name) => [name, { optional: true }])),
-};
+mkdirSync(out, { recursive: true });
+compile(join(out, 'lib'));
+for (const [name, folder] of Object.entries(ENTRIES)) writeModule(fileOf(name), `./lib/${folder}/index.js`);
+const manifest = packageManifest(JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')));
 writeFileSync(join(out, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-console.log(`${manifest.name} ${manifest.version} is built in dist/client`);
+copyFileSync(join(projectRoot, 'client', 'README.md'), join(out, 'README.md'));
+console.log(`${manifest.name} ${manifest.version} is built in ${values.out}`);
+
+/** Compiles the sources and their types as CommonJS. Ends this process where they have errors. */
+function compile(outDir) {
+  const configPath = join(projectRoot, 'tsconfig.client.json');
+  const { config } = ts.readConfigFile(configPath, ts.sys.readFile);
+  const { options, fileNames } = ts.parseJsonConfigFileContent(config, ts.sys, projectRoot);
+  const program = ts.createProgram(fileNames, { ...options, outDir }, commonJsHost(options));
+  const { diagnostics } = program.emit();
+  const problems = [...ts.getPreEmitDiagnostics(program), ...diagnostics];
+  if (problems.length === 0) return;
+  process.stderr.write(ts.formatDiagnostics(problems, ts.createCompilerHost(options)));
+  process.exit(1);
+}
+
+/** The compiler takes the format of a file from the package.json above it; ours says that all are ES modules. */
+function commonJsHost(options) {
+  const host = ts.createCompilerHost(options);
+  const ours = join(projectRoot, 'package.json');
+  const readFile = (path) => (resolve(path) === ours ? '{"type":"commonjs"}' : ts.sys.readFile(path));
+  return { ...host, readFile };
+}
+
+function fileOf(name) {
+  return name === '.' ? 'index' : name.slice('./'.length);
+}
+
+/** Writes the module that `import` gets, and its types. */
+function writeModule(name, target) {
+  for (const extension of ['mjs', 'd.mts'])
+    writeFileSync(join(out, `${name}.${extension}`), `export * from '${target}';\n`);
+}
+
+function packageManifest(root) {
+  const exportOf = ([name, folder]) => [
+    name,
+    {
+      import: { types: `./${fileOf(name)}.d.mts`, default: `./${fileOf(name)}.mjs` },
+      require: { types: `./lib/${folder}/index.d.ts`, default: `./lib/${folder}/index.js` },
+    },
+  ];
+  return {
+    name: 'kiln-client',
+    version: root.version,
+    description: `${root.description}: clients`,
+    license: root.license,
+    type: 'commonjs',
+    engines: { node: '>=20.3' },
+    exports: Object.fromEntries(Object.entries(ENTRIES).map(exportOf)),
+    dependencies: Object.fromEntries(DEPENDENCIES.map((name) => [name, root.dependencies[name]])),
+    peerDependencies: Object.fromEntries(PEERS.map((name) => [name, `^${root.dependencies[name]}`])),
+    peerDependenciesMeta: Object.fromEntries(PEERS.map((name) => [name, { optional: true }])),
+  };
+}

@@ -10,6 +10,7 @@ import { Readable } from 'node:stream';
 import { S3 } from '@aws-sdk/client-s3';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
+import { prefixedStore } from './prefixed-store.ts';
 import { isMissing, isPreconditionFailed, isUnanswered, storeFailure } from './s3-errors.ts';
 import { bytesOf, verifiedStream } from './verified-stream.ts';
 
@@ -18,7 +19,10 @@ export interface ObjectStoreOptions {
   readonly endpoint: string;
   readonly region: string;
   readonly bucket: string;
-  readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string };
+  /** Put before every key, so that a bucket may hold other things as well, e.g. `teams/kiln/`; absent: none. */
+  readonly prefix?: string;
+  /** Absent: where the AWS SDK finds them by itself (environment, profile, role of the machine). */
+  readonly credentials?: StoreCredentials;
   /** Bucket in the path instead of the host name; true for everything but AWS itself. */
   readonly forcePathStyle: boolean;
   readonly timeouts: {
@@ -29,6 +33,12 @@ export interface ObjectStoreOptions {
     /** Tries of one request, the first included. */
     readonly attempts: number;
   };
+}
+
+export interface StoreCredentials {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
 }
 
 export interface StoredDocument<T> {
@@ -115,7 +125,8 @@ const LIST_PAGE = 1000;
 
 /** @returns a store over S3. No request is made until a method is called. */
 export function createObjectStore(options: ObjectStoreOptions): ObjectStore {
-  return new S3ObjectStore(options);
+  const store = new S3ObjectStore(options);
+  return options.prefix === undefined ? store : prefixedStore(store, options.prefix);
 }
 
 class S3ObjectStore implements ObjectStore {
@@ -131,7 +142,7 @@ class S3ObjectStore implements ObjectStore {
     this.s3 = new S3({
       endpoint: options.endpoint,
       region: options.region,
-      credentials: options.credentials,
+      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
       forcePathStyle: options.forcePathStyle,
       maxAttempts: options.timeouts.attempts,
       // Our own sha256 is sent and checked; the SDK's default CRC would turn every put into a chunked upload.

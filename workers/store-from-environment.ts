@@ -15,6 +15,7 @@ export function storeFromEnvironment(env: KilnEnvironment): ObjectStore {
     endpoint,
     region: env.KILN_S3_REGION,
     bucket: env.KILN_S3_BUCKET,
+    ...(env.KILN_S3_PREFIX === undefined ? {} : { prefix: env.KILN_S3_PREFIX }),
     credentials: { accessKeyId, secretAccessKey },
     forcePathStyle: true,
     timeouts: TIMEOUTS,

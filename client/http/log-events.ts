@@ -2,7 +2,6 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EventSourceMessage } from 'eventsource-parser';
-import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { z } from 'zod';
 import { logEntrySchema } from '../../contracts/api/log-page.ts';
 import { problemSchema } from '../../contracts/api/problem.ts';
@@ -86,6 +85,8 @@ async function* connection(
   id: string,
   { query, cursor, signal, silentMs, alive }: Connection,
 ): AsyncGenerator<LogEvent, void> {
+  // Loaded here: the package is an ES module only, and `require` of one needs a newer Node than this client does.
+  const { EventSourceParserStream } = await import('eventsource-parser/stream');
   const silence = new AbortController();
   const broken = (): void =>
     silence.abort(new KilnError('API_UNAVAILABLE', `The API at ${client.apiUrl} fell silent.`));

@@ -3,7 +3,7 @@ import { MAX_LOG_MESSAGE, type NumberedLogEntry } from '../logs/log-entry.ts';
 import type { WorkloadState } from './workload.ts';
 
 /** Writer of these lines. Its epoch is 0, which no host writes under, whatever the host is called. */
-const STAGE_WRITER = 'stages';
+export const STAGE_WRITER = 'stages';
 
 /** @returns one line a move, numbered by its place in the list; a final failure is an error, all else is info */
 export function stageLogEntries({ moves }: Pick<WorkloadState, 'moves'>): NumberedLogEntry[] {

@@ -3,6 +3,7 @@ import { advance, type LogPositions, writerKey } from '../../contracts/api/log-p
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import { compareLogEntries, isWanted, type LogFilter, type NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+import { mergeQueues } from '../../domain/logs/merge-queues.ts';
 import type { LogWriterRef } from '../../store/logs/log-chunks.ts';
 import type { FetchHostLogs, HostLogsAnswer, HostLogsQuery } from './host-logs.ts';
 
@@ -153,32 +154,6 @@ async function askForNewest(
     return askHost(sources, place, positions, page.wanted - stored.length);
   }
   return askHost(sources, place, page.positions, page.wanted);
-}
-
-/**
- * Takes the entry with the earliest time of all queues' heads, again and again. Within one writer the order is that of
- * its numbers, whatever its clock did: a cursor then never passes over a line.
- * @param queues `goesOn`: more of it is there than is in the queue, so that nothing may overtake its end
- */
-export function mergeQueues(
-  queues: readonly { readonly entries: readonly NumberedLogEntry[]; readonly goesOn: boolean }[],
-  limit: number,
-): { entries: NumberedLogEntry[]; left: boolean } {
-  const heads = queues.map((queue) => ({ ...queue, next: 0 }));
-  const entries: NumberedLogEntry[] = [];
-  for (;;) {
-    if (heads.some((head) => head.goesOn && head.next >= head.entries.length)) return { entries, left: true };
-    let best: { head: (typeof heads)[number]; entry: NumberedLogEntry } | undefined;
-    for (const head of heads) {
-      const entry = head.entries[head.next];
-      if (entry !== undefined && (best === undefined || compareLogEntries(entry, best.entry) < 0))
-        best = { head, entry };
-    }
-    if (best === undefined) return { entries, left: false };
-    if (entries.length >= limit) return { entries, left: true };
-    entries.push(best.entry);
-    best.head.next += 1;
-  }
 }
 
 async function readTail(

@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { parseLogEvent } from '../../../client/http/log-events.ts';
 import { encodeLogCursor, type LogPositions } from '../../../contracts/api/log-page.ts';
 import { isWanted, LOG_LEVELS, type NumberedLogEntry } from '../../../domain/logs/log-entry.ts';
+import { mergeQueues } from '../../../domain/logs/merge-queues.ts';
 import { stageLogEntries } from '../../../domain/workload/stage-log.ts';
-import { createLogReader, type LogSources, mergeQueues } from '../../../gateway/logs/log-reader.ts';
+import { createLogReader, type LogSources } from '../../../gateway/logs/log-reader.ts';
 import { parseLogLines } from '../../../store/logs/log-chunks.ts';
 
 const BASE = Date.parse('2026-01-01T00:00:00.000Z');

@@ -1,0 +1,54 @@
+/** The object store as a client needs it: documents of workloads, their logs, and a check that it can be reached. */
+import { createLogChunks } from '../../store/logs/log-chunks.ts';
+import { createObjectStore, type StoreCredentials } from '../../store/object-store.ts';
+import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
+import type { WorkloadArchive } from '../temporal/archive/workload-archive.ts';
+import type { WorkloadLogs } from '../temporal/workload-logs.ts';
+
+export interface KilnStoreOptions {
+  /** URL of the S3 endpoint, e.g. `http://127.0.0.1:7070` or `https://s3.eu-central-1.amazonaws.com`. */
+  readonly endpoint: string;
+  readonly bucket: string;
+  /** Folder of the bucket that Kiln uses: `KILN_S3_PREFIX` of its workers; absent: the whole bucket. */
+  readonly prefix?: string;
+  /** Default `us-east-1`. */
+  readonly region?: string;
+  /** Absent: where the AWS SDK finds them by itself (environment, profile, role of the machine). */
+  readonly credentials?: StoreCredentials;
+  /** Bucket in the path instead of the host name; default true. */
+  readonly forcePathStyle?: boolean;
+  /** Until a TCP connection stands, ms; default 2,000. */
+  readonly connectMs?: number;
+  /** Without a byte in either direction, ms; default 10,000. */
+  readonly idleMs?: number;
+}
+
+export interface KilnStore {
+  readonly archive: WorkloadArchive;
+  readonly logs: WorkloadLogs;
+  /** @throws STORE_UNAVAILABLE where the store does not answer, refuses the credentials, or has no such bucket */
+  check(): Promise<void>;
+  close(): void;
+}
+
+const ATTEMPTS = 3;
+
+/** @returns the store of a Kiln. No request is made until a method is called. @throws CONFIG_INVALID (prefix) */
+export function openKilnStore(options: KilnStoreOptions): KilnStore {
+  const { endpoint, bucket, prefix, credentials, region = 'us-east-1', forcePathStyle = true } = options;
+  const { connectMs = 2_000, idleMs = 10_000 } = options;
+  const store = createObjectStore({
+    ...{ endpoint, bucket, region, forcePathStyle },
+    ...(prefix === undefined ? {} : { prefix }),
+    ...(credentials === undefined ? {} : { credentials }),
+    timeouts: { connectMs, idleMs, attempts: ATTEMPTS },
+  });
+  return {
+    archive: createWorkloadDocuments(store),
+    logs: createLogChunks(store),
+    check: async () => {
+      await store.list('workloads/', { limit: 1 });
+    },
+    close: () => store.close(),
+  };
+}
