@@ -40,9 +40,10 @@ const TABLE = {
     packages: ['@?fastify'],
   },
   client: {
-    values: ['contracts', 'domain', 'workflows/messages'],
+    // `store` and its package for client/store alone: see the rule below.
+    values: ['contracts', 'domain', 'workflows/messages', 'store'],
     types: ['workflows'],
-    packages: ['@temporalio/(client|common)'],
+    packages: ['@temporalio/(client|common)', '@aws-sdk'],
   },
   gateway: {
     values: ['client', 'store', 'sources', 'contracts', 'domain', 'concurrency', 'config'],
@@ -125,7 +126,14 @@ module.exports = {
       severity: 'error',
       comment: 'client/http is for programs that know only the REST API.',
       from: { path: '^client/http(/|\\.ts$)' },
-      to: { path: ['^workflows/', '^client/temporal(/|\\.ts$)', inPackage('@temporalio')] },
+      to: { path: ['^workflows/', '^client/(temporal|store|connect|index)(/|\\.ts$)', inPackage('@temporalio')] },
+    },
+    {
+      name: 'object-store-in-client-store-alone',
+      severity: 'error',
+      comment: 'client/store alone knows the object store: whoever has no need of it installs no AWS SDK.',
+      from: { path: '^client/', pathNot: '^client/store/' },
+      to: { path: ['^store/', inPackage('@aws-sdk')] },
     },
     {
       name: 'no-circular',

@@ -10,7 +10,6 @@ import { Readable } from 'node:stream';
 import { S3 } from '@aws-sdk/client-s3';
 import type { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
-import { prefixedStore } from './prefixed-store.ts';
 import { isMissing, isPreconditionFailed, isUnanswered, storeFailure } from './s3-errors.ts';
 import { bytesOf, verifiedStream } from './verified-stream.ts';
 
@@ -19,8 +18,6 @@ export interface ObjectStoreOptions {
   readonly endpoint: string;
   readonly region: string;
   readonly bucket: string;
-  /** Put before every key, so that a bucket may hold other things as well, e.g. `teams/kiln/`; absent: none. */
-  readonly prefix?: string;
   /** Absent: where the AWS SDK finds them by itself (environment, profile, role of the machine). */
   readonly credentials?: StoreCredentials;
   /** Bucket in the path instead of the host name; true for everything but AWS itself. */
@@ -125,8 +122,7 @@ const LIST_PAGE = 1000;
 
 /** @returns a store over S3. No request is made until a method is called. */
 export function createObjectStore(options: ObjectStoreOptions): ObjectStore {
-  const store = new S3ObjectStore(options);
-  return options.prefix === undefined ? store : prefixedStore(store, options.prefix);
+  return new S3ObjectStore(options);
 }
 
 class S3ObjectStore implements ObjectStore {

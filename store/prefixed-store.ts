@@ -5,11 +5,12 @@ import type { ObjectStore } from './object-store.ts';
 const PREFIX = /^[A-Za-z0-9!_.*'()-]+(\/[A-Za-z0-9!_.*'()-]+)*\/?$/;
 
 /**
- * @param prefix a folder, with or without the slash at its end
+ * @param prefix a folder, e.g. `teams/kiln`, with or without a slash at its end; absent: the whole bucket
  * @returns a store whose keys are those below the prefix; closing it closes the store below
  * @throws CONFIG_INVALID where the prefix is no folder
  */
-export function prefixedStore(store: ObjectStore, prefix: string): ObjectStore {
+export function prefixedStore(store: ObjectStore, prefix: string | undefined): ObjectStore {
+  if (prefix === undefined) return store;
   if (!PREFIX.test(prefix)) {
     throw new KilnError('CONFIG_INVALID', `The prefix "${prefix}" of the object store is no folder, e.g. teams/kiln.`);
   }

@@ -1,6 +1,7 @@
 import type { KilnEnvironment } from '../config/environment.ts';
 import { KilnError } from '../domain/failures.ts';
 import { createObjectStore, type ObjectStore } from '../store/object-store.ts';
+import { prefixedStore } from '../store/prefixed-store.ts';
 
 /** How patient a process is with the object store. */
 const TIMEOUTS = { connectMs: 2_000, idleMs: 10_000, attempts: 3 };
@@ -11,13 +12,13 @@ export function storeFromEnvironment(env: KilnEnvironment): ObjectStore {
   if (endpoint === undefined || accessKeyId === undefined || secretAccessKey === undefined) {
     throw new KilnError('CONFIG_INVALID', 'Set KILN_S3_ENDPOINT, KILN_S3_ACCESS_KEY and KILN_S3_SECRET_KEY.');
   }
-  return createObjectStore({
+  const store = createObjectStore({
     endpoint,
     region: env.KILN_S3_REGION,
     bucket: env.KILN_S3_BUCKET,
-    ...(env.KILN_S3_PREFIX === undefined ? {} : { prefix: env.KILN_S3_PREFIX }),
     credentials: { accessKeyId, secretAccessKey },
     forcePathStyle: true,
     timeouts: TIMEOUTS,
   });
+  return prefixedStore(store, env.KILN_S3_PREFIX);
 }

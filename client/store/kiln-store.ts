@@ -1,6 +1,7 @@
 /** The object store as a client needs it: documents of workloads, their logs, and a check that it can be reached. */
 import { createLogChunks } from '../../store/logs/log-chunks.ts';
 import { createObjectStore, type StoreCredentials } from '../../store/object-store.ts';
+import { prefixedStore } from '../../store/prefixed-store.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import type { WorkloadArchive } from '../temporal/archive/workload-archive.ts';
 import type { WorkloadLogs } from '../temporal/workload-logs.ts';
@@ -37,12 +38,12 @@ const ATTEMPTS = 3;
 export function openKilnStore(options: KilnStoreOptions): KilnStore {
   const { endpoint, bucket, prefix, credentials, region = 'us-east-1', forcePathStyle = true } = options;
   const { connectMs = 2_000, idleMs = 10_000 } = options;
-  const store = createObjectStore({
+  const wholeBucket = createObjectStore({
     ...{ endpoint, bucket, region, forcePathStyle },
-    ...(prefix === undefined ? {} : { prefix }),
     ...(credentials === undefined ? {} : { credentials }),
     timeouts: { connectMs, idleMs, attempts: ATTEMPTS },
   });
+  const store = prefixedStore(wholeBucket, prefix);
   return {
     archive: createWorkloadDocuments(store),
     logs: createLogChunks(store),

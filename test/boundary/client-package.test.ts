@@ -1,22 +1,26 @@
-/** The client as others get it: built, packed, installed into an empty project, imported from plain JavaScript. */
+/** The client as others get it: built, packed, installed into an empty project, used from ES modules and CommonJS. */
 import { execFile } from 'node:child_process';
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { z } from 'zod';
+import { INSTALL_MS, installPackedClient } from '../support/packed-client.ts';
 import { ROOT } from './repository-files.ts';
 
 const run = promisify(execFile);
-const INSTALL_MS = 300_000;
 let project: string;
+let without: string;
 
 const TYPES = `
 import { createKilnClient, isKilnError, type WorkloadView } from 'kiln-client/http';
 import { createWorkloadClient, type WorkloadClient } from 'kiln-client/temporal';
-const client = createKilnClient({ apiUrl: 'http://127.0.0.1', token: 't' });
+import { connectKiln, type ConnectKilnOptions, KilnError } from 'kiln-client';
+import { openKilnStore } from 'kiln-client/store';
+declare const client: ReturnType<typeof createKilnClient>;
+declare const options: ConnectKilnOptions;
+declare const direct: WorkloadClient;
+export async function main(): Promise<unknown> {
 const view: WorkloadView = await client.getWorkload({ params: { id: 'a' } });
 const stage: 'pending' | 'validate' | 'build' | 'deploy' | 'running' | 'stopped' | 'failed' = view.stage;
 const ready: boolean = (await client.readyz()).ready;
@@ -31,53 +35,85 @@ client.createWorkload({});
 client.createWorkload({ body: { id: 'a', servicePath: 1 } });
 // @ts-expect-error a client is needed
 createWorkloadClient({});
-declare const direct: WorkloadClient;
 const pid: number | undefined = (await direct.get('a')).state.vm?.pid;
 // @ts-expect-error an id is text
 direct.get(1);
-export { isKilnError, pid, ready, stage, wrong };
+const kiln = await connectKiln(options);
+for await (const event of kiln.workloads.follow('a')) if (event.kind === 'stage') event.move.to.slice(1);
+// @ts-expect-error no store is named
+await connectKiln({ temporal: { address: 'a' } });
+// @ts-expect-error a bucket is needed
+openKilnStore({ endpoint: 'http://127.0.0.1' });
+const error: unknown = pid;
+// One class, whichever entry it comes from.
+const same: KilnError | undefined = isKilnError(error) ? error : undefined;
+return { same, ready, stage, wrong };
+}
 `;
 
+/** The same program, however it loads the package. */
 const PLAIN = `
-import { createKilnClient, isKilnError, STAGES } from 'kiln-client/http';
-import { createWorkloadClient } from 'kiln-client/temporal';
-const client = createKilnClient({ apiUrl: process.argv[2], token: 'given' });
-const problem = await client.getWorkload({ params: { id: 'none' } }).catch((error) => error);
-console.log(JSON.stringify({
-  health: await client.healthz(),
-  problem: [isKilnError(problem, 'NOT_FOUND'), problem.message],
-  stages: STAGES.length,
-  direct: typeof createWorkloadClient,
-}));
+async function main() {
+  const client = createKilnClient({ apiUrl: process.argv[2], token: 'given' });
+  const problem = await client.getWorkload({ params: { id: 'none' } }).catch((error) => error);
+  console.log(JSON.stringify({
+    health: await client.healthz(),
+    problem: [isKilnError(problem, 'NOT_FOUND'), problem.message],
+    stages: STAGES.length,
+    others: [typeof createWorkloadClient, typeof connectKiln, typeof openKilnStore],
+  }));
+}
+main();
+`;
+const LOADED = {
+  'kiln-client/http': 'createKilnClient, isKilnError, STAGES',
+  'kiln-client/temporal': 'createWorkloadClient',
+  'kiln-client/store': 'openKilnStore',
+  'kiln-client': 'connectKiln',
+};
+const PROGRAMS = {
+  'plain.mjs': Object.entries(LOADED).map(([name, names]) => `import { ${names} } from '${name}';`),
+  'plain.cjs': Object.entries(LOADED).map(([name, names]) => `const { ${names} } = require('${name}');`),
+};
+
+/** A program that loads the package both ways, as one does whose own packages are of both kinds. */
+const BOTH = `
+import { createRequire } from 'node:module';
+import { isKilnError, KilnError } from 'kiln-client';
+import { createKilnClient } from 'kiln-client/http';
+const required = createRequire(import.meta.url)('kiln-client/http');
+const problem = await createKilnClient({ apiUrl: 'http://127.0.0.1:1', token: 't' }).healthz().catch((error) => error);
+console.log(JSON.stringify([required.KilnError === KilnError, required.isKilnError(problem), isKilnError(problem)]));
+`;
+
+const WITHOUT_PEERS = {
+  'without.mjs': `import { connectKiln, isKilnError } from 'kiln-client';`,
+  'without.cjs': `const { connectKiln, isKilnError } = require('kiln-client');`,
+};
+const CONNECT = `
+connectKiln({ temporal: { address: '127.0.0.1:1' }, store: { endpoint: 'http://127.0.0.1:1', bucket: 'none' } }).catch(
+  (error) => console.log(JSON.stringify([isKilnError(error, 'CONFIG_INVALID'), error.details.install])),
+);
 `;
 
 beforeAll(async () => {
-  await run(process.execPath, ['scripts/build-client.mjs'], { cwd: ROOT });
-  project = await mkdtemp(join(tmpdir(), 'kiln-client-test-'));
-  // The folder is packed from a copy: what else runs in the checkout may build it again at any time.
-  const built = join(project, 'built');
-  await cp(join(ROOT, 'dist', 'client'), built, { recursive: true });
-  await run('npm', ['pack', '--silent', '--pack-destination', project], { cwd: built });
-  const tarball = (await readdir(project)).find((name) => name.endsWith('.tgz')) ?? '';
-  const manifest = z.object({ peerDependencies: z.record(z.string(), z.string()) });
-  const { peerDependencies } = manifest.parse(JSON.parse(await readFile(join(built, 'package.json'), 'utf8')));
-  await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true, type: 'module' }));
-  const packages = [
-    `./${tarball}`,
-    ...Object.entries(peerDependencies).map(([name, range]) => `${name}@${range.slice(1)}`),
-  ];
-  await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...packages], { cwd: project });
+  [project, without] = await Promise.all([installPackedClient({ peers: true }), installPackedClient({ peers: false })]);
 }, INSTALL_MS);
-afterAll(() => rm(project, { recursive: true, force: true }));
+afterAll(async () => {
+  for (const folder of [project, without]) await rm(folder, { recursive: true, force: true });
+});
 
-it('holds JavaScript and types only', async () => {
+it('holds JavaScript, types and its README only', async () => {
   const files = await readdir(join(project, 'node_modules', 'kiln-client'), { recursive: true, withFileTypes: true });
   const own = files.filter((file) => file.isFile() && !file.parentPath.includes('kiln-client/node_modules'));
-  expect(own.map(({ name }) => name).filter((name) => !/(\.js|\.d\.ts|^package\.json)$/.test(name))).toEqual([]);
+  expect(
+    own.map(({ name }) => name).filter((name) => !/(\.m?js|\.d\.m?ts|^package\.json|^README\.md)$/.test(name)),
+  ).toEqual([]);
   expect(own.length).toBeGreaterThan(10);
 });
 
-it('is imported and used from plain JavaScript', async () => {
+/** @returns the URL of a server that knows one path and one token; it ends with this process */
+async function answeringServer(): Promise<string> {
   const server = createServer((request, reply) => {
     const good = request.url === '/healthz' && request.headers.authorization === 'Bearer given';
     reply.setHeader('content-type', good ? 'application/json' : 'application/problem+json');
@@ -92,23 +128,46 @@ it('is imported and used from plain JavaScript', async () => {
     reply.end(JSON.stringify(good ? { status: 'ok' } : problem));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.unref();
   const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
-  await writeFile(join(project, 'plain.mjs'), PLAIN);
-  const { stdout } = await run(process.execPath, ['plain.mjs', `http://127.0.0.1:${port}`], { cwd: project });
-  server.close();
-  expect(JSON.parse(stdout)).toEqual({
+  return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+}
+
+async function outputOf(folder: string, file: string, text: string, ...argv: string[]): Promise<unknown> {
+  await writeFile(join(folder, file), text);
+  const { stdout, stderr } = await run(process.execPath, [file, ...argv], { cwd: folder });
+  expect(stderr).toBe('');
+  return JSON.parse(stdout);
+}
+
+it.each(Object.entries(PROGRAMS))('is loaded and used from plain JavaScript: %s', async (file, loading) => {
+  const answer = await outputOf(project, file, [...loading, PLAIN].join('\n'), await answeringServer());
+  expect(answer).toEqual({
     health: { status: 'ok' },
     problem: [true, 'no such workload'],
     stages: 7,
-    direct: 'function',
+    others: ['function', 'function', 'function'],
   });
 });
 
-it('has types that hold, and that refuse what is wrong', async () => {
-  await writeFile(join(project, 'types.ts'), TYPES);
-  const options = { strict: true, noEmit: true, module: 'nodenext', target: 'es2024', skipLibCheck: true, types: [] };
-  await writeFile(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['types.ts'] }));
+it('is the same package for import and for require', async () => {
+  expect(await outputOf(project, 'both.mjs', BOTH)).toEqual([true, true, true]);
+});
+
+it.each(Object.entries(WITHOUT_PEERS))('names the packages that are missing: %s', async (file, loading) => {
+  const install = 'npm install @temporalio/client @temporalio/common @temporalio/workflow @aws-sdk/client-s3';
+  expect(await outputOf(without, file, loading + CONNECT)).toEqual([true, install]);
+});
+
+it.each([
+  ['an ES module', 'types.mts', 'nodenext'],
+  ['CommonJS', 'types.cts', 'nodenext'],
+  ['an ES module of older settings', 'types.mts', 'node16'],
+  ['CommonJS of older settings', 'types.cts', 'node16'],
+])('has types that hold for %s, and that refuse what is wrong', async (_, file, module) => {
+  await writeFile(join(project, file), TYPES);
+  const options = { strict: true, noEmit: true, module, target: 'es2024', skipLibCheck: true, types: [] };
+  await writeFile(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: [file] }));
   const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
   const { stdout } = await run(process.execPath, [tsc, '-p', project], { cwd: project }).catch(
     (error: { stdout: string }) => error,

@@ -76,6 +76,8 @@ export interface HarnessOptions {
   readonly withHost?: boolean;
   /** `qemu`: real guests of the image that set-up built, and this machine's own registries. Default `fake`. */
   readonly guests?: 'fake' | 'qemu';
+  /** Folder of the bucket that this Kiln keeps everything in. */
+  readonly storePrefix?: string;
 }
 
 export interface Harness {
@@ -117,7 +119,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const namespace = await makeNamespace(connection);
   const native = await NativeConnection.connect({ address });
   const temporal = new Client({ connection, namespace });
-  const store = await freshObjectStore();
+  const store = await freshObjectStore(options.storePrefix === undefined ? {} : { prefix: options.storePrefix });
   const directory = await mkdtemp(join(tmpdir(), 'kiln-harness-'));
   const { worker: control, controlMetrics } = await controlWorkerOf({ options, store, connection, native, namespace });
   const controlRun = control.run();
