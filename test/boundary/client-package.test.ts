@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { INSTALL_MS, installPackedClient } from '../support/packed-client.ts';
-import { ROOT } from './repository-files.ts';
+import { ROOT, textOf } from './repository-files.ts';
 
 const run = promisify(execFile);
 let project: string;
@@ -173,4 +173,13 @@ it.each([
     (error: { stdout: string }) => error,
   );
   expect(stdout).toBe('');
+});
+
+it('has an example that names the versions that the package is made with', () => {
+  const versions = (file: string): Record<string, string> => {
+    const { dependencies, devDependencies } = JSON.parse(textOf(file));
+    return { ...dependencies, ...devDependencies };
+  };
+  const { 'kiln-client': _, ...named } = versions('examples/backend/package.json');
+  expect(versions('package.json')).toMatchObject(named);
 });
