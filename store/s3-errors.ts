@@ -4,7 +4,7 @@ import { KilnError } from '../domain/failures.ts';
 
 /** @returns whether the store answered that there is no such key (or, asked for the bucket itself, no such bucket). */
 export function isMissing(error: unknown): boolean {
-  return statusOf(error) === 404 && !isNoBucket(error);
+  return statusOf(error) === 404 && !isNoBucket(error) && !isRefusal(error);
 }
 
 /** @returns whether a conditional write was refused. 409 is S3's answer to two conditional writes at one time. */
@@ -42,7 +42,7 @@ export function storeFailure(error: unknown, at: { key: string; endpoint: string
     );
   }
   const status = statusOf(error);
-  if (status === 401 || status === 403) {
+  if (isRefusal(error)) {
     return new KilnError(
       'STORE_UNAVAILABLE',
       `The object store at ${at.endpoint} refused the credentials (${reason}); check the configured key and its rights on ${at.bucket}.`,
@@ -56,6 +56,15 @@ export function storeFailure(error: unknown, at: { key: string; endpoint: string
     { ...at, status },
     error,
   );
+}
+
+/** Names under which servers refuse an access key that they do not know; versitygw does so with 404. */
+const UNKNOWN_KEY: readonly string[] = ['InvalidAccessKeyId', 'XAdminUserNotFound'];
+
+function isRefusal(error: unknown): boolean {
+  const status = statusOf(error);
+  if (status === 401 || status === 403) return true;
+  return error instanceof S3ServiceException && UNKNOWN_KEY.includes(error.name);
 }
 
 function isNoBucket(error: unknown): boolean {

@@ -124,7 +124,7 @@ describe.each([
     const events: Event[] = [];
     for await (const event of eventsOf(`${url}/events`)) events.push(event);
     expect(events.at(-1)).toMatchObject({ kind: 'end', snapshot: { state: { stage: 'failed' } } });
-    expect((await call(url)).body).toMatchObject({ stage: 'failed', exitCode: 1, error: { code: 'SERVICE_EXITED' } });
+    expect((await call(url)).body).toMatchObject({ stage: 'failed', done: true, error: { code: 'SERVICE_EXITED' } });
     expect(await call(order('none'))).toMatchObject({ status: 404, body: { code: 'NOT_FOUND' } });
     expect(await call(`${order('none')}/events`)).toMatchObject({ status: 404 });
     expect(await call(`${order('UPPER')}?service=plain`, 'PUT')).toMatchObject({ status: 400 });
