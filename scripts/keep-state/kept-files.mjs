@@ -7,8 +7,8 @@ import { S3 } from '@aws-sdk/client-s3';
 const MAX_BYTES = 48 * 1024;
 
 /**
- * Copies a folder of text files. Names of this machine become placeholders (`{{HOME}}`).
- * @returns `{path, bytes}` of each file that is not copied: empty, too large, or no text
+ * Copies a folder. Names of this machine in its texts become placeholders (`{{HOME}}`).
+ * @returns `{path, bytes}` of each file that is not copied: empty or too large
  */
 export function keepFolder(from, to, placeholders) {
   const leftOut = [];
@@ -17,9 +17,13 @@ export function keepFolder(from, to, placeholders) {
     const path = join(entry.parentPath, entry.name);
     const name = relative(from, path);
     const { size } = statSync(path);
-    const text = size === 0 || size > MAX_BYTES ? undefined : textOf(readFileSync(path));
-    if (text === undefined) leftOut.push({ path: name, bytes: size });
-    else write(join(to, name), withPlaceholders(text, placeholders));
+    if (size === 0 || size > MAX_BYTES) {
+      leftOut.push({ path: name, bytes: size });
+      continue;
+    }
+    const bytes = readFileSync(path);
+    const text = textOf(bytes);
+    write(join(to, name), text === undefined ? bytes : withPlaceholders(text, placeholders));
   }
   return leftOut;
 }
