@@ -81,7 +81,7 @@ describe.each(await keptStates())('the state that %s has left', (name) => {
   it('shows what is over as it was shown before: state, moves, history', async () => {
     for (const id of ['stopped-1', 'failed-1']) {
       // Links lead to Temporal, which has forgotten it.
-      const { links: _, ...then } = kept.views[id] ?? { transitions: undefined };
+      const { links: _, ...then } = viewOf(kept, id);
       const now = await api.getWorkload({ params: { id } });
       expect(now).toMatchObject(then);
       const history = await api.workloadHistory({ params: { id } });
@@ -133,6 +133,12 @@ describe.each(await keptStates())('the state that %s has left', (name) => {
   });
 });
 
-function shownLines({ views }: KeptState, id: string): string[] | undefined {
-  return views[id]?.logs.map(({ message }) => message);
+function shownLines(kept: KeptState, id: string): string[] {
+  return viewOf(kept, id).logs.map(({ message }) => message);
+}
+
+function viewOf({ views }: KeptState, id: string) {
+  const view = views[id];
+  if (view === undefined) throw new Error(`the state holds no ${id}`);
+  return view;
 }

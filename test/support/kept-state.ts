@@ -16,6 +16,7 @@ const POLL_MS = 10;
 
 /** What the API answered of a workload when its state was kept. */
 const viewSchema = z.looseObject({
+  links: z.unknown(),
   stage: z.string(),
   code: z.string().exactOptional(),
   containerId: z.string().exactOptional(),
