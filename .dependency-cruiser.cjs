@@ -64,7 +64,7 @@ const TABLE = {
   // What measures and what tests is imported by nothing else; both start stacks by the same helpers.
   bench: { values: [...SOURCES, 'test/support'], packages: ['.*'] },
   chaos: { values: [...SOURCES, 'test/support'], packages: ['.*'] },
-  scripts: { values: ['config'] },
+  scripts: { values: ['config'], packages: ['@aws-sdk'] },
   'test/support': { values: [...SOURCES, 'scripts'], packages: ['.*'] },
   test: { values: [...SOURCES, 'bench', 'chaos', 'scripts'], packages: ['.*'], files: '^test/(?!support/)' },
 };
