@@ -1,4 +1,5 @@
 import type { PoolMaintenance } from '../ports/host.ts';
+import type { WorkloadLogs } from '../ports/logs.ts';
 import type { HostUpkeep } from '../ports/maintenance.ts';
 import type { GuestServices } from '../ports/services.ts';
 import type { HostActivities } from './activity-types.ts';
@@ -26,18 +27,32 @@ export interface HostActivityPorts extends BuildPorts {
 
 /** Activities of the queue of one host: they act on its VMs, disks, ports and logs. */
 export function createHostActivities(ports: HostActivityPorts): HostActivities & HostUpkeepActivities & PoolActivities {
+  const attended = attendedBy(ports.logs);
   return {
     reserveCapacity: createReserveCapacity(ports),
-    validateService: createValidateService(ports),
-    buildService: createBuildService(ports),
-    provisionRootfs: createProvisionRootfs(ports),
-    bootVm: createBootVm(ports),
-    startService: createStartService(ports),
-    checkHealth: createCheckHealth(ports),
-    superviseVm: createSuperviseVm(ports),
-    stopService: createStopService(ports),
-    releaseVm: createReleaseVm(ports),
+    validateService: attended(createValidateService(ports)),
+    buildService: attended(createBuildService(ports)),
+    provisionRootfs: attended(createProvisionRootfs(ports)),
+    bootVm: attended(createBootVm(ports)),
+    startService: attended(createStartService(ports)),
+    checkHealth: attended(createCheckHealth(ports)),
+    superviseVm: attended(createSuperviseVm(ports)),
+    stopService: attended(createStopService(ports)),
+    releaseVm: attended(createReleaseVm(ports)),
     sweepHost: createSweepHost(ports),
     maintainPool: createMaintainPool(ports),
   };
+}
+
+/** Readers of a workload's log are told when an activity of it begins or ends: with those its stage changes. */
+function attendedBy(logs: Pick<WorkloadLogs, 'attend'>) {
+  return <Input extends { workloadId: string }, Output>(activity: (input: Input) => Promise<Output>) =>
+    async (input: Input): Promise<Output> => {
+      const leave = logs.attend(input.workloadId);
+      try {
+        return await activity(input);
+      } finally {
+        leave();
+      }
+    };
 }

@@ -19,22 +19,25 @@ import { type FetchVmUsage, usageReader } from './hosts/host-usage.ts';
 import { createHttpServer } from './http-server.ts';
 import { imageHandlers } from './images/image-handlers.ts';
 import type { FetchHostLogs } from './logs/host-logs.ts';
+import type { HostLogsApi } from './logs/host-logs.ts';
+import { createLogFeeds, type LogFeeds } from './logs/log-feed.ts';
 import { createLogReader } from './logs/log-reader.ts';
-import { type FleetCounts, gatewayMetrics } from './metrics.ts';
+import { type FleetCounts, type GatewayMetrics, gatewayMetrics } from './metrics.ts';
 import { serviceHandlers } from './operations-handlers.ts';
 import { errorHandler, type GatewayLogger } from './problem-replies.ts';
 import { readiness } from './readiness.ts';
 import { bindRoutes } from './route-binding.ts';
 import { sourceHandlers } from './sources/source-handlers.ts';
 import type { SourceUploadLimits } from './sources/source-upload.ts';
-import { workloadHandlers } from './workloads/workload-handlers.ts';
+import { locatedBy, workloadHandlers } from './workloads/workload-handlers.ts';
 
 export interface GatewayOptions {
   readonly workloads: WorkloadClient;
   readonly store: ObjectStore;
   /** Whether a worker has polled a task queue lately; `createTaskQueueProbe` of the client. */
   readonly isPolled: (taskQueue: string, kind: 'workflow' | 'activity') => Promise<boolean>;
-  readonly fetchHostLogs: FetchHostLogs;
+  /** Data planes of hosts: `hostLogsOverHttp`. */
+  readonly hostLogs: HostLogsApi;
   /** Absent: what VMs use is not told. */
   readonly fetchVmUsage?: FetchVmUsage;
   /** At least 16 characters. */
@@ -59,7 +62,17 @@ export interface GatewayLimits {
   /** Age of a host's registration from which on it is not asked. */
   readonly hostFreshMs: number;
   readonly maxLogStreams: number;
+  /** Pause between two looks at a workload that is streamed and whose host does not tell when something happens. */
   readonly streamPollMs: number;
+  /** What that pause grows to where no host answers. */
+  readonly streamMaxPollMs: number;
+  /** How long a host is asked to hold a request for the next line. */
+  readonly streamFollowMs: number;
+  /** Lines that follow one another more quickly than this are fetched together. */
+  readonly streamGatherMs: number;
+  /** A streamed workload is looked at after so long in any case, one that was moved to another host more often. */
+  readonly streamLookMs: number;
+  readonly streamMovedLookMs: number;
   readonly streamKeepAliveMs: number;
   readonly slowReaderMs: number;
   /** How long the stream of a workload that is over waits for a host that does not hand out its last lines. */
@@ -82,6 +95,11 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   hostFreshMs: 30_000,
   maxLogStreams: 200,
   streamPollMs: 500,
+  streamMaxPollMs: 2_000,
+  streamFollowMs: 25_000,
+  streamGatherMs: 50,
+  streamLookMs: 300_000,
+  streamMovedLookMs: 10_000,
   streamKeepAliveMs: 15_000,
   slowReaderMs: 30_000,
   streamIncompleteMs: 10_000,
@@ -118,6 +136,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         workloads: options.workloads,
         sources,
         logs: logReader(options, limits),
+        feeds: logFeeds(options, limits, metrics),
         ...usage(options, limits),
         log: options.log,
         tailLines: limits.tailLines,
@@ -178,14 +197,39 @@ async function listen(server: FastifyInstance, where: { host: string; port: numb
   }
 }
 
-function logReader({ store, fetchHostLogs }: GatewayOptions, limits: GatewayLimits) {
+function logReader({ store, hostLogs }: GatewayOptions, limits: GatewayLimits) {
   const hosts = createHostDirectory(store);
   return createLogReader({
     chunks: createLogChunks(store),
     host: (hostId) => hosts.read(hostId),
-    fetchHostLogs,
+    fetchHostLogs: hostLogs.fetch,
     hostFreshMs: limits.hostFreshMs,
     now: Date.now,
+  });
+}
+
+function logFeeds(
+  { store, hostLogs, workloads }: GatewayOptions,
+  limits: GatewayLimits,
+  metrics: GatewayMetrics,
+): LogFeeds {
+  const hosts = createHostDirectory(store);
+  return createLogFeeds({
+    locate: (id) => locatedBy(workloads, id),
+    host: (hostId) => hosts.read(hostId),
+    follow: hostLogs.follow,
+    hostFreshMs: limits.hostFreshMs,
+    now: Date.now,
+    limits: {
+      pollMs: limits.streamPollMs,
+      maxPollMs: limits.streamMaxPollMs,
+      followMs: limits.streamFollowMs,
+      gatherMs: limits.streamGatherMs,
+      lookEveryMs: limits.streamLookMs,
+      movedLookEveryMs: limits.streamMovedLookMs,
+      pageSize: STREAM_PAGE,
+    },
+    onHeld: metrics.heldFollows,
   });
 }
 

@@ -9,6 +9,8 @@ export interface GatewayMetrics {
   readonly registry: Registry;
   /** Told how many log streams are open now. */
   readonly openStreams: (count: number) => void;
+  /** Told how many requests wait at hosts for the next line now. */
+  readonly heldFollows: (count: number) => void;
 }
 
 export interface FleetCounts {
@@ -39,8 +41,17 @@ export function gatewayMetrics(server: FastifyInstance, fleet?: FleetCounts): Ga
     help: 'Log streams that are open',
     registers: [registry],
   });
+  const follows = new Gauge({
+    name: 'kiln_log_follows_open',
+    help: 'Requests that wait at hosts for the next line of a log: one for each workload that is streamed',
+    registers: [registry],
+  });
   if (fleet !== undefined) addFleet(fleet, registry);
-  return { registry, openStreams: (count) => streams.set(count) };
+  return {
+    registry,
+    openStreams: (count) => streams.set(count),
+    heldFollows: (count) => follows.set(count),
+  };
 }
 
 /** The same on every gateway: look at one of them, or at the greatest, never at the sum. */

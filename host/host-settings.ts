@@ -40,6 +40,10 @@ export interface HostSettings {
     readonly keepShippedBytes: number;
     readonly flushMs: number;
     readonly shipEveryMs: number;
+    /** Longest time that a reader is held who waits for the next line, ms. */
+    readonly maxFollowMs: number;
+    /** Most of such readers at a time: each is a connection of a gateway. */
+    readonly maxFollows: number;
     readonly partialLineMs: number;
     readonly tailLines: number;
     readonly maxUnsafeBytes: number;
@@ -91,6 +95,8 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     keepShippedBytes: 4 * MIB,
     flushMs: 100,
     shipEveryMs: 5 * SECOND,
+    maxFollowMs: 25 * SECOND,
+    maxFollows: 1000,
     partialLineMs: SECOND,
     tailLines: 40,
     maxUnsafeBytes: MIB,

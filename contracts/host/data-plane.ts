@@ -28,6 +28,36 @@ export const hostLogsReplySchema = z.object({
 });
 export type HostLogsReply = z.infer<typeof hostLogsReplySchema>;
 
+/** @returns path at which the next lines of a workload's log are waited for. */
+export function hostFollowPath(workloadId: string): string {
+  return `${hostLogsPath(workloadId)}/follow`;
+}
+
+/** Longest time that a host is asked to hold a request, ms. */
+export const MAX_FOLLOW_MS = 60_000;
+
+const markSchema = z.string().regex(/^[a-z0-9-]{1,40}$/);
+
+/** Query of `GET /v1/workloads/<id>/logs/follow`, as text. */
+export const hostFollowQuerySchema = hostLogsQuerySchema.extend({
+  /** Of the answer before; the next comes at once where it is not the host's any more. */
+  mark: markSchema.exactOptional(),
+  /** How long to wait at most, ms; a host may answer earlier. */
+  waitMs: z.coerce.number().int().min(0).max(MAX_FOLLOW_MS),
+});
+
+/**
+ * Comes when there are entries, when the mark is another, or when the time is over. The mark stands for the work on the
+ * workload that is under way on the host: it changes when a piece of it begins or ends. Without one there is none, and
+ * nobody is held: what happens to the workload happens elsewhere. 429 where the host holds as many as it may.
+ */
+export const hostFollowReplySchema = hostLogsReplySchema.extend({
+  /** Absent: the host has no log of it. */
+  epoch: z.int().min(0).exactOptional(),
+  mark: markSchema.exactOptional(),
+});
+export type HostFollowReply = z.infer<typeof hostFollowReplySchema>;
+
 /** @returns path of what a VM uses (`vmUsageSchema`): 404 where the host has no such VM, or its process is gone. */
 export function vmUsagePath(vmId: string): string {
   return `/v1/vms/${vmId}/usage`;

@@ -2,6 +2,7 @@
 import { vmUsagePath } from '../../contracts/host/data-plane.ts';
 import { type VmUsageView, vmUsageSchema } from '../../contracts/host/vm-usage.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
+import { type FreshHostOptions, freshHost } from './fresh-host.ts';
 
 /** @returns undefined where the host does not answer in time, or has no such VM that runs; never fails. */
 export type FetchVmUsage = (host: HostEntry, vmId: string) => Promise<VmUsageView | undefined>;
@@ -25,15 +26,11 @@ export function vmUsageFetcher(options: { readonly token: string; readonly timeo
 }
 
 /** @returns what the VM of a workload uses, asked of its host where that was heard of lately. */
-export function usageReader(options: {
-  readonly host: (hostId: string) => Promise<HostEntry | undefined>;
-  readonly fetchVmUsage: FetchVmUsage;
-  readonly hostFreshMs: number;
-  readonly now: () => number;
-}): (vm: { hostId: string; vmId: string }) => Promise<VmUsageView | undefined> {
+export function usageReader(
+  options: FreshHostOptions & { readonly fetchVmUsage: FetchVmUsage },
+): (vm: { hostId: string; vmId: string }) => Promise<VmUsageView | undefined> {
   return async ({ hostId, vmId }) => {
-    const host = await options.host(hostId).catch(() => undefined);
-    if (host === undefined || options.now() - Date.parse(host.at) > options.hostFreshMs) return undefined;
-    return options.fetchVmUsage(host, vmId);
+    const host = await freshHost(options, hostId).catch(() => undefined);
+    return host && options.fetchVmUsage(host, vmId);
   };
 }

@@ -1,5 +1,13 @@
-/** Reads the newest lines of a workload from the host that writes them. */
-import { type HostLogsReply, hostLogsPath, hostLogsReplySchema } from '../../contracts/host/data-plane.ts';
+/** Reads the newest lines of a workload from the host that writes them, and waits there for the next ones. */
+import type { z } from 'zod';
+import {
+  type HostFollowReply,
+  type HostLogsReply,
+  hostFollowPath,
+  hostFollowReplySchema,
+  hostLogsPath,
+  hostLogsReplySchema,
+} from '../../contracts/host/data-plane.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 
@@ -11,10 +19,18 @@ export interface HostLogsQuery {
   readonly limit: number;
 }
 
-export interface HostLogsAnswer extends HostLogsReply {
-  /** Whether the host may have more after these. */
-  readonly more: boolean;
+export interface HostFollowQuery extends HostLogsQuery {
+  /** Mark of the answer before: the next comes at once where it is not the host's any more. */
+  readonly mark?: string;
+  /** How long the host may hold the request, ms. */
+  readonly waitMs: number;
 }
+
+/** Whether the host may have more after these. */
+type WithMore<Reply> = Reply & { readonly more: boolean };
+
+export type HostLogsAnswer = WithMore<HostLogsReply>;
+export type HostFollowAnswer = WithMore<HostFollowReply>;
 
 /** @returns undefined where the host has no log of it. @throws HOST_LOST where it does not answer as it should */
 export type FetchHostLogs = (
@@ -23,10 +39,27 @@ export type FetchHostLogs = (
   query: HostLogsQuery,
 ) => Promise<HostLogsAnswer | undefined>;
 
+/**
+ * Comes when there are entries, another mark than the query's, or the time is over.
+ * @throws HOST_LOST where the host does not answer as it should, or holds as many readers as it may
+ */
+export type FollowHostLogs = (
+  host: HostEntry,
+  workloadId: string,
+  query: HostFollowQuery,
+  signal: AbortSignal,
+) => Promise<HostFollowAnswer>;
+
+/** Hosts' data planes, as far as they hand out logs. */
+export interface HostLogsApi {
+  readonly fetch: FetchHostLogs;
+  readonly follow: FollowHostLogs;
+}
+
 export interface HostFetchOptions {
   /** Token of the hosts' data planes. */
   readonly token: string;
-  /** For the whole answer. */
+  /** For the whole answer, ms; beside the time that a host was told to wait. */
   readonly timeoutMs: number;
   /** Longest answer that is read. */
   readonly maxBytes: number;
@@ -50,24 +83,46 @@ export function hostLogsFetcher(options: HostFetchOptions): FetchHostLogs {
   };
 }
 
-async function fetchOnce(
-  options: HostFetchOptions,
+/** Asks for fewer entries where those that were asked for are too long for one answer. */
+async function asked<Reply extends { entries: readonly unknown[] }>(
   host: HostEntry,
-  workloadId: string,
   query: HostLogsQuery,
-): Promise<HostLogsReply | 'too long' | undefined> {
-  const url = new URL(hostLogsPath(workloadId), host.url);
+  ask: (query: HostLogsQuery) => Promise<Reply | 'too long' | undefined>,
+): Promise<WithMore<Reply> | undefined> {
+  try {
+    for (let { limit } = query; ; limit = Math.ceil(limit / 4)) {
+      const reply = await ask({ ...query, limit });
+      if (reply !== 'too long') return reply && { ...reply, more: reply.entries.length >= limit };
+      if (limit === 1) throw new Error('one line of it is too long');
+    }
+  } catch (error) {
+    throw lost(host, error);
+  }
+}
+
+function lost({ hostId }: HostEntry, error: unknown): KilnError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new KilnError('HOST_LOST', `Host ${hostId} did not answer for the log: ${reason}`, { hostId }, error);
+}
+
+function urlOf(host: HostEntry, path: string, query: HostLogsQuery): URL {
+  const url = new URL(path, host.url);
   for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value));
-  const reply = await fetch(url, {
-    headers: { authorization: `Bearer ${options.token}` },
-    redirect: 'error',
-    signal: AbortSignal.timeout(options.timeoutMs),
-  });
+  return url;
+}
+
+async function call<Reply>(
+  { token, maxBytes }: HostFetchOptions,
+  url: URL,
+  schema: z.ZodType<Reply>,
+  signal: AbortSignal,
+): Promise<Reply | 'too long' | undefined> {
+  const reply = await fetch(url, { headers: { authorization: `Bearer ${token}` }, redirect: 'error', signal });
   if (reply.status !== 200) await reply.body?.cancel();
   if (reply.status === 404) return undefined;
   if (reply.status !== 200) throw new Error(`status ${reply.status}`);
-  const text = await boundedText(reply, options.maxBytes);
-  return text === undefined ? 'too long' : hostLogsReplySchema.parse(JSON.parse(text));
+  const text = await boundedText(reply, maxBytes);
+  return text === undefined ? 'too long' : schema.parse(JSON.parse(text));
 }
 
 /** @returns undefined where there is more than `maxBytes`. */

@@ -5,20 +5,17 @@ import { isKilnError } from '../../domain/failures.ts';
 import { compareLogEntries, isWanted, type LogFilter, type NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { mergeQueues } from '../../domain/logs/merge-queues.ts';
 import type { LogWriterRef } from '../../store/logs/log-chunks.ts';
+import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
 import type { FetchHostLogs, HostLogsAnswer, HostLogsQuery } from './host-logs.ts';
 
-export interface LogSources {
+export interface LogSources extends FreshHostOptions {
   /** Chunks in the store. */
   readonly chunks: {
     writers(workloadId: string): Promise<LogWriterRef[]>;
     read(ref: LogWriterRef, options: { after: number; limit: number }): Promise<NumberedLogEntry[]>;
     tail(ref: LogWriterRef, limit: number): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }>;
   };
-  readonly host: (hostId: string) => Promise<HostEntry | undefined>;
   readonly fetchHostLogs: FetchHostLogs;
-  /** A host that was not heard of for so long is not asked. */
-  readonly hostFreshMs: number;
-  readonly now: () => number;
 }
 
 /** Where a workload's newest lines are. */
@@ -38,6 +35,8 @@ export interface ReadLogPage {
   /** Whether to go on at once. With a filter also where nothing was found so far. */
   readonly more: boolean;
   readonly incomplete?: string;
+  /** Epoch that the workload's host has answered for. */
+  readonly hostEpoch?: number;
 }
 
 export interface LogPageOptions {
@@ -131,6 +130,7 @@ async function readPage(
     entries: merged.entries,
     positions: merged.entries.reduce(advance, positions),
     more: merged.left,
+    ...(live.reply === undefined ? {} : { hostEpoch: live.reply.epoch }),
     ...(live.incomplete === undefined ? {} : { incomplete: live.incomplete }),
   };
 }
@@ -191,8 +191,8 @@ async function askHost(
   limit: number,
 ): Promise<{ reply?: HostLogsAnswer; incomplete?: string }> {
   if (place.hostId === undefined) return {};
-  const host = await sources.host(place.hostId);
-  if (host === undefined || sources.now() - Date.parse(host.at) > sources.hostFreshMs) {
+  const host = await freshHost(sources, place.hostId);
+  if (host === undefined) {
     return { incomplete: `Host ${place.hostId} was not heard of lately; lines that it has not shipped are missing.` };
   }
   try {

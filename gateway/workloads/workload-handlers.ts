@@ -11,6 +11,7 @@ import { stageLogEntries } from '../../domain/workload/stage-log.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import type { WorkloadRequest } from '../../domain/workload/workload.ts';
 import { type StoredSources, sourcesMissing } from '../../store/sources/sources.ts';
+import type { LocatedWorkload, LogFeeds } from '../logs/log-feed.ts';
 import type { LogPlace, LogReader } from '../logs/log-reader.ts';
 import { type LogStreamLimits, streamLog } from '../logs/log-stream.ts';
 import { type GatewayLogger, problemOfError } from '../problem-replies.ts';
@@ -20,6 +21,8 @@ export interface WorkloadHandlerOptions {
   readonly workloads: WorkloadClient;
   readonly sources: Pick<StoredSources, 'find'>;
   readonly logs: LogReader;
+  /** Asks hosts for what comes next, for all streams together; with what `locatedBy` finds. */
+  readonly feeds: LogFeeds;
   /** @returns what a VM uses now, where its host tells. */
   readonly usage?: (vm: { hostId: string; vmId: string }) => Promise<VmUsageView | undefined>;
   readonly log: GatewayLogger;
@@ -148,13 +151,11 @@ async function runStream(
     'x-accel-buffering': 'no',
   });
   response.write(`retry: ${options.streams.pollMs}\n\n`);
+  const feed = options.feeds.join(id);
   try {
     await streamLog(response, {
       reader: options.logs,
-      locate: async () => {
-        const snapshot = await options.workloads.get(id);
-        return { place: placeOf(snapshot), stage: snapshot.state.stage, isOpen: snapshot.isOpen === true };
-      },
+      feed,
       ...wanted,
       limits: options.streams,
       signal: AbortSignal.any([gone.signal, options.ending]),
@@ -164,8 +165,15 @@ async function runStream(
     options.log.warn({ code: found.code, id }, 'a log stream broke off');
     if (!response.destroyed) response.write(`event: problem\ndata: ${JSON.stringify(found)}\n\n`);
   } finally {
+    feed.leave();
     response.end();
   }
+}
+
+/** @returns where a workload is now, as streams of its log have to know it. */
+export async function locatedBy(workloads: Pick<WorkloadClient, 'get'>, id: string): Promise<LocatedWorkload> {
+  const snapshot = await workloads.get(id);
+  return { place: placeOf(snapshot), stage: snapshot.state.stage, isOpen: snapshot.isOpen === true };
 }
 
 async function view(options: WorkloadHandlerOptions, snapshot: WorkloadSnapshot): Promise<WorkloadView> {

@@ -2,7 +2,15 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Registry } from 'prom-client';
-import { type HostLogsReply, hostLogsQuerySchema } from '../../contracts/host/data-plane.ts';
+import type { z } from 'zod';
+import {
+  type HostFollowReply,
+  type HostLogsReply,
+  hostFollowPath,
+  hostFollowQuerySchema,
+  hostLogsPath,
+  hostLogsQuerySchema,
+} from '../../contracts/host/data-plane.ts';
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
 import { workloadIdSchema } from '../../contracts/identifiers.ts';
 import { failureKind, isKilnError, KilnError } from '../../domain/failures.ts';
@@ -25,7 +33,7 @@ export interface DataPlaneOptions {
 }
 
 export interface DataPlaneSources {
-  readonly logs: Pick<HostLogs, 'read' | 'epochs'>;
+  readonly logs: Pick<HostLogs, 'read' | 'epochs' | 'follow'>;
   readonly metrics: Registry;
   readonly usage: (vmId: string) => Promise<VmUsage | undefined>;
 }
@@ -124,10 +132,19 @@ function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: 
     const epochs = await logs.epochs({ kind: 'workload', id: id.data });
     const epoch = query.data.epoch ?? epochs.at(-1);
     if (epoch === undefined || !epochs.includes(epoch)) {
-      throw new KilnError('NOT_FOUND', `This host has no log of workload ${id.data}.`);
+      throw new KilnError('NOT_FOUND', `This host has no log of workload ${id}.`);
     }
     const found = await logs.read(workloadRef(id.data, epoch), query.data.after ?? -1, query.data.limit);
     const entries = found.flatMap((entry) => (isStage(entry.stage) ? [{ ...entry, stage: entry.stage }] : []));
     return { entries, writer: options.hostId, epoch };
   });
+}
+
+/** @throws SPEC_INVALID */
+function parsed<T>({ params, query }: LogRequest, schema: z.ZodType<T>): { id: string; query: T } {
+  const id = workloadIdSchema.safeParse(params.id);
+  const asked = schema.safeParse(query);
+  if (id.success && asked.success) return { id: id.data, query: asked.data };
+  const issue = (id.error ?? asked.error)?.issues[0];
+  throw new KilnError('SPEC_INVALID', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`);
 }

@@ -211,4 +211,12 @@ function addBytes({ vms, logs }: HostMetricsSources, registers: Registry[]): voi
       this.set(logs.unshippedBytes());
     },
   });
+  new Gauge({
+    name: 'kiln_host_log_follows_held',
+    help: 'Requests of gateways that wait here for the next line of a log.',
+    registers,
+    collect() {
+      this.set(logs.heldFollows());
+    },
+  });
 }

@@ -12,6 +12,7 @@ import { readRecord } from '../../linux/record-file.ts';
 import type { OwnerLogs } from '../../ports/logs.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { epochsOf, makeOwnerFolder, ownerFilePath, ownersIn, spoolFolder } from './log-folders.ts';
+import { createLogFollows, type FollowAnswer, type FollowRequest, type LogFollows } from './log-follows.ts';
 import { createLogShipper, type LogShipper, type LogShipperOptions, type SpoolToShip } from './shipper.ts';
 import { type LogSpool, type LogSpoolLimits, openLogSpool, type SourceLogWriter } from './spool.ts';
 
@@ -22,6 +23,10 @@ export interface HostLogsOptions extends LogSpoolLimits {
   readonly store: LogShipperOptions['store'];
   /** Pause between two rounds of shipping, ms. */
   readonly shipEveryMs: number;
+  /** Longest time that a reader is held who waits for the next line, ms. */
+  readonly maxFollowMs: number;
+  /** Most of such readers at a time. */
+  readonly maxFollows: number;
   readonly logger: HostLogger;
   readonly now?: () => number;
   /** How long a spool is idle: a wall clock that jumps must remove none. Default: the monotonic clock. */
@@ -40,7 +45,7 @@ export interface HostLogs extends OwnerLogs {
   prune(idleMs: number, inUse: (owner: OwnerId) => boolean): Promise<number>;
   /** Begins to ship in the background, also what earlier processes left. */
   start(): void;
-  /** Makes everything safe on disk and ends the background work. */
+  /** Makes everything safe on disk, answers every reader that waits and ends the background work. */
   stop(): Promise<void>;
 }
 
@@ -55,6 +60,7 @@ class FileLogs implements HostLogs {
   private readonly options: HostLogsOptions;
   private readonly root: string;
   private readonly shipper: LogShipper;
+  private readonly follows: LogFollows;
   private readonly spools = new Map<string, Promise<LogSpool>>();
   private readonly opened = new Map<string, SpoolToShip>();
   /** A folder is not removed while a spool is made in it. */
@@ -69,6 +75,12 @@ class FileLogs implements HostLogs {
       writer: options.hostId,
       everyMs: options.shipEveryMs,
       logger: options.logger,
+    });
+    this.follows = createLogFollows({
+      max: options.maxFollows,
+      maxHoldMs: options.maxFollowMs,
+      read: (workloadId, epoch, after, limit) => this.read(workloadId, epoch, after, limit),
+      epochs: (workloadId) => this.epochs(workloadId),
     });
   }
 
@@ -134,6 +146,7 @@ class FileLogs implements HostLogs {
   async stop(): Promise<void> {
     await this.shipper.stop();
     await Promise.all([...this.opened.values()].map(({ spool }) => spool.flush()));
+    this.follows.end();
   }
 
   private spool(log: LogRef): Promise<LogSpool> {

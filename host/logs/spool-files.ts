@@ -7,6 +7,7 @@ import { open, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/pro
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ownerLogEntrySchema } from '../../contracts/store/workload-documents.ts';
+import { numberedLogEntrySchema, parseLogLine } from '../../contracts/store/workload-documents.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
@@ -63,7 +64,7 @@ async function measure(path: string, first: number, sealed: boolean): Promise<Lo
   let { next, sourceOffset } = whole;
   for (let read = 0; ; ) {
     const newline = data.indexOf(0x0a, read);
-    const entry = newline < 0 ? undefined : parseWith(spooledSchema, data.toString('utf8', read, newline));
+    const entry = newline < 0 ? undefined : parseLogLine(data.toString('utf8', read, newline), spooledSchema);
     if (entry?.n !== next) break;
     sourceOffset = Math.max(sourceOffset, entry.sourceOffset ?? 0);
     read = newline + 1;
@@ -128,5 +129,7 @@ export async function readPart(
   const data = (await readFile(partPath(directory, part))).subarray(0, part.bytes);
   const lines = data.toString('utf8').split('\n');
   const start = Math.max(0, from - part.first);
-  return lines.slice(start, Math.min(start + limit, part.next - part.first)).flatMap((line) => parseEntry(line) ?? []);
+  return lines
+    .slice(start, Math.min(start + limit, part.next - part.first))
+    .flatMap((line) => parseLogLine(line) ?? []);
 }

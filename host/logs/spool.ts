@@ -5,6 +5,9 @@ import { z } from 'zod';
 import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
+import { createRecentLines, type RecentLines } from '../../domain/logs/recent-lines.ts';
+import type { Stage } from '../../domain/workload/stages.ts';
+import { hasCode } from '../../linux/process-identity.ts';
 import { readRecord, writeRecord } from '../../linux/record-file.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
 import type { LogWriter } from '../../ports/logs.ts';
@@ -36,6 +39,8 @@ export interface LogSpoolOptions extends LogSpoolLimits {
   readonly epoch: number;
   readonly writer: string;
   readonly now: () => number;
+  /** Called when further lines are safe, and can be read. */
+  readonly onSafe?: () => void;
   /** Ms of a clock that nobody sets, for how long it has been idle. Default: the monotonic clock. */
   readonly awake?: () => number;
 }
@@ -46,7 +51,11 @@ export type PartShipper = (part: { first: number; path: string }) => Promise<voi
 const shippedSchema = z.strictObject({ next: z.int().min(0), sourceOffset: z.int().min(0) });
 type Shipped = z.infer<typeof shippedSchema>;
 
+/** What readers that keep up are given without a look at the disk. */
+const RECENT = { maxLines: 500, maxUnits: 64 * 1024 };
+
 interface PendingLine {
+  readonly entry: NumberedLogEntry;
   readonly text: string;
   readonly bytes: number;
   /** 0 where it has none. */
@@ -87,6 +96,7 @@ export class LogSpool implements SourceLogWriter {
   private tail: Promise<unknown> = Promise.resolve();
   private flushTimer: NodeJS.Timeout | undefined;
   private readonly awake: () => number;
+  private readonly recent: RecentLines;
   private lastWriteAt: number;
 
   constructor(options: LogSpoolOptions, parts: LogPart[], shipped: Shipped) {
@@ -95,6 +105,7 @@ export class LogSpool implements SourceLogWriter {
     this.parts = parts;
     this.setParts(parts);
     this.nextN = Math.max(shipped.next, parts.at(-1)?.next ?? 0);
+    this.recent = createRecentLines(RECENT, this.nextN);
     this.sourceEnd = Math.max(shipped.sourceOffset, ...parts.map((part) => part.sourceOffset));
     this.awake = options.awake ?? (() => performance.now());
     this.lastWriteAt = this.awake();
@@ -193,7 +204,7 @@ export class LogSpool implements SourceLogWriter {
   private enqueue(stage: LogStage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
     // Numbers and times must agree, also where the clock was set back.
     this.lastTime = Math.max(this.lastTime, this.options.now());
-    const entry: SpooledEntry = {
+    const entry: NumberedLogEntry = {
       timestamp: new Date(this.lastTime).toISOString(),
       stage,
       message,
@@ -201,10 +212,11 @@ export class LogSpool implements SourceLogWriter {
       epoch: this.options.epoch,
       writer: this.options.writer,
       n: this.nextN++,
-      ...(typeof sourceOffset === 'number' ? { sourceOffset } : {}),
     };
-    const text = JSON.stringify(entry);
+    const spooled: SpooledEntry = typeof sourceOffset === 'number' ? { ...entry, sourceOffset } : entry;
+    const text = JSON.stringify(spooled);
     const line = {
+      entry,
       text,
       bytes: Buffer.byteLength(text) + 1,
       sourceOffset: typeof sourceOffset === 'number' ? sourceOffset : 0,
@@ -230,8 +242,10 @@ export class LogSpool implements SourceLogWriter {
         throw asDiskError(error, this.options.directory);
       }
       this.setParts([...(reuse ? this.parts.slice(0, -1) : this.parts), written]);
+      this.recent.push(lines.map(({ entry }) => entry));
       this.pending = this.pending.slice(lines.length);
       this.pendingBytes -= bytes;
+      this.options.onSafe?.();
       if (written.bytes >= this.options.partBytes) await this.sealOpenPart();
     }
   }

@@ -1,6 +1,7 @@
 /** Log chunks: immutable objects of JSON lines, `logs/<workloadId>/<epoch>-<writer>/<first>.jsonl`. */
 
 import { numberedLogEntrySchema } from '../../contracts/store/workload-documents.ts';
+import { parseLogLine } from '../../contracts/store/workload-documents.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';

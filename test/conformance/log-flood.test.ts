@@ -14,7 +14,7 @@ import { CLI_ENTRY } from '../../config/checkout.ts';
 import { inheritedEnvironment } from '../../config/environment.ts';
 import type { LogEntry } from '../../domain/logs/log-entry.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
-import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { HOST_TOKEN, placesBelow } from '../support/fake-host.ts';
 import { createFakeWorkloads, type FakeWorkloads } from '../support/fake-workloads.ts';
@@ -46,7 +46,7 @@ beforeEach(async () => {
     workloads,
     store,
     isPolled: async () => true,
-    fetchHostLogs: hostLogsFetcher({ token: HOST_TOKEN, timeoutMs: 5_000, maxBytes: 16 * MIB }),
+    hostLogs: hostLogsOverHttp({ token: HOST_TOKEN, timeoutMs: 5_000, maxBytes: 16 * MIB }),
     token: TOKEN,
     log: silentLogger,
     version: '0.0.0-test',

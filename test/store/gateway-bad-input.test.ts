@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { problemSchema } from '../../contracts/api/problem.ts';
 import { createGateway } from '../../gateway/gateway.ts';
+import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import {
   authorized,
   type GatewayFixture,
@@ -24,6 +25,7 @@ beforeAll(async () => {
 });
 afterAll(() => fixture.close());
 
+const noHostLogs = hostLogsOverHttp({ token: 'of-no-host', timeoutMs: 1, maxBytes: 1 });
 const badCreate = (body: unknown) => ['/api/workloads', post(body), 400, 'SPEC_INVALID'] as const;
 const good = { servicePath: 'services/a' };
 const many = Object.fromEntries(Array.from({ length: 101 }, (_, n) => [`V${n}`, '']));
@@ -151,7 +153,7 @@ describe('what is wrong is a problem document, never a 5xx', () => {
     ['a body', 408, unfinished(`authorization: Bearer ${TOKEN}`)],
     ['a body that nobody waits for', 401, unfinished()],
   ])('%s without an end: a problem, and the end of the connection', async (_what, status, lines) => {
-    const options = { workloads, store, isPolled: async () => true, fetchHostLogs: async () => undefined };
+    const options = { workloads, store, isPolled: async () => true, hostLogs: noHostLogs };
     const limits = { requestMs: 200 };
     const gateway = createGateway({ ...options, token: TOKEN, log: silent, version: '0', limits });
     const { port } = new URL(await gateway.listen({ host: '127.0.0.1', port: 0 }));
@@ -170,7 +172,7 @@ describe('what is wrong is a problem document, never a 5xx', () => {
         workloads,
         store,
         isPolled: async () => true,
-        fetchHostLogs: async () => undefined,
+        hostLogs: noHostLogs,
         token: 'short',
         log: silent,
         version: '0',

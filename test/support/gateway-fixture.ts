@@ -8,8 +8,10 @@ import { Registry } from 'prom-client';
 import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { createGateway, type GatewayOptions } from '../../gateway/gateway.ts';
-import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import { createDataPlane } from '../../host/face/data-plane.ts';
+import type { HostLogs } from '../../host/logs/host-logs.ts';
+import { createLogFollows, type LogFollows } from '../../host/logs/log-follows.ts';
 import { writeHostEntry } from '../../store/hosts/host-directory.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createFakeWorkloads, type FakeWorkloads } from './fake-workloads.ts';
@@ -34,6 +36,8 @@ export interface GatewayFixture {
   readonly workloads: FakeWorkloads;
   /** What the host has not shipped, by workload. */
   readonly spools: Map<string, NumberedLogEntry[]>;
+  /** Who waits at the host for the next line. */
+  readonly follows: LogFollows;
   readonly hostUrl: string;
   /** Whether workers poll, as the gateway is told. */
   polled: boolean;
@@ -47,7 +51,8 @@ export async function startGateway(
 ): Promise<GatewayFixture> {
   const store = await freshObjectStore();
   const spools: GatewayFixture['spools'] = new Map();
-  const dataPlane = memoryDataPlane(spools);
+  const logs = memoryLogs(spools);
+  const dataPlane = dataPlaneOf(logs);
   const hostUrl = await dataPlane.listen();
   await register(store, hostUrl);
   const workloads = createFakeWorkloads();
@@ -55,7 +60,7 @@ export async function startGateway(
     workloads,
     store,
     isPolled: async () => fixture.polled,
-    fetchHostLogs: hostLogsFetcher({ token: HOST_TOKEN, timeoutMs: 2_000, maxBytes: 1_000_000 }),
+    hostLogs: hostLogsOverHttp({ token: HOST_TOKEN, timeoutMs: 2_000, maxBytes: 1_000_000 }),
     token: TOKEN,
     log: silent,
     version: '0.0.0-test',
@@ -71,6 +76,7 @@ export async function startGateway(
     store,
     workloads,
     spools,
+    follows: logs,
     hostUrl,
     polled: true,
     register: (url) => register(store, url),
@@ -83,7 +89,16 @@ export async function startGateway(
   return fixture;
 }
 
-function memoryDataPlane(spools: GatewayFixture['spools']) {
+function memoryLogs(spools: GatewayFixture['spools']) {
+  const kept: Pick<HostLogs, 'epochs' | 'read'> = {
+    epochs: async (id) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
+    read: async (id, epoch, after, limit) =>
+      (spools.get(id) ?? []).filter((entry) => entry.epoch === epoch && entry.n > after).slice(0, limit),
+  };
+  return Object.assign(createLogFollows({ ...kept, max: 10, maxHoldMs: 60_000 }), kept);
+}
+
+function dataPlaneOf(logs: Pick<HostLogs, 'epochs' | 'read' | 'follow'>) {
   const where = { hostId: HOST_ID, bindAddress: '127.0.0.1', port: 0, urlHost: '127.0.0.1' };
   return createDataPlane(
     { ...where, token: HOST_TOKEN, logger: silent },

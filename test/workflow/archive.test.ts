@@ -10,7 +10,7 @@ import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.t
 import { KilnError } from '../../domain/failures.ts';
 import { storeKeys, workloadWorkflowId } from '../../domain/names.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
-import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import { createHistoryArchive } from '../../store/archive/history-archive.ts';
 import { replayArchived } from '../support/archived-histories.ts';
 import { callingActivity } from '../support/calling-activity.ts';
@@ -41,7 +41,7 @@ beforeAll(async () => {
     store: kiln.store,
     isPolled: createTaskQueueProbe({ client: kiln.temporal }),
     recordNow: createRecordNow({ client: kiln.temporal, timings: DEFAULT_CLIENT_TIMINGS }),
-    fetchHostLogs: hostLogsFetcher({ token: 'a-token-for-tests', timeoutMs: 3_000, maxBytes: 16_000_000 }),
+    hostLogs: hostLogsOverHttp({ token: 'a-token-for-tests', timeoutMs: 3_000, maxBytes: 16_000_000 }),
     token: TOKEN,
     log: { info: () => undefined, warn: () => undefined, error: console.error },
     version: '0',

@@ -6,7 +6,7 @@ import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.t
 import { createOpenWorkloadCount } from '../../client/temporal/workloads/open-workloads.ts';
 import { hostEntrySchema } from '../../contracts/store/host-entry.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
-import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import { serveMetrics } from '../../workers/metrics-endpoint.ts';
 import { isWatched } from '../support/is-watched.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
@@ -31,7 +31,7 @@ beforeAll(async () => {
     store: kiln.store,
     isPolled: createTaskQueueProbe({ client: kiln.temporal }),
     openWorkloads: createOpenWorkloadCount({ client: kiln.temporal, agesS: [0, 3600] }),
-    fetchHostLogs: hostLogsFetcher({ token: HOST_TOKEN, timeoutMs: 3_000, maxBytes: 16_000_000 }),
+    hostLogs: hostLogsOverHttp({ token: HOST_TOKEN, timeoutMs: 3_000, maxBytes: 16_000_000 }),
     token: TOKEN,
     log: silentLogger,
     version: '0',

@@ -5,7 +5,7 @@ import type { LogEvent } from '../../client/http/log-events.ts';
 import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
 import { vmUsageFetcher } from '../../gateway/hosts/host-usage.ts';
-import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import { type Harness, startHarness } from '../support/kiln-harness.ts';
 
 const TOKEN = 'a-token-of-the-rest-tests';
@@ -19,7 +19,7 @@ beforeAll(async () => {
     workloads: kiln.workloads,
     store: kiln.store,
     isPolled: createTaskQueueProbe({ client: kiln.temporal }),
-    fetchHostLogs: hostLogsFetcher({ token: 'a-token-for-tests', timeoutMs: 3_000, maxBytes: 16_000_000 }),
+    hostLogs: hostLogsOverHttp({ token: 'a-token-for-tests', timeoutMs: 3_000, maxBytes: 16_000_000 }),
     fetchVmUsage: vmUsageFetcher({ token: 'a-token-for-tests', timeoutMs: 3_000 }),
     token: TOKEN,
     log: { info: () => undefined, warn: () => undefined, error: console.error },

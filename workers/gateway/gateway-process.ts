@@ -9,7 +9,7 @@ import { type KilnEnvironment, readEnvironment } from '../../config/environment.
 import { KilnError } from '../../domain/failures.ts';
 import { createGateway } from '../../gateway/gateway.ts';
 import { vmUsageFetcher } from '../../gateway/hosts/host-usage.ts';
-import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { connectClient } from '../../temporal/connection.ts';
 import { watchLoop } from '../loop-watchdog.ts';
@@ -48,7 +48,7 @@ export async function runGatewayProcess(): Promise<void> {
     isPolled: createTaskQueueProbe({ client }),
     recordNow: createRecordNow({ client, timings: DEFAULT_CLIENT_TIMINGS }),
     openWorkloads: createOpenWorkloadCount({ client, agesS: COUNTED_AGES_S }),
-    fetchHostLogs: hostLogsFetcher({ token: hostToken, ...HOST_FETCH }),
+    hostLogs: hostLogsOverHttp({ token: hostToken, ...HOST_FETCH }),
     fetchVmUsage: vmUsageFetcher({ token: hostToken, timeoutMs: USAGE_MS }),
     token: apiToken,
     log,

@@ -27,6 +27,7 @@ const logs: OwnerLogs = {
   serviceOffset: async () => 0,
   saveServiceOffset: full,
   ship: full,
+  attend: () => () => undefined,
 };
 const exit = { code: 0, signal: null, timedOut: false };
 const ref = { workloadId: 'w', epoch: 1, vmId: 'w-1-1' };

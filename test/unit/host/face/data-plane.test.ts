@@ -4,6 +4,7 @@ import { hostLogsReplySchema } from '../../../../contracts/host/data-plane.ts';
 import type { NumberedLogEntry } from '../../../../domain/logs/log-entry.ts';
 import type { LogRef, OwnerId } from '../../../../domain/owner.ts';
 import { createDataPlane, type DataPlane } from '../../../../host/face/data-plane.ts';
+import { createLogFollows, type LogFollows } from '../../../../host/logs/log-follows.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 
 const TOKEN = 'a-token-of-this-stack';
@@ -26,6 +27,7 @@ const options = {
 };
 let plane: DataPlane;
 let url: string;
+let follows: LogFollows;
 
 beforeEach(async () => {
   const metrics = new Registry();
@@ -35,9 +37,10 @@ beforeEach(async () => {
     read: async ({ epoch }: LogRef, after: number, limit: number) =>
       epoch === 3 ? entries.filter(({ n }) => n > after).slice(0, limit) : [],
   };
+  follows = createLogFollows({ ...logs, max: 2, maxHoldMs: 60_000 });
   const usage = async (vmId: string) =>
     vmId === 'a-1-1' ? ({ source: 'cgroup', cpuMs: 5, memoryBytes: 7 } as const) : undefined;
-  plane = createDataPlane(options, { logs, metrics, usage });
+  plane = createDataPlane(options, { logs: Object.assign(follows, logs), metrics, usage });
   url = await plane.listen();
 });
 afterEach(() => plane.close());
@@ -92,7 +95,7 @@ describe('data plane', () => {
 
   it('a short token is no token, a taken port is told', async () => {
     const sources = {
-      logs: { epochs: async () => [], read: async () => [] },
+      logs: { epochs: async () => [], read: async () => [], follow: async () => ({ entries: [] }) },
       metrics: new Registry(),
       usage: async () => undefined,
     };

@@ -37,6 +37,8 @@ function open(more: Partial<HostLogsOptions> = {}): HostLogs {
       },
     },
     shipEveryMs: 60_000,
+    maxFollowMs: 60_000,
+    maxFollows: 10,
     partBytes: 100_000,
     maxUnshippedBytes: 1_000_000,
     keepShippedBytes: 0,

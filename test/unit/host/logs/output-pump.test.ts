@@ -25,6 +25,8 @@ beforeEach(async () => {
     hostId: 'h1',
     store: { putBlob: () => Promise.reject(new KilnError('STORE_UNAVAILABLE', 'away')) },
     shipEveryMs: 60_000,
+    maxFollowMs: 60_000,
+    maxFollows: 10,
     partBytes: 100_000,
     maxUnshippedBytes: 1_000_000,
     keepShippedBytes: 0,

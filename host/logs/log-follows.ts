@@ -1,0 +1,159 @@
+/** Readers that wait for the next line of a workload, or for something to happen to it on this host. */
+import { randomUUID } from 'node:crypto';
+import { KilnError } from '../../domain/failures.ts';
+import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+
+export interface LogFollowsOptions {
+  /** Longest time that one request is held, ms. */
+  readonly maxHoldMs: number;
+  /** Most requests that are held at a time. */
+  readonly max: number;
+  readonly read: (
+    workloadId: string,
+    epoch: number,
+    after: number,
+    limit: number,
+  ) => Promise<readonly NumberedLogEntry[]>;
+  /** Epochs of a workload that there are lines of here, ascending. */
+  readonly epochs: (workloadId: string) => Promise<readonly number[]>;
+}
+
+export interface FollowRequest {
+  readonly workloadId: string;
+  /** Absent: the newest here. */
+  readonly epoch?: number;
+  /** Entries above this number are wanted. */
+  readonly after: number;
+  readonly limit: number;
+  /** Mark of the last answer; with another one, or none, the answer comes at once. */
+  readonly mark?: string;
+  /** For how long to wait at most, ms; 0: not at all. */
+  readonly waitMs: number;
+  /** Aborted when nobody waits for the answer any more. */
+  readonly signal: AbortSignal;
+}
+
+export interface FollowAnswer {
+  readonly entries: readonly NumberedLogEntry[];
+  /** Absent: there is no log of it here. */
+  readonly epoch?: number;
+  /**
+   * Stands for the work on the workload that is under way here: another one whenever a piece of it begins or ends. Absent
+   * where none is under way: then what happens to the workload happens elsewhere.
+   */
+  readonly mark?: string;
+}
+
+export interface LogFollows {
+  /** Answers when there are entries, or another mark than the request's, or the time is over. @throws QUEUE_FULL */
+  follow(request: FollowRequest): Promise<FollowAnswer>;
+  /** A piece of work on a workload begins. @returns what is called at its end */
+  attend(workloadId: string): () => void;
+  /** There are new lines of a workload. */
+  wake(workloadId: string): void;
+  /** Requests that are held now. */
+  readonly held: number;
+  /** Answers every request, and holds none from now on. */
+  end(): void;
+}
+
+/** @returns a host's waiting readers; in one process only. */
+export function createLogFollows(options: LogFollowsOptions): LogFollows {
+  return new Follows(options);
+}
+
+class Follows implements LogFollows {
+  private readonly options: LogFollowsOptions;
+  private readonly bells = new Map<string, Set<() => void>>();
+  private readonly work = new Map<string, { readonly pieces: number; readonly mark: string }>();
+  /** A mark of this process is none of an earlier one's. */
+  private readonly life = randomUUID().slice(0, 8);
+  private marks = 0;
+  private ended = false;
+  held = 0;
+
+  constructor(options: LogFollowsOptions) {
+    this.options = options;
+  }
+
+  async follow(request: FollowRequest): Promise<FollowAnswer> {
+    if (request.waitMs === 0) return this.look(request);
+    if (this.held >= this.options.max) {
+      throw new KilnError('QUEUE_FULL', `This host holds ${this.options.max} readers of logs already.`);
+    }
+    this.held += 1;
+    const deadline = performance.now() + Math.min(request.waitMs, this.options.maxHoldMs);
+    try {
+      for (;;) {
+        // Rung from here on: nothing slips in between the look and the wait.
+        const bell = this.bell(request, deadline);
+        try {
+          const answer = await this.look(request);
+          const isNews = answer.entries.length > 0 || answer.mark === undefined || answer.mark !== request.mark;
+          if (isNews || (await bell.rung) === 'over') return answer;
+        } finally {
+          bell.putAway();
+        }
+      }
+    } finally {
+      this.held -= 1;
+    }
+  }
+
+  attend(workloadId: string): () => void {
+    this.count(workloadId, 1);
+    let isOver = false;
+    return () => {
+      if (!isOver) this.count(workloadId, -1);
+      isOver = true;
+    };
+  }
+
+  wake(workloadId: string): void {
+    for (const ring of this.bells.get(workloadId) ?? []) ring();
+  }
+
+  end(): void {
+    this.ended = true;
+    for (const workloadId of this.bells.keys()) this.wake(workloadId);
+  }
+
+  private count(workloadId: string, change: 1 | -1): void {
+    const pieces = (this.work.get(workloadId)?.pieces ?? 0) + change;
+    this.marks += 1;
+    if (pieces > 0) this.work.set(workloadId, { pieces, mark: `${this.life}-${this.marks}` });
+    else this.work.delete(workloadId);
+    this.wake(workloadId);
+  }
+
+  private async look({ workloadId, epoch, after, limit }: FollowRequest): Promise<FollowAnswer> {
+    const known = epoch ?? (await this.options.epochs(workloadId)).at(-1);
+    const entries = known === undefined ? [] : await this.options.read(workloadId, known, after, limit);
+    const mark = this.ended ? undefined : this.work.get(workloadId)?.mark;
+    return {
+      entries,
+      ...(known === undefined ? {} : { epoch: known }),
+      ...(mark === undefined ? {} : { mark }),
+    };
+  }
+
+  /** @returns what tells of the next call of `wake`, or that it is not waited for any longer */
+  private bell({ workloadId, signal }: FollowRequest, deadline: number) {
+    const { promise, resolve } = Promise.withResolvers<'rung' | 'over'>();
+    const bells = this.bells.get(workloadId) ?? new Set();
+    this.bells.set(workloadId, bells);
+    const ring = () => resolve('rung');
+    const over = () => resolve('over');
+    bells.add(ring);
+    signal.addEventListener('abort', over, { once: true });
+    if (signal.aborted) over();
+    const timer = setTimeout(over, Math.max(0, deadline - performance.now()));
+    const putAway = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', over);
+      bells.delete(ring);
+      if (bells.size === 0 && this.bells.get(workloadId) === bells) this.bells.delete(workloadId);
+    };
+    return { rung: promise, putAway };
+  }
+}
