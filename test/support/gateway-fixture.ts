@@ -43,6 +43,8 @@ export interface GatewayFixture {
   polled: boolean;
   /** Writes the host's registration. */
   register(url: string): Promise<void>;
+  /** Ends the host's data plane and starts another elsewhere, for which no work is under way. */
+  restartHost(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -51,8 +53,8 @@ export async function startGateway(
 ): Promise<GatewayFixture> {
   const store = await freshObjectStore();
   const spools: GatewayFixture['spools'] = new Map();
-  const logs = memoryLogs(spools);
-  const dataPlane = dataPlaneOf(logs);
+  let follows = memoryLogs(spools);
+  let dataPlane = dataPlaneOf(follows);
   const hostUrl = await dataPlane.listen();
   await register(store, hostUrl);
   const workloads = createFakeWorkloads();
@@ -76,10 +78,18 @@ export async function startGateway(
     store,
     workloads,
     spools,
-    follows: logs,
+    get follows() {
+      return follows;
+    },
     hostUrl,
     polled: true,
     register: (url) => register(store, url),
+    restartHost: async () => {
+      await dataPlane.close();
+      follows = memoryLogs(spools);
+      dataPlane = dataPlaneOf(follows);
+      await register(store, await dataPlane.listen());
+    },
     close: async () => {
       await gateway.close();
       await dataPlane.close();

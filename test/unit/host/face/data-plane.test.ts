@@ -1,6 +1,6 @@
 import { Gauge, Registry } from 'prom-client';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { hostLogsReplySchema } from '../../../../contracts/host/data-plane.ts';
+import { hostFollowReplySchema, hostLogsReplySchema } from '../../../../contracts/host/data-plane.ts';
 import type { NumberedLogEntry } from '../../../../domain/logs/log-entry.ts';
 import type { LogRef, OwnerId } from '../../../../domain/owner.ts';
 import { createDataPlane, type DataPlane } from '../../../../host/face/data-plane.ts';
@@ -8,15 +8,16 @@ import { createLogFollows, type LogFollows } from '../../../../host/logs/log-fol
 import { silentLogger } from '../../../support/silent-logger.ts';
 
 const TOKEN = 'a-token-of-this-stack';
-const entries: NumberedLogEntry[] = ['a', 'b', 'c'].map((message, n) => ({
+const line: NumberedLogEntry = {
   timestamp: '2026-01-01T00:00:00.000Z',
   stage: 'running',
-  message,
+  message: 'd',
   level: 'info',
   epoch: 3,
   writer: 'h1',
-  n,
-}));
+  n: 3,
+};
+const entries: NumberedLogEntry[] = ['a', 'b', 'c'].map((message, n) => ({ ...line, message, n }));
 const options = {
   hostId: 'h1',
   bindAddress: '127.0.0.1',
@@ -45,8 +46,8 @@ beforeEach(async () => {
 });
 afterEach(() => plane.close());
 
-const get = (path: string, token = TOKEN) =>
-  fetch(`${url}${path}`, { headers: token === '' ? {} : { authorization: `Bearer ${token}` } });
+const get = (path: string, token = TOKEN, signal = new AbortController().signal) =>
+  fetch(`${url}${path}`, { headers: token === '' ? {} : { authorization: `Bearer ${token}` }, signal });
 
 describe('data plane', () => {
   it('lets nobody in without the token, but for the health page', async () => {
@@ -78,9 +79,45 @@ describe('data plane', () => {
     ['/v1/workloads/w1/logs?limit=0', 400],
     ['/v1/workloads/w1/logs?limit=9999999', 400],
     ['/v1/workloads/w1/logs?after=x', 400],
+    ['/v1/workloads/w1/logs/follow', 400],
+    ['/v1/workloads/w1/logs/follow?waitMs=60001', 400],
+    ['/v1/workloads/w1/logs/follow?waitMs=1&mark=A%20b', 400],
+    ['/v1/workloads/W%20/logs/follow?waitMs=1', 400],
+    ['/v1/workloads/w2/logs/follow?waitMs=60000', 200],
     ['/nowhere', 404],
   ])('%s: %i', async (path, status) => {
     expect((await get(path)).status).toBe(status);
+  });
+
+  it('holds whoever waits for the next line, until there is one', async () => {
+    follows.attend('w1');
+    const path = '/v1/workloads/w1/logs/follow?epoch=3&waitMs=60000';
+    const first = hostFollowReplySchema.parse(await (await get(`${path}&after=0&limit=1`)).json());
+    expect(first).toEqual({ entries: entries.slice(1, 2), writer: 'h1', epoch: 3, mark: expect.any(String) });
+    const waiting = get(`${path}&after=2&mark=${first.mark ?? ''}`);
+    await expect.poll(() => follows.held).toBe(1);
+    entries.push({ ...line, n: 3 });
+    follows.wake('w1');
+    expect(await (await waiting).json()).toEqual({ ...first, entries: [{ ...line, n: 3 }] });
+    entries.pop();
+  });
+
+  it('forgets whoever leaves while he waits, and takes no more than it may', async () => {
+    follows.attend('w1');
+    const { mark } = hostFollowReplySchema.parse(
+      await (await get('/v1/workloads/w1/logs/follow?after=2&waitMs=0')).json(),
+    );
+    const path = `/v1/workloads/w1/logs/follow?after=2&waitMs=60000&mark=${mark ?? ''}`;
+    const gone = new AbortController();
+    const left = get(path, TOKEN, gone.signal);
+    const stays = get(path);
+    await expect.poll(() => follows.held).toBe(2);
+    expect((await get(path)).status).toBe(429);
+    gone.abort();
+    await expect(left).rejects.toThrow();
+    await expect.poll(() => follows.held).toBe(1);
+    follows.end();
+    expect(await (await stays).json()).toEqual({ entries: [], writer: 'h1', epoch: 3 });
   });
 
   it('shows metrics', async () => {

@@ -98,6 +98,24 @@ describe('workload logs', () => {
     expect(await open().read(workloadRef('w1', 0), -1, 10)).toMatchObject([{ n: 0, message: 'last words' }]);
   });
 
+  it('wakes whoever waits for a line once it is safe, and answers everybody at the end', async () => {
+    const logs = open();
+    const writer = await logs.open('w1', 0);
+    const leave = logs.attend('w1');
+    const request = { workloadId: 'w1', limit: 10, waitMs: 60_000, signal: new AbortController().signal };
+    const { mark = '' } = await logs.follow({ ...request, after: -1, waitMs: 0 });
+    const first = logs.follow({ ...request, after: -1, mark });
+    writer.write('running', 'info', 'on its way');
+    expect(await logs.read('w1', 0, -1, 10)).toEqual([]);
+    await writer.flush();
+    expect(await first).toMatchObject({ mark, epoch: 0, entries: [{ n: 0, message: 'on its way' }] });
+    const second = logs.follow({ ...request, after: 0, mark });
+    expect(logs.heldFollows()).toBe(1);
+    await logs.stop();
+    expect(await second).toEqual({ epoch: 0, entries: [] });
+    leave();
+  });
+
   it('remembers the offset of the service', async () => {
     expect(await open().serviceOffset(workloadRef('w1', 0))).toBe(0);
     await open().saveServiceOffset(workloadRef('w1', 0), 4711);
