@@ -45,6 +45,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 60,
     measure: async (options) => (await import('./groups/logs.ts')).measureLogs(options),
   },
+  'log-readers': {
+    what: '200 readers of quiet logs, for as many seconds as samples: calls of Temporal and store; print → reader, against a poller',
+    defaultN: 60,
+    measure: async (options) => (await import('./groups/log-readers.ts')).measureLogReaders(options),
+  },
   pool: {
     what: '500 recorded requests in bursts through the real pool, on a turned clock: hit rate, waits, recycles',
     defaultN: 500,

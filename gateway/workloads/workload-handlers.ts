@@ -6,14 +6,14 @@ import { requestOf } from '../../contracts/api/workload-request.ts';
 import { type WorkloadView, workloadView } from '../../contracts/api/workload-view.ts';
 import type { VmUsageView } from '../../contracts/host/vm-usage.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import type { LogFilter, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { stageLogEntries } from '../../domain/workload/stage-log.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import type { WorkloadRequest } from '../../domain/workload/workload.ts';
 import { type StoredSources, sourcesMissing } from '../../store/sources/sources.ts';
 import type { LocatedWorkload, LogFeeds } from '../logs/log-feed.ts';
 import type { LogPlace, LogReader } from '../logs/log-reader.ts';
-import { type LogStreamLimits, streamLog } from '../logs/log-stream.ts';
+import { type LogStreamLimits, type LogStreamOptions, streamLog } from '../logs/log-stream.ts';
 import { type GatewayLogger, problemOfError } from '../problem-replies.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 
@@ -21,7 +21,7 @@ export interface WorkloadHandlerOptions {
   readonly workloads: WorkloadClient;
   readonly sources: Pick<StoredSources, 'find'>;
   readonly logs: LogReader;
-  /** Asks hosts for what comes next, for all streams together; with what `locatedBy` finds. */
+  /** Where workloads are (`locatedBy`), and what their hosts say next, for all streams together. */
   readonly feeds: LogFeeds;
   /** @returns what a VM uses now, where its host tells. */
   readonly usage?: (vm: { hostId: string; vmId: string }) => Promise<VmUsageView | undefined>;
@@ -114,11 +114,13 @@ function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWo
     const positions = startOf(request, after);
     // Counted before anything is waited for: many at one time would pass the limit otherwise.
     count(1);
+    const feed = options.feeds.join(params.id);
     try {
       // Whatever is wrong with the request is answered as a problem, before the stream begins.
-      await options.workloads.get(params.id);
-      await runStream(options, params.id, { positions, filter }, reply);
+      await feed.look();
+      await runStream(options, params.id, { feed, positions, filter }, reply);
     } finally {
+      feed.leave();
       count(-1);
     }
   };
@@ -134,7 +136,7 @@ function startOf(request: FastifyRequest, after: string | undefined): LogPositio
 async function runStream(
   options: WorkloadHandlerOptions,
   id: string,
-  wanted: { positions: LogPositions; filter: LogFilter },
+  wanted: Pick<LogStreamOptions, 'feed' | 'positions' | 'filter'>,
   reply: FastifyReply,
 ): Promise<void> {
   reply.hijack();
@@ -151,11 +153,9 @@ async function runStream(
     'x-accel-buffering': 'no',
   });
   response.write(`retry: ${options.streams.pollMs}\n\n`);
-  const feed = options.feeds.join(id);
   try {
     await streamLog(response, {
       reader: options.logs,
-      feed,
       ...wanted,
       limits: options.streams,
       signal: AbortSignal.any([gone.signal, options.ending]),
@@ -165,7 +165,6 @@ async function runStream(
     options.log.warn({ code: found.code, id }, 'a log stream broke off');
     if (!response.destroyed) response.write(`event: problem\ndata: ${JSON.stringify(found)}\n\n`);
   } finally {
-    feed.leave();
     response.end();
   }
 }
