@@ -1,6 +1,6 @@
 /** Readers of quiet logs: what they cost Temporal and the store, counted by proxies before both. */
 import { Client, Connection } from '@temporalio/client';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
 import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
 import { createWorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
@@ -61,6 +61,11 @@ afterAll(async () => {
   await kiln.close();
 });
 
+const opened: RawReader[] = [];
+afterEach(() => {
+  for (const reader of opened.splice(0)) reader.leave();
+});
+
 /** A reader of the raw stream: comments tell that it has nothing to read. */
 class RawReader {
   readonly messages: string[] = [];
@@ -69,6 +74,7 @@ class RawReader {
   private readonly gone = new AbortController();
 
   constructor(id: string) {
+    opened.push(this);
     void this.read(id).catch((error: unknown) => {
       if (!this.gone.signal.aborted) throw error;
     });
