@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { stackIdentity } from '../../cli/dev/stack-identity.ts';
 import { createKilnClient, type KilnClient } from '../../client/http/index.ts';
 import { CHECKOUT } from '../../config/checkout.ts';
+import type { LogEntry } from '../../domain/logs/log-entry.ts';
 import {
   type CountingProxy,
   grpcCalls,
@@ -11,7 +12,7 @@ import {
   startCountingProxy,
 } from '../../test/support/counting-proxies.ts';
 import { type GatewayProcess, spawnGateway } from '../../test/support/spawn-gateway.ts';
-import { type BenchStack, startBenchStack } from '../dev-stack.ts';
+import { type BenchStack, preciseNow, startBenchStack } from '../dev-stack.ts';
 import type { Measurement } from '../figure.ts';
 import type { GroupOptions } from '../group-options.ts';
 
@@ -28,8 +29,8 @@ const LINE_EVERY_MS = 1_130;
 
 /**
  * Readers of quiet logs, of services in real guests, at a gateway whose calls of Temporal and store go through proxies that
- * count them. Lines are asked for one at a time: the time is that from the request to the service to the line at a reader,
- * of which the request itself is a part.
+ * count them. Lines are asked for one at a time. `log-line` is the time from the request to the service to the line at a
+ * reader, of which the request itself is a part; `log-line-from-host` that from when the host took it from the guest.
  */
 export async function measureLogReaders(options: GroupOptions): Promise<readonly Measurement[]> {
   const { directory, signal, say, n } = options;
@@ -126,40 +127,49 @@ async function sayLine(url: string, text: string, signal: AbortSignal): Promise<
   await (await fetch(`${url}/say?text=${text}`, { signal })).text();
 }
 
+/** When a line was there, ms since 1970. */
+interface Arrival {
+  readonly at: number;
+  /** When its host took it from the guest. */
+  readonly writtenAt: number;
+}
+
 /** Lines of one reader as they come. */
 class Lines {
-  private readonly seen = new Set<string>();
-  private readonly waiting = new Map<string, () => void>();
+  private readonly seen = new Map<string, Arrival>();
+  private readonly waiting = new Map<string, (arrival: Arrival) => void>();
 
-  constructor(messages: AsyncIterable<string>) {
-    void this.take(messages);
+  constructor(entries: AsyncIterable<LogEntry>) {
+    void this.take(entries);
   }
 
   /** @returns once the reader has a line of this text */
-  until(text: string): Promise<void> {
-    return new Promise((resolve) => (this.seen.has(text) ? resolve() : this.waiting.set(text, resolve)));
+  until(text: string): Promise<Arrival> {
+    const seen = this.seen.get(text);
+    return seen === undefined ? new Promise((resolve) => this.waiting.set(text, resolve)) : Promise.resolve(seen);
   }
 
-  private async take(messages: AsyncIterable<string>): Promise<void> {
-    for await (const message of messages) {
-      this.seen.add(message);
-      this.waiting.get(message)?.();
+  private async take(entries: AsyncIterable<LogEntry>): Promise<void> {
+    for await (const { message, timestamp } of entries) {
+      const arrival = { at: preciseNow(), writtenAt: Date.parse(timestamp) };
+      this.seen.set(message, arrival);
+      this.waiting.get(message)?.(arrival);
     }
   }
 }
 
-async function* streamed(client: KilnClient, id: string, signal: AbortSignal): AsyncIterable<string> {
+async function* streamed(client: KilnClient, id: string, signal: AbortSignal): AsyncIterable<LogEntry> {
   for await (const event of client.streamWorkloadLogs(id, { signal })) {
-    if (event.kind === 'log') yield event.entry.message;
+    if (event.kind === 'log') yield event.entry;
   }
 }
 
 /** The log by pages, looked at over and over. */
-async function* polled(client: KilnClient, id: string, signal: AbortSignal): AsyncIterable<string> {
+async function* polled(client: KilnClient, id: string, signal: AbortSignal): AsyncIterable<LogEntry> {
   let after: string | undefined;
   while (!signal.aborted) {
     const page = await client.workloadLogs({ params: { id }, query: after === undefined ? {} : { after } });
-    for (const { message } of page.entries) yield message;
+    yield* page.entries;
     after = page.cursor;
     if (!page.more) await delay(POLL_MS, undefined, { signal }).catch(() => undefined);
   }
@@ -172,20 +182,27 @@ async function timeLines(
   if (reader === undefined) throw new Error('there is no reader');
   const done = new AbortController();
   const poller = new Lines(polled(client, id, AbortSignal.any([done.signal, signal])));
-  const kiln: number[] = [];
-  const samples: number[] = [];
+  const times: { readonly [What in 'asked' | 'written']: readonly number[][] } = {
+    asked: [[], []],
+    written: [[], []],
+  };
   for (let line = 0; line < LINES; line++) {
     await delay(LINE_EVERY_MS, undefined, { signal });
-    const began = performance.now();
-    const time = (into: number[]) => () => void into.push(performance.now() - began);
-    const seen = [reader, poller].map((one, which) =>
-      one.until(`line-${line}`).then(time(which === 0 ? kiln : samples)),
-    );
+    const began = preciseNow();
+    const seen = [reader, poller].map((one) => one.until(`line-${line}`));
     await sayLine(url, `line-${line}`, signal);
-    await Promise.all(seen);
+    for (const [which, { at, writtenAt }] of (await Promise.all(seen)).entries()) {
+      times.asked[which]?.push(at - began);
+      times.written[which]?.push(at - writtenAt);
+    }
   }
   done.abort();
-  return [{ name: 'log-line', unit: 'ms', kiln, rival: { words: `a page each ${POLL_MS} ms`, samples } }];
+  const words = `a page each ${POLL_MS} ms`;
+  const figure = (name: string, [kiln = [], samples = []]: readonly number[][]): Measurement => ({
+    ...{ name, unit: 'ms', kiln },
+    rival: { words, samples },
+  });
+  return [figure('log-line', times.asked), figure('log-line-from-host', times.written)];
 }
 
 async function pollAll(client: KilnClient, ids: readonly string[], signal: AbortSignal): Promise<void> {
