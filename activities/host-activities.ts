@@ -1,5 +1,5 @@
 import type { PoolMaintenance } from '../ports/host.ts';
-import type { WorkloadLogs } from '../ports/logs.ts';
+import type { OwnerLogs } from '../ports/logs.ts';
 import type { HostUpkeep } from '../ports/maintenance.ts';
 import type { GuestServices } from '../ports/services.ts';
 import type { HostActivities } from './activity-types.ts';
@@ -11,6 +11,8 @@ import { createMaintainPool } from './pool/maintain-pool.ts';
 import type { PoolActivities } from './pool/pool-types.ts';
 import { createBootVm, createProvisionRootfs } from './vm/boot-vm.ts';
 import { createReleaseVm } from './vm/release-vm.ts';
+import { ownerOfCall } from './vm/vm-call.ts';
+import type { VmCall } from './vm/vm-types.ts';
 import { createCheckHealth } from './workload/check-health.ts';
 import { createStartService } from './workload/start-service.ts';
 import { createStopService } from './workload/stop-service.ts';
@@ -44,11 +46,11 @@ export function createHostActivities(ports: HostActivityPorts): HostActivities &
   };
 }
 
-/** Readers of a workload's log are told when an activity of it begins or ends: with those its stage changes. */
-function attendedBy(logs: Pick<WorkloadLogs, 'attend'>) {
-  return <Input extends { workloadId: string }, Output>(activity: (input: Input) => Promise<Output>) =>
+/** Readers of an owner's log are told when an activity of it begins or ends: with those its stage changes. */
+function attendedBy(logs: Pick<OwnerLogs, 'attend'>) {
+  return <Input extends VmCall, Output>(activity: (input: Input) => Promise<Output>) =>
     async (input: Input): Promise<Output> => {
-      const leave = logs.attend(input.workloadId);
+      const leave = logs.attend(ownerOfCall(input));
       try {
         return await activity(input);
       } finally {

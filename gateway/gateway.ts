@@ -18,7 +18,6 @@ import { hostHandlers } from './hosts/host-handlers.ts';
 import { type FetchVmUsage, usageReader } from './hosts/host-usage.ts';
 import { createHttpServer } from './http-server.ts';
 import { imageHandlers } from './images/image-handlers.ts';
-import type { FetchHostLogs } from './logs/host-logs.ts';
 import type { HostLogsApi } from './logs/host-logs.ts';
 import { createLogFeeds, type LogFeeds } from './logs/log-feed.ts';
 import { createLogReader } from './logs/log-reader.ts';

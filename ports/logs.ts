@@ -1,7 +1,7 @@
 /** Logs of those who own VMs: the writers of hosts, and that of the control workers. Types only; the rules of `ports/README.md` hold. */
 import type { LogLevel } from '../domain/logs/log-entry.ts';
 import type { LogStage } from '../domain/logs/log-stage.ts';
-import type { LogRef } from '../domain/owner.ts';
+import type { LogRef, OwnerId } from '../domain/owner.ts';
 import type { Stage } from '../domain/workload/stages.ts';
 import type { ExecOutput } from './guest-agent.ts';
 
@@ -22,6 +22,11 @@ export interface OwnerLogs {
   saveServiceOffset(log: LogRef, offset: number): Promise<void>;
   /** Ships what is not in the store yet. @throws STORE_UNAVAILABLE (the spool keeps the lines) */
   ship(log: LogRef): Promise<void>;
+  /**
+   * A piece of work for an owner begins here: as long as one is under way its workflow waits for this host, so that
+   * readers of the log need to wait for nobody else. @returns what is called at its end
+   */
+  attend(owner: OwnerId): () => void;
 }
 
 /** Entries of the control writer: numbered by the workflow, each one object of its own, written at most once. */

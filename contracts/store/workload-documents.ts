@@ -1,5 +1,6 @@
 /** What the object store keeps of a workload. */
 import { z } from 'zod';
+import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import { LOG_LEVELS, MAX_LOG_MESSAGE, type NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { TIERS } from '../../domain/session/tiers.ts';
@@ -110,6 +111,14 @@ export const numberedLogEntrySchema = z.object({
 });
 
 const _entry: Same<z.infer<typeof numberedLogEntrySchema>, NumberedLogEntry> = true;
+
+/**
+ * Parses one line of a chunk or of a spool, which is a chunk to be.
+ * @returns undefined where the text is no such entry (cut, damaged)
+ */
+export function parseLogLine<T>(line: string, schema: z.ZodType<T>): T | undefined {
+  return schema.safeParse(jsonOrUndefined(line)).data;
+}
 
 /** One line in a host's spool, whoever owns the log. */
 export const ownerLogEntrySchema = numberedLogEntrySchema.extend({ stage: z.enum([...STAGES, ...TIERS]) });

@@ -1,5 +1,8 @@
 /** The newest lines of one writer, kept in memory up to a bound: whoever is not far behind needs no disk and no store. */
+
+import type { Stage } from '../workload/stages.ts';
 import type { NumberedLogEntry } from './log-entry.ts';
+import type { LogStage } from './log-stage.ts';
 
 export interface RecentLinesBounds {
   readonly maxLines: number;
@@ -7,20 +10,20 @@ export interface RecentLinesBounds {
   readonly maxUnits: number;
 }
 
-export interface RecentLines {
+export interface RecentLines<S extends LogStage = Stage> {
   /** Number that the next line should have. */
   readonly next: number;
   /** Forgets everything; the next line should have the number `next`. */
   restart(next: number): void;
   /** Adds lines in the order of their numbers. Where numbers are missing before them, only these and later ones are kept. */
-  push(entries: readonly NumberedLogEntry[]): void;
+  push(entries: readonly NumberedLogEntry<S>[]): void;
   /** @returns all lines above number `after`; undefined where some of them are no longer here */
-  after(after: number): readonly NumberedLogEntry[] | undefined;
+  after(after: number): readonly NumberedLogEntry<S>[] | undefined;
 }
 
 /** @returns an empty memory whose first line should have the number `next`. */
-export function createRecentLines(bounds: RecentLinesBounds, next = 0): RecentLines {
-  let lines: NumberedLogEntry[] = [];
+export function createRecentLines<S extends LogStage = Stage>(bounds: RecentLinesBounds, next = 0): RecentLines<S> {
+  let lines: NumberedLogEntry<S>[] = [];
   let units = 0;
   let following = next;
   const first = () => lines[0]?.n ?? following;

@@ -65,21 +65,22 @@ export interface HostFetchOptions {
   readonly maxBytes: number;
 }
 
-/** @returns a reader of hosts' data planes over HTTP. */
-export function hostLogsFetcher(options: HostFetchOptions): FetchHostLogs {
-  return async (host, workloadId, query) => {
-    try {
-      for (let { limit } = query; ; limit = Math.ceil(limit / 4)) {
-        const reply = await fetchOnce(options, host, workloadId, { ...query, limit });
-        // Few but long lines: fewer of them fit.
-        if (reply !== 'too long') return reply && { ...reply, more: reply.entries.length >= limit };
-        if (limit === 1) throw new Error('one line of it is too long');
-      }
-    } catch (error) {
-      const reason = messageOf(error);
-      const message = `Host ${host.hostId} did not answer for the log: ${reason}`;
-      throw new KilnError('HOST_LOST', message, { hostId: host.hostId }, error);
-    }
+/** @returns the data planes of hosts over HTTP. */
+export function hostLogsOverHttp(options: HostFetchOptions): HostLogsApi {
+  return {
+    fetch: (host, workloadId, query) =>
+      asked(host, query, (asking) => {
+        const signal = AbortSignal.timeout(options.timeoutMs);
+        return call(options, urlOf(host, hostLogsPath(workloadId), asking), hostLogsReplySchema, signal);
+      }),
+    follow: async (host, workloadId, query, signal) => {
+      const answer = await asked(host, query, (asking) => {
+        const late = AbortSignal.any([signal, AbortSignal.timeout(query.waitMs + options.timeoutMs)]);
+        return call(options, urlOf(host, hostFollowPath(workloadId), asking), hostFollowReplySchema, late);
+      });
+      if (answer === undefined) throw lost(host, new Error('it cannot be waited at'));
+      return answer;
+    },
   };
 }
 
@@ -101,8 +102,12 @@ async function asked<Reply extends { entries: readonly unknown[] }>(
 }
 
 function lost({ hostId }: HostEntry, error: unknown): KilnError {
-  const reason = error instanceof Error ? error.message : String(error);
-  return new KilnError('HOST_LOST', `Host ${hostId} did not answer for the log: ${reason}`, { hostId }, error);
+  return new KilnError(
+    'HOST_LOST',
+    `Host ${hostId} did not answer for the log: ${messageOf(error)}`,
+    { hostId },
+    error,
+  );
 }
 
 function urlOf(host: HostEntry, path: string, query: HostLogsQuery): URL {

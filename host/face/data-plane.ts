@@ -14,7 +14,8 @@ import {
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
 import { workloadIdSchema } from '../../contracts/identifiers.ts';
 import { failureKind, isKilnError, KilnError } from '../../domain/failures.ts';
-import { workloadRef } from '../../domain/owner.ts';
+import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { isStage } from '../../domain/workload/stages.ts';
 import type { VmUsage } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
@@ -122,21 +123,33 @@ function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: 
     if (used === undefined) throw new KilnError('NOT_FOUND', 'There is no such VM on this host, or it does not run.');
     return used;
   });
-  server.get<{ Params: { id: string } }>('/v1/workloads/:id/logs', async (request): Promise<HostLogsReply> => {
-    const id = workloadIdSchema.safeParse(request.params.id);
-    const query = hostLogsQuerySchema.safeParse(request.query);
-    if (!id.success || !query.success) {
-      const issue = (id.error ?? query.error)?.issues[0];
-      throw new KilnError('SPEC_INVALID', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`);
-    }
-    const epochs = await logs.epochs({ kind: 'workload', id: id.data });
-    const epoch = query.data.epoch ?? epochs.at(-1);
+  addLogRoutes(server, options.hostId, logs);
+}
+
+interface LogRequest {
+  readonly params: { readonly id: string };
+  readonly query: unknown;
+}
+
+function addLogRoutes(server: FastifyInstance, hostId: string, logs: DataPlaneSources['logs']): void {
+  server.get<{ Params: { id: string } }>(hostLogsPath(':id'), async (request): Promise<HostLogsReply> => {
+    const { id, query } = parsed(request, hostLogsQuerySchema);
+    const owner = { kind: 'workload', id } as const;
+    const epochs = await logs.epochs(owner);
+    const epoch = query.epoch ?? epochs.at(-1);
     if (epoch === undefined || !epochs.includes(epoch)) {
       throw new KilnError('NOT_FOUND', `This host has no log of workload ${id}.`);
     }
-    const found = await logs.read(workloadRef(id.data, epoch), query.data.after ?? -1, query.data.limit);
-    const entries = found.flatMap((entry) => (isStage(entry.stage) ? [{ ...entry, stage: entry.stage }] : []));
-    return { entries, writer: options.hostId, epoch };
+    const entries = await logs.read({ ...owner, epoch }, query.after ?? -1, query.limit);
+    return { entries: ofWorkload(entries), writer: hostId, epoch };
+  });
+  server.get<{ Params: { id: string } }>(hostFollowPath(':id'), async (request, reply): Promise<HostFollowReply> => {
+    const { id, query } = parsed(request, hostFollowQuerySchema);
+    const gone = new AbortController();
+    reply.raw.once('close', () => gone.abort());
+    const { after = -1, ...rest } = query;
+    const answer = await logs.follow({ owner: { kind: 'workload', id }, ...rest, after, signal: gone.signal });
+    return { ...answer, entries: ofWorkload(answer.entries), writer: hostId };
   });
 }
 
@@ -147,4 +160,9 @@ function parsed<T>({ params, query }: LogRequest, schema: z.ZodType<T>): { id: s
   if (id.success && asked.success) return { id: id.data, query: asked.data };
   const issue = (id.error ?? asked.error)?.issues[0];
   throw new KilnError('SPEC_INVALID', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`);
+}
+
+/** A workload's log names stages of workloads only. */
+function ofWorkload(entries: readonly NumberedLogEntry<LogStage>[]): NumberedLogEntry[] {
+  return entries.flatMap((entry) => (isStage(entry.stage) ? [{ ...entry, stage: entry.stage }] : []));
 }

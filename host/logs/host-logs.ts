@@ -37,6 +37,10 @@ export interface HostLogs extends OwnerLogs {
   open(log: LogRef): Promise<SourceLogWriter>;
   /** Safe entries of one spool after number `after`; none where this host has no such spool. */
   read(log: LogRef, after: number, limit: number): Promise<readonly NumberedLogEntry<LogStage>[]>;
+  /** Waits for the next safe entries of an owner, or for something to happen to it on this host. @throws QUEUE_FULL */
+  follow(request: FollowRequest): Promise<FollowAnswer>;
+  /** Readers that are held now. */
+  heldFollows(): number;
   /** Placements of an owner that this host has a spool of, ascending. */
   epochs(owner: OwnerId): Promise<readonly number[]>;
   /** Bytes that are nowhere but on this host. */
@@ -79,8 +83,8 @@ class FileLogs implements HostLogs {
     this.follows = createLogFollows({
       max: options.maxFollows,
       maxHoldMs: options.maxFollowMs,
-      read: (workloadId, epoch, after, limit) => this.read(workloadId, epoch, after, limit),
-      epochs: (workloadId) => this.epochs(workloadId),
+      read: (log, after, limit) => this.read(log, after, limit),
+      epochs: (owner) => this.epochs(owner),
     });
   }
 
@@ -111,6 +115,18 @@ class FileLogs implements HostLogs {
   async read(log: LogRef, after: number, limit: number): Promise<readonly NumberedLogEntry<LogStage>[]> {
     if (!(await mayExist(this.directory(log)))) return [];
     return (await this.spool(log)).read(after, limit);
+  }
+
+  follow(request: FollowRequest): Promise<FollowAnswer> {
+    return this.follows.follow(request);
+  }
+
+  heldFollows(): number {
+    return this.follows.held;
+  }
+
+  attend(owner: OwnerId): () => void {
+    return this.follows.attend(owner);
   }
 
   epochs(owner: OwnerId): Promise<readonly number[]> {
@@ -173,7 +189,8 @@ class FileLogs implements HostLogs {
     const { hostId: writer, now = Date.now } = this.options;
     return this.folders.run(ownerWorkflowId(log), async () => {
       await makeOwnerFolder(this.root, log);
-      return openLogSpool({ ...this.options, directory, epoch: log.epoch, writer, now });
+      const onSafe = () => this.follows.wake(log);
+      return openLogSpool({ ...this.options, directory, epoch: log.epoch, writer, now, onSafe });
     });
   }
 

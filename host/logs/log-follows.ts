@@ -1,25 +1,22 @@
-/** Readers that wait for the next line of a workload, or for something to happen to it on this host. */
+/** Readers that wait for the next line of a log, or for something to happen to its owner on this host. */
 import { randomUUID } from 'node:crypto';
 import { KilnError } from '../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
+import type { LogStage } from '../../domain/logs/log-stage.ts';
+import { type LogRef, type OwnerId, ownerWorkflowId } from '../../domain/owner.ts';
 
 export interface LogFollowsOptions {
   /** Longest time that one request is held, ms. */
   readonly maxHoldMs: number;
   /** Most requests that are held at a time. */
   readonly max: number;
-  readonly read: (
-    workloadId: string,
-    epoch: number,
-    after: number,
-    limit: number,
-  ) => Promise<readonly NumberedLogEntry[]>;
-  /** Epochs of a workload that there are lines of here, ascending. */
-  readonly epochs: (workloadId: string) => Promise<readonly number[]>;
+  readonly read: (log: LogRef, after: number, limit: number) => Promise<readonly NumberedLogEntry<LogStage>[]>;
+  /** Placements of an owner that there are lines of here, ascending. */
+  readonly epochs: (owner: OwnerId) => Promise<readonly number[]>;
 }
 
 export interface FollowRequest {
-  readonly workloadId: string;
+  readonly owner: OwnerId;
   /** Absent: the newest here. */
   readonly epoch?: number;
   /** Entries above this number are wanted. */
@@ -34,12 +31,12 @@ export interface FollowRequest {
 }
 
 export interface FollowAnswer {
-  readonly entries: readonly NumberedLogEntry[];
+  readonly entries: readonly NumberedLogEntry<LogStage>[];
   /** Absent: there is no log of it here. */
   readonly epoch?: number;
   /**
-   * Stands for the work on the workload that is under way here: another one whenever a piece of it begins or ends. Absent
-   * where none is under way: then what happens to the workload happens elsewhere.
+   * Stands for the work for the owner that is under way here: another one whenever a piece of it begins or ends. Absent
+   * where none is under way: then what happens to the owner happens elsewhere.
    */
   readonly mark?: string;
 }
@@ -47,10 +44,10 @@ export interface FollowAnswer {
 export interface LogFollows {
   /** Answers when there are entries, or another mark than the request's, or the time is over. @throws QUEUE_FULL */
   follow(request: FollowRequest): Promise<FollowAnswer>;
-  /** A piece of work on a workload begins. @returns what is called at its end */
-  attend(workloadId: string): () => void;
-  /** There are new lines of a workload. */
-  wake(workloadId: string): void;
+  /** A piece of work for an owner begins. @returns what is called at its end */
+  attend(owner: OwnerId): () => void;
+  /** There are new lines of an owner. */
+  wake(owner: OwnerId): void;
   /** Requests that are held now. */
   readonly held: number;
   /** Answers every request, and holds none from now on. */
@@ -100,36 +97,41 @@ class Follows implements LogFollows {
     }
   }
 
-  attend(workloadId: string): () => void {
-    this.count(workloadId, 1);
+  attend(owner: OwnerId): () => void {
+    const key = ownerWorkflowId(owner);
+    this.count(key, 1);
     let isOver = false;
     return () => {
-      if (!isOver) this.count(workloadId, -1);
+      if (!isOver) this.count(key, -1);
       isOver = true;
     };
   }
 
-  wake(workloadId: string): void {
-    for (const ring of this.bells.get(workloadId) ?? []) ring();
+  wake(owner: OwnerId): void {
+    this.ring(ownerWorkflowId(owner));
   }
 
   end(): void {
     this.ended = true;
-    for (const workloadId of this.bells.keys()) this.wake(workloadId);
+    for (const key of this.bells.keys()) this.ring(key);
   }
 
-  private count(workloadId: string, change: 1 | -1): void {
-    const pieces = (this.work.get(workloadId)?.pieces ?? 0) + change;
+  private ring(key: string): void {
+    for (const ring of this.bells.get(key) ?? []) ring();
+  }
+
+  private count(key: string, change: 1 | -1): void {
+    const pieces = (this.work.get(key)?.pieces ?? 0) + change;
     this.marks += 1;
-    if (pieces > 0) this.work.set(workloadId, { pieces, mark: `${this.life}-${this.marks}` });
-    else this.work.delete(workloadId);
-    this.wake(workloadId);
+    if (pieces > 0) this.work.set(key, { pieces, mark: `${this.life}-${this.marks}` });
+    else this.work.delete(key);
+    this.ring(key);
   }
 
-  private async look({ workloadId, epoch, after, limit }: FollowRequest): Promise<FollowAnswer> {
-    const known = epoch ?? (await this.options.epochs(workloadId)).at(-1);
-    const entries = known === undefined ? [] : await this.options.read(workloadId, known, after, limit);
-    const mark = this.ended ? undefined : this.work.get(workloadId)?.mark;
+  private async look({ owner, epoch, after, limit }: FollowRequest): Promise<FollowAnswer> {
+    const known = epoch ?? (await this.options.epochs(owner)).at(-1);
+    const entries = known === undefined ? [] : await this.options.read({ ...owner, epoch: known }, after, limit);
+    const mark = this.ended ? undefined : this.work.get(ownerWorkflowId(owner))?.mark;
     return {
       entries,
       ...(known === undefined ? {} : { epoch: known }),
@@ -138,10 +140,11 @@ class Follows implements LogFollows {
   }
 
   /** @returns what tells of the next call of `wake`, or that it is not waited for any longer */
-  private bell({ workloadId, signal }: FollowRequest, deadline: number) {
+  private bell({ owner, signal }: FollowRequest, deadline: number) {
+    const key = ownerWorkflowId(owner);
     const { promise, resolve } = Promise.withResolvers<'rung' | 'over'>();
-    const bells = this.bells.get(workloadId) ?? new Set();
-    this.bells.set(workloadId, bells);
+    const bells = this.bells.get(key) ?? new Set();
+    this.bells.set(key, bells);
     const ring = () => resolve('rung');
     const over = () => resolve('over');
     bells.add(ring);
@@ -152,7 +155,7 @@ class Follows implements LogFollows {
       clearTimeout(timer);
       signal.removeEventListener('abort', over);
       bells.delete(ring);
-      if (bells.size === 0 && this.bells.get(workloadId) === bells) this.bells.delete(workloadId);
+      if (bells.size === 0 && this.bells.get(key) === bells) this.bells.delete(key);
     };
     return { rung: promise, putAway };
   }

@@ -6,8 +6,7 @@
 import { open, readdir, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ownerLogEntrySchema } from '../../contracts/store/workload-documents.ts';
-import { numberedLogEntrySchema, parseLogLine } from '../../contracts/store/workload-documents.ts';
+import { ownerLogEntrySchema, parseLogLine } from '../../contracts/store/workload-documents.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
@@ -75,20 +74,6 @@ async function measure(path: string, first: number, sealed: boolean): Promise<Lo
   return whole.next === first ? undefined : { ...whole, first, sealed };
 }
 
-/** @returns undefined where the line is no entry */
-export function parseEntry(line: string): NumberedLogEntry<LogStage> | undefined {
-  return parseWith(ownerLogEntrySchema, line);
-}
-
-function parseWith<T>(schema: z.ZodType<T>, line: string): T | undefined {
-  try {
-    const parsed = schema.safeParse(JSON.parse(line));
-    return parsed.success ? parsed.data : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
 /**
  * Appends lines, at least one, and makes them safe: all of them or, after a crash, none. Whatever an earlier failed
  * append has left behind is cut off first.
@@ -131,5 +116,5 @@ export async function readPart(
   const start = Math.max(0, from - part.first);
   return lines
     .slice(start, Math.min(start + limit, part.next - part.first))
-    .flatMap((line) => parseLogLine(line) ?? []);
+    .flatMap((line) => parseLogLine(line, ownerLogEntrySchema) ?? []);
 }

@@ -6,8 +6,6 @@ import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { createRecentLines, type RecentLines } from '../../domain/logs/recent-lines.ts';
-import type { Stage } from '../../domain/workload/stages.ts';
-import { hasCode } from '../../linux/process-identity.ts';
 import { readRecord, writeRecord } from '../../linux/record-file.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
 import type { LogWriter } from '../../ports/logs.ts';
@@ -55,7 +53,7 @@ type Shipped = z.infer<typeof shippedSchema>;
 const RECENT = { maxLines: 500, maxUnits: 64 * 1024 };
 
 interface PendingLine {
-  readonly entry: NumberedLogEntry;
+  readonly entry: NumberedLogEntry<LogStage>;
   readonly text: string;
   readonly bytes: number;
   /** 0 where it has none. */
@@ -96,7 +94,7 @@ export class LogSpool implements SourceLogWriter {
   private tail: Promise<unknown> = Promise.resolve();
   private flushTimer: NodeJS.Timeout | undefined;
   private readonly awake: () => number;
-  private readonly recent: RecentLines;
+  private readonly recent: RecentLines<LogStage>;
   private lastWriteAt: number;
 
   constructor(options: LogSpoolOptions, parts: LogPart[], shipped: Shipped) {
@@ -105,7 +103,7 @@ export class LogSpool implements SourceLogWriter {
     this.parts = parts;
     this.setParts(parts);
     this.nextN = Math.max(shipped.next, parts.at(-1)?.next ?? 0);
-    this.recent = createRecentLines(RECENT, this.nextN);
+    this.recent = createRecentLines<LogStage>(RECENT, this.nextN);
     this.sourceEnd = Math.max(shipped.sourceOffset, ...parts.map((part) => part.sourceOffset));
     this.awake = options.awake ?? (() => performance.now());
     this.lastWriteAt = this.awake();
@@ -155,7 +153,9 @@ export class LogSpool implements SourceLogWriter {
    * Entries after number `after` that are safe on disk, in order.
    * @returns fewer than there were where early parts have been shipped and dropped
    */
-  read(after: number, limit: number): Promise<NumberedLogEntry<LogStage>[]> {
+  async read(after: number, limit: number): Promise<NumberedLogEntry<LogStage>[]> {
+    const recent = this.recent.after(after)?.slice(0, limit);
+    if (recent !== undefined) return recent;
     return this.serialised(async () => {
       const found: NumberedLogEntry<LogStage>[] = [];
       for (const part of this.parts) {
@@ -204,7 +204,7 @@ export class LogSpool implements SourceLogWriter {
   private enqueue(stage: LogStage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
     // Numbers and times must agree, also where the clock was set back.
     this.lastTime = Math.max(this.lastTime, this.options.now());
-    const entry: NumberedLogEntry = {
+    const entry: NumberedLogEntry<LogStage> = {
       timestamp: new Date(this.lastTime).toISOString(),
       stage,
       message,

@@ -1,9 +1,7 @@
 /** Log chunks: immutable objects of JSON lines, `logs/<workloadId>/<epoch>-<writer>/<first>.jsonl`. */
 
-import { numberedLogEntrySchema } from '../../contracts/store/workload-documents.ts';
-import { parseLogLine } from '../../contracts/store/workload-documents.ts';
+import { numberedLogEntrySchema, parseLogLine } from '../../contracts/store/workload-documents.ts';
 import { isKilnError } from '../../domain/failures.ts';
-import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { ListOptions, ObjectStore } from '../object-store.ts';
@@ -246,8 +244,5 @@ async function fetchChunk(store: ObjectStore, ref: LogWriterRef, key: string): P
 
 /** @returns the entries of a chunk's text. A line that is none (cut, damaged) is left out: the others stay readable. */
 export function parseLogLines(text: string): NumberedLogEntry[] {
-  return text.split('\n').flatMap((line) => {
-    const parsed = numberedLogEntrySchema.safeParse(jsonOrUndefined(line));
-    return parsed.success ? [parsed.data] : [];
-  });
+  return text.split('\n').flatMap((line) => parseLogLine(line, numberedLogEntrySchema) ?? []);
 }

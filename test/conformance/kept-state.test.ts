@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { createKilnClient, type KilnClient } from '../../client/http/kiln-client.ts';
 import { createWorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
-import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import type { HostNode } from '../../host/host.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
@@ -62,7 +62,7 @@ describe.each(await keptStates())('the state that %s has left', (name) => {
       workloads: createWorkloadClient({ client, archive: createWorkloadDocuments(store) }),
       store,
       isPolled: async () => true,
-      fetchHostLogs: hostLogsFetcher({ token: HOST_TOKEN, timeoutMs: 3_000, maxBytes: 1_000_000 }),
+      hostLogs: hostLogsOverHttp({ token: HOST_TOKEN, timeoutMs: 3_000, maxBytes: 1_000_000 }),
       token: TOKEN,
       log: silentLogger,
       version: '0',

@@ -7,6 +7,8 @@ import { decodeLogCursor } from '../../contracts/api/log-page.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { authorized, type GatewayFixture, HOST_ID, newId, startGateway, TOKEN } from '../support/gateway-fixture.ts';
 
+const workload = (id: string) => ({ kind: 'workload', id }) as const;
+
 const READERS = 20;
 let fixture: GatewayFixture;
 let id: string;
@@ -37,7 +39,7 @@ function write(message: string): void {
     ...{ message, n: lines.length },
   };
   lines.push(entry);
-  fixture.follows.wake(id);
+  fixture.follows.wake(workload(id));
 }
 
 /** A reader of the log, of whose lines the next can be awaited. */
@@ -62,7 +64,7 @@ const isHeld = () => expect.poll(() => fixture.follows.held).toBe(1);
 
 describe('a stream whose workload is at work on a host', () => {
   test('waits there: one request for all readers, lines come by it, nobody is asked where the workload is', async () => {
-    const leave = fixture.follows.attend(id);
+    const leave = fixture.follows.attend(workload(id));
     write('first');
     const readers = Array.from({ length: READERS }, () => reader());
     expect(new Set(await Promise.all(readers.map((one) => one.next())))).toEqual(new Set(['first']));
@@ -83,13 +85,13 @@ describe('a stream whose workload is at work on a host', () => {
   });
 
   test('shows a move between stages as soon as work on the next has begun', async () => {
-    const leave = fixture.follows.attend(id);
+    const leave = fixture.follows.attend(workload(id));
     write('building');
     const one = reader();
     expect(await one.next()).toBe('building');
     await isHeld();
     fixture.workloads.move(id, 'validate');
-    const leaveNext = fixture.follows.attend(id);
+    const leaveNext = fixture.follows.attend(workload(id));
     leave();
     expect(await one.next()).toBe('pending → validate: test');
     write('starting');
@@ -99,7 +101,7 @@ describe('a stream whose workload is at work on a host', () => {
   });
 
   test('goes on over a restart of its host, each line once, and waits there again', async () => {
-    fixture.follows.attend(id);
+    fixture.follows.attend(workload(id));
     write('before');
     const one = reader();
     expect(await one.next()).toBe('before');
@@ -107,7 +109,7 @@ describe('a stream whose workload is at work on a host', () => {
     await fixture.restartHost();
     write('while nobody watches');
     expect(await one.next()).toBe('while nobody watches');
-    fixture.follows.attend(id);
+    fixture.follows.attend(workload(id));
     await isHeld();
     looks = 0;
     write('after');
@@ -117,22 +119,22 @@ describe('a stream whose workload is at work on a host', () => {
   });
 
   test('is polled where the host holds as many readers as it may', async () => {
-    fixture.follows.attend('others');
+    fixture.follows.attend(workload('others'));
     const { mark = '' } = await fixture.follows.follow(waiting({ waitMs: 0 }));
     const others = Array.from({ length: 10 }, () => fixture.follows.follow(waiting({ mark })));
-    fixture.follows.attend(id);
+    fixture.follows.attend(workload(id));
     const one = reader();
     const seen = one.next();
     write('all the same');
     expect(await seen).toBe('all the same');
     expect(fixture.follows.held).toBe(10);
     one.leave();
-    fixture.follows.attend('others');
+    fixture.follows.attend(workload('others'));
     await Promise.all(others);
   });
 
   test('gives its place at the host back when its last reader leaves', async () => {
-    fixture.follows.attend(id);
+    fixture.follows.attend(workload(id));
     write('first');
     const [one, two] = [reader(), reader()];
     await Promise.all([one.next(), two.next()]);
@@ -147,7 +149,7 @@ describe('a stream whose workload is at work on a host', () => {
   });
 
   test('is not held up by a reader that takes nothing, which is cut off, comes back and lacks no line', async () => {
-    fixture.follows.attend(id);
+    fixture.follows.attend(workload(id));
     write('first');
     const quick = reader();
     expect(await quick.next()).toBe('first');
@@ -186,5 +188,5 @@ describe('a stream whose workload is at work on a host', () => {
 
 function waiting(more: { mark?: string; waitMs?: number }) {
   const signal = new AbortController().signal;
-  return { workloadId: 'others', after: -1, limit: 1, waitMs: 60_000, signal, ...more };
+  return { owner: workload('others'), after: -1, limit: 1, waitMs: 60_000, signal, ...more };
 }

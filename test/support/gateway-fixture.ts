@@ -101,8 +101,8 @@ export async function startGateway(
 
 function memoryLogs(spools: GatewayFixture['spools']) {
   const kept: Pick<HostLogs, 'epochs' | 'read'> = {
-    epochs: async (id) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
-    read: async (id, epoch, after, limit) =>
+    epochs: async ({ id }) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
+    read: async ({ id, epoch }, after, limit) =>
       (spools.get(id) ?? []).filter((entry) => entry.epoch === epoch && entry.n > after).slice(0, limit),
   };
   return Object.assign(createLogFollows({ ...kept, max: 10, maxHoldMs: 60_000 }), kept);
@@ -112,15 +112,7 @@ function dataPlaneOf(logs: Pick<HostLogs, 'epochs' | 'read' | 'follow'>) {
   const where = { hostId: HOST_ID, bindAddress: '127.0.0.1', port: 0, urlHost: '127.0.0.1' };
   return createDataPlane(
     { ...where, token: HOST_TOKEN, logger: silent },
-    {
-      metrics: new Registry(),
-      usage: async () => undefined,
-      logs: {
-        epochs: async ({ id }) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
-        read: async ({ id, epoch }, after, limit) =>
-          (spools.get(id) ?? []).filter((entry) => entry.epoch === epoch && entry.n > after).slice(0, limit),
-      },
-    },
+    { metrics: new Registry(), usage: async () => undefined, logs },
   );
 }
 

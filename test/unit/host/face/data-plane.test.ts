@@ -7,6 +7,8 @@ import { createDataPlane, type DataPlane } from '../../../../host/face/data-plan
 import { createLogFollows, type LogFollows } from '../../../../host/logs/log-follows.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 
+const workload = (id: string) => ({ kind: 'workload', id }) as const;
+
 const TOKEN = 'a-token-of-this-stack';
 const line: NumberedLogEntry = {
   timestamp: '2026-01-01T00:00:00.000Z',
@@ -90,20 +92,20 @@ describe('data plane', () => {
   });
 
   it('holds whoever waits for the next line, until there is one', async () => {
-    follows.attend('w1');
+    follows.attend(workload('w1'));
     const path = '/v1/workloads/w1/logs/follow?epoch=3&waitMs=60000';
     const first = hostFollowReplySchema.parse(await (await get(`${path}&after=0&limit=1`)).json());
     expect(first).toEqual({ entries: entries.slice(1, 2), writer: 'h1', epoch: 3, mark: expect.any(String) });
     const waiting = get(`${path}&after=2&mark=${first.mark ?? ''}`);
     await expect.poll(() => follows.held).toBe(1);
     entries.push({ ...line, n: 3 });
-    follows.wake('w1');
+    follows.wake(workload('w1'));
     expect(await (await waiting).json()).toEqual({ ...first, entries: [{ ...line, n: 3 }] });
     entries.pop();
   });
 
   it('forgets whoever leaves while he waits, and takes no more than it may', async () => {
-    follows.attend('w1');
+    follows.attend(workload('w1'));
     const { mark } = hostFollowReplySchema.parse(
       await (await get('/v1/workloads/w1/logs/follow?after=2&waitMs=0')).json(),
     );

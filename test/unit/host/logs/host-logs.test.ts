@@ -100,13 +100,14 @@ describe('workload logs', () => {
 
   it('wakes whoever waits for a line once it is safe, and answers everybody at the end', async () => {
     const logs = open();
-    const writer = await logs.open('w1', 0);
-    const leave = logs.attend('w1');
-    const request = { workloadId: 'w1', limit: 10, waitMs: 60_000, signal: new AbortController().signal };
+    const writer = await logs.open(workloadRef('w1', 0));
+    const owner = { kind: 'workload', id: 'w1' } as const;
+    const leave = logs.attend(owner);
+    const request = { owner, limit: 10, waitMs: 60_000, signal: new AbortController().signal };
     const { mark = '' } = await logs.follow({ ...request, after: -1, waitMs: 0 });
     const first = logs.follow({ ...request, after: -1, mark });
     writer.write('running', 'info', 'on its way');
-    expect(await logs.read('w1', 0, -1, 10)).toEqual([]);
+    expect(await logs.read(workloadRef('w1', 0), -1, 10)).toEqual([]);
     await writer.flush();
     expect(await first).toMatchObject({ mark, epoch: 0, entries: [{ n: 0, message: 'on its way' }] });
     const second = logs.follow({ ...request, after: 0, mark });

@@ -7,6 +7,8 @@ import {
   type LogFollows,
 } from '../../../../host/logs/log-follows.ts';
 
+const workload = (id: string) => ({ kind: 'workload', id }) as const;
+
 let lines: NumberedLogEntry[];
 let epochs: number[];
 let follows: LogFollows;
@@ -27,7 +29,7 @@ const open = (more: { max?: number; maxHoldMs?: number } = {}) =>
     max: 2,
     maxHoldMs: 60_000,
     epochs: async () => epochs,
-    read: async (_id, epoch, after, limit) => {
+    read: async ({ epoch }, after, limit) => {
       looked?.();
       return lines.filter((entry) => entry.epoch === epoch && entry.n > after).slice(0, limit);
     },
@@ -35,7 +37,7 @@ const open = (more: { max?: number; maxHoldMs?: number } = {}) =>
   });
 const ask = (more: Partial<FollowRequest> = {}): Promise<FollowAnswer> =>
   follows.follow({
-    ...{ workloadId: 'w', after: -1, limit: 10, waitMs: 60_000 },
+    ...{ owner: workload('w'), after: -1, limit: 10, waitMs: 60_000 },
     signal: new AbortController().signal,
     ...more,
   });
@@ -68,7 +70,7 @@ describe('a reader that waits at a host', () => {
   });
 
   it('is answered at once with a mark that it does not know, and held with the one that it knows', async () => {
-    const leave = follows.attend('w');
+    const leave = follows.attend(workload('w'));
     const first = await ask();
     expect(first).toEqual({ entries: [], epoch: 1, mark: expect.any(String) });
     const { mark, answer } = await heldRequest();
@@ -79,29 +81,29 @@ describe('a reader that waits at a host', () => {
   });
 
   it('is woken by a line', async () => {
-    follows.attend('w');
+    follows.attend(workload('w'));
     const { mark, answer } = await heldRequest();
-    follows.wake('another');
+    follows.wake(workload('another'));
     lines.push(line(0));
-    follows.wake('w');
+    follows.wake(workload('w'));
     expect(await answer).toEqual({ entries: [line(0)], epoch: 1, mark });
   });
 
   it('gets the lines of a log that is begun while it waits', async () => {
     epochs = [];
-    follows.attend('w');
+    follows.attend(workload('w'));
     const { mark } = await ask({ waitMs: 0 });
     const answer = ask({ mark: mark ?? '' });
     epochs = [3];
     lines = [{ ...line(0), epoch: 3 }];
-    follows.wake('w');
+    follows.wake(workload('w'));
     expect(await answer).toMatchObject({ epoch: 3, entries: [{ epoch: 3 }] });
   });
 
   it('is woken when a further piece of work begins, and when one of several ends', async () => {
-    const leave = follows.attend('w');
+    const leave = follows.attend(workload('w'));
     const first = await heldRequest();
-    const leaveSecond = follows.attend('w');
+    const leaveSecond = follows.attend(workload('w'));
     const { mark } = await first.answer;
     expect(mark).not.toBe(first.mark);
     const second = await heldRequest();
@@ -115,17 +117,17 @@ describe('a reader that waits at a host', () => {
   });
 
   it('is answered when its time is over, its own or that of the host', async () => {
-    follows.attend('w');
+    follows.attend(workload('w'));
     const { mark, answer } = await heldRequest({ waitMs: 1 });
     expect(await answer).toEqual({ entries: [], epoch: 1, mark });
     follows = open({ maxHoldMs: 1 });
-    follows.attend('w');
+    follows.attend(workload('w'));
     const late = await heldRequest();
     expect(await late.answer).toEqual({ entries: [], epoch: 1, mark: late.mark });
   });
 
   it('gives its place back when nobody waits for it any more', async () => {
-    follows.attend('w');
+    follows.attend(workload('w'));
     const gone = new AbortController();
     const { answer } = await heldRequest({ signal: gone.signal });
     await heldRequest();
@@ -139,7 +141,7 @@ describe('a reader that waits at a host', () => {
   });
 
   it('is answered when the host lets go, and nobody is held afterwards', async () => {
-    follows.attend('w');
+    follows.attend(workload('w'));
     const { answer } = await heldRequest();
     follows.end();
     expect(await answer).toEqual({ entries: [], epoch: 1 });
@@ -150,7 +152,7 @@ describe('a reader that waits at a host', () => {
     const marks = new Set<string | undefined>();
     for (let life = 0; life < 3; life++) {
       follows = open();
-      follows.attend('w');
+      follows.attend(workload('w'));
       marks.add((await ask({ waitMs: 0 })).mark);
     }
     expect(marks.size).toBe(3);

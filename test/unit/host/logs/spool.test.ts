@@ -2,7 +2,7 @@ import { appendFile, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseLogLine } from '../../../../contracts/store/workload-documents.ts';
+import { ownerLogEntrySchema, parseLogLine } from '../../../../contracts/store/workload-documents.ts';
 import { KilnError } from '../../../../domain/failures.ts';
 import { type LogSpool, type LogSpoolLimits, openLogSpool } from '../../../../host/logs/spool.ts';
 
@@ -46,7 +46,7 @@ const shipped = (chunks: Map<number, string>) =>
   [...chunks.keys()]
     .sort((a, b) => a - b)
     .flatMap((first) => (chunks.get(first) ?? '').trimEnd().split('\n'))
-    .map((line) => parseLogLine(line)?.n);
+    .map((line) => parseLogLine(line, ownerLogEntrySchema)?.n);
 
 describe('log spool', () => {
   it('shows only what is safe on disk', async () => {
