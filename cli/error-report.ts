@@ -21,6 +21,7 @@ const FIXES: Partial<Record<FailureCode, string>> = {
   NO_CAPACITY: 'See what is free with `kiln host list`; stop a workload, or ask for less with --vcpus and --mem-mib.',
   HOST_LOST: 'See the hosts with `kiln host list`; a new workload is placed on another one.',
   PORT_IN_USE: 'Leave --host-port out to be given a free port.',
+  PORT_NOT_ALLOWED: 'Leave --host-port out to be given a free port, or give one of the range.',
   ENV_MISSING: 'Give it with --env NAME=VALUE or --env-file.',
   INTERNAL: 'This is a defect in Kiln, or in the machine under it; the logs of the stack say more.',
 };

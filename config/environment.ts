@@ -3,7 +3,18 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
+import { DEFAULT_HOST_PORTS } from '../domain/host-ports.ts';
 import { HOST_ID_PATTERN } from '../domain/names.ts';
+
+/** `FROM-TO`, both included. */
+const portRange = z
+  .string()
+  .regex(/^\d{1,5}-\d{1,5}$/, 'must be two ports with a hyphen between, e.g. 20000-29999')
+  .transform((text) => {
+    const [from = 0, to = 0] = text.split('-').map(Number);
+    return { from, to };
+  })
+  .refine(({ from, to }) => from >= 1 && from <= to && to <= 65_535, 'must go upwards, within 1 to 65535');
 
 /** What every process of a stack is told by its environment. */
 const schema = z.object({
@@ -30,6 +41,8 @@ const schema = z.object({
   /** Memory of the machine that must stay available, MiB; absent: a twentieth of it, at most 1024. */
   KILN_HOST_MEM_FLOOR_MIB: z.coerce.number().int().min(0).exactOptional(),
   KILN_HOST_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
+  /** Ports of this host that VMs may be reached at; hosts and gateways are told the same. */
+  KILN_HOST_PORTS: portRange.default(DEFAULT_HOST_PORTS),
   KILN_RUNTIME_DIR: z.string().exactOptional(),
   XDG_RUNTIME_DIR: z.string().exactOptional(),
   KILN_PROJECT_ROOT: z.string().exactOptional(),

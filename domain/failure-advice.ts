@@ -17,6 +17,7 @@ export const FAILURE_ADVICE: Readonly<Partial<Record<FailureCode, string>>> = {
     'See in the log what the build waited for; a package registry that does not answer is the usual cause.',
   ENV_MISSING: 'Create it again with the environment variables that the message names.',
   PORT_IN_USE: 'Leave the host port out to be given a free one, or stop whoever holds it.',
+  PORT_NOT_ALLOWED: 'Ask for a host port of the range that the message names, or leave it out to be given a free one.',
   SERVICE_EXITED: 'The service ended by itself: read its last lines, correct it, deploy it under a new id.',
   HEALTH_FAILED: 'Does the service listen on `PORT`, and does its health path answer with 2xx in time?',
   IMAGE_MISSING: 'List what there is with `kiln image list`; make it with `kiln image build NAME`.',

@@ -35,6 +35,7 @@ export const FAILURES = {
   BUILD_TIMEOUT: user(422, 'build'),
   ENV_MISSING: user(400, 'validate', 'build', 'deploy'),
   PORT_IN_USE: user(409, 'deploy'),
+  PORT_NOT_ALLOWED: user(400, 'deploy'),
   SERVICE_EXITED: user(422, 'deploy', 'running'),
   HEALTH_FAILED: user(422, 'deploy', 'running'),
   IMAGE_MISSING: system(false, ANY, 422),

@@ -1,5 +1,7 @@
 /** Every number of a host that may be set, in one place. */
 
+import { DEFAULT_HOST_PORTS, type PortRange } from '../domain/host-ports.ts';
+import type { PoolSettingOverrides } from '../domain/pool/pool-policy.ts';
 import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts';
 import type { InspectionSettings } from '../inspection/inspection-pool.ts';
 import type { HostCapacitySettings } from './capacity/host-capacity.ts';
@@ -20,8 +22,8 @@ export interface HostSettings {
   readonly ingress: {
     readonly bindAddress: string;
     readonly urlHost: string;
-    /** Below the range that Linux takes outgoing ports from (32768 and up). */
-    readonly ports: { readonly from: number; readonly to: number };
+    /** Ports that are given out or may be asked for. */
+    readonly ports: PortRange;
     readonly maxConnections: number;
     readonly rebindMs: number;
   };
@@ -84,7 +86,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   ingress: {
     bindAddress: '127.0.0.1',
     urlHost: '127.0.0.1',
-    ports: { from: 20_000, to: 29_999 },
+    ports: DEFAULT_HOST_PORTS,
     maxConnections: 1024,
     rebindMs: 200,
   },

@@ -1,5 +1,6 @@
 /** Types that the parts of the client share. */
 import type { Client } from '@temporalio/client';
+import type { PortRange } from '../../domain/host-ports.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
 import type { Stage } from '../../domain/workload/stages.ts';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
@@ -46,6 +47,7 @@ export interface ClientContext {
   readonly archive: WorkloadArchive;
   readonly timings: ClientTimings;
   readonly policies?: WorkloadPolicyOverrides;
+  readonly hostPorts?: PortRange;
   readonly logsUrl?: (workloadId: string) => string;
   readonly taskQueue: string;
 }

@@ -47,7 +47,9 @@ export const workloadRequestSchema = z.strictObject({
     )
     .exactOptional()
     .meta({ description: 'Port in the guest that the service listens on; it is told by PORT. Default 8080.' }),
-  hostPort: portSchema.exactOptional().meta({ description: 'Port wanted on the host; a free one where absent.' }),
+  hostPort: portSchema.exactOptional().meta({
+    description: "Port wanted on the host, of the operator's range (KILN_HOST_PORTS); a free one of it where absent.",
+  }),
   image: imageReferenceSchema.exactOptional(),
   resources: resourcesSchema.exactOptional(),
   priority: prioritySchema

@@ -5,12 +5,14 @@ import type { Duplex } from 'node:stream';
 import { joinStreams } from '../../concurrency/join-streams.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
+import type { PortRange } from '../../domain/host-ports.ts';
+import { hasCode } from '../../linux/process-identity.ts';
 
 export interface IngressOptions {
   /** Address the listeners are bound to, e.g. `127.0.0.1`. */
   readonly bindAddress: string;
-  /** Ports that may be handed out, both included. Keep it off the range of outgoing connections. */
-  readonly ports: { readonly from: number; readonly to: number };
+  /** Ports that may be handed out. Keep it off the range of outgoing connections. */
+  readonly ports: PortRange;
   /** Connections of one listener at a time; more are closed at once. */
   readonly maxConnections: number;
 }

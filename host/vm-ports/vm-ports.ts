@@ -1,6 +1,8 @@
 /** The host ports of this host's VMs: recorded with the VM, so that the same port answers after a restart. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError, messageOf } from '../../domain/failures.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { assertHostPort } from '../../domain/host-ports.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { type GuestConnector, type IngressListener, type IngressOptions, listenOn, listenOnFree } from './listener.ts';
@@ -15,7 +17,7 @@ export interface VmIngressOptions extends IngressOptions {
 }
 
 export interface VmIngress {
-  /** @returns the host port. @throws PORT_IN_USE, NOT_FOUND where there is no such VM, CONFLICT where it has another */
+  /** @returns the host port. @throws PORT_IN_USE, PORT_NOT_ALLOWED, NOT_FOUND where there is no such VM, CONFLICT where it has another */
   open(vmId: string, guestPort: number, hostPort: number | undefined): Promise<number>;
   /** Keeps a VM's recorded ports for it, whether it can be adopted now or not: no other VM is given one of them. */
   promise(vmId: string): Promise<void>;
@@ -109,6 +111,7 @@ class Ingress implements VmIngress {
   }
 
   private async openNew(vmId: string, guestPort: number, hostPort: number | undefined): Promise<number> {
+    if (hostPort !== undefined) assertHostPort(hostPort, this.options.ports);
     const listener =
       hostPort === undefined
         ? await listenOnFree(

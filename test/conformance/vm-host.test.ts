@@ -149,7 +149,7 @@ describe('a VM on its host', () => {
   });
 
   it('ports: the wanted one, or PORT_IN_USE; NOT_FOUND without a VM', async () => {
-    const host = await startedHost();
+    const host = await startedHost({ settings: { ingress: { ports: { from: 1024, to: 65_535 } } } });
     await bootVm(host, VM, 'w1');
     const busy = createServer().listen(0, '127.0.0.1');
     await once(busy, 'listening');

@@ -42,6 +42,7 @@ export async function runGatewayProcess(): Promise<void> {
     workloads: createWorkloadClient({
       client,
       archive: createWorkloadDocuments(store),
+      hostPorts: env.KILN_HOST_PORTS,
       logsUrl: (id) => `${base}/api/workloads/${id}/logs`,
     }),
     store,

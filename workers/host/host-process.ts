@@ -96,6 +96,7 @@ async function composeHost(
       : { egressProxy: { url: proxy, bypass: env.NO_PROXY.split(',').filter((name) => name !== '') } }),
     logger: log,
     settings: {
+      ingress: { ports: env.KILN_HOST_PORTS },
       dataPlane: { port: env.KILN_HOST_PORT },
       templates: { mode: env.KILN_TEMPLATES },
       pool: await poolFromEnvironment(env),

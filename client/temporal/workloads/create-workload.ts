@@ -15,18 +15,20 @@ import type { WorkloadInput } from '../../../domain/workload/workload-input.ts';
 import { WORKLOAD_WORKFLOW } from '../../../workflows/messages.ts';
 import type { ClientContext, WorkloadSnapshot } from '../client-context.ts';
 import { withDeadline } from '../temporal-calls.ts';
+import { assertMayBeNew } from './new-workload-rules.ts';
 import { readWorkload } from './read-workload.ts';
 
 /** The server takes 64 bytes; ids of projects are ASCII. */
 const FAIRNESS_KEY_CHARS = 64;
 
-/** @throws SPEC_INVALID, CONFLICT, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
+/** @throws SPEC_INVALID, PORT_NOT_ALLOWED, CONFLICT, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function createWorkload(
   context: ClientContext,
   request: WorkloadRequest,
   id: string = mintId('w'),
 ): Promise<{ snapshot: WorkloadSnapshot; created: boolean }> {
   const document = await specDocument(request, id);
+  await assertMayBeNew(context, document);
   const standing = await context.archive.createSpec(document);
   if (standing.hash !== document.hash) {
     throw new KilnError(

@@ -1,6 +1,7 @@
 /** Workloads for backend services: starts, reads, stops and lists them in Temporal directly, without the REST API. */
 import type { Client } from '@temporalio/client';
 import type { WorkloadHistoryView, WorkloadPage } from '../../../contracts/api/workload-view.ts';
+import type { PortRange } from '../../../domain/host-ports.ts';
 import { CONTROL_QUEUE } from '../../../domain/names.ts';
 import type { WorkloadPolicyOverrides } from '../../../domain/policies.ts';
 import type { WorkloadRequest } from '../../../domain/workload/workload.ts';
@@ -22,6 +23,8 @@ export interface WorkloadClientOptions {
   readonly timings?: Partial<ClientTimings>;
   /** Overrides of timeouts and retries, given to every workload that this client starts. */
   readonly policies?: WorkloadPolicyOverrides;
+  /** Host ports that new workloads may ask for; absent: the host alone judges, when it opens the port. */
+  readonly hostPorts?: PortRange;
   /** @returns the page of a workload's logs, shown in the Temporal Web UI. */
   readonly logsUrl?: (workloadId: string) => string;
   readonly taskQueue?: string;
@@ -31,7 +34,7 @@ export interface WorkloadClient {
   /**
    * Finds or creates. The same id with the same request, however often and however late, is the same workload.
    * @param id minted where absent
-   * @throws SPEC_INVALID, CONFLICT (id taken by another request), STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE: repeat it
+   * @throws SPEC_INVALID, PORT_NOT_ALLOWED, CONFLICT (id taken by another request), STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE: repeat it
    */
   create(request: WorkloadRequest, id?: string): Promise<{ snapshot: WorkloadSnapshot; created: boolean }>;
   /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
