@@ -23,6 +23,8 @@ export const SEARCH_ATTRIBUTES = [
 export type SearchAttribute = (typeof SEARCH_ATTRIBUTES)[number];
 
 export const WORKLOAD_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
+/** Ids of new workloads: each is the host name of its guest, too. Older workloads may have any of the pattern above. */
+export const NEW_WORKLOAD_ID_PATTERN = /^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/;
 export const HOST_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
 export const IMAGE_NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,39}$/;
 export const IMAGE_TAG_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;

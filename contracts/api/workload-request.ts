@@ -31,7 +31,9 @@ export const environmentSchema = z
   .refine((env) => lengthOf(env) <= MAX_ENV_LENGTH, `names and values may have ${MAX_ENV_LENGTH} characters together`);
 
 export const workloadRequestSchema = z.strictObject({
-  deploymentId: deploymentIdSchema.exactOptional(),
+  deploymentId: deploymentIdSchema
+    .exactOptional()
+    .meta({ description: 'Must exist (POST /api/deployments) when the workload is new.' }),
   projectId: projectIdSchema.exactOptional(),
   servicePath: servicePathSchema.meta({
     description: 'Folder of the service, relative to the project root of the host, or to the root of `source`.',
@@ -64,7 +66,8 @@ const _request: Same<z.infer<typeof workloadRequestSchema>, WorkloadRequest> = t
 export const createWorkloadBodySchema = workloadRequestSchema
   .extend({
     id: workloadIdSchema.exactOptional().meta({
-      description: "The caller's key: a second create with it and the same body answers for the same workload.",
+      description:
+        "The caller's key: a second create with it and the same body answers for the same workload. A new one is the guest's host name, too: no hyphen at its ends.",
     }),
     servicePath: servicePathSchema.exactOptional().meta({
       description:

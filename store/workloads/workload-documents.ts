@@ -12,6 +12,7 @@ import { storeKeys, workloadWorkflowId } from '../../domain/names.ts';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
 import type { WorkloadDocuments } from '../../ports/documents.ts';
 import { type ArchivedExecution, createHistoryArchive } from '../archive/history-archive.ts';
+import { createDeployments } from '../deployments/deployments.ts';
 import type { ObjectStore } from '../object-store.ts';
 import { writeOnce } from '../write-once.ts';
 import { createWorkloadReleases, type WorkloadReleases } from './freed-notices.ts';
@@ -20,6 +21,8 @@ export interface StoredWorkloads extends WorkloadDocuments, WorkloadReleases {
   /** Writes the spec where the id is free. @returns the document that stands there now, ours or an earlier one. */
   createSpec(document: SpecDocument): Promise<SpecDocument>;
   specDocument(workloadId: string): Promise<SpecDocument | undefined>;
+  /** Whether there is such a deployment for workloads to name. */
+  hasDeployment(deploymentId: string): Promise<boolean>;
   /** Notes that the workflow exists, so that it is never started again once Temporal has forgotten it. */
   markStarted(workloadId: string, startedAt: string): Promise<void>;
   wasStarted(workloadId: string): Promise<boolean>;
@@ -41,6 +44,7 @@ export function createWorkloadDocuments(store: ObjectStore): StoredWorkloads {
       createHistoryArchive(store).readUpTo(workloadWorkflowId(workloadId), executionId),
     history: (workloadId) => createHistoryArchive(store).read(workloadWorkflowId(workloadId)),
     specDocument,
+    hasDeployment: async (id) => (await createDeployments(store).get(id)) !== undefined,
     readSpec: async (workloadId, specHash) => checkedRequest(await specDocument(workloadId), workloadId, specHash),
     createSpec: async (document) => {
       if (await writeOnce(store, storeKeys.workloadSpec(document.workloadId), document)) return document;

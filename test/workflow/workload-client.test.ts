@@ -13,6 +13,7 @@ import type { WorkloadArchive } from '../../client/temporal/archive/workload-arc
 import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
 import { createWorkloadClient, type WorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
 import { storeKeys, workloadWorkflowId } from '../../domain/names.ts';
+import { createDeployments } from '../../store/deployments/deployments.ts';
 import { createControlLog } from '../../store/logs/control-log.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments, type StoredWorkloads } from '../../store/workloads/workload-documents.ts';
@@ -20,6 +21,10 @@ import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 
 const request = { servicePath: 'services/hello', env: { NAME: 'value' }, projectId: 'shop', deploymentId: 'front' };
+const FRONT = {
+  ...{ id: 'front', projectId: 'shop', serviceName: 'front', servicePath: 'services/hello' },
+  ...{ status: 'active' as const, createdAt: new Date(0).toISOString() },
+};
 const namespace = inject('temporalNamespace');
 const WAIT_MS = 20_000;
 /** The dev server deletes an execution some time after it was told to. */
@@ -43,6 +48,7 @@ beforeAll(async () => {
   ]);
   temporal = new Client({ connection, namespace });
   archive = createWorkloadDocuments(store);
+  await createDeployments(store).create(FRONT);
   polled = await withWorker(`queue-${randomUUID()}`);
 });
 afterAll(async () => {

@@ -6,6 +6,8 @@ export interface WorkloadArchive {
   /** Writes the spec where the id is free. @returns the document that stands there now, ours or an earlier one. */
   createSpec(document: SpecDocument): Promise<SpecDocument>;
   specDocument(workloadId: string): Promise<SpecDocument | undefined>;
+  /** Whether there is such a deployment for workloads to name. */
+  hasDeployment(deploymentId: string): Promise<boolean>;
   markStarted(workloadId: string, startedAt: string): Promise<void>;
   wasStarted(workloadId: string): Promise<boolean>;
   /** @returns the final state, or undefined where none was written. */

@@ -21,7 +21,7 @@ import { readWorkload } from './read-workload.ts';
 /** The server takes 64 bytes; ids of projects are ASCII. */
 const FAIRNESS_KEY_CHARS = 64;
 
-/** @throws SPEC_INVALID, PORT_NOT_ALLOWED, CONFLICT, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
+/** @throws SPEC_INVALID, PORT_NOT_ALLOWED, NOT_FOUND (deployment), CONFLICT, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function createWorkload(
   context: ClientContext,
   request: WorkloadRequest,

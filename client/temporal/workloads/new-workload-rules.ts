@@ -3,27 +3,46 @@
  * whatever the rules say by now.
  */
 import type { SpecDocument } from '../../../contracts/store/workload-documents.ts';
-import { isKilnError, type KilnError } from '../../../domain/failures.ts';
+import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import { assertHostPort } from '../../../domain/host-ports.ts';
+import { NEW_WORKLOAD_ID_PATTERN } from '../../../domain/names.ts';
 import type { WorkloadArchive } from '../archive/workload-archive.ts';
 import type { ClientContext } from '../client-context.ts';
 
-type Rules = Pick<ClientContext, 'hostPorts'> & { readonly archive: Pick<WorkloadArchive, 'specDocument'> };
+type Rules = Pick<ClientContext, 'hostPorts'> & {
+  readonly archive: Pick<WorkloadArchive, 'specDocument' | 'hasDeployment'>;
+};
 
-/** @throws PORT_NOT_ALLOWED where the workload is new and its host port is outside of the range; STORE_UNAVAILABLE */
-export async function assertMayBeNew(context: Rules, document: SpecDocument): Promise<void> {
-  const refusal = refusalOf(context, document);
-  if (refusal === undefined) return;
-  const standing = await context.archive.specDocument(document.workloadId);
-  if (standing === undefined) throw refusal;
+/**
+ * Passes a workload that exists, whatever it asks for, and a new one that keeps the rules.
+ * @throws SPEC_INVALID where its id can be no host name, PORT_NOT_ALLOWED where its host port is outside of the range,
+ *   NOT_FOUND where it names a deployment that does not exist, STORE_UNAVAILABLE
+ */
+export async function assertMayBeNew(rules: Rules, document: SpecDocument): Promise<void> {
+  try {
+    await assertKeepsRules(rules, document);
+  } catch (error) {
+    // Only a request that is refused pays for this look-up.
+    if (isKilnError(error) && (await rules.archive.specDocument(document.workloadId)) !== undefined) return;
+    throw error;
+  }
 }
 
-function refusalOf({ hostPorts }: Rules, { request }: SpecDocument): KilnError | undefined {
-  try {
-    if (hostPorts !== undefined && request.hostPort !== undefined) assertHostPort(request.hostPort, hostPorts);
-    return undefined;
-  } catch (error) {
-    if (isKilnError(error)) return error;
-    throw error;
+async function assertKeepsRules({ archive, hostPorts }: Rules, { workloadId, request }: SpecDocument): Promise<void> {
+  const { hostPort, deploymentId } = request;
+  if (!NEW_WORKLOAD_ID_PATTERN.test(workloadId)) {
+    throw new KilnError(
+      'SPEC_INVALID',
+      `The id ${workloadId} cannot be the host name of a guest: it must begin and end with a letter or a digit.`,
+      { id: workloadId },
+    );
+  }
+  if (hostPorts !== undefined && hostPort !== undefined) assertHostPort(hostPort, hostPorts);
+  if (deploymentId !== undefined && !(await archive.hasDeployment(deploymentId))) {
+    throw new KilnError(
+      'NOT_FOUND',
+      `There is no deployment ${deploymentId}; create it first (\`kiln deployment create\` or POST /api/deployments).`,
+      { deploymentId },
+    );
   }
 }

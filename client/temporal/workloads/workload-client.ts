@@ -34,7 +34,8 @@ export interface WorkloadClient {
   /**
    * Finds or creates. The same id with the same request, however often and however late, is the same workload.
    * @param id minted where absent
-   * @throws SPEC_INVALID, PORT_NOT_ALLOWED, CONFLICT (id taken by another request), STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE: repeat it
+   * @throws SPEC_INVALID, PORT_NOT_ALLOWED, NOT_FOUND (no such deployment), CONFLICT (id taken by another request),
+   *   STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE: repeat it
    */
   create(request: WorkloadRequest, id?: string): Promise<{ snapshot: WorkloadSnapshot; created: boolean }>;
   /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */

@@ -12,8 +12,12 @@ const documentOf = (request: Partial<WorkloadRequest>, workloadId = 'w-1'): Spec
   request: { servicePath: 'a', ...request },
   requestedAt: new Date(0).toISOString(),
 });
+const archiveOf = (standing?: SpecDocument) => ({
+  specDocument: async () => standing,
+  hasDeployment: async (id: string) => id === 'there',
+});
 const judged = (document: SpecDocument, standing?: SpecDocument) =>
-  assertMayBeNew({ archive: { specDocument: async () => standing }, hostPorts: HOST_PORTS }, document);
+  assertMayBeNew({ archive: archiveOf(standing), hostPorts: HOST_PORTS }, document);
 
 it('a host port outside of the range is refused, for a new workload only', async () => {
   const outside = documentOf({ hostPort: 8080 });
@@ -24,5 +28,28 @@ it('a host port outside of the range is refused, for a new workload only', async
   await judged(outside, outside);
   await judged(documentOf({ hostPort: 20_000 }));
   await judged(documentOf({}));
-  await assertMayBeNew({ archive: { specDocument: async () => undefined } }, outside);
+  await assertMayBeNew({ archive: archiveOf() }, outside);
+});
+
+it.each(['a-', '-a', '-', '--', `${'a'.repeat(39)}-`])(
+  'the id %s, no host name, is refused for a new workload only',
+  async (id) => {
+    const document = documentOf({}, id);
+    await expect(judged(document)).rejects.toMatchObject({
+      code: 'SPEC_INVALID',
+      message: expect.stringContaining('host name'),
+    });
+    await judged(document, document);
+  },
+);
+
+it.each(['a', '0', 'a-b', 'a--b', 'a'.repeat(40)])('the id %s is taken', async (id) => {
+  await judged(documentOf({}, id));
+});
+
+it('a deployment that does not exist is refused, for a new workload only', async () => {
+  const document = documentOf({ deploymentId: 'none' });
+  await expect(judged(document)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  await judged(document, document);
+  await judged(documentOf({ deploymentId: 'there' }));
 });
