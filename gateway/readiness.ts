@@ -29,11 +29,19 @@ export async function readiness(sources: ReadinessSources): Promise<Readiness> {
 }
 
 async function hostProblem({ hosts, isPolled, hostFreshMs, now }: ReadinessSources): Promise<string | undefined> {
-  const fresh = (await hosts()).filter(({ at, draining }) => !draining && now() - Date.parse(at) <= hostFreshMs);
-  for (const { hostId } of fresh) if (await isPolled(hostQueue(hostId), 'activity')) return undefined;
-  return fresh.length === 0
-    ? 'No host has registered lately: start `kiln worker host`.'
-    : `${fresh.length} host(s) have registered, none polls its queue yet.`;
+  const fresh = (await hosts()).filter(({ at }) => now() - Date.parse(at) <= hostFreshMs);
+  if (fresh.length === 0) return 'No host has registered lately: start `kiln worker host`.';
+  const open = fresh.filter(({ draining }) => !draining);
+  for (const { hostId } of open) if (await isPolled(hostQueue(hostId), 'activity')) return undefined;
+  return open.length === 0 ? drained(fresh) : `${open.length} host(s) have registered, none polls its queue yet.`;
+}
+
+const SHOWN = 3;
+
+function drained(hosts: readonly HostEntry[]): string {
+  const names = hosts.slice(0, SHOWN).map(({ hostId }) => hostId);
+  const more = hosts.length > SHOWN ? ` and ${hosts.length - SHOWN} more` : '';
+  return `Every host that answers is drained and takes no new work: ${names.join(', ')}${more}. \`kiln host undrain ID\` ends that.`;
 }
 
 async function check(name: string, problem: () => Promise<string | undefined>): Promise<Check> {

@@ -348,4 +348,11 @@ describe('the other commands', () => {
     expect(exitCode).toBe(expected);
     expect(stdout).not.toContain('secret-token');
   });
+
+  it('gateway status beside a drained host says why it is not ready', async () => {
+    const detail = 'Every host that answers is drained and takes no new work: dev-1.';
+    const api = { readyz: async () => ({ ready: false, checks: [{ name: 'host', ok: false, detail }] }) };
+    const { stdout, exitCode } = await kiln(['gateway', 'status'], { api });
+    expect([exitCode, stdout]).toEqual([1, expect.stringMatching(/not ready\n.*host.*drained.*dev-1/)]);
+  });
 });
