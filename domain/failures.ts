@@ -69,6 +69,7 @@ export const FAILURES = {
   TIMED_OUT: system(false, ANY),
   INVALID_TRANSITION: system(false, ANY),
   NOT_FOUND: user(404),
+  METHOD_NOT_ALLOWED: user(405),
   CONFLICT: user(409),
   UNAUTHORIZED: user(401),
   PAYLOAD_TOO_LARGE: user(413),

@@ -34,7 +34,9 @@ export function createHttpServer(limits: HttpServerLimits): FastifyInstance {
     clientErrorHandler: (error, socket) => answerBrokenRequest(error, socket),
   });
   server.server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
-    end(socket, problem('UNSUPPORTED', 'This is an API, no proxy: CONNECT is not answered.', 405));
+    end(socket, problem('METHOD_NOT_ALLOWED', 'This is an API, no proxy: CONNECT is not answered.'), [
+      'allow: GET, HEAD, POST',
+    ]);
   });
   server.server.on('checkExpectation', (_request, response) => {
     const found = problem('UNSUPPORTED', 'Leave out the `Expect` header, or send `100-continue`.', 417);
@@ -56,7 +58,9 @@ export function createHttpServer(limits: HttpServerLimits): FastifyInstance {
 /** An empty body is no body, whatever its type says; what is no JSON is the caller's fault. */
 function parseJsonBodies(server: FastifyInstance): void {
   server.removeAllContentTypeParsers();
-  server.addHook('onRequest', async ({ headers }) => {
+  server.addHook('onRequest', async ({ headers, is404 }) => {
+    // Nothing reads its body.
+    if (is404) return;
     const encoding = headers['content-encoding']?.trim().toLowerCase() ?? 'identity';
     if (encoding !== 'identity') throw new UnsupportedBody('Send the body as it is, without `Content-Encoding`.');
     const charset =
@@ -149,13 +153,14 @@ const REASONS: Readonly<Record<number, string>> = {
   431: 'Request Header Fields Too Large',
 };
 
-function end(socket: Duplex, found: Problem): void {
+function end(socket: Duplex, found: Problem, headers: readonly string[] = []): void {
   const body = JSON.stringify(found);
   const head = [
     `HTTP/1.1 ${found.status} ${REASONS[found.status] ?? ''}`,
     `content-type: ${PROBLEM_TYPE}`,
     `content-length: ${Buffer.byteLength(body)}`,
     'connection: close',
+    ...headers,
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
 }

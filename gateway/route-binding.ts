@@ -57,9 +57,11 @@ export function bindRoutes(
   handlers: RouteHandlers,
   isAllowed: (header: string | undefined) => boolean,
 ): void {
-  server.addHook('onRequest', async (request) => {
+  server.addHook('onRequest', async (request, reply) => {
     const { route } = request.routeOptions.config;
-    if (route === undefined || route.open === true || isAllowed(request.headers.authorization)) return;
+    // Before any look at its body: the framework refuses some methods for their headers alone.
+    if (route === undefined) return sendUnknown(request, reply);
+    if (route.open === true || isAllowed(request.headers.authorization)) return;
     throw new KilnError(
       'UNAUTHORIZED',
       'Give the token of this stack as `Authorization: Bearer <token>`; `dev.json` in the home of `kiln dev` holds it.',
@@ -67,7 +69,7 @@ export function bindRoutes(
   });
   for (const [name, handler] of Object.entries(handlers))
     bindRoute(server, ROUTES[name as RouteName], handler as AnyHandler);
-  server.setNotFoundHandler((request, reply) => sendUnknown(request, reply));
+  server.setNotFoundHandler((request, reply) => void sendUnknown(request, reply));
 }
 
 function bindRoute(server: FastifyInstance, route: Route, handler: AnyHandler): void {
@@ -75,7 +77,7 @@ function bindRoute(server: FastifyInstance, route: Route, handler: AnyHandler): 
     method: route.method,
     url: route.path,
     config: { route },
-    exposeHeadRoute: route.responses !== undefined && route.method === 'GET',
+    exposeHeadRoute: answersHead(route),
     handler: async (request, reply) => {
       const answer = await handler(parseRequest(route, request) as never, request, reply);
       if (route.responses === undefined) return answer;
@@ -134,22 +136,34 @@ function issues(where: string, error: z.ZodError): InvalidRequest['errors'] {
   }));
 }
 
-function sendUnknown(request: FastifyRequest, reply: FastifyReply): void {
-  const path = request.url.split('?')[0] ?? '';
-  const methods = Object.values(ROUTES)
-    .filter((route) => matches(route.path, path))
-    .map(({ method }) => method);
-  if (methods.length === 0) {
-    void sendProblem(reply, problem('NOT_FOUND', 'There is no such path; /docs lists them.'));
-    return;
-  }
-  const allowed = [...new Set<string>(methods.includes('GET') ? [...methods, 'HEAD'] : methods)].sort().join(', ');
-  void sendProblem(reply.header('allow', allowed), problem('UNSUPPORTED', `This path answers ${allowed} only.`, 405));
+function answersHead({ method, responses }: Route): boolean {
+  return method === 'GET' && responses !== undefined;
 }
 
-/** @returns whether a path is one of a route's, whatever the method. */
-function matches(pattern: string, path: string): boolean {
+function sendUnknown(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const methods = Object.values<Route>(ROUTES)
+    .filter((route) => matches(route.path, request.url))
+    .flatMap((route) => (answersHead(route) ? [route.method, 'HEAD'] : [route.method]));
+  if (methods.length === 0) return sendProblem(reply, problem('NOT_FOUND', 'There is no such path; /docs lists them.'));
+  const allowed = [...new Set<string>(methods)].sort().join(', ');
+  const found = problem('METHOD_NOT_ALLOWED', `This path answers ${allowed} only.`);
+  return sendProblem(reply.header('allow', allowed), found);
+}
+
+/** @returns whether a URL's path is one of a route's, whatever the method. */
+function matches(pattern: string, url: string): boolean {
   const wanted = pattern.split('/');
-  const given = path.split('/');
+  // Proxies are sent the whole address, and so is this server by some clients.
+  const path = url.replace(/^https?:\/\/[^/?]*/i, '').split('?')[0] ?? '';
+  const given = path.split('/').map(decoded);
   return wanted.length === given.length && wanted.every((part, index) => part.startsWith(':') || part === given[index]);
+}
+
+/** @returns a part of a path without percent encoding; one that is encoded wrongly as it is. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }

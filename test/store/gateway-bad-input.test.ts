@@ -43,8 +43,8 @@ describe('what is wrong is a problem document, never a 5xx', () => {
     ['/api/workloads/none/logs', { headers: authorized }, 404, 'NOT_FOUND'],
     ['/api/workloads/none/logs/stream', { headers: authorized }, 404, 'NOT_FOUND'],
     ['/api/workloads/none/history', { headers: authorized }, 404, 'NOT_FOUND'],
-    ['/api/workloads', { method: 'DELETE', headers: authorized }, 405, 'UNSUPPORTED'],
-    ['/api/hosts', post({}), 405, 'UNSUPPORTED'],
+    ['/api/workloads', { method: 'DELETE', headers: authorized }, 405, 'METHOD_NOT_ALLOWED'],
+    ['/api/hosts', post({}), 405, 'METHOD_NOT_ALLOWED'],
     [
       '/api/workloads',
       { method: 'POST', headers: { ...authorized, 'content-type': 'text/plain' }, body: '{}' },
