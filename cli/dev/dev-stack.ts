@@ -6,6 +6,7 @@ import type { SetupRecord } from '../../config/setup-record.ts';
 import type { DevStack as StackInfo } from '../../contracts/host/dev-stack.ts';
 import { freePort } from './free-port.ts';
 import { endLeftProcesses, PROCESSES_FILE, processMark, recordProcesses } from './left-processes.ts';
+import { closeHome } from './private-home.ts';
 import { ProcessSupervisor, type SupervisorEvent, type SupervisorOptions } from './process-supervisor.ts';
 import { stackIdentity } from './stack-identity.ts';
 import { lockStack } from './stack-lock.ts';
@@ -46,6 +47,7 @@ export interface DevStack {
 export async function startDevStack(options: DevStackOptions, signal: AbortSignal): Promise<DevStack> {
   const { paths } = options;
   const unlock = await lockStack(paths.home);
+  await closeHome(paths.home);
   await rm(paths.devJson, { force: true });
   await mkdir(paths.logsDir, { recursive: true });
   const record = join(paths.home, PROCESSES_FILE);

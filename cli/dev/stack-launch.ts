@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { inheritedEnvironment, readEnvironment, stackPaths } from '../../config/environment.ts';
 import { readSetupRecord } from '../../config/setup-record.ts';
+import { keepFilesPrivate } from '../../linux/private-files.ts';
 import { type DevStack, startDevStack } from './dev-stack.ts';
 import type { SupervisorEvent } from './process-supervisor.ts';
 
@@ -22,6 +23,8 @@ export async function launchStack(
   say: (text: string) => void,
   given: Readonly<Record<string, string>> = {},
 ): Promise<DevStack> {
+  // Its servers, too, which know nothing of modes.
+  keepFilesPrivate();
   const baseEnv = { ...inheritedEnvironment(), ...given };
   const env = readEnvironment(baseEnv);
   const paths = stackPaths(env, process.getuid?.() ?? 0);

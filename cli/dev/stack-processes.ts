@@ -86,7 +86,8 @@ export async function s3Server(plan: StackPlan): Promise<ProcessSpec | undefined
   return {
     name: 's3',
     command: required(plan.setup.versitygwPath, 'S3 server'),
-    args: ['--port', `127.0.0.1:${s3Port}`, 'posix', plan.paths.s3Dir],
+    // Its own modes, whatever the umask.
+    args: ['--port', `127.0.0.1:${s3Port}`, 'posix', '--dir-perms=0700', '--file-perms=0600', plan.paths.s3Dir],
     env: {
       ...plan.baseEnv,
       ROOT_ACCESS_KEY: plan.identity.s3AccessKey,

@@ -110,7 +110,7 @@ async function ensureImage(options: ImageCacheOptions, digest: string): Promise<
   }
   const local = options.localBuildsDir === undefined ? undefined : await readManifest(options.localBuildsDir, digest);
   const manifest = local ?? (await readPublishedManifest(options.store, digest));
-  await stageDirectory(imageDirectory(imagesDir, digest), async (directory) => {
+  const fill = async (directory: string) => {
     for (const file of manifest.files) {
       const target = join(directory, file.name);
       if (local === undefined || options.localBuildsDir === undefined) {
@@ -121,7 +121,8 @@ async function ensureImage(options: ImageCacheOptions, digest: string): Promise<
       }
     }
     await writeFile(join(directory, MANIFEST_FILE), canonicalJson(manifest), { mode: 0o444, flush: true });
-  });
+  };
+  await stageDirectory(imageDirectory(imagesDir, digest), fill, 0o700);
   await noteLooks(imageDirectory(imagesDir, digest), manifest);
   return cachedImage(imagesDir, digest, manifest);
 }

@@ -110,6 +110,8 @@ async function writeSparse(source: AsyncIterable<Buffer>, bytes: number, target:
   const hash = createHash('sha256');
   const file = await open(target, 'wx', 0o444);
   try {
+    // Whatever the umask: VMMs of other users read it.
+    await file.chmod(0o444);
     let position = 0;
     for await (const data of source) {
       hash.update(data);

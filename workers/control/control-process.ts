@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { type KilnEnvironment, readEnvironment } from '../../config/environment.ts';
 import { messageOf } from '../../domain/failures.ts';
+import { keepFilesPrivate } from '../../linux/private-files.ts';
 import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
 import { createControlLog } from '../../store/logs/control-log.ts';
 import { createWaitingLine } from '../../store/workloads/waiting-line.ts';
@@ -28,6 +29,7 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** Runs a control worker until SIGINT or SIGTERM. */
 export async function runControlProcess(): Promise<void> {
+  keepFilesPrivate();
   const env = readEnvironment();
   const log = processLogger('control', env.KILN_LOG_LEVEL);
   watchLoop({ name: 'control', stuckMs: env.KILN_STUCK_AFTER_S * 1000 });

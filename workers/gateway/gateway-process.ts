@@ -10,6 +10,8 @@ import { KilnError } from '../../domain/failures.ts';
 import { createGateway } from '../../gateway/gateway.ts';
 import { vmUsageFetcher } from '../../gateway/hosts/host-usage.ts';
 import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
+import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
+import { keepFilesPrivate } from '../../linux/private-files.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { connectClient } from '../../temporal/connection.ts';
 import { watchLoop } from '../loop-watchdog.ts';
@@ -27,6 +29,7 @@ const COUNTED_AGES_S = [0, 60, 600, 3600, 86_400];
 
 /** Runs the gateway until SIGINT or SIGTERM. */
 export async function runGatewayProcess(): Promise<void> {
+  keepFilesPrivate();
   const env = readEnvironment();
   const log = processLogger('gateway', env.KILN_LOG_LEVEL);
   watchLoop({ name: 'gateway', stuckMs: env.KILN_STUCK_AFTER_S * 1000 });

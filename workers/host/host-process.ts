@@ -9,6 +9,7 @@ import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { createHost, type HostNode } from '../../host/host.ts';
 import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
+import { closeToOthers, keepFilesPrivate } from '../../linux/private-files.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { listLocalImages } from '../../rootfs/image/local-images.ts';
 import { chooseProvisioner } from '../../rootfs/provisioners/choose-provisioner.ts';
@@ -28,6 +29,7 @@ const VCPUS_PER_CORE = 8;
 
 /** Runs this machine's host worker until SIGINT or SIGTERM; VMs live on. */
 export async function runHostProcess(): Promise<void> {
+  keepFilesPrivate();
   const env = readEnvironment();
   const log = processLogger('host', env.KILN_LOG_LEVEL);
   watchLoop({ name: 'host', stuckMs: env.KILN_STUCK_AFTER_S * 1000 });
@@ -65,6 +67,7 @@ async function composeHost(
   const setup = readSetupRecord();
   const paths = stackPaths(env, process.getuid?.() ?? 0);
   await mkdir(paths.hostDir, { recursive: true, mode: 0o700 });
+  await closeState(paths.hostDir, log);
   await makeSocketsFolder(paths.runtimeDir);
   const hostId = env.KILN_HOST_ID ?? defaultHostId(hostname());
   const limits = await limitsFromEnvironment(env, paths, log);
@@ -106,6 +109,18 @@ async function composeHost(
       ...(env.KILN_HOST_MEM_FLOOR_MIB === undefined ? {} : { capacity: { floorMib: env.KILN_HOST_MEM_FLOOR_MIB } }),
     },
   });
+}
+
+/** What VMMs of projects open by descriptor: files of images and of all that guests are made over. */
+const OPENED_BY_VMMS = ['images', 'templates', 'checkpoints', 'empty-disks'];
+/** What lies deeper is in folders that are closed by then. */
+const MAX_CLOSED_ENTRIES = 50_000;
+
+/** State that an older Kiln has made was open to look at. */
+async function closeState(directory: string, log: Logger): Promise<void> {
+  const options = { maxEntries: MAX_CLOSED_ENTRIES, keepFilesIn: OPENED_BY_VMMS };
+  const closed = await closeToOthers(directory, options);
+  if (closed.changed > 0 || !closed.whole) log.info({ ...closed, directory }, 'state is closed to other users');
 }
 
 /** Where VMMs run as users of their own, these pass through to their sockets; there is nothing else to see there. */

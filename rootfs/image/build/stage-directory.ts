@@ -7,17 +7,22 @@ import { syncDirectory } from '../../../linux/sync-directory.ts';
  * Makes a directory all at once: `fill` works in a temporary one beside it, which is renamed when it is complete.
  * A directory that is there already is complete, so `fill` is not called. Safe against a death at any point and
  * against two processes doing the same: the second finds the first one's.
+ * @param mode of the directory; what is built is for every user of the machine
  * @returns whether it was made now
  */
-export async function stageDirectory(path: string, fill: (temporary: string) => Promise<void>): Promise<boolean> {
+export async function stageDirectory(
+  path: string,
+  fill: (temporary: string) => Promise<void>,
+  mode = 0o755,
+): Promise<boolean> {
   if (await isDirectory(path)) return false;
   await mkdir(dirname(path), { recursive: true });
   await sweepAbandoned(dirname(path));
   const temporary = await mkdtemp(join(dirname(path), `${TEMPORARY}${process.pid}-`));
   try {
     await fill(temporary);
-    // mkdtemp makes it private; a VMM may run as another user.
-    await chmod(temporary, 0o755);
+    // mkdtemp makes it private.
+    await chmod(temporary, mode);
     await syncDirectory(temporary);
     await rename(temporary, path);
     await syncDirectory(dirname(path));
