@@ -1,5 +1,7 @@
 import { Command } from 'commander';
+import { packageVersion } from '../config/checkout.ts';
 import type { CliContext } from './cli-context.ts';
+import { registerCompletionCommands } from './completion/completion-commands.ts';
 import { registerDeployCommand } from './deploy/deploy-command.ts';
 import { registerDeploymentCommands } from './deployment/deployment-commands.ts';
 import { registerDevCommands } from './dev/dev-commands.ts';
@@ -11,6 +13,7 @@ import { registerWorkloadCommands } from './workload/workload-commands.ts';
 export function kilnProgram(context: CliContext): Command {
   const program = new Command('kiln')
     .description('durable microVM workloads')
+    .version(packageVersion(), '-V, --version', 'print the version')
     .showHelpAfterError('(see --help)')
     .configureOutput({
       writeOut: (text) => void context.stdout.write(text),
@@ -29,5 +32,6 @@ export function kilnProgram(context: CliContext): Command {
   registerImageCommands(program, context);
   registerStackCommands(program, context);
   registerDevCommands(program);
+  registerCompletionCommands(program, context);
   return program;
 }
