@@ -1,7 +1,6 @@
 /** Every number of a host that may be set, in one place. */
 
 import { DEFAULT_HOST_PORTS, type PortRange } from '../domain/host-ports.ts';
-import type { PoolSettingOverrides } from '../domain/pool/pool-policy.ts';
 import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts';
 import type { InspectionSettings } from '../inspection/inspection-pool.ts';
 import type { HostCapacitySettings } from './capacity/host-capacity.ts';

@@ -4,9 +4,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { joinStreams } from '../../concurrency/join-streams.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { isErrno } from '../../linux/errno.ts';
 import type { PortRange } from '../../domain/host-ports.ts';
-import { hasCode } from '../../linux/process-identity.ts';
+import { isErrno } from '../../linux/errno.ts';
 
 export interface IngressOptions {
   /** Address the listeners are bound to, e.g. `127.0.0.1`. */

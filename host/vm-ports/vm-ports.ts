@@ -1,7 +1,6 @@
 /** The host ports of this host's VMs: recorded with the VM, so that the same port answers after a restart. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KilnError, messageOf } from '../../domain/failures.ts';
-import { KilnError } from '../../domain/failures.ts';
 import { assertHostPort } from '../../domain/host-ports.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { repositoryFiles, textOf } from './repository-files.ts';
 
 /** Programs that run in a guest or a shell of their own have no config/ to ask. */
-const OWN_PROGRAMS = [/^config\//, /^scripts\/.+\.mjs$/, /^examples\//, /^test\/fixtures\/services\//];
+const OWN_PROGRAMS = [/^config\//, /^scripts\/.+\.mjs$/, /^examples\//, /^test\/fixtures\/(services|state)\//];
 const CODE = /\.(ts|mjs|cjs|js)$/;
 
 /** @returns whether a program text reads the environment of its process. */

@@ -28,7 +28,7 @@ import {
   ownerOf,
   placesBelow,
 } from '../support/fake-host.ts';
-import { fetchIn } from '../support/guest-fetch.ts';
+import { fetchIn, get } from '../support/guest-fetch.ts';
 import { whatIsLeft } from '../support/nothing-left.ts';
 import { freshObjectStore } from '../support/object-store.ts';
 import { wayOut } from '../support/way-out.ts';
@@ -87,12 +87,10 @@ async function deploy(host: HostNode, vmId = VM, workloadId = 'w1') {
   ports.push(deployed.port);
   return deployed;
 }
-const get = async (url: string) => (await fetch(url, { headers: { connection: 'close' } })).text();
 const logOf = async (host: HostNode, workloadId = 'w1') => {
-  await (await host.logs.open(workloadRef(workloadId, 0))).flush();
-  return (await host.logs.read(workloadRef(workloadId, 0), -1, 1000)).map(
-    ({ level, message }) => `${level} ${message}`,
-  );
+  const log = workloadRef(workloadId, 0);
+  await (await host.logs.open(log)).flush();
+  return (await host.logs.read(log, -1, 1000)).map(({ level, message }) => `${level} ${message}`);
 };
 
 describe('a VM on its host', () => {

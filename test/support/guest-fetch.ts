@@ -13,3 +13,8 @@ export async function fetchIn(host: HostNode, vmId: string, url: string): Promis
   for await (const piece of handle.output) if (piece.kind === 'data') said.push(piece.data);
   return Buffer.concat(said).toString().trim();
 }
+
+/** @returns the body of an answer, over a connection of its own */
+export async function get(url: string): Promise<string> {
+  return (await fetch(url, { headers: { connection: 'close' } })).text();
+}

@@ -10,7 +10,6 @@ import { KilnError } from '../../domain/failures.ts';
 import { createGateway } from '../../gateway/gateway.ts';
 import { vmUsageFetcher } from '../../gateway/hosts/host-usage.ts';
 import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
-import { hostLogsFetcher } from '../../gateway/logs/host-logs.ts';
 import { keepFilesPrivate } from '../../linux/private-files.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { connectClient } from '../../temporal/connection.ts';
