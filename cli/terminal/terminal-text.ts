@@ -1,4 +1,5 @@
 /** Text from guests and services for a terminal: it may hold anything, also sequences that move the cursor. */
+import stringWidth from 'string-width';
 
 const CONTROL_SEQUENCE = /\u001b\[[0-?]*[ -/]*[@-~]/g;
 const CONTROL = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
@@ -11,22 +12,22 @@ export function plainText(text: string): string {
     .replace(CONTROL, '·');
 }
 
-/** @returns columns that `text` takes at most: what is not Latin, Greek or the like counts two. */
+/** @returns columns that `text` takes on a terminal. */
 export function columnsOf(text: string): number {
-  let columns = 0;
-  for (const char of text) columns += widthOf(char);
-  return columns;
+  return stringWidth(text);
 }
+
+const characters = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
 
 /** Cuts to `columns`, the last of them `…` where something was cut. */
 export function fit(text: string, columns: number): string {
   if (columnsOf(text) <= columns) return text;
   let kept = '';
   let used = 0;
-  for (const char of text) {
-    if (used + widthOf(char) > columns - 1) break;
-    kept += char;
-    used += widthOf(char);
+  for (const { segment } of characters.segment(text)) {
+    used += columnsOf(segment);
+    if (used > columns - 1) break;
+    kept += segment;
   }
   return columns > 0 ? `${kept}…` : '';
 }
@@ -47,13 +48,6 @@ export function wrap(text: string, columns: number, maxLines: number): string[] 
   const shown = lines.slice(0, maxLines);
   if (lines.length > maxLines) shown[maxLines - 1] = `${shown[maxLines - 1]} …`;
   return shown.map((each) => (columnsOf(each) <= columns ? each : fit(each, columns)));
-}
-
-/** Marks of our own take one column although they lie far up. */
-const NARROW = new Set('…·✓✗●■▲→—–“”‘’'.split(''));
-
-function widthOf(char: string): number {
-  return (char.codePointAt(0) ?? 0) < 0x1100 || NARROW.has(char) ? 1 : 2;
 }
 
 /** @returns e.g. `0.4 s`, `12.3 s`, `2 min 05 s`, `1 h 02 min`, `3 d 04 h`. */

@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { LRUCache } from 'lru-cache';
 import type { DiskRef } from '../../domain/vm.ts';
 
 /** Bases whose preparation is remembered; images are few, templates come and go. */
@@ -11,7 +12,7 @@ const REMEMBERED = 32;
 export function rememberedPerBase<T>(
   make: (base: DiskRef, temporary: string) => Promise<T>,
 ): (base: DiskRef, temporary: string) => Promise<T> {
-  const known = new Map<string, Promise<T>>();
+  const known = new LRUCache<string, Promise<T>>({ max: REMEMBERED });
   return async (base, temporary) => {
     const { size, mtimeMs, ino } = await stat(base.path);
     const key = `${base.path}\0${base.format}\0${size}\0${mtimeMs}\0${ino}`;
@@ -20,10 +21,6 @@ export function rememberedPerBase<T>(
     const made = make(base, temporary);
     known.set(key, made);
     made.catch(() => known.delete(key));
-    for (const oldest of known.keys()) {
-      if (known.size <= REMEMBERED) break;
-      known.delete(oldest);
-    }
     return await made;
   };
 }

@@ -1,6 +1,8 @@
 /** Log chunks: immutable objects of JSON lines, `logs/<workloadId>/<epoch>-<writer>/<first>.jsonl`. */
 
 import { numberedLogEntrySchema, parseLogLine } from '../../contracts/store/workload-documents.ts';
+import { LRUCache } from 'lru-cache';
+import { numberedLogEntrySchema } from '../../contracts/store/workload-documents.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
@@ -36,30 +38,21 @@ export interface LogChunks {
   tail(ref: LogWriterRef, limit: number): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }>;
 }
 
+/** What is asked of the store. */
+type ChunkStore = Pick<ObjectStore, 'list' | 'listAll' | 'readBlob'>;
+
 /** @returns a reader of chunks that remembers the last few: they never change. Every method @throws STORE_UNAVAILABLE */
-export function createLogChunks(store: ObjectStore, cacheBytes = CACHE_BYTES): LogChunks {
-  const parsed = new Map<string, ParsedChunk>();
-  let bytes = 0;
-  const keep = (key: string, chunk: ParsedChunk): void => {
-    parsed.set(key, chunk);
-    bytes += chunk.bytes;
-    for (const [oldest, { bytes: freed }] of parsed) {
-      if (bytes <= cacheBytes) return;
-      parsed.delete(oldest);
-      bytes -= freed;
-    }
-  };
-  const places: ReadPlaces = new Map();
+export function createLogChunks(store: ChunkStore, cacheBytes = CACHE_BYTES): LogChunks {
+  const parsed = new LRUCache<string, ParsedChunk>({
+    maxSize: cacheBytes,
+    sizeCalculation: ({ bytes }) => Math.max(1, bytes),
+  });
+  const places: ReadPlaces = new LRUCache({ max: REMEMBERED_WRITERS });
   const readChunk: ReadChunk = async (ref, key) => {
     const known = parsed.get(key);
-    if (known !== undefined) {
-      // Used last, dropped last.
-      parsed.delete(key);
-      parsed.set(key, known);
-      return known.entries;
-    }
+    if (known !== undefined) return known.entries;
     const found = await fetchChunk(store, ref, key);
-    if (found !== undefined && !parsed.has(key)) keep(key, found);
+    if (found !== undefined) parsed.set(key, found);
     return found?.entries ?? [];
   };
   return {
@@ -76,13 +69,13 @@ interface ParsedChunk {
 }
 
 /** By folder of a writer: the chunk that was read last. */
-type ReadPlaces = Map<
+type ReadPlaces = LRUCache<
   string,
   ListedChunk & { /** One more than the number of its last entry. */ readonly next: number }
 >;
 
 interface ChunkReader {
-  readonly store: ObjectStore;
+  readonly store: ChunkStore;
   readonly readChunk: ReadChunk;
   readonly places: ReadPlaces;
 }
@@ -90,7 +83,7 @@ interface ChunkReader {
 type ReadChunk = (ref: LogWriterRef, key: string) => Promise<readonly NumberedLogEntry[]>;
 
 /** @returns everybody who has written chunks of a workload. */
-export async function listLogWriters(store: ObjectStore, workloadId: string): Promise<LogWriterRef[]> {
+export async function listLogWriters(store: ChunkStore, workloadId: string): Promise<LogWriterRef[]> {
   const prefix = storeKeys.logs(workloadId);
   const writers: LogWriterRef[] = [];
   let after: string | undefined;
@@ -109,7 +102,7 @@ export async function listLogWriters(store: ObjectStore, workloadId: string): Pr
 
 /** @returns up to `limit` entries of one writer with `n` above `after` (-1: from the first), in the order of `n`. */
 export function readLogEntries(
-  store: ObjectStore,
+  store: ChunkStore,
   ref: LogWriterRef,
   options: { after: number; limit: number },
 ): Promise<NumberedLogEntry[]> {
@@ -126,25 +119,15 @@ async function readEntries(
     const found = await reader.readChunk(ref, chunk.key);
     for (const entry of found) if (entry.n > after) entries.set(entry.n, entry);
     const last = found.at(-1);
-    if (last !== undefined) rememberPlace(reader.places, ref, { ...chunk, next: last.n + 1 });
+    if (last !== undefined) reader.places.set(folderOf(ref), { ...chunk, next: last.n + 1 });
     if (entries.size >= limit) break;
   }
   return [...entries.values()].sort((a, b) => a.n - b.n).slice(0, limit);
 }
 
-function rememberPlace(places: ReadPlaces, ref: LogWriterRef, place: ListedChunk & { next: number }): void {
-  const folder = folderOf(ref);
-  places.delete(folder);
-  places.set(folder, place);
-  for (const oldest of places.keys()) {
-    if (places.size <= REMEMBERED_WRITERS) return;
-    places.delete(oldest);
-  }
-}
-
 /** @returns the last `limit` entries of one writer, and whether there are earlier ones. */
 export function tailLogEntries(
-  store: ObjectStore,
+  store: ChunkStore,
   ref: LogWriterRef,
   limit: number,
 ): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }> {
@@ -152,7 +135,7 @@ export function tailLogEntries(
 }
 
 async function readLast(
-  store: ObjectStore,
+  store: ChunkStore,
   readChunk: ReadChunk,
   ref: LogWriterRef,
   limit: number,
@@ -189,7 +172,7 @@ async function* chunksFrom({ store, places }: ChunkReader, ref: LogWriterRef, n:
 }
 
 /** The chunk that begins last at or before `n` is the one: a window that shows any that begins there shows it. */
-async function* searchedChunks(store: ObjectStore, ref: LogWriterRef, n: number): AsyncIterable<ListedChunk> {
+async function* searchedChunks(store: ChunkStore, ref: LogWriterRef, n: number): AsyncIterable<ListedChunk> {
   for (const window of WINDOWS) {
     const from = n - window;
     let found = from < 0;
@@ -217,7 +200,7 @@ const chunkKey = ({ workloadId, epoch, writer }: LogWriterRef, first: number) =>
 const folderOf = ({ workloadId, epoch, writer }: LogWriterRef) => storeKeys.logChunks(workloadId, epoch, writer);
 
 async function* listChunks(
-  store: ObjectStore,
+  store: ChunkStore,
   ref: LogWriterRef,
   options: Omit<ListOptions, 'delimiter'> = {},
 ): AsyncIterable<ListedChunk> {
@@ -228,7 +211,7 @@ async function* listChunks(
 }
 
 /** @returns undefined for a chunk that has been removed since it was listed */
-async function fetchChunk(store: ObjectStore, ref: LogWriterRef, key: string): Promise<ParsedChunk | undefined> {
+async function fetchChunk(store: ChunkStore, ref: LogWriterRef, key: string): Promise<ParsedChunk | undefined> {
   try {
     const data = await store.readBlob(key, MAX_CHUNK_BYTES);
     const entries = parseLogLines(data.toString('utf8'));

@@ -20,7 +20,6 @@ export const ROUTES = {
   ...HOST_ROUTES,
   ...ARCHIVE_ROUTES,
   ...POOL_ROUTES,
-
   ...IMAGE_ROUTES,
   ...OPERATION_ROUTES,
 } as const satisfies Record<string, Route>;
