@@ -23,6 +23,7 @@ export type AddressKind =
   | 'private'
   | 'carrier-nat'
   | 'link-local'
+  | 'metadata'
   | 'multicast'
   | 'reserved';
 
@@ -76,7 +77,8 @@ export function decideName(
 /**
  * Judges a resolved address.
  * @param privateAllowed whether the entry was named as private by the host's own configuration: then private networks
- *   and this machine's loopback are acceptable too, but never link-local (the metadata service) or what is no host
+ *   and this machine's loopback are acceptable too, but never link-local, what clouds tell their machines, or what is no
+ *   host
  */
 export function mayDial(address: string, privateAllowed: boolean): boolean {
   const kind = addressKind(address);
@@ -91,6 +93,13 @@ export function addressKind(text: string): AddressKind {
   const six = parseIpv6(text);
   return six === undefined ? 'invalid' : kindOfIpv6(six);
 }
+
+/**
+ * Where a cloud tells a machine its secrets, other than the link-local 169.254.169.254: addresses of private networks, and
+ * one that looks public. No guest has business there, whatever the host's configuration names as private.
+ */
+const METADATA_IPV4: readonly string[] = ['168.63.129.16', '100.100.100.200'];
+const METADATA_IPV6: readonly string[] = ['fd00:ec2:0:0:0:0:0:254', 'fd20:ce:0:0:0:0:0:254'];
 
 /** Dotted quad, decimal only. @returns four bytes */
 export function parseIpv4(text: string): readonly number[] | undefined {
@@ -134,14 +143,17 @@ function groupsOf(text: string, last: boolean): number[] | undefined {
  * The documentation ranges (192.0.2/24, 198.51.100/24, 203.0.113/24) count as public on purpose: some networks front
  * their package registries with such addresses.
  */
-function kindOfIpv4([a = 0, b = 0, c = 0]: readonly number[]): AddressKind {
+function kindOfIpv4(bytes: readonly number[]): AddressKind {
+  const [a = 0, b = 0, c = 0] = bytes;
+  if (METADATA_IPV4.includes(bytes.join('.'))) return 'metadata';
   if (a === 0) return 'unspecified';
   if (a === 127) return 'loopback';
   if (a === 10 || (a === 172 && b >= 16 && b <= 31) || (a === 192 && b === 168)) return 'private';
   if (a === 100 && b >= 64 && b <= 127) return 'carrier-nat';
   if (a === 169 && b === 254) return 'link-local';
-  // IETF protocol assignments and benchmarking: never a host on the internet.
-  if ((a === 192 && b === 0 && c === 0) || (a === 198 && (b === 18 || b === 19))) return 'reserved';
+  // IETF protocol assignments, relays of 6to4 and benchmarking: never a host on the internet.
+  if (a === 192 && ((b === 0 && c === 0) || (b === 88 && c === 99))) return 'reserved';
+  if (a === 198 && (b === 18 || b === 19)) return 'reserved';
   if (a >= 224 && a <= 239) return 'multicast';
   return a >= 240 ? 'reserved' : 'public';
 }
@@ -158,9 +170,11 @@ function kindOfIpv6(groups: readonly number[]): AddressKind {
   }
   if (zeros(a, b, c, d) && e === 0xffff && f === 0) return kindOfIpv4(low); // v4-translated (SIIT)
   if (a === 0x64 && b === 0xff9b && zeros(c, d, e, f)) return kindOfIpv4(low); // NAT64
-  if (a === 0x64 && b === 0xff9b) return 'private'; // NAT64 of a local network
+  if (a === 0x64 && b === 0xff9b && c === 1) return 'private'; // NAT64 of a local network
   if (a === 0x2002) return kindOfIpv4([b >> 8, b & 255, c >> 8, c & 255]); // 6to4
-  if (a === 0x2001 && b === 0) return 'reserved'; // Teredo hides a v4 address
+  // IETF protocol assignments (2001::/23): Teredo, which hides a v4 address, benchmarking, names of hosts (ORCHID).
+  if (a === 0x2001 && b < 0x200) return 'reserved';
+  if (METADATA_IPV6.includes(groups.map((value) => value.toString(16)).join(':'))) return 'metadata';
   if ((a & 0xfe00) === 0xfc00) return 'private';
   if ((a & 0xffc0) === 0xfe80 || (a & 0xffc0) === 0xfec0) return 'link-local';
   if ((a & 0xff00) === 0xff00) return 'multicast';

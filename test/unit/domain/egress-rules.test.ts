@@ -159,8 +159,21 @@ describe('addresses', () => {
     ['::ffff:0:10.0.0.1', 'private'],
     ['64:ff9b::169.254.169.254', 'link-local'],
     ['64:ff9b:1::10.0.0.1', 'private'],
+    ['64:ff9b:2::1', 'reserved'],
+    ['64:ff9b::1:0:0', 'reserved'],
     ['2002:7f00:1::', 'loopback'],
     ['2001::1', 'reserved'],
+    ['2001:2::1', 'reserved'],
+    ['2001:1ff:ffff::1', 'reserved'],
+    ['2001:200::1', 'public'],
+    ['192.88.99.1', 'reserved'],
+    ['168.63.129.16', 'metadata'],
+    ['168.63.129.17', 'public'],
+    ['100.100.100.200', 'metadata'],
+    ['::ffff:168.63.129.16', 'metadata'],
+    ['fd00:ec2::254', 'metadata'],
+    ['fd20:ce::254', 'metadata'],
+    ['fd00:ec2::255', 'private'],
     ['4000::1', 'reserved'],
     ['fe80::1%eth0', 'invalid'],
     ['', 'invalid'],
@@ -207,6 +220,9 @@ describe('addresses', () => {
     expect(mayDial('127.0.0.1', false)).toBe(false);
     for (const never of ['169.254.169.254', '::ffff:169.254.169.254', '224.0.0.1', '0.0.0.0', '::', 'nonsense']) {
       expect(mayDial(never, true)).toBe(false);
+    }
+    for (const metadata of ['168.63.129.16', '100.100.100.200', 'fd00:ec2::254', 'fd20:ce::254']) {
+      expect(mayDial(metadata, true)).toBe(false);
     }
   });
 });
