@@ -30,8 +30,7 @@ export interface VmChannelsOptions {
 interface Entry {
   channel?: AgentChannel;
   attaching?: Promise<AgentChannel>;
-  /** Whether the VM is being ended: nobody attaches to it any more. */
-  ending?: true;
+  /** Aborted once nobody is to attach any more: the VM is being ended, or this process. */
   readonly giveUp: AbortController;
 }
 
@@ -105,7 +104,6 @@ class Channels implements VmChannels {
     if (this.closed) throw new KilnError('CANCELLED', 'This host is shutting down; its VMs live on.');
     const entry = this.entry(vmId);
     if (entry.channel !== undefined) return entry.channel;
-    if (entry.ending) throw beingReleased(vmId);
     entry.attaching ??= this.attach(vmId, entry).finally(() => {
       delete entry.attaching;
       // An entry without a channel is nothing to remember.
@@ -116,7 +114,6 @@ class Channels implements VmChannels {
 
   async end<T>(vmId: string, how: (live: AgentChannel | undefined) => Promise<T>): Promise<T> {
     const entry = this.entry(vmId);
-    entry.ending = true;
     entry.giveUp.abort(beingReleased(vmId));
     try {
       return await this.turns.run(vmId, () => how(entry.channel));
@@ -150,7 +147,7 @@ class Channels implements VmChannels {
   private lost(vmId: string, entry: Entry, channel: AgentChannel, reason: Error): void {
     if (entry.channel !== channel) return;
     delete entry.channel;
-    if (this.closed || entry.ending || this.entries.get(vmId) !== entry) return;
+    if (this.closed || entry.giveUp.signal.aborted || this.entries.get(vmId) !== entry) return;
     this.options.logger.warn({ vmId, reason: reason.message }, 'the channel to a guest is lost; attaching anew');
     this.get(vmId).catch((error: unknown) => {
       const message = messageOf(error);
