@@ -1,8 +1,7 @@
 /** Log chunks: immutable objects of JSON lines, `logs/<workloadId>/<epoch>-<writer>/<first>.jsonl`. */
 
-import { numberedLogEntrySchema, parseLogLine } from '../../contracts/store/workload-documents.ts';
 import { LRUCache } from 'lru-cache';
-import { numberedLogEntrySchema } from '../../contracts/store/workload-documents.ts';
+import { numberedLogEntrySchema, parseLogLine } from '../../contracts/store/workload-documents.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
