@@ -5,8 +5,10 @@ export interface LoopLook {
   readonly nowMs: number;
   /** Grows with every turn of the loop. */
   readonly turns: number;
-  /** How long the watched thread has waited for a processor since its start; 0 where nobody knows. */
-  readonly waitedMs: number;
+  /** Of the watched thread, as proc(5) has it: R computes or waits for a processor, S and D wait for something else. */
+  readonly state: string;
+  /** CPU time of the watched thread. */
+  readonly cpuMs: number;
 }
 
 /** A look that comes so many times later than it should shows that the watcher, too, did not run. */
@@ -24,17 +26,20 @@ export class LoopWatch {
   }
 
   /**
-   * @returns how long the loop has not turned though it could have, ms: neither the time counts in which the watcher did
-   * not run (a machine asleep, a process stopped), nor that in which the thread waited for a processor
+   * @returns how long the loop has not turned though it could have, ms: what it has computed meanwhile, and how long it
+   * has waited for something. Waiting for a processor does not count, nor does a time in which the watcher, too, did not
+   * run: the machine slept, or the process was stopped.
    */
   look(look: LoopLook): number {
     const { last } = this;
     this.last = look;
-    if (look.turns !== last.turns) this.stillMs = 0;
-    else {
-      const gapMs = look.nowMs - last.nowMs;
-      if (gapMs <= LATE * this.lookEveryMs) this.stillMs += Math.max(0, gapMs - (look.waitedMs - last.waitedMs));
-    }
+    this.stillMs = look.turns === last.turns ? this.stillMs + this.stillSince(last, look) : 0;
     return this.stillMs;
+  }
+
+  private stillSince(last: LoopLook, { nowMs, state, cpuMs }: LoopLook): number {
+    if (state !== 'S' && state !== 'D') return cpuMs - last.cpuMs;
+    const gapMs = nowMs - last.nowMs;
+    return gapMs <= LATE * this.lookEveryMs ? gapMs : 0;
   }
 }

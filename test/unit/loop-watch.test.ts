@@ -3,15 +3,15 @@ import { LoopWatch } from '../../workers/loop-watch.ts';
 
 const EVERY = 500;
 
-/** @returns how long the loop had stood still at each look; a look says how long after the one before it comes */
-function stillAt(looks: readonly { after?: number; turns?: number; waited?: number }[]): number[] {
-  const watch = new LoopWatch(EVERY, { nowMs: 0, turns: 0, waitedMs: 0 });
-  const at = { nowMs: 0, turns: 0, waitedMs: 0 };
-  return looks.map(({ after = EVERY, turns = 0, waited = 0 }) => {
+/** @returns how long the loop had stood still at each look; a look says what has happened since the one before it */
+function stillAt(looks: readonly { after?: number; turns?: number; cpu?: number; state?: string }[]): number[] {
+  const at = { nowMs: 0, turns: 0, cpuMs: 0, state: 'S' };
+  const watch = new LoopWatch(EVERY, { ...at });
+  return looks.map(({ after = EVERY, turns = 0, cpu = 0, state = 'S' }) => {
     at.nowMs += after;
     at.turns += turns;
-    at.waitedMs += waited;
-    return watch.look({ ...at });
+    at.cpuMs += cpu;
+    return watch.look({ ...at, state });
   });
 }
 
@@ -20,21 +20,23 @@ describe('how long an event loop stands still', () => {
     expect(stillAt([{ turns: 2 }, { turns: 1 }, { turns: 1 }])).toEqual([0, 0, 0]);
   });
 
-  it('grows with every look, and is forgotten with a turn', () => {
-    expect(stillAt([{}, {}, { turns: 1 }, {}])).toEqual([500, 1000, 0, 500]);
+  it('grows with what it waits for, a disk or anything, and is forgotten with a turn', () => {
+    expect(stillAt([{}, { state: 'D' }, { turns: 1 }, {}])).toEqual([500, 1000, 0, 500]);
+  });
+
+  it('grows with what it computes, and not with waiting for a processor', () => {
+    const computes = { state: 'R', cpu: 500 };
+    expect(stillAt([computes, { state: 'R', cpu: 10 }, { state: 'R' }, computes])).toEqual([500, 510, 510, 1010]);
   });
 
   it('is not the time in which nobody looked: the machine slept, or the process was stopped', () => {
     expect(stillAt([{}, { after: 3_600_000 }, {}])).toEqual([500, 500, 1000]);
     expect(stillAt([{ after: 1000 }, { after: 1001 }])).toEqual([1000, 1000]);
-  });
-
-  it('is not the time in which the thread waited for a processor', () => {
-    expect(stillAt([{ waited: 400 }, { waited: 500 }, { waited: 600 }, {}])).toEqual([100, 100, 100, 600]);
+    expect(stillAt([{ after: 3_600_000, state: 'R', cpu: 3 }, { state: 'T' }])).toEqual([3, 3]);
   });
 
   it('goes on where the counter has run over', () => {
-    const watch = new LoopWatch(EVERY, { nowMs: 0, turns: 2_147_483_647, waitedMs: 0 });
-    expect(watch.look({ nowMs: 500, turns: -2_147_483_648, waitedMs: 0 })).toBe(0);
+    const watch = new LoopWatch(EVERY, { nowMs: 0, turns: 2_147_483_647, cpuMs: 0, state: 'S' });
+    expect(watch.look({ nowMs: 500, turns: -2_147_483_648, cpuMs: 0, state: 'S' })).toBe(0);
   });
 });

@@ -1,17 +1,18 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createInterface, type Interface } from 'node:readline';
+import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 
 const PROGRAM = fileURLToPath(new URL('../support/watched-process.ts', import.meta.url));
-const STUCK_MS = 400;
+const STUCK_MS = 500;
 
 let child: ChildProcessByStdio<Writable, Readable, Readable>;
 let ended: Promise<unknown[]>;
-let lines: Interface;
+/** Keeps lines that nobody has asked for yet. */
+let lines: NodeJS.AsyncIterator<string>;
 let stderr = '';
 
 afterEach(async () => {
@@ -26,53 +27,60 @@ async function start(stuckMs: number): Promise<void> {
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
   });
-  lines = createInterface({ input: child.stdout });
-  await once(lines, 'line');
+  lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  expect(await nextLine()).toBe('ready');
 }
 
-/** @returns once the process has done what the line says */
-async function said(line: string): Promise<void> {
-  const answer = once(lines, 'line');
-  child.stdin.write(`${line}\n`);
-  expect(await Promise.race([answer, ended])).toEqual([line]);
+/** @returns the next line of the process. @throws where it has ended instead */
+async function nextLine(): Promise<string> {
+  const { done, value } = await lines.next();
+  if (done) throw new Error(`the process has ended: ${stderr}`);
+  return value;
+}
+
+/** Blocks the loop. @param meanwhile done while it is blocked */
+async function blocks(how: string, meanwhile: () => Promise<void> | void = () => undefined): Promise<void> {
+  child.stdin.write(`${how}\n`);
+  expect(await nextLine()).toBe('begun');
+  await meanwhile();
+  expect(await nextLine()).toBe(how);
 }
 
 describe('a process whose event loop is watched', () => {
-  it('is ended once the loop stands still, and says so in one line of log', async () => {
+  it.each([
+    ['compute Infinity', 'R'],
+    ['wait Infinity', 'S'],
+  ])('%s: is ended, and says so in one line of log', async (how, state) => {
     await start(STUCK_MS);
-    await said('answer');
-    child.stdin.write('block\n');
+    await blocks('compute 1');
+    child.stdin.write(`${how}\n`);
     expect(await ended).toEqual([null, 'SIGKILL']);
     expect(JSON.parse(stderr)).toMatchObject({
-      level: 60,
-      name: 'sample',
-      pid: child.pid,
-      state: 'R',
+      ...{ level: 60, name: 'sample', pid: child.pid, state },
       msg: expect.stringContaining('the event loop has not turned'),
     });
   });
 
   it('lives on where it is busy for less than it may, again and again', async () => {
     await start(STUCK_MS);
-    for (let n = 0; n < 6; n++) await said(`block ${STUCK_MS / 4}`);
-    await said('answer');
+    for (let n = 0; n < 6; n++) await blocks(`compute ${STUCK_MS / 4}`);
     expect(stderr).toBe('');
   });
 
-  it('lives on where it was stopped for longer', async () => {
+  it.each(['compute', 'wait'])('%s: lives on where it was stopped for longer, in the middle of it', async (how) => {
     await start(STUCK_MS);
-    child.kill('SIGSTOP');
-    await delay(3 * STUCK_MS);
-    child.kill('SIGCONT');
-    await said('answer');
-    // Longer than it may stand still, with the watch on.
-    for (let n = 0; n < 6; n++) await said(`block ${STUCK_MS / 4}`);
+    await blocks(`${how} ${STUCK_MS / 4}`, async () => {
+      child.kill('SIGSTOP');
+      await delay(2 * STUCK_MS);
+      child.kill('SIGCONT');
+    });
+    await blocks('compute 1');
     expect(stderr).toBe('');
   });
 
   it('is not watched where that is switched off', async () => {
     await start(0);
-    await said(`block ${3 * STUCK_MS}`);
+    await blocks(`wait ${2 * STUCK_MS}`);
     expect(stderr).toBe('');
   });
 
