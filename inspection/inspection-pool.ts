@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { InspectionAnswer, InspectionRequest } from '../contracts/service/inspection-messages.ts';
 import { backoffMs } from '../domain/policies.ts';
-import { type ChildOptions, type InspectionChild, startInspectionChild } from './child-process.ts';
 import { FairQueue } from './fair-queue.ts';
+import { printable } from './folders/service-folder.ts';
 import {
   type Asker,
   type Inspections,
@@ -17,8 +17,8 @@ import {
   type PackWork,
   packedOf,
 } from './inspections.ts';
-import type { LimitKind, RequestLimits } from './request-meter.ts';
-import { printable } from './service-folder.ts';
+import { type ChildOptions, type InspectionChild, startInspectionChild } from './process/child-process.ts';
+import type { LimitKind, RequestLimits } from './process/request-meter.ts';
 
 export interface InspectionSettings {
   /** Processes; each works on one folder at a time. */
@@ -66,7 +66,7 @@ interface Job {
   readonly done: PromiseWithResolvers<InspectionAnswer>;
 }
 
-const MAIN = fileURLToPath(new URL('child-main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('process/child-main.ts', import.meta.url));
 const MIB = 1024 * 1024;
 
 /** @returns a pool that has yet to be started. */

@@ -2,8 +2,8 @@
 import type { InspectionAnswer, InspectionRequest } from '../contracts/service/inspection-messages.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { ServiceManifest } from '../domain/workload/workload.ts';
-import { answerRequest } from './answer-request.ts';
-import type { PackedService } from './service-packing.ts';
+import type { PackedService } from './folders/service-packing.ts';
+import { answerRequest } from './process/answer-request.ts';
 
 type Work<Act extends InspectionRequest['act']> = Omit<Extract<InspectionRequest, { act: Act }>, 'id' | 'act'>;
 export type InspectWork = Work<'inspect'>;

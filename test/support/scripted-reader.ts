@@ -3,7 +3,7 @@
  * have one that hangs, dies or lies.
  */
 import { createInterface } from 'node:readline';
-import { ownDataBytes } from '../../inspection/own-data-bytes.ts';
+import { ownDataBytes } from '../../inspection/process/own-data-bytes.ts';
 
 const manifest = {
   language: 'node',

@@ -4,7 +4,7 @@ import { type PoolConfig, poolConfigSchema, poolLimits } from '../../contracts/a
 import { KilnError } from '../../domain/failures.ts';
 import { resolvePoolSettings } from '../../domain/pool/pool-policy.ts';
 import type { HostSettings } from '../../host/host-settings.ts';
-import { readConfigFile } from '../../inspection/config-file.ts';
+import { readConfigFile } from '../../inspection/folders/config-file.ts';
 
 const MAX_FILE_BYTES = 64 * 1024;
 

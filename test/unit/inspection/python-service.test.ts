@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { buildCacheKey, buildSteps } from '../../../activities/building/build-plan.ts';
 import { readRequirements } from '../../../contracts/service/python-packages.ts';
 import { isKilnError } from '../../../domain/failures.ts';
-import { inspectService } from '../../../inspection/service-inspection.ts';
+import { inspectService } from '../../../inspection/folders/service-inspection.ts';
 
 const HASH = `--hash=sha256:${'a'.repeat(64)}`;
 

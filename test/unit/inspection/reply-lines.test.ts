@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ReplyLines } from '../../../inspection/reply-lines.ts';
+import { ReplyLines } from '../../../inspection/process/reply-lines.ts';
 
 describe('lines of a process that is not believed', () => {
   it('are the same however they come in pieces', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { RequestMeter } from '../../../inspection/request-meter.ts';
+import { RequestMeter } from '../../../inspection/process/request-meter.ts';
 
 const LIMITS = { cpuMs: 100, wallMs: 1000, rssBytes: 500, lookEveryMs: 50 };
 const reading = (cpuMs: number, rssBytes = 10) => ({ cpuMs, rssBytes });

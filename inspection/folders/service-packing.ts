@@ -4,10 +4,10 @@ import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { LOCK_FILE } from '../contracts/service/service-manifest.ts';
-import { LEFT_OUT_OF_BUILDS } from '../domain/sources/source-tree.ts';
-import { isErrno } from '../linux/errno.ts';
-import { packFolder, type SourceLimits } from '../sources/pack-folder.ts';
+import { LOCK_FILE } from '../../contracts/service/service-manifest.ts';
+import { LEFT_OUT_OF_BUILDS } from '../../domain/sources/source-tree.ts';
+import { isErrno } from '../../linux/errno.ts';
+import { packFolder, type SourceLimits } from '../../sources/pack-folder.ts';
 
 export interface PackedService {
   /** Hex; of the tar. */

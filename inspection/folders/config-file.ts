@@ -3,8 +3,8 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import jsonc from 'jsonc-parser';
 import type { z } from 'zod';
-import { KilnError } from '../domain/failures.ts';
-import { isErrno } from '../linux/errno.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { isErrno } from '../../linux/errno.ts';
 
 export interface ConfigFile<T> {
   readonly value: T;

@@ -7,15 +7,15 @@ import {
   pyprojectSchema,
   REQUIREMENTS_FILE,
   readRequirements,
-} from '../contracts/service/python-packages.ts';
+} from '../../contracts/service/python-packages.ts';
 import {
   MAX_CONFIG_BYTES,
   MAX_LOCK_BYTES,
   SERVICE_CONFIG_FILE,
   type ServiceConfig,
-} from '../contracts/service/service-manifest.ts';
-import { KilnError } from '../domain/failures.ts';
-import { PYTHON_ENVIRONMENT } from '../domain/workload/workload.ts';
+} from '../../contracts/service/service-manifest.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { PYTHON_ENVIRONMENT } from '../../domain/workload/workload.ts';
 import { parseConfig, readConfigText } from './config-file.ts';
 import type { LanguagePart } from './nodejs-service.ts';
 import { assertStartFile, isFileOrLink } from './start-file.ts';

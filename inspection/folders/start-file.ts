@@ -1,7 +1,7 @@
 /** The file that a start command names, looked for before anything is built. */
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { KilnError } from '../domain/failures.ts';
+import { KilnError } from '../../domain/failures.ts';
 import { printable } from './service-folder.ts';
 
 /** @throws CONFIG_INVALID where none of `candidates` is in the folder; paths out of it are not judged */

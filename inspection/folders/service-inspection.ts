@@ -1,7 +1,7 @@
 /** What a service folder says of itself: kiln.json, the files of its language, or both, as one manifest with defaults. */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PYPROJECT_FILE, REQUIREMENTS_FILE } from '../contracts/service/python-packages.ts';
+import { PYPROJECT_FILE, REQUIREMENTS_FILE } from '../../contracts/service/python-packages.ts';
 import {
   egressEntryOf,
   MAX_CONFIG_BYTES,
@@ -9,9 +9,9 @@ import {
   SERVICE_CONFIG_FILE,
   type ServiceConfig,
   serviceConfigSchema,
-} from '../contracts/service/service-manifest.ts';
-import { KilnError } from '../domain/failures.ts';
-import { DEFAULT_HEALTH, type Language, type ServiceManifest } from '../domain/workload/workload.ts';
+} from '../../contracts/service/service-manifest.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { DEFAULT_HEALTH, type Language, type ServiceManifest } from '../../domain/workload/workload.ts';
 import { readConfigFile } from './config-file.ts';
 import { inspectNode, type LanguagePart } from './nodejs-service.ts';
 import { inspectPython } from './python-service.ts';

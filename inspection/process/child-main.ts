@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { type InspectionReply, inspectionRequestSchema } from '../contracts/service/inspection-messages.ts';
+import { type InspectionReply, inspectionRequestSchema } from '../../contracts/service/inspection-messages.ts';
 import { answerRequest } from './answer-request.ts';
 import { ownDataBytes } from './own-data-bytes.ts';
 

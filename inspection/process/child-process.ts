@@ -9,12 +9,12 @@ import {
   type InspectionRequest,
   inspectionReplySchema,
   MAX_REPLY_BYTES,
-} from '../contracts/service/inspection-messages.ts';
+} from '../../contracts/service/inspection-messages.ts';
 import { ReplyLines } from './reply-lines.ts';
 import { type LimitKind, type ProcessReading, type RequestLimits, RequestMeter } from './request-meter.ts';
 
 export interface ChildOptions {
-  /** Program that answers, of `inspection/child-main.ts`. */
+  /** Program that answers, of `inspection/process/child-main.ts`. */
   readonly main: string;
   /** Memory that it may take beyond what it has when it starts, MiB. */
   readonly memoryMib: number;

@@ -4,8 +4,8 @@ import {
   PACKAGE_FILE,
   type PackageLock,
   type PackageManifest,
-} from '../contracts/service/service-manifest.ts';
-import { KilnError } from '../domain/failures.ts';
+} from '../../contracts/service/service-manifest.ts';
+import { KilnError } from '../../domain/failures.ts';
 
 const FIX = `run \`npm install\` in the service and keep the new ${LOCK_FILE}`;
 const GROUPS = ['dependencies', 'devDependencies', 'optionalDependencies'] as const;

@@ -7,13 +7,13 @@ import {
   MAX_DETAIL,
   MAX_DETAIL_LIST,
   MAX_FAILURE_MESSAGE,
-} from '../contracts/service/inspection-messages.ts';
-import { isKilnError, type KilnError } from '../domain/failures.ts';
-import { isErrno } from '../linux/errno.ts';
-import { unpackFolder } from '../sources/unpack-folder.ts';
-import { findServiceFolder } from './service-folder.ts';
-import { inspectService } from './service-inspection.ts';
-import { packService } from './service-packing.ts';
+} from '../../contracts/service/inspection-messages.ts';
+import { isKilnError, type KilnError } from '../../domain/failures.ts';
+import { isErrno } from '../../linux/errno.ts';
+import { unpackFolder } from '../../sources/unpack-folder.ts';
+import { findServiceFolder } from '../folders/service-folder.ts';
+import { inspectService } from '../folders/service-inspection.ts';
+import { packService } from '../folders/service-packing.ts';
 
 const NO_MEMORY = ['ERR_MEMORY_ALLOCATION_FAILED', 'ENOMEM'];
 

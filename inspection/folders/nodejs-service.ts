@@ -10,9 +10,9 @@ import {
   packageManifestSchema,
   SERVICE_CONFIG_FILE,
   type ServiceConfig,
-} from '../contracts/service/service-manifest.ts';
-import { KilnError } from '../domain/failures.ts';
-import type { ServiceManifest } from '../domain/workload/workload.ts';
+} from '../../contracts/service/service-manifest.ts';
+import { KilnError } from '../../domain/failures.ts';
+import type { ServiceManifest } from '../../domain/workload/workload.ts';
 import { readConfigFile } from './config-file.ts';
 import { assertLockAgrees } from './npm-lock.ts';
 import { assertStartFile, isFileOrLink } from './start-file.ts';

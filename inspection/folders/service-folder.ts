@@ -1,9 +1,9 @@
 /** Folders of services below the project root: found without ever leaving it. */
 import { realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { KilnError } from '../domain/failures.ts';
-import { isErrno } from '../linux/errno.ts';
-import { isInside } from '../sources/path-inside.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { isErrno } from '../../linux/errno.ts';
+import { isInside } from '../../sources/path-inside.ts';
 
 /**
  * @param servicePath relative to the project root
