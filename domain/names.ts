@@ -123,7 +123,7 @@ export const storeKeys = {
     `archive/${workflowId}/executions/${executionId}.json`,
   archivedEvents: (workflowId: string, executionId: string, sha256: string) =>
     `archive/${workflowId}/executions/${executionId}-${sha256.slice(0, 16)}.json.gz`,
-  workloadRelease: (workloadId: string, hostId: string) => `archive/workload/${workloadId}/released/${hostId}.json`,
-  workloadReleases: (workloadId: string) => `archive/workload/${workloadId}/released/`,
+  freedNotice: (workloadId: string, hostId: string) => `archive/workload/${workloadId}/released/${hostId}.json`,
+  freedNotices: (workloadId: string) => `archive/workload/${workloadId}/released/`,
   recorderPosition: 'maintenance/recorder.json',
 } as const;

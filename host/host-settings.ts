@@ -18,7 +18,7 @@ export interface HostSettings {
     /** How long a start waits for guests to answer; it goes on without those that have not, ms. */
     readonly startWaitMs: number;
   };
-  readonly ingress: {
+  readonly vmPorts: {
     readonly bindAddress: string;
     readonly urlHost: string;
     /** Ports that are given out or may be asked for. */
@@ -33,7 +33,7 @@ export interface HostSettings {
     /** Names looked up at a time: look-ups block a thread each, and files need the others. */
     readonly maxLookups: number;
     /** Different refused connections of one VM that its log tells of. */
-    readonly toldRefusals: number;
+    readonly loggedRefusals: number;
   };
   readonly logs: {
     readonly partBytes: number;
@@ -82,14 +82,14 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     deadlineMs: 15 * SECOND,
     startWaitMs: 2 * SECOND,
   },
-  ingress: {
+  vmPorts: {
     bindAddress: '127.0.0.1',
     urlHost: '127.0.0.1',
     ports: DEFAULT_HOST_PORTS,
     maxConnections: 1024,
     rebindMs: 200,
   },
-  egress: { resolveMs: 5 * SECOND, connectMs: 10 * SECOND, maxAddresses: 3, maxLookups: 2, toldRefusals: 50 },
+  egress: { resolveMs: 5 * SECOND, connectMs: 10 * SECOND, maxAddresses: 3, maxLookups: 2, loggedRefusals: 50 },
   logs: {
     partBytes: 256 * 1024,
     maxUnshippedBytes: 64 * MIB,
@@ -126,7 +126,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   sweep: { everyMs: 30 * SECOND, graceMs: MINUTE, maxDestroys: 5 },
   metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
-  templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, lentMs: MINUTE, retryMs: MINUTE, max: 12 },
+  templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, handedOutMs: MINUTE, retryMs: MINUTE, max: 12 },
   images: { keep: 8, idleMs: 24 * 60 * MINUTE },
   pool: {
     limits: { pool_size: 0 },
@@ -134,7 +134,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     claimWaitMs: 10 * SECOND,
     maxCreating: 2,
     blockedMs: 30 * SECOND,
-    giveWay: { maxMs: 2 * SECOND, lookAgainMs: 50 },
+    yieldToBoots: { maxMs: 2 * SECOND, lookAgainMs: 50 },
     bootMs: 20 * SECOND,
     reservationTtlMs: 2 * MINUTE,
   },
@@ -150,7 +150,7 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     capacity: { ...d.capacity, ...overrides.capacity },
     disks: { ...d.disks, ...overrides.disks },
     reattach: { ...d.reattach, ...overrides.reattach },
-    ingress: { ...d.ingress, ...overrides.ingress },
+    vmPorts: { ...d.vmPorts, ...overrides.vmPorts },
     egress: { ...d.egress, ...overrides.egress },
     logs: { ...d.logs, ...overrides.logs },
     sources: { ...d.sources, ...overrides.sources },

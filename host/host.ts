@@ -33,7 +33,7 @@ import { createServiceSources } from './sources/service-sources.ts';
 import { createUploadedSources } from './sources/uploaded-sources.ts';
 import { createTemplates, type Templates } from './templates/template-store.ts';
 import { templatesInUse } from './templates/templates-in-use.ts';
-import { createReleases, type Releases } from './upkeep/freed-notices.ts';
+import { createFreedNotices, type FreedNotices } from './upkeep/freed-notices.ts';
 import { createHostUpkeep, type HostUpkeep } from './upkeep/host-upkeep.ts';
 import { createImageSweep } from './upkeep/image-sweep.ts';
 import { createSweep, type SweepReport } from './upkeep/sweep.ts';
@@ -41,7 +41,7 @@ import { type Adoption, createVmHost, type HostVms } from './vms/vm-host.ts';
 
 export type { HostOptions } from './host-options.ts';
 
-export interface HostNode {
+export interface Host {
   readonly hostId: string;
   readonly vms: HostVms;
   readonly services: HostServices;
@@ -60,7 +60,7 @@ export interface HostNode {
   /** One at a time; each call sweeps anew. */
   sweep(): Promise<SweepReport>;
   /** Keeps in the archive of which workloads that are over nothing is held here any more. */
-  readonly settleReleases: Releases['settle'];
+  readonly settleFreed: FreedNotices['settle'];
   /**
    * Adopts every VM first, then opens the data plane, registers and begins to sweep and ship.
    * @returns base URL of the data plane and what became of each recorded VM
@@ -71,7 +71,7 @@ export interface HostNode {
 }
 
 /** @returns a host; nothing happens until `start`. One a state directory. */
-export function createHost(options: HostOptions): HostNode {
+export function createHost(options: HostOptions): Host {
   const basis = basisOf(options);
   const { hostId, stateDir, driver, store, logger, settings, records, scratchDir } = basis;
   // Rooms that call back into later ones do so only once the host has started.
@@ -84,7 +84,7 @@ export function createHost(options: HostOptions): HostNode {
   const { memory } = capacity;
   // What pooled VMs hold is free to everybody but the pool itself.
   const { vmOverheadMib } = settings.capacity;
-  const ledger = createYieldingLedger(capacity.ledger, vmOverheadMib, () => pool.giveWay());
+  const ledger = createYieldingLedger(capacity.ledger, vmOverheadMib, () => pool.yieldToBoots());
   const templates = templatesOf(basis, ledger, (event) => metrics.noteTemplate(event));
   const vms: HostVms = vmsOf(basis, { logs, templates, metrics: () => metrics, pool: () => pool });
   const services = createGuestServices({
@@ -96,7 +96,7 @@ export function createHost(options: HostOptions): HostNode {
   const pool: VmPool = poolOf(basis, { ledger: capacity.ledger, templates, vms, metrics });
   const face = faceOf(basis, { ledger, memory, logs, templates, metrics, pool });
   const { dataPlane, registration } = face;
-  const releases = createReleases({
+  const releases = createFreedNotices({
     ...{ hostId, stateDir, driver, ledger },
     runtimeDir: options.runtimeDir,
     records: createWorkloadDocuments(store),
@@ -114,7 +114,7 @@ export function createHost(options: HostOptions): HostNode {
     sources: sourcesOf(basis, inspections),
     builds: createBuildStore({ ...settings.builds, stateDir, store, logger }),
     sweep: () => upkeep.sweep(),
-    settleReleases: (workloadIds) => releases.settle(workloadIds),
+    settleFreed: (workloadIds) => releases.settle(workloadIds),
     start: () => startHost(rooms),
     detach: () => detachHost(rooms),
   };
@@ -177,7 +177,7 @@ function vmsOf(
     ...(templates === undefined ? {} : { templates }),
     freeBytes: settings.disks.freeBytes,
     cloneMs: settings.templates.cloneMs,
-    ingress: settings.ingress,
+    vmPorts: settings.vmPorts,
     reattach: settings.reattach,
     dialEgress: egress.dial,
     onEgress: (vmId, request, verdict) => egress.note(vmId, request, verdict),
@@ -246,7 +246,7 @@ function sourcesOf(basis: Basis, inspections: InspectionPool): ServiceSources {
 function upkeepOf(
   basis: Basis,
   rooms: {
-    releases: Releases;
+    releases: FreedNotices;
     ledger: HostCapacityLedger;
     logs: HostLogs;
     templates: Templates | undefined;

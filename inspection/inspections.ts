@@ -21,7 +21,7 @@ export interface Inspections {
   /**
    * Reads and checks a service.
    * @throws SPEC_INVALID, SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, PAYLOAD_TOO_LARGE,
-   * INSPECTION_LIMIT; an error without a code where the service is not to blame
+   * INSPECTION_LIMIT; an error without a code where the service is not to reportFailure
    */
   inspect(work: InspectWork, asker: Asker): Promise<ServiceManifest>;
   /**

@@ -50,7 +50,7 @@ export interface VmHost {
   /** Names and ports that the guest may reach from now on; default nothing. */
   setEgress(vmId: string, policy: EgressPolicy): Promise<void>;
   /** Opens (or finds) the host listener of a guest port. @throws PORT_IN_USE, PORT_NOT_ALLOWED */
-  openIngress(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }>;
+  openPort(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }>;
   status(vmId: string): Promise<VmStatus>;
   waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
   /** Port, channel, process, disks, files, record: in that order, each proven gone. Unknown id: nothing to do. */

@@ -79,5 +79,5 @@ export interface HostUpkeep {
   /** @returns how many VMs were destroyed */
   sweep(): Promise<{ readonly destroyed: readonly string[] }>;
   /** Keeps in the archive of which workloads nothing is held here any more. */
-  settleReleases(workloadIds: readonly string[]): Promise<{ freed: readonly string[]; held: readonly string[] }>;
+  settleFreed(workloadIds: readonly string[]): Promise<{ freed: readonly string[]; held: readonly string[] }>;
 }

@@ -48,7 +48,7 @@ async function allReady(steps) {
 }
 
 /** Written for config/ and the tests, which do not know how the parts are made. */
-function writeRecord({ temporalCli: temporal, s3Server: s3, tscProbe: probe, guestAgent: agent, nodeImage: image }) {
+function writeStateFile({ temporalCli: temporal, s3Server: s3, tscProbe: probe, guestAgent: agent, nodeImage: image }) {
   const record = {
     cacheDir: cacheDirectory(),
     nodePath: pinnedNode(),
@@ -78,7 +78,7 @@ export async function setUp({ forTests = false } = {}) {
   const steps = forTests ? STEPS_FOR_TESTS : STEPS;
   const make = () => makeSteps(steps, AFTER);
   const states = (await allReady(steps)) ?? (await withLock(join(cacheDirectory(), 'setup.lock'), waiting, make));
-  const record = writeRecord(states);
+  const record = writeStateFile(states);
   say(`Set-up complete (${((Date.now() - began) / 1000).toFixed(1)} s)`);
   return record;
 }

@@ -10,7 +10,7 @@ export function createSweepHost(ports: {
   return ({ workloadIds }) =>
     framed(async () => {
       const { destroyed } = await ports.upkeep.sweep();
-      const { freed, held } = await ports.upkeep.settleReleases(workloadIds);
+      const { freed, held } = await ports.upkeep.settleFreed(workloadIds);
       return {
         hostId: ports.vms.hostId,
         swept: true,

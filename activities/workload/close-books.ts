@@ -6,7 +6,7 @@ import type { ControlActivities } from '../activity-types.ts';
 
 /**
  * Writes the control writer's log lines and the outcome. Both are written at most once, however often this runs. Every
- * failure is one to be tried again: the record is owed, and its workflow is held open until it is written.
+ * failure is one to be tried again: the record is asRetryable, and its workflow is held open until it is written.
  */
 export function createCloseBooks(ports: {
   documents: WorkloadDocuments;
@@ -18,13 +18,13 @@ export function createCloseBooks(ports: {
         for (const line of logLines) await ports.controlLog.append({ workloadId: state.workloadId, ...line });
         await ports.documents.writeResult(state);
       } catch (error) {
-        throw owed(error);
+        throw asRetryable(error);
       }
     });
 }
 
 /** @returns the error as one that is tried again: whatever stands in the way may be put right while this waits. */
-function owed(error: unknown): unknown {
+function asRetryable(error: unknown): unknown {
   if (!isKilnError(error) || error.retryable) return error;
   const { code, message, details } = error;
   return new KilnError('STORE_UNAVAILABLE', message, { ...details, code }, error);

@@ -15,7 +15,7 @@ import { guestEnvironment, SERVICE_FOLDER } from './guest-environment.ts';
 type StartInput = Parameters<HostActivities['startService']>[0];
 
 interface Ports {
-  readonly vms: Pick<VmHost, 'openIngress' | 'setEgress'> & {
+  readonly vms: Pick<VmHost, 'openPort' | 'setEgress'> & {
     agent(vmId: string): Promise<Pick<AgentChannel, 'listExecs' | 'putTar'>>;
   };
   readonly services: Pick<GuestServices, 'start'>;
@@ -37,7 +37,7 @@ async function startService(ports: Ports, input: StartInput): ReturnType<HostAct
   const log = await ports.logs.open(workloadRef(workloadId, epoch));
   const request = await ports.documents.readSpec(workloadId, input.specHash);
   const agent = await ports.vms.agent(vmId);
-  const opened = await ports.vms.openIngress({
+  const opened = await ports.vms.openPort({
     vmId,
     guestPort: port,
     ...(hostPort === undefined ? {} : { hostPort }),

@@ -100,7 +100,7 @@ export const inspectionReplySchema = z.discriminatedUnion('kind', [
   }),
   /** It took more memory, or a deeper stack, than it may have. */
   z.strictObject({ kind: z.literal('exhausted'), id }),
-  /** Something that no folder is to blame for. `errno`: the code of a system error, e.g. `ENOSPC`. */
+  /** Something that no folder is to reportFailure for. `errno`: the code of a system error, e.g. `ENOSPC`. */
   z.strictObject({
     kind: z.literal('failed'),
     id,

@@ -6,7 +6,7 @@ import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { type Resources, sameResources } from '../../domain/workload/workload.ts';
-import { readRecord, removeInterrupted, removeRecord, writeRecord } from '../../linux/record-file.ts';
+import { readStateFile, removeInterrupted, removeRecord, writeStateFile } from '../../linux/state-file.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 
 const RESERVATION_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
@@ -89,7 +89,7 @@ class FileLedger implements HostCapacityLedger {
         expiresAt: new Date(this.now() + request.ttlMs).toISOString(),
         createdAt: found?.createdAt ?? new Date(this.now()).toISOString(),
       };
-      await writeRecord(path, reservation);
+      await writeStateFile(path, reservation);
       all.set(reservation.id, reservation);
       this.deadlines.set(reservation.id, this.awake() + request.ttlMs);
       return true;
@@ -191,7 +191,7 @@ class FileLedger implements HostCapacityLedger {
     const all = new Map<string, Reservation>();
     for (const file of await readdir(this.directory)) {
       if (!file.endsWith('.json')) continue;
-      const reservation = await readRecord(join(this.directory, file), reservationSchema);
+      const reservation = await readStateFile(join(this.directory, file), reservationSchema);
       if (reservation === undefined) continue;
       all.set(reservation.id, reservation);
       // What an earlier process wrote is known by the clock on the wall alone, which may have been set back since.

@@ -15,8 +15,8 @@ import type { InstanceRecord } from '../../contracts/host/instance-record.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { BaseDisk, CachedImage, DriveSpec } from '../../domain/vm.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
-import { readRecord, removeRecord, writeRecord } from '../../linux/record-file.ts';
 import { mustRun } from '../../linux/run-command.ts';
+import { readStateFile, removeRecord, writeStateFile } from '../../linux/state-file.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
 import type { ImageCache } from '../../ports/images.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -61,7 +61,7 @@ export interface Checkpoints {
 export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
   const all = join(ports.stateDir, 'checkpoints');
   const place = (id: string) => join(all, checkedId(id));
-  const find = (id: string) => readRecord(join(place(id), CHECKPOINT_MANIFEST), checkpointManifestSchema);
+  const find = (id: string) => readStateFile(join(place(id), CHECKPOINT_MANIFEST), checkpointManifestSchema);
   return {
     async take(vmId, checkpointId) {
       const known = await find(checkpointId);
@@ -77,7 +77,7 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
         const disks = await whilePaused(ports, vmId, fresh, () => copyDisks(record, fresh));
         const image = await ports.images.ensure(record.imageDigest);
         const manifest = await manifestOf({ checkpointId, record, disks, image, directory: fresh });
-        await writeRecord(join(fresh, CHECKPOINT_MANIFEST), manifest);
+        await writeStateFile(join(fresh, CHECKPOINT_MANIFEST), manifest);
         await rename(fresh, place(checkpointId));
         await syncDirectory(all);
         return manifest;
@@ -124,7 +124,7 @@ async function whilePaused<T>(
 ): Promise<T> {
   const { state } = await ports.driver.status(vmId);
   if (state === 'running') {
-    await writeRecord(join(directory, PAUSED_RECORD), { vmId });
+    await writeStateFile(join(directory, PAUSED_RECORD), { vmId });
     await ports.driver.pause(vmId);
   }
   try {
@@ -135,11 +135,11 @@ async function whilePaused<T>(
 }
 
 const isPausedFor = async (directory: string) =>
-  (await readRecord(join(directory, PAUSED_RECORD), pausedSchema)) !== undefined;
+  (await readStateFile(join(directory, PAUSED_RECORD), pausedSchema)) !== undefined;
 
 /** Lets a VM go on that was paused for the checkpoint in this directory, by this process or by one that is dead. */
 async function resumePaused({ driver, resumeMs }: CheckpointPorts, directory: string): Promise<void> {
-  const paused = await readRecord(join(directory, PAUSED_RECORD), pausedSchema);
+  const paused = await readStateFile(join(directory, PAUSED_RECORD), pausedSchema);
   if (paused === undefined) return;
   const { state } = await driver.status(paused.vmId);
   if (state === 'paused') await driver.resume(paused.vmId, { wallClockMs: Date.now, deadlineMs: resumeMs });

@@ -1,18 +1,18 @@
 /** Connections that guests ask for, put together: they are dialed, counted, and refusals told in the log of the service. */
 import type { EgressVerdict } from '../../ports/guest-agent.ts';
 import { createEgressDialer, type EgressDialer, type EgressDialerOptions, type EgressProxy } from './dialer.ts';
-import { createRefusalNotes, type RefusalNotesOptions } from './refusal-log.ts';
+import { createRefusalLog, type RefusalLogOptions } from './refusal-log.ts';
 
 export interface HostEgressOptions {
   readonly settings: Omit<EgressDialerOptions, 'proxy' | 'resolve'> & {
     /** Different refused connections of one VM that its log tells of. */
-    readonly toldRefusals: number;
+    readonly loggedRefusals: number;
   };
   readonly proxy: EgressProxy | undefined;
   /** Addresses of a name; absent: the resolver of this machine. */
   readonly resolve: EgressDialerOptions['resolve'];
-  readonly inspect: RefusalNotesOptions['inspect'];
-  readonly logs: RefusalNotesOptions['logs'];
+  readonly inspect: RefusalLogOptions['inspect'];
+  readonly logs: RefusalLogOptions['logs'];
   readonly onVerdict: (verdict: EgressVerdict) => void;
 }
 
@@ -25,7 +25,7 @@ export interface HostEgress {
 
 export function createHostEgress(options: HostEgressOptions): HostEgress {
   const { settings, proxy, resolve, inspect, logs, onVerdict } = options;
-  const refusals = createRefusalNotes({ inspect, logs, perVm: settings.toldRefusals });
+  const refusals = createRefusalLog({ inspect, logs, perVm: settings.loggedRefusals });
   return {
     dial: createEgressDialer({
       ...settings,

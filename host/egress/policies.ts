@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { readRecord, writeRecord } from '../../linux/record-file.ts';
+import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { EgressPolicy } from '../../ports/host.ts';
 
 const entries = z.array(z.string().max(300)).max(1000);
@@ -33,11 +33,11 @@ export function createEgressPolicies(vmDirectory: (vmId: string) => string): Egr
       assertPolicy(policy);
       // A stricter policy holds from this moment, a wider one not before it is on disk.
       policies.set(vmId, NO_EGRESS);
-      await writeRecord(file(vmId), { allow: [...policy.allow], privateAllowed: [...policy.privateAllowed] });
+      await writeStateFile(file(vmId), { allow: [...policy.allow], privateAllowed: [...policy.privateAllowed] });
       policies.set(vmId, policy);
     },
     async restore(vmId) {
-      const policy = await readRecord(file(vmId), policySchema);
+      const policy = await readStateFile(file(vmId), policySchema);
       if (policy !== undefined) policies.set(vmId, policy);
     },
     forget: (vmId) => void policies.delete(vmId),

@@ -7,7 +7,7 @@ import type { LogWriter } from '../../ports/logs.ts';
 import type { VmInspection } from '../../ports/vm-driver.ts';
 import { safeText } from '../logs/output-lines.ts';
 
-export interface RefusalNotesOptions {
+export interface RefusalLogOptions {
   readonly inspect: (vmId: string) => Promise<VmInspection | undefined>;
   readonly logs: {
     open(log: LogRef): Promise<Pick<LogWriter, 'write' | 'flush'>>;
@@ -16,7 +16,7 @@ export interface RefusalNotesOptions {
   readonly perVm: number;
 }
 
-export interface RefusalNotes {
+export interface RefusalLog {
   /** @returns whether this refusal was news. Never throws: a note that cannot be written is none. */
   note(vmId: string, request: { name: string; port: number }, reason: string): Promise<boolean>;
   /** The VM is gone. */
@@ -25,7 +25,7 @@ export interface RefusalNotes {
 
 const LEVEL: LogLevel = 'warn';
 
-export function createRefusalNotes(options: RefusalNotesOptions): RefusalNotes {
+export function createRefusalLog(options: RefusalLogOptions): RefusalLog {
   const told = new Map<string, Set<string>>();
   return {
     async note(vmId, { name, port }, reason) {

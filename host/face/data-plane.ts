@@ -33,7 +33,7 @@ export interface DataPlaneOptions {
   readonly logger: HostLogger;
 }
 
-export interface DataPlaneSources {
+export interface DataPlaneRooms {
   readonly logs: Pick<HostLogs, 'read' | 'epochs' | 'follow'>;
   readonly metrics: Registry;
   readonly usage: (vmId: string) => Promise<VmUsage | undefined>;
@@ -48,7 +48,7 @@ export interface DataPlane {
 const MIN_TOKEN_LENGTH = 16;
 
 /** @throws CONFIG_INVALID where the token is too short to be one */
-export function createDataPlane(options: DataPlaneOptions, sources: DataPlaneSources): DataPlane {
+export function createDataPlane(options: DataPlaneOptions, sources: DataPlaneRooms): DataPlane {
   if (options.token.length < MIN_TOKEN_LENGTH) {
     throw new KilnError('CONFIG_INVALID', `The host token must have at least ${MIN_TOKEN_LENGTH} characters.`);
   }
@@ -111,7 +111,7 @@ function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }
 
-function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: DataPlaneSources): void {
+function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: DataPlaneRooms): void {
   const { logs, metrics, usage } = sources;
   server.get('/healthz', async () => ({ status: 'ok', hostId: options.hostId }));
   server.get('/metrics', async (_request, reply) => {
@@ -131,7 +131,7 @@ interface LogRequest {
   readonly query: unknown;
 }
 
-function addLogRoutes(server: FastifyInstance, hostId: string, logs: DataPlaneSources['logs']): void {
+function addLogRoutes(server: FastifyInstance, hostId: string, logs: DataPlaneRooms['logs']): void {
   server.get<{ Params: { id: string } }>(hostLogsPath(':id'), async (request): Promise<HostLogsReply> => {
     const { id, query } = parsed(request, hostLogsQuerySchema);
     const owner = { kind: 'workload', id } as const;

@@ -7,7 +7,7 @@ import type { GuestUsage } from '../../ports/guest-agent.ts';
 import type { VmDriver, VmInspection, VmUsage } from '../../ports/vm-driver.ts';
 import type { HostVms } from '../vms/vm-host.ts';
 
-export interface UsageSources {
+export interface UsageReaders {
   /** How long a guest may take to tell its usage before it is left out of a reading, ms. */
   readonly usageMs: number;
   readonly driver: VmDriver;
@@ -23,7 +23,7 @@ interface Usage {
 }
 
 /** Only VMs that live on this host are labelled, so there are never more series than VMs. */
-export function addUsage(sources: UsageSources, registers: Registry[]): void {
+export function addUsage(sources: UsageReaders, registers: Registry[]): void {
   const readings = singleFlight(() => readAll(sources));
   const gauge = (name: string, help: string, value: (used: Usage) => number | undefined) =>
     new Gauge({
@@ -81,13 +81,13 @@ function addMemory(readings: () => Promise<readonly Usage[]>, registers: Registr
   });
 }
 
-async function readAll(sources: UsageSources): Promise<Usage[]> {
+async function readAll(sources: UsageReaders): Promise<Usage[]> {
   const vmIds = await sources.driver.list().catch(() => []);
   const found = await Promise.all(vmIds.map((vmId) => sources.driver.inspect(vmId).catch(() => undefined)));
   return (await Promise.all(found.map((vm) => usageOf(sources, vm)))).filter((used) => used !== undefined);
 }
 
-async function usageOf(sources: UsageSources, found: VmInspection | undefined): Promise<Usage | undefined> {
+async function usageOf(sources: UsageReaders, found: VmInspection | undefined): Promise<Usage | undefined> {
   const owner = found && ownerOf(found.owner.workflowId);
   if (owner === undefined || found === undefined) return undefined;
   const [guest, vm] = await Promise.all([
@@ -101,7 +101,7 @@ async function usageOf(sources: UsageSources, found: VmInspection | undefined): 
   };
 }
 
-async function guestUsage({ vms, usageMs }: UsageSources, vmId: string): Promise<GuestUsage | undefined> {
+async function guestUsage({ vms, usageMs }: UsageReaders, vmId: string): Promise<GuestUsage | undefined> {
   if (!vms.isAttached(vmId)) return undefined;
   const asked = vms.agent(vmId).then((agent) => agent.usage());
   return within(

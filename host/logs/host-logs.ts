@@ -8,13 +8,13 @@ import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { type LogRef, type OwnerId, ownerWorkflowId } from '../../domain/owner.ts';
 import { mayExist } from '../../linux/directory-entries.ts';
-import { readRecord } from '../../linux/record-file.ts';
+import { readStateFile } from '../../linux/state-file.ts';
 import type { OwnerLogs } from '../../ports/logs.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { epochsOf, makeOwnerFolder, ownerFilePath, ownersIn, spoolFolder } from './log-folders.ts';
 import { createLogFollows, type FollowAnswer, type FollowRequest, type LogFollows } from './log-follows.ts';
 import { createLogShipper, type LogShipper, type LogShipperOptions, type SpoolToShip } from './shipper.ts';
-import { type LogSpool, type LogSpoolLimits, openLogSpool, type SourceLogWriter } from './spool.ts';
+import { type LogSpool, type LogSpoolLimits, type OutputLogWriter, openLogSpool } from './spool.ts';
 
 export interface HostLogsOptions extends LogSpoolLimits {
   readonly stateDir: string;
@@ -34,7 +34,7 @@ export interface HostLogsOptions extends LogSpoolLimits {
 }
 
 export interface HostLogs extends OwnerLogs {
-  open(log: LogRef): Promise<SourceLogWriter>;
+  open(log: LogRef): Promise<OutputLogWriter>;
   /** Safe entries of one spool after number `after`; none where this host has no such spool. */
   read(log: LogRef, after: number, limit: number): Promise<readonly NumberedLogEntry<LogStage>[]>;
   /** Waits for the next safe entries of an owner, or for something to happen to it on this host. @throws QUEUE_FULL */
@@ -88,13 +88,13 @@ class FileLogs implements HostLogs {
     });
   }
 
-  open(log: LogRef): Promise<SourceLogWriter> {
+  open(log: LogRef): Promise<OutputLogWriter> {
     return this.spool(log);
   }
 
   async serviceOffset(log: LogRef): Promise<number> {
     if (!(await mayExist(this.directory(log)))) return 0;
-    const record = await readRecord(join(this.directory(log), 'service-offset.json'), offsetSchema);
+    const record = await readStateFile(join(this.directory(log), 'service-offset.json'), offsetSchema);
     return Math.max(record?.offset ?? 0, (await this.spool(log)).sourceOffset);
   }
 

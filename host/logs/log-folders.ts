@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
 import { assertOwnerRef, isOwnerId, type LogRef, OWNER_KINDS, type OwnerId } from '../../domain/owner.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
-import { readRecord, writeRecord } from '../../linux/record-file.ts';
+import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 
 const OWNER_FILE = 'owner.json';
 const ownerSchema = z.strictObject({ kind: z.enum(OWNER_KINDS), id: z.string().max(200) }).refine(isOwnerId);
@@ -34,7 +34,7 @@ export async function makeOwnerFolder(root: string, { kind, id }: OwnerId): Prom
   await mkdir(directory, { recursive: true, mode: 0o700 });
   if (kind === 'workload') return;
   const path = join(directory, OWNER_FILE);
-  if ((await readRecord(path, ownerSchema)) === undefined) await writeRecord(path, { kind, id });
+  if ((await readStateFile(path, ownerSchema)) === undefined) await writeStateFile(path, { kind, id });
 }
 
 /** @returns every owner that has a folder below `root`; folders that say nothing of theirs are left alone */
@@ -43,7 +43,7 @@ export async function ownersIn(root: string): Promise<readonly OwnerId[]> {
   for (const name of await directoryEntries(root)) {
     if (WORKLOAD_ID_PATTERN.test(name)) owners.push({ kind: 'workload', id: name });
     else {
-      const owner = await readRecord(join(root, name, OWNER_FILE), ownerSchema).catch(() => undefined);
+      const owner = await readStateFile(join(root, name, OWNER_FILE), ownerSchema).catch(() => undefined);
       if (owner !== undefined && ownerFolder(owner) === name) owners.push(owner);
     }
   }

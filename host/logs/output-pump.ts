@@ -7,7 +7,7 @@ import type { LogRef } from '../../domain/owner.ts';
 import type { ExecHandle, ExecOutput, OutputStream } from '../../ports/guest-agent.ts';
 import type { OwnerLogs } from '../../ports/logs.ts';
 import { ByteLines } from './output-lines.ts';
-import type { SourceLogWriter } from './spool.ts';
+import type { OutputLogWriter } from './spool.ts';
 
 export interface ServiceOutputOptions {
   /** A line without an end is shown after this long, ms. */
@@ -21,7 +21,7 @@ export interface ServiceOutputOptions {
 export interface ServiceOutputTarget {
   readonly log: LogRef;
   readonly logs: Pick<OwnerLogs, 'saveServiceOffset'>;
-  readonly writer: Pick<SourceLogWriter, 'write' | 'flush'>;
+  readonly writer: Pick<OutputLogWriter, 'write' | 'flush'>;
   /** LogStage that a line written now carries. */
   readonly stage: () => LogStage;
 }

@@ -6,7 +6,7 @@ import { isFullDisk, KilnError } from '../../domain/failures.ts';
 import type { LogLevel, NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { createRecentLines, type RecentLines } from '../../domain/logs/recent-lines.ts';
-import { readRecord, writeRecord } from '../../linux/record-file.ts';
+import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
 import type { LogWriter } from '../../ports/logs.ts';
 import { writeExecOutput } from './exec-output.ts';
@@ -63,7 +63,7 @@ interface PendingLine {
 }
 
 /** A log that also remembers how far the output of a process is in it: in the very lines, so that neither lags behind. */
-export interface SourceLogWriter extends LogWriter {
+export interface OutputLogWriter extends LogWriter {
   /**
    * @param sourceOffset every byte of the output below it is in the log up to this message; `follows`: the one of a later
    * message of the same turn stands for this one, too
@@ -75,11 +75,11 @@ export interface SourceLogWriter extends LogWriter {
 export async function openLogSpool(options: LogSpoolOptions): Promise<LogSpool> {
   await mkdir(options.directory, { recursive: true, mode: 0o700 });
   const parts = await findParts(options.directory);
-  const shipped = await readRecord(join(options.directory, 'shipped.json'), shippedSchema);
+  const shipped = await readStateFile(join(options.directory, 'shipped.json'), shippedSchema);
   return new LogSpool(options, parts, shipped ?? { next: 0, sourceOffset: 0 });
 }
 
-export class LogSpool implements SourceLogWriter {
+export class LogSpool implements OutputLogWriter {
   private readonly options: LogSpoolOptions;
   private parts: LogPart[];
   private shippedNext: number;
@@ -279,7 +279,7 @@ export class LogSpool implements SourceLogWriter {
   private async markShipped({ next, sourceOffset }: LogPart): Promise<void> {
     if (next > this.shippedNext) {
       const shipped: Shipped = { next, sourceOffset };
-      await writeRecord(join(this.options.directory, 'shipped.json'), shipped);
+      await writeStateFile(join(this.options.directory, 'shipped.json'), shipped);
       this.shippedNext = next;
     }
     let kept = 0;

@@ -8,7 +8,7 @@ import { type GuestKind, guestKindKey, resourcesOf } from '../../domain/guest-ki
 import type { PoolTemplate } from '../../domain/pool/pool-policy.ts';
 import { sameOwner, type VmOwner } from '../../domain/vm.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
-import { readRecord, removeInterrupted, removeRecord, writeRecord } from '../../linux/record-file.ts';
+import { readStateFile, removeInterrupted, removeRecord, writeStateFile } from '../../linux/state-file.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
@@ -76,7 +76,7 @@ class DriverPooledVms implements PooledVms {
     { from, signal }: { from: 'template' | 'cold'; signal: AbortSignal },
   ): Promise<{ template?: PoolTemplate }> {
     const pooled = { poolVmId, key: { ...key }, createdAt: new Date().toISOString() };
-    await writeRecord(this.file(poolVmId), pooled);
+    await writeStateFile(this.file(poolVmId), pooled);
     try {
       signal.throwIfAborted();
       await this.reserve(key, poolVmId);
@@ -90,7 +90,7 @@ class DriverPooledVms implements PooledVms {
       await this.options.means.pausing?.pause(poolVmId);
       await booted.letGo?.();
       if (booted.template !== undefined) {
-        await writeRecord(this.file(poolVmId), { ...pooled, template: booted.template });
+        await writeStateFile(this.file(poolVmId), { ...pooled, template: booted.template });
       }
       signal.throwIfAborted();
       return booted.template === undefined ? {} : { template: booted.template };
@@ -134,7 +134,7 @@ class DriverPooledVms implements PooledVms {
     this.listedBefore = true;
     for (const name of await directoryEntries(this.directory)) {
       if (!name.endsWith('.json')) continue;
-      const pooled = await readRecord(join(this.directory, name), pooledSchema).catch(() => undefined);
+      const pooled = await readStateFile(join(this.directory, name), pooledSchema).catch(() => undefined);
       if (pooled === undefined) continue;
       const { poolVmId, key, createdAt } = pooled;
       const status = await this.options.driver.status(poolVmId).catch(() => undefined);

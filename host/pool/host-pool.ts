@@ -35,7 +35,8 @@ export interface HostPoolOptions {
 /** @returns the pool of a host over its driver. @throws CONFIG_INVALID where its settings contradict each other */
 export function createHostPool(options: HostPoolOptions): VmPool {
   const { hostId, stateDir, driver, records, vms, ledger, logger, resolveImage } = options;
-  const { limits, warm, claimWaitMs, maxCreating, blockedMs, giveWay, bootMs, reservationTtlMs } = options.settings;
+  const { limits, warm, claimWaitMs, maxCreating, blockedMs, yieldToBoots, bootMs, reservationTtlMs } =
+    options.settings;
   const means = options.means ?? { pausing: driver, ...poolMeansOf(options.templates) };
   const pool: VmPool = createVmPool({
     hostId,
@@ -48,7 +49,7 @@ export function createHostPool(options: HostPoolOptions): VmPool {
     ...(means.templates === undefined ? {} : { templates: means.templates }),
     resolveImage,
     ...{ claimWaitMs, maxCreating, blockedMs },
-    giveWay: { ...giveWay, isStarting: () => vms.starting > 0 },
+    yieldToBoots: { ...yieldToBoots, isStarting: () => vms.starting > 0 },
     logger,
     notes: createPoolMetrics(options.registry, () => pool.status()),
   });

@@ -17,7 +17,7 @@ export interface PoolNotes {
 }
 
 /** The guest that somebody waits for now has the machine; what is made for later requests can wait a moment. */
-export interface GiveWay {
+export interface YieldToBoots {
   /** Whether guests of workloads start on this host now. */
   readonly isStarting: () => boolean;
   /** Longest time that nothing is made for them, ms; afterwards it goes on beside them until none starts. */
@@ -35,7 +35,7 @@ export interface PoolFillingOptions {
   /** Pause before VMs are made again where the host was full or one could not be made, ms. */
   readonly blockedMs: number;
   /** Absent: it gives way to nobody. */
-  readonly giveWay?: GiveWay;
+  readonly yieldToBoots?: YieldToBoots;
   /** Gives up what is being made. */
   readonly ending: AbortSignal;
   readonly logger: HostLogger;
@@ -69,8 +69,8 @@ export class PoolFilling {
   }
 
   private givesWay(): boolean {
-    const { giveWay, awake, ending } = this.options;
-    if (giveWay?.isStarting() !== true || ending.aborted) {
+    const { yieldToBoots, awake, ending } = this.options;
+    if (yieldToBoots?.isStarting() !== true || ending.aborted) {
       this.givingWaySince = undefined;
       return false;
     }
@@ -79,8 +79,8 @@ export class PoolFilling {
     this.lookingAgain ??= setTimeout(() => {
       this.lookingAgain = undefined;
       this.refill();
-    }, giveWay.lookAgainMs);
-    return awake() - this.givingWaySince < giveWay.maxMs;
+    }, yieldToBoots.lookAgainMs);
+    return awake() - this.givingWaySince < yieldToBoots.maxMs;
   }
 
   private create(pool: PoolState, from: 'template' | 'cold'): void {

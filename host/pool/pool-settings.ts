@@ -1,6 +1,6 @@
 /** Every number of a host's pools that may be set. */
 import type { PoolSettingOverrides } from '../../domain/pool/pool-policy.ts';
-import type { GiveWay } from './pool-filling.ts';
+import type { YieldToBoots } from './pool-filling.ts';
 import type { WarmPool } from './vm-pool.ts';
 
 export interface HostPoolSettings {
@@ -15,7 +15,7 @@ export interface HostPoolSettings {
   /** Pause before VMs are made again where the host was full, or one could not be made, ms. */
   readonly blockedMs: number;
   /** How filling gives way to guests of workloads that start. */
-  readonly giveWay: Pick<GiveWay, 'maxMs' | 'lookAgainMs'>;
+  readonly yieldToBoots: Pick<YieldToBoots, 'maxMs' | 'lookAgainMs'>;
   readonly bootMs: number;
   readonly reservationTtlMs: number;
 }

@@ -9,7 +9,7 @@ export function poolMeansOf(
   if (templates === undefined) return {};
   return {
     templates: poolTemplatesOf(templates),
-    blameTemplate: (templateId, failure) => templates.blame(templateId, failure),
+    blameTemplate: (templateId, failure) => templates.reportFailure(templateId, failure),
     templateOf: async (templateId) => {
       const found = templates.list().find((template) => template.templateId === templateId);
       return found && { templateId, createdAtMs: Date.parse(found.createdAt) };

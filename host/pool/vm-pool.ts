@@ -14,7 +14,7 @@ import {
 import { addCounters, NO_COUNTS, type PoolCounters, type PoolStatus } from '../../domain/pool/pool-status.ts';
 import type { VmOwner } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
-import { type GiveWay, PoolFilling, type PoolNotes } from './pool-filling.ts';
+import { PoolFilling, type PoolNotes, type YieldToBoots } from './pool-filling.ts';
 import type { PooledVms, PoolTemplates } from './pool-ports.ts';
 import { type Creation, PoolState } from './pool-state.ts';
 
@@ -38,7 +38,7 @@ export interface VmPoolOptions {
   /** VMs made at a time, in all pools together. */
   readonly maxCreating: number;
   /** Absent: what a pool lacks is made at once, whatever else the host does. */
-  readonly giveWay?: GiveWay;
+  readonly yieldToBoots?: YieldToBoots;
   /** Pause before VMs are made again where the host was full or one could not be made, ms. */
   readonly blockedMs: number;
   readonly logger: HostLogger;
@@ -61,7 +61,7 @@ export interface VmPool {
   /** One round: images looked up, templates made, VMs recycled and made. One at a time; a second caller gets the same. */
   maintain(signal?: AbortSignal): Promise<PoolStatus>;
   /** Destroys the ready VM that is wanted least. @returns false where there is none */
-  giveWay(): Promise<boolean>;
+  yieldToBoots(): Promise<boolean>;
   /** A host that takes no new work keeps nothing ready for it; the next round drains the pools, or fills them again. */
   rest(resting: boolean): void;
   /** Whether it holds, makes or destroys a VM of that name. */
@@ -149,7 +149,7 @@ class HostVmPool implements VmPool {
     return this.maintaining;
   }
 
-  async giveWay(): Promise<boolean> {
+  async yieldToBoots(): Promise<boolean> {
     const { settings } = this.options;
     const candidates = [...this.pools.values()].flatMap((pool) => {
       const { vms, reason } = pool.facts(this.settings(), this.now());

@@ -6,12 +6,12 @@ import { isPoolOwner } from './driver-pooled-vms.ts';
 /**
  * @returns the ledger as workloads see it: what pooled VMs hold counts as free, and is freed when somebody needs it
  * @param vmOverheadMib what each VM costs beyond its guest's memory
- * @param giveWay destroys one pooled VM and frees its reservation; false where there is none to destroy
+ * @param yieldToBoots destroys one pooled VM and frees its reservation; false where there is none to destroy
  */
 export function createYieldingLedger(
   ledger: HostCapacityLedger,
   vmOverheadMib: number,
-  giveWay: () => Promise<boolean>,
+  yieldToBoots: () => Promise<boolean>,
 ): HostCapacityLedger {
   const totals = async (): Promise<{ capacity: HostCapacity; free: HostCapacity }> => {
     const { capacity, free } = await ledger.totals();
@@ -25,7 +25,7 @@ export function createYieldingLedger(
       if (isPoolOwner(request.ownerWorkflowId)) return false;
       // Nothing is destroyed for somebody whom that would not help.
       if (!fits(request.resources, (await totals()).free)) return false;
-      while (await giveWay()) if (await ledger.reserve(request)) return true;
+      while (await yieldToBoots()) if (await ledger.reserve(request)) return true;
       return ledger.reserve(request);
     },
     release: (id) => ledger.release(id),

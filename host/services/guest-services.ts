@@ -11,7 +11,7 @@ import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { SERVICE_EXEC_ID } from '../../domain/names.ts';
 import { workloadRef } from '../../domain/owner.ts';
 import { STAGES, type Stage } from '../../domain/workload/stages.ts';
-import { readRecord, writeRecord } from '../../linux/record-file.ts';
+import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { ExecExit, ExecHandle, ExecRequest } from '../../ports/guest-agent.ts';
 import type { VmHost } from '../../ports/host.ts';
 import type { GuestServices } from '../../ports/services.ts';
@@ -78,7 +78,7 @@ class Services implements HostServices {
     const known = await this.record(vmId);
     const record = known ?? { workloadId, epoch, stage: 'deploy' as const };
     // Before the effect: a process that this host does not know of would have no log.
-    if (known === undefined) await writeRecord(this.file(vmId), record);
+    if (known === undefined) await writeStateFile(this.file(vmId), record);
     const running = this.pumps.get(vmId);
     if (running !== undefined) return { pid: (await running.handle).pid };
     const fromOffset = await this.options.logs.serviceOffset(workloadRef(workloadId, epoch));
@@ -91,7 +91,7 @@ class Services implements HostServices {
 
   async setStage(vmId: string, stage: Stage): Promise<void> {
     const record = await this.mustRecord(vmId);
-    await writeRecord(this.file(vmId), { ...record, stage });
+    await writeStateFile(this.file(vmId), { ...record, stage });
     const pump = this.pumps.get(vmId);
     if (pump !== undefined) pump.stage = stage;
   }
@@ -185,7 +185,7 @@ class Services implements HostServices {
   }
 
   private record(vmId: string): Promise<ServiceRecord | undefined> {
-    return readRecord(this.file(vmId), serviceSchema);
+    return readStateFile(this.file(vmId), serviceSchema);
   }
 
   private async mustRecord(vmId: string): Promise<ServiceRecord> {

@@ -6,7 +6,7 @@ import { TEMPLATE_MANIFEST, type TemplateManifest } from '../../contracts/host/t
 import { KilnError } from '../../domain/failures.ts';
 import type { GuestKind } from '../../domain/guest-kind.ts';
 import { type CachedImage, type DriveSpec, FROZEN_FILES } from '../../domain/vm.ts';
-import { writeRecord } from '../../linux/record-file.ts';
+import { writeStateFile } from '../../linux/state-file.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
 import type { TemplateMaker } from '../../ports/vm-driver.ts';
 import { hashFile } from '../../rootfs/image/manifest.ts';
@@ -59,7 +59,7 @@ export async function buildTemplate(
       createdAt: new Date(begun).toISOString(),
       tookMs: Date.now() - begun,
     };
-    await writeRecord(join(directory, TEMPLATE_MANIFEST), manifest);
+    await writeStateFile(join(directory, TEMPLATE_MANIFEST), manifest);
     await rename(directory, join(ports.directory, templateId));
     await syncDirectory(ports.directory);
     return manifest;

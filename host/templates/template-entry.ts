@@ -21,7 +21,7 @@ export interface TemplateEntry {
   lastUsedAt: number | undefined;
   clones: number;
   /** When it was last found for a clone, by the clock of time awake. */
-  lentAt?: number;
+  lastHandedOutAt?: number;
   /** A clone was late once. */
   blamed?: boolean;
 }

@@ -55,7 +55,7 @@ export interface TemplateSettings {
   /** How long a clone may take to its agent's answer before its template counts as damaged, ms. */
   readonly cloneMs: number;
   /** How long a template that was found for a clone stays in any case: until the record of that clone can name it, ms. */
-  readonly lentMs: number;
+  readonly handedOutMs: number;
   /** Pause after a template could not be made, ms. */
   readonly retryMs: number;
   /** Templates kept at most; the one unused for longest goes first. */
@@ -75,7 +75,7 @@ export interface Templates {
    * Told of a clone that did not come up. A template that was refused, or whose clones were late twice, is not cloned
    * from again; its files go once no VM needs them.
    */
-  blame(templateId: string, failure: KilnError): Promise<void>;
+  reportFailure(templateId: string, failure: KilnError): Promise<void>;
   list(): readonly TemplateSummary[];
   /** @returns the one that clones of a kind are made from now, by what is known of it; nothing is read */
   newestOf(kind: GuestKind): TemplateManifest | undefined;
@@ -120,7 +120,7 @@ class TemplateStore implements Templates {
       return undefined;
     }
     // Before anything is waited for: a sweep may come at any moment.
-    entry.lentAt = this.awake();
+    entry.lastHandedOutAt = this.awake();
     const changed = await changedLook(entry.looks);
     if (changed !== undefined) {
       this.discard(templateId, `${changed} has changed`);
@@ -194,7 +194,7 @@ class TemplateStore implements Templates {
     }
   }
 
-  async blame(templateId: string, failure: KilnError): Promise<void> {
+  async reportFailure(templateId: string, failure: KilnError): Promise<void> {
     const entry = this.entries.get(templateId);
     if (entry === undefined) return;
     if (isByChance(failure) && !entry.blamed) {
@@ -307,8 +307,8 @@ class TemplateStore implements Templates {
 
   /** Whether it was found a moment ago for a clone, which no record names until its disks are made. */
   private isLent(templateId: string): boolean {
-    const lentAt = this.entries.get(templateId)?.lentAt;
-    return lentAt !== undefined && this.awake() - lentAt < this.options.settings.lentMs;
+    const lastHandedOutAt = this.entries.get(templateId)?.lastHandedOutAt;
+    return lastHandedOutAt !== undefined && this.awake() - lastHandedOutAt < this.options.settings.handedOutMs;
   }
 
   private excess(): Set<string> {

@@ -6,7 +6,7 @@ import type { VmDriver } from '../../ports/vm-driver.ts';
 import { findStrayVms } from '../../vmm/stray-vms.ts';
 import type { HostCapacityLedger } from '../capacity/ledger.ts';
 
-export interface ReleasesOptions {
+export interface FreedNoticesOptions {
   readonly hostId: string;
   readonly stateDir: string;
   readonly runtimeDir: string;
@@ -16,12 +16,12 @@ export interface ReleasesOptions {
     /** The final state; undefined where the workload is not known to be over. */
     result(workloadId: string): Promise<{ readonly unreleased: readonly Unreleased[] } | undefined>;
     /** Kept once: the first proof counts. */
-    noteRelease(release: { workloadId: string; hostId: string; freedAt: string }): Promise<void>;
+    noteFreed(release: { workloadId: string; hostId: string; freedAt: string }): Promise<void>;
   };
   readonly now?: () => number;
 }
 
-export interface Releases {
+export interface FreedNotices {
   /**
    * Looks for everything of these workloads on this host and keeps in the archive where there is nothing. Only for those
    * that are over and whose end names this host.
@@ -30,7 +30,7 @@ export interface Releases {
   settle(workloadIds: readonly string[]): Promise<{ freed: readonly string[]; held: readonly string[] }>;
 }
 
-export function createReleases(options: ReleasesOptions): Releases {
+export function createFreedNotices(options: FreedNoticesOptions): FreedNotices {
   const { hostId, records } = options;
   const now = options.now ?? Date.now;
   return {
@@ -43,7 +43,7 @@ export function createReleases(options: ReleasesOptions): Releases {
         // Looked for anew each time: what is proven must have been true after the workload was over.
         if (await holds(options, workloadWorkflowId(workloadId))) held.push(workloadId);
         else {
-          await records.noteRelease({ workloadId, hostId, freedAt: new Date(now()).toISOString() });
+          await records.noteFreed({ workloadId, hostId, freedAt: new Date(now()).toISOString() });
           freed.push(workloadId);
         }
       }
@@ -53,7 +53,7 @@ export function createReleases(options: ReleasesOptions): Releases {
 }
 
 /** Reservations and records name their owner; of what has no record, its name does. */
-async function holds({ driver, ledger, ...dirs }: ReleasesOptions, workflowId: string): Promise<boolean> {
+async function holds({ driver, ledger, ...dirs }: FreedNoticesOptions, workflowId: string): Promise<boolean> {
   if ((await ledger.list()).some(({ ownerWorkflowId }) => ownerWorkflowId === workflowId)) return true;
   for (const vmId of await driver.list()) {
     if ((await driver.inspect(vmId))?.owner.workflowId === workflowId) return true;

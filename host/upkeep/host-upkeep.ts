@@ -5,12 +5,12 @@ import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostLogs } from '../logs/host-logs.ts';
 import type { Templates } from '../templates/template-store.ts';
-import type { Releases } from './freed-notices.ts';
+import type { FreedNotices } from './freed-notices.ts';
 import type { SweepReport } from './sweep.ts';
 
 export interface HostUpkeepOptions {
   readonly sweeper: { run(): Promise<SweepReport> };
-  readonly releases: Releases;
+  readonly releases: FreedNotices;
   /** Removes images that nobody needs. */
   readonly sweepImages: () => Promise<void>;
   readonly templates: Pick<Templates, 'collect'> | undefined;

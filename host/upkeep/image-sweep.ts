@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { CHECKPOINT_MANIFEST, checkpointManifestSchema } from '../../contracts/host/checkpoint-manifest.ts';
 import type { ImageCollectionLimits } from '../../domain/upkeep/image-collection.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
-import { readRecord } from '../../linux/record-file.ts';
+import { readStateFile } from '../../linux/state-file.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { Templates } from '../templates/template-store.ts';
@@ -41,7 +41,7 @@ async function imagesInUse({ stateDir, records, templates }: ImageSweepOptions):
 
 async function imagesOfCheckpoints(directory: string): Promise<string[]> {
   const names = await directoryEntries(directory);
-  const read = (name: string) => readRecord(join(directory, name, CHECKPOINT_MANIFEST), checkpointManifestSchema);
+  const read = (name: string) => readStateFile(join(directory, name, CHECKPOINT_MANIFEST), checkpointManifestSchema);
   const manifests = await Promise.all(names.map(read));
   return manifests.flatMap((manifest) => manifest?.imageDigest ?? []);
 }

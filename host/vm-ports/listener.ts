@@ -7,7 +7,7 @@ import { KilnError } from '../../domain/failures.ts';
 import type { PortRange } from '../../domain/host-ports.ts';
 import { isErrno } from '../../linux/errno.ts';
 
-export interface IngressOptions {
+export interface PortListenerOptions {
   /** Address the listeners are bound to, e.g. `127.0.0.1`. */
   readonly bindAddress: string;
   /** Ports that may be handed out. Keep it off the range of outgoing connections. */
@@ -33,7 +33,7 @@ export type GuestConnector = () => Promise<Duplex>;
 export async function listenOn(
   port: number,
   connector: GuestConnector,
-  options: IngressOptions,
+  options: PortListenerOptions,
 ): Promise<IngressListener> {
   const open = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (client) => {
@@ -66,7 +66,7 @@ export async function listenOnFree(
   name: string,
   taken: ReadonlySet<number>,
   connector: GuestConnector,
-  options: IngressOptions,
+  options: PortListenerOptions,
 ): Promise<IngressListener> {
   const { from, to } = options.ports;
   const size = to - from + 1;

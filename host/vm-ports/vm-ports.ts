@@ -4,9 +4,15 @@ import { KilnError, messageOf } from '../../domain/failures.ts';
 import { assertHostPort } from '../../domain/host-ports.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';
-import { type GuestConnector, type IngressListener, type IngressOptions, listenOn, listenOnFree } from './listener.ts';
+import {
+  type GuestConnector,
+  type IngressListener,
+  listenOn,
+  listenOnFree,
+  type PortListenerOptions,
+} from './listener.ts';
 
-export interface VmIngressOptions extends IngressOptions {
+export interface VmIngressOptions extends PortListenerOptions {
   readonly records: Pick<InstanceStore, 'read' | 'update'>;
   /** Opens a connection to a port of a guest. */
   readonly connect: (vmId: string, guestPort: number) => ReturnType<GuestConnector>;
@@ -15,7 +21,7 @@ export interface VmIngressOptions extends IngressOptions {
   readonly logger: HostLogger;
 }
 
-export interface VmIngress {
+export interface VmPorts {
   /** @returns the host port. @throws PORT_IN_USE, PORT_NOT_ALLOWED, NOT_FOUND where there is no such VM, CONFLICT where it has another */
   open(vmId: string, guestPort: number, hostPort: number | undefined): Promise<number>;
   /** Keeps a VM's recorded ports for it, whether it can be adopted now or not: no other VM is given one of them. */
@@ -31,7 +37,7 @@ export interface VmIngress {
 }
 
 /** @returns listeners of one host; none is open until asked for. */
-export function createVmIngress(options: VmIngressOptions): VmIngress {
+export function createVmPorts(options: VmIngressOptions): VmPorts {
   return new Ingress(options);
 }
 
@@ -43,7 +49,7 @@ interface Listening {
   rebinding?: Promise<void>;
 }
 
-class Ingress implements VmIngress {
+class Ingress implements VmPorts {
   private readonly options: VmIngressOptions;
   /** By host port; an entry without a listener is a promise that is being kept. */
   private readonly promised = new Map<number, Listening>();

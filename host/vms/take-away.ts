@@ -9,7 +9,7 @@ import { keptSocketFolders } from '../../vmm/socket-folders.ts';
 import { releaseDrives } from '../disks/drives.ts';
 import type { EgressPolicies } from '../egress/policies.ts';
 import type { HostLogger } from '../host-logger.ts';
-import type { VmIngress } from '../vm-ports/vm-ports.ts';
+import type { VmPorts } from '../vm-ports/vm-ports.ts';
 import type { VmChannels } from './channels.ts';
 
 export interface TakeAwayPorts {
@@ -17,7 +17,7 @@ export interface TakeAwayPorts {
   readonly provisioner: RootfsProvisioner;
   readonly workspaces: RootfsProvisioner;
   readonly records: Pick<InstanceStore, 'directory' | 'read' | 'list'>;
-  readonly ingress: Pick<VmIngress, 'close'>;
+  readonly vmPorts: Pick<VmPorts, 'close'>;
   readonly egress: Pick<EgressPolicies, 'forget'>;
   readonly channels: Pick<VmChannels, 'end'>;
   readonly logger: HostLogger;
@@ -29,7 +29,7 @@ export interface TakeAwayPorts {
  */
 export async function takeAway(ports: TakeAwayPorts, vmId: string, graceMs: number): Promise<void> {
   const { driver } = ports;
-  await ports.ingress.close(vmId);
+  await ports.vmPorts.close(vmId);
   ports.egress.forget(vmId);
   // Told by the record, which is gone before disks can be removed where the VM can only be destroyed.
   const drives = await drivesOf(ports, vmId);

@@ -14,8 +14,8 @@ import type { EgressDialer } from '../egress/dialer.ts';
 import { createEgressPolicies, type EgressPolicies } from '../egress/policies.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { Templates } from '../templates/template-store.ts';
-import type { IngressOptions } from '../vm-ports/listener.ts';
-import { createVmIngress, type VmIngress } from '../vm-ports/vm-ports.ts';
+import type { PortListenerOptions } from '../vm-ports/listener.ts';
+import { createVmPorts, type VmPorts } from '../vm-ports/vm-ports.ts';
 import { createVmChannels, type ReattachOptions, type VmChannels } from './channels.ts';
 import { type Provisioned, type ProvisioningPorts, type ProvisionRequest, provisionVm } from './provisioning.ts';
 import { type TakeAwayPorts, takeAway } from './take-away.ts';
@@ -24,11 +24,11 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'recor
   readonly hostId: string;
   readonly driver: VmDriver;
   readonly records: InstanceStore;
-  readonly templates?: Pick<Templates, 'find' | 'want' | 'blame'>;
+  readonly templates?: Pick<Templates, 'find' | 'want' | 'reportFailure'>;
   /** How long a clone may take to its agent's answer, ms; a cold boot has the time that its caller gives it. */
   readonly cloneMs: number;
   readonly dialEgress: EgressDialer;
-  readonly ingress: IngressOptions & {
+  readonly vmPorts: PortListenerOptions & {
     /** Pause before a recorded port that somebody holds is tried again, ms. */
     readonly rebindMs: number;
     /** Host name in the URLs of services. */
@@ -89,7 +89,7 @@ class DriverVmHost implements HostVms {
   private readonly options: VmHostOptions;
   private readonly channels: VmChannels;
   private readonly egress: EgressPolicies;
-  private readonly ingress: VmIngress;
+  private readonly vmPorts: VmPorts;
   private readonly leaving: TakeAwayPorts;
   /** The first lock of a VM; which may be taken under it: docs/architecture.md, "Lock order". */
   private readonly lock = createKeyedLock();
@@ -115,15 +115,15 @@ class DriverVmHost implements HostVms {
       logger: options.logger,
       onAttached: (vmId, channel) => channel.serveEgress((request) => this.decideEgress(vmId, request)),
     });
-    this.ingress = createVmIngress({
-      ...options.ingress,
+    this.vmPorts = createVmPorts({
+      ...options.vmPorts,
       records: options.records,
       logger: options.logger,
       connect: async (vmId, guestPort) => (await this.channels.get(vmId)).connectTcp(guestPort),
     });
     const { driver, provisioner, workspaces, records, logger } = options;
-    const { egress, ingress, channels } = this;
-    this.leaving = { driver, provisioner, workspaces, records, logger, egress, ingress, channels };
+    const { egress, vmPorts, channels } = this;
+    this.leaving = { driver, provisioner, workspaces, records, logger, egress, vmPorts, channels };
   }
 
   get starting(): number {
@@ -131,11 +131,11 @@ class DriverVmHost implements HostVms {
   }
 
   get connections(): number {
-    return this.ingress.connections;
+    return this.vmPorts.connections;
   }
 
   get openPorts(): number {
-    return this.ingress.ports().size;
+    return this.vmPorts.ports().size;
   }
 
   provision(request: ProvisionRequest): Promise<Provisioned> {
@@ -201,7 +201,7 @@ class DriverVmHost implements HostVms {
   private async failed(vmId: string, start: VmStart, error: unknown): Promise<never> {
     if (isKilnError(error, 'TEMPLATE_CORRUPT', 'TEMPLATE_MISMATCH')) {
       const { templateId } = error.details;
-      if (typeof templateId === 'string') await this.options.templates?.blame(templateId, error);
+      if (typeof templateId === 'string') await this.options.templates?.reportFailure(templateId, error);
     } else if (start === 'pool' && isKilnError(error) && error.code !== 'CANCELLED') {
       // It was good once: that it is not any more says nothing about the workload that it was given to.
       const message = `VM ${vmId}, which stood ready, does not go on: ${error.message}`;
@@ -225,10 +225,10 @@ class DriverVmHost implements HostVms {
     });
   }
 
-  openIngress(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }> {
+  openPort(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }> {
     return this.operation(request.vmId, undefined, async () => {
-      const port = await this.ingress.open(request.vmId, request.guestPort, request.hostPort);
-      return { port, url: `http://${this.options.ingress.urlHost}:${port}` };
+      const port = await this.vmPorts.open(request.vmId, request.guestPort, request.hostPort);
+      return { port, url: `http://${this.options.vmPorts.urlHost}:${port}` };
     });
   }
 
@@ -265,7 +265,7 @@ class DriverVmHost implements HostVms {
   }
 
   promisePorts(vmId: string): Promise<void> {
-    return this.ingress.promise(vmId);
+    return this.vmPorts.promise(vmId);
   }
 
   async adopt(vmId: string): Promise<Adoption> {
@@ -290,14 +290,14 @@ class DriverVmHost implements HostVms {
     if (status.state === 'running' || status.state === 'paused') {
       // Policy first: the guest may open connections as soon as its channel stands.
       await this.egress.restore(vmId);
-      await this.ingress.restore(vmId);
+      await this.vmPorts.restore(vmId);
       this.open.add(vmId);
     }
     return status;
   }
 
   async detachAll(): Promise<void> {
-    await this.ingress.closeAll();
+    await this.vmPorts.closeAll();
     await this.channels.detachAll();
   }
 

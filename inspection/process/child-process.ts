@@ -27,7 +27,7 @@ export interface ChildOptions {
 /** How a request came out that has no answer. */
 export type Unanswered =
   | { readonly kind: 'limit'; readonly limit: LimitKind }
-  /** The process ended, or spoke nonsense: what was asked may not be to blame. */
+  /** The process ended, or spoke nonsense: what was asked may not be to reportFailure. */
   | { readonly kind: 'lost'; readonly reason: string };
 
 export interface InspectionChild {

@@ -7,7 +7,7 @@ import { type ImageCollectionLimits, imagesToRemove } from '../../domain/upkeep/
 import type { CachedImage } from '../../domain/vm.ts';
 import type { ImageCache } from '../../ports/images.ts';
 import { stageDirectory } from './build/stage-directory.ts';
-import { changedFiles, noteLook, noteLooks } from './file-looks.ts';
+import { changedFiles, noteFingerprint, noteFingerprints } from './file-fingerprints.ts';
 import { readPublishedManifest } from './image-catalog.ts';
 import { download, linkSame, takeLocal } from './image-files.ts';
 import type { ImageStore } from './image-store.ts';
@@ -123,7 +123,7 @@ async function ensureImage(options: ImageCacheOptions, digest: string): Promise<
     await writeFile(join(directory, MANIFEST_FILE), canonicalJson(manifest), { mode: 0o444, flush: true });
   };
   await stageDirectory(imageDirectory(imagesDir, digest), fill, 0o700);
-  await noteLooks(imageDirectory(imagesDir, digest), manifest);
+  await noteFingerprints(imageDirectory(imagesDir, digest), manifest);
   return cachedImage(imagesDir, digest, manifest);
 }
 
@@ -146,7 +146,7 @@ async function mend(options: ImageCacheOptions, digest: string, directory: strin
     try {
       await fetchFresh();
       await rename(fresh, target);
-      return await noteLook(directory, file.name);
+      return await noteFingerprint(directory, file.name);
     } catch (error) {
       if (isKilnError(error, 'STORE_UNAVAILABLE')) throw error;
       failures.push(messageOf(error));

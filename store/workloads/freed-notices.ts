@@ -8,7 +8,7 @@ export interface WorkloadReleases {
   /** Hosts that hold nothing of a workload any more, although its end left something there. */
   releases(workloadId: string): Promise<ReleaseDocument[]>;
   /** Written once: the first proof counts. */
-  noteRelease(release: Omit<ReleaseDocument, 'schemaVersion'>): Promise<void>;
+  noteFreed(release: Omit<ReleaseDocument, 'schemaVersion'>): Promise<void>;
 }
 
 /** @returns the releases in a store. Every method @throws STORE_UNAVAILABLE */
@@ -16,15 +16,15 @@ export function createWorkloadReleases(store: ObjectStore): WorkloadReleases {
   return {
     releases: async (workloadId) => {
       const found: ReleaseDocument[] = [];
-      for await (const { key } of store.listAll(storeKeys.workloadReleases(workloadId))) {
+      for await (const { key } of store.listAll(storeKeys.freedNotices(workloadId))) {
         const document = await store.readDocument(key, releaseDocumentSchema);
         if (document !== undefined) found.push(document.value);
       }
       return found;
     },
-    noteRelease: async ({ workloadId, hostId, freedAt }) => {
+    noteFreed: async ({ workloadId, hostId, freedAt }) => {
       const document: ReleaseDocument = { schemaVersion: 1, workloadId, hostId, freedAt };
-      await writeOnce(store, storeKeys.workloadRelease(workloadId, hostId), document);
+      await writeOnce(store, storeKeys.freedNotice(workloadId, hostId), document);
     },
   };
 }

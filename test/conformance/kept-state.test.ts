@@ -11,7 +11,7 @@ import { createKilnClient, type KilnClient } from '../../client/http/kiln-client
 import { createWorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
 import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
-import type { HostNode } from '../../host/host.ts';
+import type { Host } from '../../host/host.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { createFakeHost, type FakeHostPlaces, fakeDriverAt, HOST_TOKEN, placesBelow } from '../support/fake-host.ts';
@@ -37,7 +37,7 @@ describe.each(await keptStates())('the state that %s has left', (name) => {
   let places: FakeHostPlaces;
   let store: ObjectStore;
   let standIns: StandIn[];
-  let host: HostNode;
+  let host: Host;
   let connection: Connection;
   let gateway: Gateway;
   let api: KilnClient;

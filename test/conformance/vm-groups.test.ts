@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { readSetupRecord } from '../../config/setup-record.ts';
-import type { HostNode } from '../../host/host.ts';
+import type { Host } from '../../host/host.ts';
 import { createFakeDriver } from '../../vmm/fake/fake-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { directoriesOf } from '../../vmm/limits/control-groups.ts';
@@ -18,7 +18,7 @@ import { silentLogger } from '../support/silent-logger.ts';
 
 let places: FakeHostPlaces;
 let limits: VmLimits;
-let host: HostNode;
+let host: Host;
 let close: () => Promise<void>;
 
 beforeEach(async () => {

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import type { HostNode } from '../../host/host.ts';
+import type { Host } from '../../host/host.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import {
   createFakeHost,
@@ -34,7 +34,7 @@ const newHost = () =>
   createFakeHost(places, { store, driver: fakeDriverAt(places), owners: { lookup: async () => 'open' } });
 
 /** @returns what a guest calls itself */
-async function hostnameIn(host: HostNode): Promise<string> {
+async function hostnameIn(host: Host): Promise<string> {
   const agent = await host.vms.agent(VM);
   const exec = await agent.exec({ execId: `who-${Math.random()}`, argv: ['hostname'], cwd: '/', output: 'wait' });
   let said = '';

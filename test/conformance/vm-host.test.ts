@@ -13,7 +13,7 @@ import { hostEntrySchema } from '../../contracts/store/host-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
 import { workloadRef } from '../../domain/owner.ts';
 import type { OwnerVerdict } from '../../domain/upkeep/sweep-policy.ts';
-import type { HostNode, HostOptions } from '../../host/host.ts';
+import type { Host, HostOptions } from '../../host/host.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import {
@@ -39,7 +39,7 @@ let store: ObjectStore;
 let driver: VmDriver;
 let verdict: OwnerVerdict;
 let lookups: number;
-const hosts: HostNode[] = [];
+const hosts: Host[] = [];
 const ports: number[] = [];
 
 beforeEach(async () => {
@@ -60,7 +60,7 @@ afterEach(async () => {
 });
 
 /** A host of a process that has just started: knows nothing but what is on disk. */
-async function newHost(more: Partial<HostOptions> = {}): Promise<HostNode> {
+async function newHost(more: Partial<HostOptions> = {}): Promise<Host> {
   driver = fakeDriverAt(places);
   const owners = {
     async lookup() {
@@ -73,7 +73,7 @@ async function newHost(more: Partial<HostOptions> = {}): Promise<HostNode> {
   return host;
 }
 /** @returns once the sweep of the start is over, too */
-async function startedHost(more: Partial<HostOptions> = {}): Promise<HostNode> {
+async function startedHost(more: Partial<HostOptions> = {}): Promise<Host> {
   const host = await newHost(more);
   await host.start();
   await host.sweep();
@@ -82,12 +82,12 @@ async function startedHost(more: Partial<HostOptions> = {}): Promise<HostNode> {
 const sweeping = (limits: { graceMs: number; maxDestroys: number }) => ({
   settings: { sweep: { everyMs: 3_600_000, ...limits } },
 });
-async function deploy(host: HostNode, vmId = VM, workloadId = 'w1') {
+async function deploy(host: Host, vmId = VM, workloadId = 'w1') {
   const deployed = await deployService(host, vmId, workloadId);
   ports.push(deployed.port);
   return deployed;
 }
-const logOf = async (host: HostNode, workloadId = 'w1') => {
+const logOf = async (host: Host, workloadId = 'w1') => {
   const log = workloadRef(workloadId, 0);
   await (await host.logs.open(log)).flush();
   return (await host.logs.read(log, -1, 1000)).map(({ level, message }) => `${level} ${message}`);
@@ -135,7 +135,7 @@ describe('a VM on its host', () => {
     const answered = await get(first.url);
     expect(await deploy(host)).toEqual(first);
     expect((await get(first.url)).split(' ')[0]).toBe(answered.split(' ')[0]);
-    await expect(host.vms.openIngress({ vmId: VM, guestPort: GUEST_PORT, hostPort: 20_000 })).rejects.toMatchObject({
+    await expect(host.vms.openPort({ vmId: VM, guestPort: GUEST_PORT, hostPort: 20_000 })).rejects.toMatchObject({
       code: 'CONFLICT',
     });
   });
@@ -147,13 +147,13 @@ describe('a VM on its host', () => {
   });
 
   it('ports: the wanted one, or PORT_IN_USE; NOT_FOUND without a VM', async () => {
-    const host = await startedHost({ settings: { ingress: { ports: { from: 1024, to: 65_535 } } } });
+    const host = await startedHost({ settings: { vmPorts: { ports: { from: 1024, to: 65_535 } } } });
     await bootVm(host, VM, 'w1');
     const busy = createServer().listen(0, '127.0.0.1');
     await once(busy, 'listening');
     const address = busy.address();
     const port = typeof address === 'object' && address !== null ? address.port : 0;
-    const ask = (hostPort: number, vmId = VM) => host.vms.openIngress({ vmId, guestPort: GUEST_PORT, hostPort });
+    const ask = (hostPort: number, vmId = VM) => host.vms.openPort({ vmId, guestPort: GUEST_PORT, hostPort });
     await expect(ask(port)).rejects.toMatchObject({ code: 'PORT_IN_USE' });
     busy.close();
     await once(busy, 'close');
@@ -235,7 +235,7 @@ describe('a host that restarts', () => {
     expect(await after.start()).toMatchObject({ adoptions: [{ vmId: VM, adopted: false }] });
     await after.sweep();
     await bootVm(after, 'abd-0-0', 'w2');
-    const ofAnother = after.vms.openIngress({ vmId: 'abd-0-0', guestPort: GUEST_PORT, hostPort: port });
+    const ofAnother = after.vms.openPort({ vmId: 'abd-0-0', guestPort: GUEST_PORT, hostPort: port });
     await expect(ofAnother).rejects.toMatchObject({ code: 'PORT_IN_USE' });
     await after.vms.agent(VM);
     isAway = false;

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { HostNode } from '../../host/host.ts';
+import type { Host } from '../../host/host.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
@@ -25,7 +25,7 @@ let places: FakeHostPlaces;
 let store: ObjectStore;
 let driver: VmDriver;
 let disks: NamedDisks;
-const hosts: HostNode[] = [];
+const hosts: Host[] = [];
 
 beforeEach(async () => {
   places = placesBelow(await mkdtemp(join(tmpdir(), 'kn-')));
@@ -45,7 +45,7 @@ afterEach(async () => {
   expect(left).toEqual([]);
 });
 
-async function newHost(poolSize: number): Promise<HostNode> {
+async function newHost(poolSize: number): Promise<Host> {
   driver = fakeDriverAt(places);
   const limits = { pool_size: poolSize, min_idle: poolSize };
   const host = await createFakeHost(places, {

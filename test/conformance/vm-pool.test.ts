@@ -8,7 +8,7 @@ import { KilnError } from '../../domain/failures.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { PoolSettingOverrides } from '../../domain/pool/pool-policy.ts';
 import type { OwnerVerdict } from '../../domain/upkeep/sweep-policy.ts';
-import type { HostNode, HostOptions } from '../../host/host.ts';
+import type { Host, HostOptions } from '../../host/host.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
@@ -33,7 +33,7 @@ let places: FakeHostPlaces;
 let store: ObjectStore;
 let driver: VmDriver;
 let verdict: OwnerVerdict;
-const hosts: HostNode[] = [];
+const hosts: Host[] = [];
 
 beforeEach(async () => {
   places = placesBelow(await mkdtemp(join(tmpdir(), 'kp-')));
@@ -54,7 +54,7 @@ afterEach(async () => {
   expect(left).toEqual([]);
 });
 
-async function newHost(limits: PoolSettingOverrides, more: Partial<HostOptions> = {}): Promise<HostNode> {
+async function newHost(limits: PoolSettingOverrides, more: Partial<HostOptions> = {}): Promise<Host> {
   driver = fakeDriverAt(places);
   const host = await createFakeHost(places, {
     store,
@@ -72,21 +72,21 @@ async function newHost(limits: PoolSettingOverrides, more: Partial<HostOptions> 
 async function poolHost(
   limits: PoolSettingOverrides = { pool_size: 2 },
   more: Partial<HostOptions> = {},
-): Promise<HostNode> {
+): Promise<Host> {
   const host = await newHost(limits, more);
   await host.start();
   await full(host);
   return host;
 }
 
-async function full(host: HostNode): Promise<void> {
+async function full(host: Host): Promise<void> {
   await host.pool.maintain();
   await host.pool.settled();
 }
 
 const get = async (url: string) => (await fetch(url, { headers: { connection: 'close' } })).text();
 
-const readyPids = async (host: HostNode) => {
+const readyPids = async (host: Host) => {
   const vms = host.pool.status().pools.flatMap((pool) => pool.vms.filter(({ state }) => state === 'ready'));
   const found = await Promise.all(vms.map(({ vmId }) => driver.inspect(vmId)));
   return found.map((vm) => vm?.pid).sort();

@@ -140,7 +140,7 @@ export const ROWS: readonly Row[] = [
     timings: over(TIMINGS, { deploy: { bootMs: GIVEN_UP_MS } }),
   },
   // A guest that takes no orders is given up with its boot; nobody knows what a second order would do to it.
-  ...['vms.openIngress', 'services.start'].map((port) => ({
+  ...['vms.openPort', 'services.start'].map((port) => ({
     ...{ ...deploying, activity: 'startService' as const, port },
     timings: over(TIMINGS, { deploy: { startMs: GIVEN_UP_MS } }),
     outcomes: { ...deploying.outcomes, hangs: 'deploy BOOT_TIMEOUT' },

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import type { VmOwner } from '../../domain/vm.ts';
-import { createHost, type HostNode, type HostOptions } from '../../host/host.ts';
+import { createHost, type Host, type HostOptions } from '../../host/host.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { createFakeDriver } from '../../vmm/fake/fake-driver.ts';
@@ -51,7 +51,7 @@ export function fakeDriverAt(places: FakeHostPlaces): VmDriver {
 export async function createFakeHost(
   places: FakeHostPlaces,
   ports: Pick<HostOptions, 'store' | 'owners' | 'driver'> & Partial<HostOptions>,
-): Promise<HostNode> {
+): Promise<Host> {
   const rootfsPath = join(places.root, 'rootfs.ext4');
   const workspacePath = join(places.root, 'workspace.ext4');
   await mkdir(join(places.root, 'project'), { recursive: true });
@@ -94,7 +94,7 @@ export function ownerOf(workloadId: string): VmOwner {
 }
 
 /** Provisions and boots a VM of the workload. */
-export async function bootVm(host: HostNode, vmId: string, workloadId: string): Promise<number> {
+export async function bootVm(host: Host, vmId: string, workloadId: string): Promise<number> {
   const resources = { vcpus: 1, memMib: 128 };
   await host.vms.provision({ vmId, owner: ownerOf(workloadId), imageDigest: IMAGE_DIGEST, resources });
   const { pid } = await host.vms.boot({ vmId, hostname: workloadId, deadlineMs: 30_000 });
@@ -103,13 +103,13 @@ export async function bootVm(host: HostNode, vmId: string, workloadId: string): 
 
 /** Boots a VM, starts the service in it and opens its port; what is there already is found. @returns once it listens */
 export async function deployService(
-  host: HostNode,
+  host: Host,
   vmId: string,
   workloadId: string,
   argv: readonly string[] = ['node', '-e', SERVICE],
 ): Promise<{ pid: number; port: number; url: string }> {
   const pid = await bootVm(host, vmId, workloadId);
-  const opened = await host.vms.openIngress({ vmId, guestPort: GUEST_PORT });
+  const opened = await host.vms.openPort({ vmId, guestPort: GUEST_PORT });
   const exec = { execId: 'service', argv, cwd: '/', output: 'ring' as const };
   await host.services.start({ vmId, workloadId, epoch: 0, exec });
   const watching = new AbortController();
@@ -124,7 +124,7 @@ export async function deployService(
   return { pid, ...opened };
 }
 
-async function untilListening(host: HostNode, vmId: string, signal: AbortSignal): Promise<void> {
+async function untilListening(host: Host, vmId: string, signal: AbortSignal): Promise<void> {
   const agent = await host.vms.agent(vmId);
   for (;;) {
     const socket = await agent.connectTcp(GUEST_PORT).catch(() => undefined);

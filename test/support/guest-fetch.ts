@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import type { HostNode } from '../../host/host.ts';
+import type { Host } from '../../host/host.ts';
 
 /** What a program in the guest gets to read. */
-export async function fetchIn(host: HostNode, vmId: string, url: string): Promise<string> {
+export async function fetchIn(host: Host, vmId: string, url: string): Promise<string> {
   const agent = await host.vms.agent(vmId);
   // Plain HTTP, which any Node that a machine may have speaks alike.
   const script = `require('http').get(${JSON.stringify(url)}, (answer) => { let text = ''; answer.on('data', (data) => { text += data; }).on('end', () => console.log(text)).on('error', () => console.log('refused')); }).on('error', () => console.log('refused'))`;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readSetupRecord } from '../../config/setup-record.ts';
 import type { VmStart } from '../../domain/vm.ts';
-import type { HostNode } from '../../host/host.ts';
+import type { Host } from '../../host/host.ts';
 import type { HostSettingOverrides } from '../../host/host-settings.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -25,7 +25,7 @@ export class GuestHost {
   readonly store: ObjectStore;
   readonly driver: VmDriver;
   readonly image = readSetupRecord().image;
-  private node: HostNode | undefined;
+  private node: Host | undefined;
   private readonly settings: HostSettingOverrides;
 
   private constructor(places: FakeHostPlaces, store: ObjectStore, settings: HostSettingOverrides) {
@@ -51,7 +51,7 @@ export class GuestHost {
     return host;
   }
 
-  get host(): HostNode {
+  get host(): Host {
     if (this.node === undefined) throw new Error('the host is down');
     return this.node;
   }
@@ -111,7 +111,7 @@ export class GuestHost {
   private async emptyPool(): Promise<void> {
     const { pool } = this.host;
     await pool.stop();
-    while (await pool.giveWay());
+    while (await pool.yieldToBoots());
   }
 
   /** Ends everything. @returns what is left; templates and images are kept by a host and go with its state */

@@ -22,7 +22,7 @@ import type { Stage } from '../../domain/workload/stages.ts';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
 import { readRegistrySettings } from '../../host/builds/npm-settings.ts';
 import { createPipSettings } from '../../host/builds/pip-settings.ts';
-import { createHost, type HostNode } from '../../host/host.ts';
+import { createHost, type Host } from '../../host/host.ts';
 import type { HostSettingOverrides } from '../../host/host-settings.ts';
 import type { RegistrySettings } from '../../ports/builds.ts';
 import type { ImageCache } from '../../ports/images.ts';
@@ -84,7 +84,7 @@ export interface Harness {
   readonly temporal: Client;
   readonly workloads: WorkloadClient;
   readonly store: ObjectStore;
-  readonly host: HostNode;
+  readonly host: Host;
   readonly stateDir: string;
   readonly runtimeDir: string;
   readonly namespace: string;
@@ -264,7 +264,7 @@ export class HostRunner {
   readonly stateDir: string;
   readonly runtimeDir: string;
   private readonly around: HostSurroundings;
-  private running: { host: HostNode; worker: Worker; ended: Promise<void> } | undefined;
+  private running: { host: Host; worker: Worker; ended: Promise<void> } | undefined;
 
   constructor(around: HostSurroundings) {
     this.around = around;
@@ -277,7 +277,7 @@ export class HostRunner {
     await this.running?.host.templates?.settled();
   }
 
-  current(): HostNode {
+  current(): Host {
     if (!this.running) throw new Error('the host is not running');
     return this.running.host;
   }
@@ -324,7 +324,7 @@ export class HostRunner {
     await host.detach();
   }
 
-  private async makeHost(): Promise<HostNode> {
+  private async makeHost(): Promise<Host> {
     const { options, store, temporal, directory } = this.around;
     await mkdir(this.runtimeDir, { recursive: true });
     const places = { stateDir: this.stateDir, runtimeDir: this.runtimeDir };

@@ -221,7 +221,7 @@ async function serve(
     ...{ workflowId: `workload/${vmId}`, firstExecutionId: 'e', namespaceId: 'n' },
     ...{ epoch: 1, boot: 1, role: 'service' as const },
   };
-  while (vms.held >= vms.places && (await pool.giveWay())) {}
+  while (vms.held >= vms.places && (await pool.yieldToBoots())) {}
   vms.active += 1;
   setTimeout(() => {
     vms.active -= 1;

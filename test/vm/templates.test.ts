@@ -33,7 +33,7 @@ describe('templates of real guests', () => {
     return (await readdir(directory)).map((name) => join(directory, name));
   };
   beforeAll(async () => {
-    bed = await GuestHost.start({ templates: { retryMs: 0, lentMs: 0 } });
+    bed = await GuestHost.start({ templates: { retryMs: 0, handedOutMs: 0 } });
   });
   afterAll(async () => {
     expect(await bed.close()).toEqual([]);

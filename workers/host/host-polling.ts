@@ -7,7 +7,7 @@ import { ensurePoolWorkflow } from '../../client/temporal/pool/pool-workflow.ts'
 import type { KilnEnvironment } from '../../config/environment.ts';
 import { readRegistrySettings } from '../../host/builds/npm-settings.ts';
 import { createPipSettings } from '../../host/builds/pip-settings.ts';
-import type { HostNode } from '../../host/host.ts';
+import type { Host } from '../../host/host.ts';
 import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
@@ -37,7 +37,7 @@ export interface HostPolling {
 }
 
 /** Takes the work of a started host from Temporal until `ending`, then lets go of the host; its VMs live on. */
-export async function pollForHost(host: HostNode, options: HostPolling): Promise<void> {
+export async function pollForHost(host: Host, options: HostPolling): Promise<void> {
   const { env, store, log, ending } = options;
   installRuntime(log);
   const where = temporalFromEnvironment(env);
@@ -74,7 +74,7 @@ export async function pollForHost(host: HostNode, options: HostPolling): Promise
 }
 
 /** A pool works without its workflow, which recycles and refreshes: a Temporal that does not answer is asked again. */
-async function keepPoolInOrder(host: HostNode, temporal: Client, log: Logger, ending: AbortSignal): Promise<void> {
+async function keepPoolInOrder(host: Host, temporal: Client, log: Logger, ending: AbortSignal): Promise<void> {
   while (host.pool.enabled && !ending.aborted) {
     try {
       return await ensurePoolWorkflow(temporal, host.hostId);
@@ -87,7 +87,7 @@ async function keepPoolInOrder(host: HostNode, temporal: Client, log: Logger, en
 
 /** @returns what the activities of a host need of it. */
 function hostPorts(
-  host: HostNode,
+  host: Host,
   outside: Pick<HostActivityPorts, 'documents' | 'namespaceId' | 'registries' | 'pip'>,
 ): HostActivityPorts {
   const { vms, services, ledger, logs, sources, builds, scratchDir, pool } = host;

@@ -7,7 +7,7 @@ import { type KilnEnvironment, ROOT_RUNTIME_DIR, readEnvironment, stackPaths } f
 import { readSetupRecord } from '../../config/setup-record.ts';
 import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { createHost, type HostNode } from '../../host/host.ts';
+import { createHost, type Host } from '../../host/host.ts';
 import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
 import { closeToOthers, keepFilesPrivate } from '../../linux/private-files.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
@@ -47,7 +47,7 @@ export async function runHostProcess(): Promise<void> {
   store.close();
 }
 
-async function serve(host: HostNode, around: HostPolling): Promise<void> {
+async function serve(host: Host, around: HostPolling): Promise<void> {
   const { url, adoptions } = await host.start();
   around.log.info({ url, adoptions }, 'host is registered');
   // Services answer again before Temporal is asked for anything, or its SDK so much as loaded: an outage of it must
@@ -58,12 +58,7 @@ async function serve(host: HostNode, around: HostPolling): Promise<void> {
   await pollForHost(host, around);
 }
 
-async function composeHost(
-  env: KilnEnvironment,
-  store: ObjectStore,
-  log: Logger,
-  owners: OwnerLookup,
-): Promise<HostNode> {
+async function composeHost(env: KilnEnvironment, store: ObjectStore, log: Logger, owners: OwnerLookup): Promise<Host> {
   const setup = readSetupRecord();
   const paths = stackPaths(env, process.getuid?.() ?? 0);
   await mkdir(paths.hostDir, { recursive: true, mode: 0o700 });
@@ -99,7 +94,7 @@ async function composeHost(
       : { egressProxy: { url: proxy, bypass: env.NO_PROXY.split(',').filter((name) => name !== '') } }),
     logger: log,
     settings: {
-      ingress: { ports: env.KILN_HOST_PORTS },
+      vmPorts: { ports: env.KILN_HOST_PORTS },
       dataPlane: { port: env.KILN_HOST_PORT },
       templates: { mode: env.KILN_TEMPLATES },
       pool: await poolFromEnvironment(env),

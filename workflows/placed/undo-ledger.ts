@@ -4,7 +4,7 @@ import { CancellationScope } from '@temporalio/workflow';
 export interface Undo {
   readonly name: string;
   readonly hostId: string;
-  /** Releases the resource; told why. Must be safe to call where nothing was acquired. */
+  /** FreedNotices the resource; told why. Must be safe to call where nothing was acquired. */
   readonly release: (cause: string) => Promise<void>;
 }
 
@@ -14,7 +14,7 @@ export interface FailedUndo {
   readonly message: string;
 }
 
-/** Releases to be done, last in first out. */
+/** FreedNotices to be done, last in first out. */
 export class UndoLedger {
   private readonly entries: Undo[] = [];
 
@@ -35,7 +35,7 @@ export class UndoLedger {
     return CancellationScope.nonCancellable(() => attempt(undo, cause));
   }
 
-  /** Releases all, last first, each whatever became of the others. @returns what could not be released. */
+  /** FreedNotices all, last first, each whatever became of the others. @returns what could not be released. */
   async releaseAll(cause: string): Promise<FailedUndo[]> {
     const failed: FailedUndo[] = [];
     for (let undo = this.entries.pop(); undo !== undefined; undo = this.entries.pop()) {

@@ -123,7 +123,7 @@ function fail(ctx: WorkloadContext, error: unknown): void {
   ctx.leave({ kind: 'failure', text: failure.code, failure });
 }
 
-/** Releases everything; what could not be released is shown and left to the host's sweep. */
+/** FreedNotices everything; what could not be released is shown and left to the host's sweep. */
 async function release(ctx: WorkloadContext, cause: string): Promise<void> {
   const failed = await ctx.placements.undo.releaseAll(cause);
   if (failed.length > 0) ctx.progress.update({ unreleased: [...ctx.progress.state.unreleased, ...failed] });

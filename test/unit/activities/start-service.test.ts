@@ -32,7 +32,7 @@ it('a start that follows one thought lost puts no file under the service of that
           return { bytes: 1 };
         },
       }),
-      openIngress: async () => ({ port: 20_000, url: 'http://127.0.0.1:20000' }),
+      openPort: async () => ({ port: 20_000, url: 'http://127.0.0.1:20000' }),
       setEgress: async () => undefined,
     },
     services: {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { LogRef } from '../../../../domain/owner.ts';
-import { createRefusalNotes } from '../../../../host/egress/refusal-log.ts';
+import { createRefusalLog } from '../../../../host/egress/refusal-log.ts';
 import type { VmInspection } from '../../../../ports/vm-driver.ts';
 
 const found = (role: 'service' | 'builder'): VmInspection => ({
@@ -17,7 +17,7 @@ function notes(role: 'service' | 'builder' = 'builder') {
       flush: async () => undefined,
     }),
   };
-  return { lines, told: createRefusalNotes({ inspect: async () => found(role), logs, perVm: 3 }) };
+  return { lines, told: createRefusalLog({ inspect: async () => found(role), logs, perVm: 3 }) };
 }
 
 describe('notes of refused connections', () => {

@@ -221,7 +221,7 @@ describe('the pool', () => {
     await pool.maintain();
     await pass(SIM_COSTS.coldMs);
     const [poolVmId = ''] = vms.alive.keys();
-    expect([pool.owns(poolVmId), await pool.giveWay(), pool.owns(poolVmId)]).toEqual([true, false, false]);
+    expect([pool.owns(poolVmId), await pool.yieldToBoots(), pool.owns(poolVmId)]).toEqual([true, false, false]);
   });
 
   it('makes a template of an idle VM that booted cold, and clones the rest from it', async () => {
@@ -274,13 +274,13 @@ describe('the pool', () => {
 
   describe('beside workloads whose guests start', () => {
     let starting = true;
-    const giveWay = { isStarting: () => starting, maxMs: 2_000, lookAgainMs: 50 };
+    const yieldToBoots = { isStarting: () => starting, maxMs: 2_000, lookAgainMs: 50 };
     beforeEach(() => {
       starting = true;
     });
 
     it('makes nothing until none does', async () => {
-      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
+      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { yieldToBoots });
       await pool.maintain();
       await pass(1_000);
       expect(pool.status().pools[0]).toMatchObject({ ready: 0, creating: 0 });
@@ -290,7 +290,7 @@ describe('the pool', () => {
     });
 
     it('makes what it lacks where that takes too long, and gives way anew after a quiet moment', async () => {
-      const pool = poolOf({ pool_size: 2, min_idle: 2 }, { giveWay, maxCreating: 1 });
+      const pool = poolOf({ pool_size: 2, min_idle: 2 }, { yieldToBoots, maxCreating: 1 });
       await pool.maintain();
       await pass(2_000);
       expect(pool.status().pools[0]).toMatchObject({ creating: 1 });
@@ -306,30 +306,30 @@ describe('the pool', () => {
 
     it('gives way anew also where nothing was lacking in the quiet moment', async () => {
       starting = false;
-      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
+      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { yieldToBoots });
       await pool.maintain();
       await pass(SIM_COSTS.coldMs);
       starting = true;
       await pool.maintain();
-      await pass(giveWay.maxMs);
+      await pass(yieldToBoots.maxMs);
       starting = false;
-      await pass(giveWay.lookAgainMs);
+      await pass(yieldToBoots.lookAgainMs);
       starting = true;
       expect(await given(pool, 'a')).toBe(true);
-      await pass(giveWay.maxMs / 2);
+      await pass(yieldToBoots.maxMs / 2);
       expect(pool.status().pools[0]).toMatchObject({ ready: 0, creating: 0 });
     });
 
     it('gives way for so long and no longer, also where the wall clock is set back', async () => {
-      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
+      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { yieldToBoots });
       await pool.maintain();
       vi.setSystemTime(Date.now() - 3_600_000);
-      await pass(giveWay.maxMs);
+      await pass(yieldToBoots.maxMs);
       expect(pool.status().pools[0]).toMatchObject({ creating: 1 });
     });
 
     it('does not begin again once it is stopped', async () => {
-      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { giveWay });
+      const pool = poolOf({ pool_size: 1, min_idle: 1 }, { yieldToBoots });
       await pool.maintain();
       await pool.stop();
       starting = false;

@@ -84,7 +84,7 @@ async function opened(
     logger: silentLogger,
     inUse: async () => inUse,
     maxAgeMs,
-    settings: { mode: 'auto', freezeMs: 10_000, cloneMs: 1_000, lentMs: 60_000, retryMs: 0, max: 8, ...settings },
+    settings: { mode: 'auto', freezeMs: 10_000, cloneMs: 1_000, handedOutMs: 60_000, retryMs: 0, max: 8, ...settings },
     ...more,
   });
   await templates.start();
@@ -108,11 +108,12 @@ describe('templates of a host', () => {
     const [templateId = ''] = ids(templates);
     for (let n = 0; n < number; n++) {
       expect((await templates.find(KIND, image))?.ref.templateId).toBe(templateId);
-      await templates.blame(templateId, new KilnError('TEMPLATE_CORRUPT', 'no answer', { templateId, was }));
+      await templates.reportFailure(templateId, new KilnError('TEMPLATE_CORRUPT', 'no answer', { templateId, was }));
     }
     expect(await templates.find(KIND, image)).toBeUndefined();
     // Blamed late, or one that is not known.
-    for (const id of [templateId, 'none']) await templates.blame(id, new KilnError('TEMPLATE_CORRUPT', 'no answer'));
+    for (const id of [templateId, 'none'])
+      await templates.reportFailure(id, new KilnError('TEMPLATE_CORRUPT', 'no answer'));
   });
 
   it('are made when wanted, once, and found from then on', async () => {
@@ -207,7 +208,7 @@ describe('templates of a host', () => {
 
   it('one that was found for a clone stays until the clone’s record can name it, also where a new one is made', async () => {
     let awake = 0;
-    const templates = await opened({ lentMs: 1_000 }, undefined, { awake: () => awake });
+    const templates = await opened({ handedOutMs: 1_000 }, undefined, { awake: () => awake });
     const old = await templates.refresh(KIND);
     expect((await templates.find(KIND, image))?.ref.templateId).toBe(old.templateId);
     const { templateId } = await templates.refresh(KIND);

@@ -6,7 +6,7 @@ import { KilnError } from '../../../../domain/failures.ts';
 import { shortHash } from '../../../../domain/names.ts';
 import type { VmOwner } from '../../../../domain/vm.ts';
 import type { Reservation } from '../../../../host/capacity/ledger.ts';
-import { createReleases } from '../../../../host/upkeep/freed-notices.ts';
+import { createFreedNotices } from '../../../../host/upkeep/freed-notices.ts';
 import { createSweep } from '../../../../host/upkeep/sweep.ts';
 import type { VmInspection } from '../../../../ports/vm-driver.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
@@ -51,14 +51,14 @@ const reservation = (id: string): Reservation => ({
   ...{ expiresAt: '', createdAt: '' },
 });
 const settle = (workloadIds: string[]) =>
-  createReleases({
+  createFreedNotices({
     ...places(),
     hostId: 'h1',
     driver,
     ledger: { list: async () => reservations },
     records: {
       result: async (id) => ends.get(id),
-      noteRelease: async ({ workloadId, hostId }) => void noted.push({ workloadId, hostId }),
+      noteFreed: async ({ workloadId, hostId }) => void noted.push({ workloadId, hostId }),
     },
   }).settle(workloadIds);
 

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { readEnvironment } from '../../../../config/environment.ts';
 import type { InstanceRecord } from '../../../../contracts/host/instance-record.ts';
 import { assertHostPort } from '../../../../domain/host-ports.ts';
-import { createVmIngress } from '../../../../host/vm-ports/vm-ports.ts';
+import { createVmPorts } from '../../../../host/vm-ports/vm-ports.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 
 describe('KILN_HOST_PORTS', () => {
@@ -49,7 +49,7 @@ describe('the ports of VMs', () => {
       ports,
       createdAt: new Date(0).toISOString(),
     };
-    return createVmIngress({
+    return createVmPorts({
       bindAddress: '127.0.0.1',
       ports: allowed,
       maxConnections: 1,
@@ -81,10 +81,10 @@ describe('the ports of VMs', () => {
 
   it('are kept by a VM that had them before the range was another', async () => {
     const port = await freePort();
-    const ingress = at([{ guestPort: 8080, hostPort: port }], { from: 1, to: port - 1 });
-    await ingress.restore('a-0-0');
-    expect(await ingress.open('a-0-0', 8080, port)).toBe(port);
-    await ingress.closeAll();
+    const vmPorts = at([{ guestPort: 8080, hostPort: port }], { from: 1, to: port - 1 });
+    await vmPorts.restore('a-0-0');
+    expect(await vmPorts.open('a-0-0', 8080, port)).toBe(port);
+    await vmPorts.closeAll();
   });
 });
 

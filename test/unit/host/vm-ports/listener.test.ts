@@ -46,7 +46,7 @@ const reader = (port: number) => {
   return client;
 };
 
-describe('ingress', () => {
+describe('a listener of a VM', () => {
   it('carries both directions, each with an end of its own', async () => {
     guest.on('connection', (socket) => void text(socket).then((said) => socket.end(`heard ${said.length}`)));
     const client = dial((await listen()).port);

@@ -12,12 +12,12 @@ const LOOKS_FILE = 'looks.json';
 const looksSchema = z.record(z.string().max(64), z.string().max(256));
 
 /** Notes the present look of every file. Call it only where their content has just been checked. */
-export async function noteLooks(directory: string, manifest: ImageManifest): Promise<void> {
-  for (const { name } of manifest.files) await noteLook(directory, name);
+export async function noteFingerprints(directory: string, manifest: ImageManifest): Promise<void> {
+  for (const { name } of manifest.files) await noteFingerprint(directory, name);
 }
 
-/** As `noteLooks`, of one file. */
-export async function noteLook(directory: string, name: string): Promise<void> {
+/** As `noteFingerprints`, of one file. */
+export async function noteFingerprint(directory: string, name: string): Promise<void> {
   const looks = { ...(await notedLooks(directory)), [name]: await lookOf(join(directory, name)) };
   await writeFileAtomic(join(directory, LOOKS_FILE), JSON.stringify(looks), { mode: 0o600 });
 }
@@ -30,7 +30,7 @@ export async function changedFiles(directory: string, manifest: ImageManifest): 
     const path = join(directory, file.name);
     if (noted[file.name] === (await lookOf(path))) continue;
     // A link more or fewer changes the look as well.
-    if (await hasContent(path, file)) await noteLook(directory, file.name);
+    if (await hasContent(path, file)) await noteFingerprint(directory, file.name);
     else changed.push(file);
   }
   return changed;

@@ -12,14 +12,14 @@ import { readTextIfThere } from './read-text.ts';
 import { syncDirectory } from './sync-directory.ts';
 
 /** Writes a record by temp + fsync + rename + fsync of the directory, which is made if absent. */
-export async function writeRecord(path: string, value: unknown): Promise<void> {
+export async function writeStateFile(path: string, value: unknown): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   await writeFileAtomic(path, `${JSON.stringify(value)}\n`, { encoding: 'utf8', mode: 0o600, fsync: true });
   await syncDirectory(dirname(path));
 }
 
 /** @returns undefined where there is no such file. @throws INTERNAL, naming the file, where it is not of the schema */
-export async function readRecord<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
+export async function readStateFile<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
   const text = await readTextIfThere(path);
   if (text === undefined) return undefined;
   const parsed = schema.safeParse(jsonOrUndefined(text));
