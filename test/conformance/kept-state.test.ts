@@ -85,7 +85,9 @@ describe.each(await keptStates())('the state that %s has left', (name) => {
       const now = await api.getWorkload({ params: { id } });
       expect(now).toMatchObject(then);
       const history = await api.workloadHistory({ params: { id } });
-      expect(history).toMatchObject({ source: 'archive', moves: then.transitions });
+      // The events of a history have times of their own.
+      const moves = then.transitions.map(({ at: _at, ...move }) => move);
+      expect(history).toMatchObject({ source: 'archive', moves });
     }
     expect(kept.views['failed-1']?.code).toBe('SERVICE_EXITED');
   });

@@ -20,7 +20,7 @@ const viewSchema = z.looseObject({
   stage: z.string(),
   code: z.string().exactOptional(),
   containerId: z.string().exactOptional(),
-  transitions: z.array(z.unknown()),
+  transitions: z.array(z.looseObject({ at: z.string() })),
   logs: z.array(z.looseObject({ message: z.string() })),
 });
 const keptSchema = z.object({
