@@ -1,6 +1,7 @@
 /**
  * `npm test`: set-up, then every suite; the last line is `N passed, N failed` (`, N skipped`) over all of them.
  * Arguments go to vitest and leave out the suites that are not vitest's: `npm test -- --project unit`.
+ * `--quick` is the daily loop: types, lint, import rules, and the kinds of tests that need no guest and kill nothing.
  */
 
 import { spawn } from 'node:child_process';
@@ -9,6 +10,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pinnedNode, projectRoot } from './setup/places.mjs';
 import { setUpOrExit } from './setup.mjs';
+
+/** Kinds that `--quick` runs. */
+const QUICK = ['unit', 'boundary', 'replay', 'workflow'];
 
 const NOTHING = { passed: 0, failed: 0, skipped: 0 };
 const add = (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped });
@@ -106,12 +110,12 @@ async function checks() {
 
 const began = Date.now();
 await setUpOrExit({ forTests: true });
-const extra = process.argv.slice(2);
+const isQuick = process.argv.includes('--quick');
+const given = process.argv.slice(2).filter((word) => word !== '--quick');
+const extra = isQuick ? [...QUICK.flatMap((kind) => ['--project', kind]), ...given] : given;
 let total = NOTHING;
-if (extra.length === 0) {
-  total = add(total, await checks());
-  total = add(total, await goTests(join('guest', 'agent')));
-}
+if (isQuick || given.length === 0) total = add(total, await checks());
+if (extra.length === 0) total = add(total, await goTests(join('guest', 'agent')));
 total = add(total, await vitest(extra));
 process.stdout.write(`All suites: ${Math.round((Date.now() - began) / 1000)} s\n`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
