@@ -1,4 +1,4 @@
-/** The start and the end of a host's process: what comes before what. VMs live through both. */
+/** The start and the end of a host's process: the order of the steps. VMs keep running through both. */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InspectionPool } from '../inspection/inspection-pool.ts';
@@ -33,7 +33,7 @@ export interface HostLifeRooms {
   readonly inspections: Pick<InspectionPool, 'start' | 'stop'>;
   /** How long a start waits for guests to answer, ms. */
   readonly startWaitMs: number;
-  /** Told what the registration says of this process. */
+  /** Called with what the registration says of this process. */
   readonly onFound: (found: { url: string; capabilities: DriverCapabilities }) => void;
   readonly logger: HostLogger;
 }
@@ -42,7 +42,7 @@ export interface HostLifeRooms {
 export async function startHost(rooms: HostLifeRooms): Promise<{ url: string; adoptions: readonly Adoption[] }> {
   const { driver, pool, logger } = rooms;
   await mkdir(rooms.stateDir, { recursive: true, mode: 0o700 });
-  // A VM that was being handed out when the process before this one died is its workload's.
+  // A VM that was being handed out when the previous process died belongs to its workload.
   await rooms.records.finishRenames();
   const { records, vms, services, startWaitMs } = rooms;
   const adoptions = await adoptRecorded({ driver, records, vms, services, startWaitMs, logger });
@@ -57,14 +57,14 @@ export async function startHost(rooms: HostLifeRooms): Promise<{ url: string; ad
   await rooms.registration.start();
   await rooms.templates?.start();
   rooms.upkeep.start();
-  // Warms up beside everything else. From then on a workflow asks for the rounds, so that they can be seen.
+  // Warms up beside everything else. Later a workflow asks for the rounds, so that they can be seen.
   void pool.maintain().catch((error: unknown) => {
     logger.warn({ reason: String(error) }, 'the pool could not be warmed up');
   });
   return { url, adoptions };
 }
 
-/** Lets go of everything without disturbing a VM. */
+/** Closes everything without disturbing a VM. */
 export async function detachHost(rooms: HostLifeRooms): Promise<void> {
   await rooms.upkeep.stop();
   await rooms.templates?.stop();
@@ -77,7 +77,7 @@ export async function detachHost(rooms: HostLifeRooms): Promise<void> {
   await rooms.dataPlane.close();
 }
 
-/** What an earlier process left is of no use. The folder itself stays: on a full disk it could not be made again. */
+/** Files of an earlier process are useless. The folder itself stays: on a full disk it could not be made again. */
 async function emptyDirectory(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o700 });
   for (const name of await readdir(path)) await rm(join(path, name), { recursive: true, force: true });

@@ -35,7 +35,7 @@ export interface HostOptions {
   readonly egressProxy?: EgressProxy;
   /** Addresses of a name that a guest asks for; default: the resolver of this machine. */
   readonly resolveName?: (name: string) => Promise<readonly string[]>;
-  /** @returns the digest that an image reference stands for now; default: as the store has it */
+  /** @returns the digest that an image reference points to now; default: the store's */
   readonly resolveImage?: (reference: string) => Promise<string>;
   /** What the driver can do for a pool beyond a cold boot. */
   readonly poolMeans?: PoolMeans;

@@ -11,17 +11,17 @@ import type { ReattachOptions } from './vms/channels.ts';
 export interface HostSettings {
   readonly capacity: HostCapacitySettings;
   readonly disks: {
-    /** Space that is kept free where the disks of VMs lie, bytes; with less there is no new VM. */
+    /** Space kept free on the disk of the VMs, bytes; with less, no new VM is made. */
     readonly freeBytes: number;
   };
   readonly reattach: ReattachOptions & {
-    /** How long a start waits for guests to answer; it goes on without those that have not, ms. */
+    /** How long a start waits for guests to answer, ms; then it goes on without those that have not. */
     readonly startWaitMs: number;
   };
   readonly vmPorts: {
     readonly bindAddress: string;
     readonly urlHost: string;
-    /** Ports that are given out or may be asked for. */
+    /** Ports that may be given out or asked for. */
     readonly ports: PortRange;
     readonly maxConnections: number;
     readonly rebindMs: number;
@@ -30,9 +30,9 @@ export interface HostSettings {
     readonly resolveMs: number;
     readonly connectMs: number;
     readonly maxAddresses: number;
-    /** Names looked up at a time: look-ups block a thread each, and files need the others. */
+    /** Names looked up at a time: each look-up blocks a thread, and file operations need threads too. */
     readonly maxLookups: number;
-    /** Different refused connections of one VM that its log tells of. */
+    /** Most different refused connections of one VM that its log names. */
     readonly loggedRefusals: number;
   };
   readonly logs: {
@@ -41,16 +41,16 @@ export interface HostSettings {
     readonly keepShippedBytes: number;
     readonly flushMs: number;
     readonly shipEveryMs: number;
-    /** Longest time that a reader is held who waits for the next line, ms. */
+    /** Longest time a reader is held while it waits for the next line, ms. */
     readonly maxFollowMs: number;
-    /** Most of such readers at a time: each is a connection of a gateway. */
+    /** Most readers held at a time: each is a connection of a gateway. */
     readonly maxFollows: number;
     readonly partialLineMs: number;
     readonly tailLines: number;
     readonly maxUnsafeBytes: number;
     readonly guestRingBytes: number;
     readonly reattachPauseMs: number;
-    /** Spools of workloads without a VM here go after this, ms. */
+    /** Spools of workloads without a VM here are removed after this, ms. */
     readonly pruneAfterMs: number;
   };
   readonly sources: { readonly maxBytes: number; readonly maxEntries: number; readonly maxCacheBytes: number };
@@ -59,7 +59,7 @@ export interface HostSettings {
   readonly registration: { readonly everyMs: number };
   readonly sweep: { readonly everyMs: number; readonly graceMs: number; readonly maxDestroys: number };
   readonly metrics: {
-    /** How long a guest may take to tell its usage before it is left out of a reading, ms. */
+    /** How long a guest may take to report its usage before a reading leaves it out, ms. */
     readonly usageMs: number;
   };
   readonly dataPlane: { readonly bindAddress: string; readonly urlHost: string; readonly port: number };
@@ -109,7 +109,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   inspection: {
     children: 2,
     memoryMib: 512,
-    // Less than the activity that checks a service may take, so that it is told what was too much.
+    // Less than the timeout of the activity that checks a service, so that it learns which limit was exceeded.
     inspect: { cpuMs: 10 * SECOND, wallMs: 25 * SECOND },
     pack: { cpuMs: MINUTE, wallMs: 5 * MINUTE },
     lookEveryMs: 50,
@@ -143,7 +143,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
 /** Any subset of the settings, group by group. */
 export type HostSettingOverrides = { readonly [Group in keyof HostSettings]?: Partial<HostSettings[Group]> };
 
-/** @returns the defaults with the overrides laid over them. */
+/** @returns the defaults with the overrides applied. */
 export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostSettings {
   const d = DEFAULT_HOST_SETTINGS;
   return {

@@ -1,4 +1,4 @@
-/** One machine of the fleet: everything it owns, put together. Each room is handed what it uses. Knows nothing of Temporal. */
+/** One machine of the fleet: creates and connects all its rooms; each gets what it uses. Knows nothing of Temporal. */
 import { join } from 'node:path';
 import { resolvePoolSettings } from '../domain/pool/pool-policy.ts';
 import type { InspectionPool } from '../inspection/inspection-pool.ts';
@@ -57,20 +57,20 @@ export interface Host {
   readonly pool: VmPool;
   /** For tars on their way; emptied at start. */
   readonly scratchDir: string;
-  /** One at a time; each call sweeps anew. */
+  /** One at a time; each call starts a new sweep. */
   sweep(): Promise<SweepReport>;
-  /** Keeps in the archive of which workloads that are over nothing is held here any more. */
+  /** Records, for finished workloads, that this host holds nothing of theirs any more. */
   readonly settleFreed: FreedNotices['settle'];
   /**
    * Adopts every VM first, then opens the data plane, registers and begins to sweep and ship.
    * @returns base URL of the data plane and what became of each recorded VM
    */
   start(): Promise<{ url: string; adoptions: readonly Adoption[] }>;
-  /** Lets go of everything without disturbing a VM. The object is of no use afterwards. */
+  /** Closes everything without disturbing a VM. Do not use this object afterwards. */
   detach(): Promise<void>;
 }
 
-/** @returns a host; nothing happens until `start`. One a state directory. */
+/** @returns a host; nothing happens until `start`. One per state directory. */
 export function createHost(options: HostOptions): Host {
   const basis = basisOf(options);
   const { hostId, stateDir, driver, store, logger, settings, records, scratchDir } = basis;
@@ -82,7 +82,7 @@ export function createHost(options: HostOptions): Host {
     settings: settings.capacity,
   });
   const { memory } = capacity;
-  // What pooled VMs hold is free to everybody but the pool itself.
+  // What pooled VMs hold counts as free for everybody except the pool itself.
   const { vmOverheadMib } = settings.capacity;
   const ledger = createYieldingLedger(capacity.ledger, vmOverheadMib, () => pool.yieldToBoots());
   const templates = templatesOf(basis, ledger, (event) => metrics.noteTemplate(event));
@@ -120,7 +120,7 @@ export function createHost(options: HostOptions): Host {
   };
 }
 
-/** What rooms are made of that is no room itself. Stays in this file: a room is handed parts of it. */
+/** Shared parts that rooms are made from. Used only in this file: each room gets some of them. */
 interface Basis extends Omit<HostOptions, 'settings'> {
   readonly settings: HostSettings;
   readonly records: InstanceStore;
@@ -203,7 +203,7 @@ function poolOf(
   });
 }
 
-/** What others see of the host: its data plane, which alone is given the token, and its entry in the registry. */
+/** What others see of the host: its data plane, the only room that gets the token, and its entry in the registry. */
 function faceOf(
   basis: Basis,
   rooms: {

@@ -20,7 +20,7 @@ export interface BlobRef {
 }
 
 export interface BlobCacheOptions {
-  /** Of this cache alone. */
+  /** For this cache alone. */
   readonly directory: string;
   readonly store: Pick<ObjectStore, 'openBlob'>;
   /** @returns key in the store. */
@@ -43,7 +43,7 @@ export class BlobCache {
     this.options = options;
   }
 
-  /** Makes a file the copy of its digest. @param path on the same file system, whole, gone afterwards */
+  /** Moves a file into the cache as the copy of its digest. @param path complete, on the same file system; moved */
   async keep(path: string, ref: BlobRef): Promise<void> {
     await rename(path, this.path(ref.sha256));
     await this.evict();
@@ -55,7 +55,7 @@ export class BlobCache {
     return join(this.options.directory, `new-${randomUUID()}`);
   }
 
-  /** Its bytes, checked while they are read. @throws IMAGE_CORRUPT, STORE_UNAVAILABLE, what `gone` makes */
+  /** Its bytes, checked while they are read. @throws IMAGE_CORRUPT, STORE_UNAVAILABLE, the error from `gone` */
   async open(ref: BlobRef): Promise<Readable> {
     const path = (await this.local(ref)) ?? (await this.fetch(ref));
     const now = new Date();
@@ -70,9 +70,9 @@ export class BlobCache {
   }
 
   /**
-   * Puts the file at a path where nothing is yet, checked, for a process that opens it by name.
+   * Puts the checked file at an unused path, for a process that opens it by name.
    * @param path on the same file system
-   * @throws as `open`; then there may be a part of it
+   * @throws as `open`; a part of the file may then be there
    */
   async link(ref: BlobRef, path: string): Promise<void> {
     const local = (await this.local(ref)) ?? (await this.fetch(ref));
@@ -89,7 +89,7 @@ export class BlobCache {
     for await (const _ of this.checked(ref, local, createReadStream(path)));
   }
 
-  /** A damaged copy is removed, so that the next open fetches it anew. */
+  /** Removes a damaged copy, so that the next open fetches it again. */
   private async *checked(ref: BlobRef, path: string, from: Readable): AsyncGenerator<Buffer> {
     try {
       yield* verifiedStream(path, from, ref);
@@ -129,7 +129,7 @@ export class BlobCache {
     const key = this.options.keyOf(ref.sha256);
     try {
       const blob = await this.options.store.openBlob(key);
-      // Against the digest that the caller knows, not only the one that the store remembers.
+      // Checked against the digest that the caller knows, not only the one in the store.
       return { stream: verifiedStream(key, blob.stream, ref) };
     } catch (error) {
       if (!isKilnError(error, 'NOT_FOUND')) throw error;
@@ -137,7 +137,7 @@ export class BlobCache {
     }
   }
 
-  /** Removes the copies not used for longest; readers of one keep it until they close it. */
+  /** Removes the copies not used for longest; a reader of one keeps it until it closes it. */
   private async evict(keep?: string): Promise<void> {
     const files: { path: string; bytes: number; usedAt: number }[] = [];
     for (const name of await readdir(this.options.directory)) {

@@ -71,7 +71,7 @@ class CachedBuildStore implements BuildStore {
     return this.cache.open(output);
   }
 
-  /** The first output under a key stays: of two equal builds each may be used, but all must use the same. */
+  /** The first output under a key stays: either of two equal builds would do, but all must use the same. */
   private async index(cacheKey: string, output: BuildOutput): Promise<BuildOutput> {
     const { store } = this.options;
     const key = storeKeys.build(cacheKey);
@@ -83,7 +83,7 @@ class CachedBuildStore implements BuildStore {
         await store.writeDocument(key, index, found === undefined ? 'create' : { etag: found.etag });
         return output;
       } catch (error) {
-        // Somebody else was first: what he wrote is what counts.
+        // Another build was first: its output counts.
         if (!isKilnError(error, 'STORE_CONFLICT')) throw error;
       }
     }

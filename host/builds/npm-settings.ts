@@ -1,6 +1,6 @@
 /**
- * The package registries of this machine's own npm configuration, as a builder needs them: read when the host worker starts,
- * never a token among them.
+ * The package registries of this machine's own npm configuration, as a builder needs them, without tokens: read when
+ * the host worker starts.
  */
 
 import { execFile } from 'node:child_process';
@@ -28,14 +28,14 @@ export interface RegistrySettingsOptions {
   readonly extraEndpoints: readonly string[];
 }
 
-/** What is read of `npm config list --json`: all else, credentials above all, is left where it is. */
+/** The only parts read of `npm config list --json`; everything else, above all credentials, is ignored. */
 const configSchema = z.looseObject({
   /** Absent where the URL holds a password: npm does not show it then. */
   registry: z.string().optional(),
   cafile: z.string().nullish(),
   ca: z.union([z.string(), z.array(z.string())]).nullish(),
   'strict-ssl': z.boolean().optional(),
-  /** Whose URLs in a lock file stand for the registry. */
+  /** Which hosts in lock-file URLs npm replaces by the registry. */
   'replace-registry-host': z
     .string()
     .regex(/^[a-z0-9.-]{1,253}$/i)
@@ -99,7 +99,7 @@ function registryUrl(text: string, key: string): URL {
   return plainUrl(text, "npm's setting", key);
 }
 
-/** @returns a URL of a folder, without whoever is named in it. @throws CONFIG_INVALID where it is none of http or https */
+/** @returns the URL of a folder, without user and password. @throws CONFIG_INVALID where it is not http or https */
 export function plainUrl(text: string, whose: string, key: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== 'https:' && url.protocol !== 'http:')) {
@@ -114,7 +114,7 @@ export function endpointOf(url: URL): string {
   return `${url.hostname}:${url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : url.port}`;
 }
 
-/** @returns the certificates that Node does not trust by itself, which a guest would not either */
+/** @returns the certificates that Node, and therefore a guest, does not trust by itself */
 export async function extraCertificates(
   files: readonly string[],
   inline: readonly string[],

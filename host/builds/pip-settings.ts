@@ -1,4 +1,4 @@
-/** The package indexes of this machine's own pip, as a builder needs them: asked once, never a credential among them. */
+/** The package indexes of this machine's own pip, as a builder needs them: read once, without credentials. */
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -10,7 +10,7 @@ import type { PipSettings } from '../../ports/builds.ts';
 import { endpointOf, extraCertificates, plainUrl } from './npm-settings.ts';
 
 export interface PipSettingsOptions {
-  /** Programs that may be pip, with first arguments; the first that is installed is asked. */
+  /** Possible commands of pip, each with its first arguments; the first that is installed is used. */
   readonly pipCommands: readonly (readonly string[])[];
   /** Folder it is run in. */
   readonly directory: string;
@@ -22,12 +22,12 @@ export interface PipSettingsOptions {
 
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 
-/** @returns the settings of this machine: read when they are first asked for, and again where that failed. */
+/** @returns the settings of this machine: read at the first call, and again after a failure. */
 export function createPipSettings(options: PipSettingsOptions): () => Promise<PipSettings> {
   return remembered(() => readPipSettings(options));
 }
 
-/** @returns settings of a machine without pip are pip's own defaults. @throws CONFIG_INVALID */
+/** @returns pip's own defaults on a machine without pip. @throws CONFIG_INVALID */
 export async function readPipSettings(options: PipSettingsOptions): Promise<PipSettings> {
   const config = parsePipConfig(await pipConfigList(options));
   const index = config.get('index-url')?.map((text) => plainUrl(text, "pip's setting", 'index-url'));
@@ -94,12 +94,12 @@ function isExit(error: unknown, code: number): boolean {
   return error instanceof Error && 'code' in error && error.code === code;
 }
 
-/** Sections in the order pip itself lets them count, the last most. */
+/** Sections in pip's own order of precedence, the strongest last. */
 const SECTIONS = ['global', 'install', ':env:'];
 
 /**
- * Reads what `pip config list` prints: `section.key='value'`, values as Python writes texts.
- * @returns words of each value, by key; the environment counts over `install`, that over `global`
+ * Reads what `pip config list` prints: `section.key='value'`, values as Python string literals.
+ * @returns words of each value, by key; the environment overrides `install`, which overrides `global`
  */
 export function parsePipConfig(text: string): Map<string, readonly string[]> {
   const found = new Map<string, { rank: number; words: readonly string[] }>();
@@ -119,7 +119,7 @@ export function parsePipConfig(text: string): Map<string, readonly string[]> {
 
 const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', '\\': '\\', "'": "'", '"': '"' };
 
-/** @returns the text that a Python literal in one pair of quotes stands for; undefined where it is none */
+/** @returns the text of a Python literal in one pair of quotes; undefined where it is not one */
 export function parsePythonText(literal: string): string | undefined {
   const quote = literal[0];
   if ((quote !== "'" && quote !== '"') || literal.length < 2 || literal.at(-1) !== quote) return undefined;

@@ -1,4 +1,4 @@
-/** What a host may give to VMs, put together: the ledger of promises, and the memory that there really is. */
+/** What a host may give to VMs: the ledger of reservations, and the memory that really exists. */
 import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';

@@ -29,13 +29,13 @@ export interface CapacityLedgerOptions {
   readonly capacity: HostCapacity;
   /** What a VM costs beyond its guest's memory: the VMM itself and its translation buffer, MiB. */
   readonly vmOverheadMib: number;
-  /** Whether a VM lives on a reservation: such a one never expires. Where that cannot be told: true. */
+  /** Whether a VM uses a reservation, which then never expires. Where this cannot be determined: true. */
   readonly hasVm: (reservation: Reservation) => Promise<boolean>;
-  /** Whether the machine really has memory for one more VM, whatever is promised; default: always. */
+  /** Whether the machine really has memory for one more VM, whatever is reserved; default: always. */
   readonly hasMemory?: () => boolean;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
-  /** Milliseconds of a clock that stands still while the machine sleeps and that nobody sets. */
+  /** Monotonic ms, without the time in which the machine sleeps. */
   readonly awake?: () => number;
 }
 
@@ -45,7 +45,7 @@ export interface HostCapacityLedger extends CapacityLedger {
   prune(): Promise<readonly string[]>;
 }
 
-/** @returns the ledger over `<stateDir>/reservations/`. One process a directory. */
+/** @returns the ledger over `<stateDir>/reservations/`. One process per directory. */
 export function createCapacityLedger(options: CapacityLedgerOptions): HostCapacityLedger {
   return new FileLedger(options);
 }
@@ -57,7 +57,7 @@ class FileLedger implements HostCapacityLedger {
   private readonly now: () => number;
   private readonly awake: () => number;
   private known: Map<string, Reservation> | undefined;
-  /** When each expires, by the clock of time awake: whoever renews it may have slept as long as this machine. */
+  /** Expiry of each, monotonic ms: the owner that renews it may have slept as long as this machine. */
   private readonly deadlines = new Map<string, number>();
 
   constructor(options: CapacityLedgerOptions) {
@@ -105,7 +105,7 @@ class FileLedger implements HostCapacityLedger {
     });
   }
 
-  /** In terms of guests: the largest guest there could be, and the largest that fits now. */
+  /** In guests: the largest possible guest, and the largest that fits now. */
   totals(): Promise<{ capacity: HostCapacity; free: HostCapacity }> {
     return this.serialised(async (all) => {
       const { capacity, vmOverheadMib } = this.options;
@@ -147,7 +147,7 @@ class FileLedger implements HostCapacityLedger {
     return used.vcpus + need.vcpus <= capacity.vcpus && used.memMib + need.memMib + vmOverheadMib <= capacity.memMib;
   }
 
-  /** What can never be held beside a reservation that stays would be waited for in vain. */
+  /** A request that can never fit beside a reservation that stays would wait in vain. */
   private assertPossible(all: Map<string, Reservation>, { resources, beside }: ReserveRequest): void {
     const held = beside === undefined ? undefined : all.get(beside)?.resources;
     if (held === undefined) return;
@@ -177,7 +177,7 @@ class FileLedger implements HostCapacityLedger {
     return join(this.directory, `${id}.json`);
   }
 
-  /** Two reservations must not both see the same free place. */
+  /** Two reservations must not both use the same free capacity. */
   private serialised<T>(work: (all: Map<string, Reservation>) => Promise<T>): Promise<T> {
     return this.lock.run('ledger', async () => {
       this.known ??= await this.load();
@@ -194,7 +194,7 @@ class FileLedger implements HostCapacityLedger {
       const reservation = await readStateFile(join(this.directory, file), reservationSchema);
       if (reservation === undefined) continue;
       all.set(reservation.id, reservation);
-      // What an earlier process wrote is known by the clock on the wall alone, which may have been set back since.
+      // For a reservation of an earlier process only the wall clock is known, which may have been set back since.
       const { expiresAt, createdAt } = reservation;
       const leftMs = Math.min(Date.parse(expiresAt) - this.now(), Date.parse(expiresAt) - Date.parse(createdAt));
       this.deadlines.set(reservation.id, this.awake() + leftMs);

@@ -1,4 +1,4 @@
-/** What memory this machine has and its VMMs use, as opposed to what is promised to them. */
+/** The memory that this machine has and its VMMs use, as opposed to what is reserved for them. */
 
 import { freemem, totalmem } from 'node:os';
 import { singleFlight } from '../../concurrency/single-flight.ts';
@@ -16,7 +16,7 @@ export interface MemoryGaugeOptions {
   /** Memory that must stay available, MiB; absent: a twentieth of the machine, at most 1024. */
   readonly floorMib?: number;
   readonly logger: HostLogger;
-  /** Bytes that the kernel could give to new processes; default: its own word. */
+  /** Bytes that the kernel could give to new processes; default: the kernel's own figure. */
   readonly available?: () => number;
   readonly now?: () => number;
 }
@@ -35,7 +35,7 @@ export function createMemoryGauge(options: MemoryGaugeOptions): MemoryGauge {
 
   const measure = async (): Promise<void> => {
     let bytes = 0;
-    // One after the other: this is worth no burst of work.
+    // One after the other, to avoid a burst of work.
     for (const vmId of await driver.list()) {
       const used = await driver.usage(vmId).catch(() => undefined);
       bytes += used?.shareBytes ?? used?.memoryBytes ?? 0;
@@ -58,7 +58,7 @@ export function createMemoryGauge(options: MemoryGaugeOptions): MemoryGauge {
   };
 }
 
-/** @returns what a machine of this size keeps free where nobody says how much, MiB. Pure. */
+/** @returns how much memory a machine of this size keeps free by default, MiB. Pure. */
 export function defaultFloorMib(totalBytes: number): number {
   return Math.min(1024, Math.floor(totalBytes / MIB / 20));
 }

@@ -1,6 +1,6 @@
 /**
- * Disk checkpoints: copies of a VM's disks, taken while its guest stands still, that say which image and kernel they belong
- * to and are refused under any other.
+ * Disk checkpoints: copies of a VM's disks, taken while its guest is paused. They name their image and kernel and are
+ * refused under any other.
  */
 
 import { mkdir, rename, rm } from 'node:fs/promises';
@@ -29,11 +29,11 @@ export interface CheckpointPorts {
   readonly records: InstanceStore;
   readonly driver: Pick<VmDriver, 'pause' | 'resume' | 'status'>;
   readonly images: ImageCache;
-  /** How long a guest may take to answer once it goes on, ms. */
+  /** How long a guest may take to answer after it is resumed, ms. */
   readonly resumeMs: number;
 }
 
-/** What a VM's disks are made over instead of an image's. */
+/** Base disks for a VM, in place of those of an image. */
 export interface CheckpointBases {
   readonly root: BaseDisk;
   readonly workspace: BaseDisk;
@@ -41,8 +41,8 @@ export interface CheckpointBases {
 
 export interface Checkpoints {
   /**
-   * Copies the disks of a VM as they are at one moment; what its guest has not written out yet is not in them. A name that
-   * is taken by a whole checkpoint of the same VM is found again. @throws NOT_FOUND, CONFLICT, DISK_FULL
+   * Copies the disks of a VM as they are at one moment, without what its guest has not written out yet. A name that a
+   * complete checkpoint of the same VM has is found again. @throws NOT_FOUND, CONFLICT, DISK_FULL
    */
   take(vmId: string, checkpointId: string): Promise<CheckpointManifest>;
   /**
@@ -51,9 +51,9 @@ export interface Checkpoints {
    * CHECKPOINT_CORRUPT where a file is not what was copied
    */
   open(checkpointId: string, wanted: { image: CachedImage; diskMib?: number }): Promise<CheckpointBases>;
-  /** Lets every VM go on that a process which died had paused, and removes what it had copied. */
+  /** Resumes every VM that a dead process had paused, and removes the unfinished copies. */
   recover(): Promise<void>;
-  /** Disks that were made over it keep what they have open, and nothing else may be made over it. Unknown: nothing to do. */
+  /** Disks made over it keep their open files; no new disk can be made over it. Unknown id: nothing to do. */
   remove(checkpointId: string): Promise<void>;
 }
 
@@ -70,7 +70,7 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
       const record = await ports.records.read(vmId);
       if (record === undefined) throw new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
       const fresh = `${place(checkpointId)}${UNFINISHED}`;
-      // Of an earlier attempt that died, maybe with another VM, which would be forgotten with its record.
+      // Left by an attempt that died, maybe with another VM: removing its record first would leave that VM paused.
       await resumePaused(ports, fresh);
       await mkdir(fresh, { recursive: true, mode: 0o700 });
       try {
@@ -82,7 +82,7 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
         await syncDirectory(all);
         return manifest;
       } finally {
-        // With its record the VM would lose who lets it go on.
+        // A paused VM keeps its record: without it nothing would resume the VM.
         if (!(await isPausedFor(fresh))) await rm(fresh, { recursive: true, force: true });
       }
     },
@@ -104,9 +104,9 @@ export function createCheckpoints(ports: CheckpointPorts): Checkpoints {
   };
 }
 
-/** A checkpoint that is being taken lies under its name with this behind it. */
+/** Suffix of a checkpoint that is being taken. */
 const UNFINISHED = '.new';
-/** In there: which VM was paused for it. Written before, so that whoever comes after a crash lets it go on. */
+/** File in it that names the VM paused for it, written before the pause: a later process can then resume the VM. */
 const PAUSED_RECORD = 'paused.json';
 const pausedSchema = z.strictObject({ vmId: z.string().min(1).max(256) });
 
@@ -115,7 +115,7 @@ function checkedId(id: string): string {
   throw new KilnError('SPEC_INVALID', `"${id.slice(0, 64)}" is no checkpoint id: 1-64 of [a-z0-9-], no leading "-"`);
 }
 
-/** A VMM whose guest stands still has written everything that it knows to the files of the disks. */
+/** Once its guest is paused, a VMM has written everything it has to the disk files. */
 async function whilePaused<T>(
   ports: CheckpointPorts,
   vmId: string,
@@ -137,7 +137,7 @@ async function whilePaused<T>(
 const isPausedFor = async (directory: string) =>
   (await readStateFile(join(directory, PAUSED_RECORD), pausedSchema)) !== undefined;
 
-/** Lets a VM go on that was paused for the checkpoint in this directory, by this process or by one that is dead. */
+/** Resumes the VM that was paused for the checkpoint in this directory, by this process or by a dead one. */
 async function resumePaused({ driver, resumeMs }: CheckpointPorts, directory: string): Promise<void> {
   const paused = await readStateFile(join(directory, PAUSED_RECORD), pausedSchema);
   if (paused === undefined) return;
@@ -160,7 +160,7 @@ async function copyDisks(record: InstanceRecord, directory: string): Promise<Cop
   return copied;
 }
 
-/** What a template's disk holds is taken into the copy: it then needs the image alone, and no template has to be kept. */
+/** Copies what a template's disk holds into the checkpoint: it then needs only the image, and the template may go. */
 async function detachFromTemplate({ backing }: DriveSpec, path: string): Promise<void> {
   const image = backing?.at(-1);
   if (image === undefined || backing?.length === 1) return;

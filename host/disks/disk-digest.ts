@@ -1,4 +1,4 @@
-/** A digest of a disk's content that does not take the longer the more of the disk is empty. */
+/** A digest of a disk's content that is fast where most of the disk is empty. */
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 
@@ -7,7 +7,7 @@ const BLOCK_BYTES = 64 << 10;
 const ZEROS = Buffer.alloc(READ_BYTES);
 
 /**
- * Reads a whole file. Of its blocks of 64 KiB those of zeros only count by their absence: a drive of 4 GiB with little on
+ * Reads a whole file in blocks of 64 KiB and leaves out those of zeros only: a drive of 4 GiB with little on
  * it takes a second, where SHA-256 over all of it takes ten.
  * @returns its size, and SHA-256 over place and content of every other block
  */

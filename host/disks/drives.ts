@@ -16,7 +16,7 @@ export interface DrivePorts {
   readonly provisioner: RootfsProvisioner;
   /** Makes the workspace disk: a copy of an empty file system, so sparse that copying is the fastest way everywhere. */
   readonly workspaces: RootfsProvisioner;
-  /** What a workspace disk of another size than the image's is a copy of. */
+  /** Source of a workspace disk whose size differs from that of the image's. */
   readonly emptyDisks: EmptyDisks;
 }
 
@@ -66,7 +66,7 @@ export function drivesOf(root: ProvisionedDisk, workspace: ProvisionedDisk): Dri
   return scratch === undefined ? drives : [...drives, { serial: SCRATCH_SERIAL, ...scratch, readOnly: false }];
 }
 
-/** The size of a drive is all that bounds what a guest, root in itself, can write to it. */
+/** Only the size of a drive limits what a guest, which is root inside, can write to it. */
 async function workspaceBase(emptyDisks: EmptyDisks, image: CachedImage, mib: number | undefined): Promise<BaseDisk> {
   return mib === undefined ? { path: image.workspacePath, format: 'raw' } : await emptyDisks.ensure('workspace', mib);
 }

@@ -1,6 +1,6 @@
 /**
- * Opens the connections that guests ask for: the name is judged, resolved once on the host, every address judged, and
- * the judged address itself is dialled. So a name server cannot lead a guest into the host's own networks.
+ * Opens the connections that guests ask for: judges the name, resolves it once on the host, judges every address, and
+ * dials the judged address itself. So a name server cannot lead a guest into the host's own networks.
  */
 
 import { lookup } from 'node:dns/promises';
@@ -17,26 +17,26 @@ import type { EgressPolicy } from '../../ports/host.ts';
 export interface EgressProxy {
   /** `http://[user:password@]host:port`, or `https:` where the proxy itself speaks TLS. */
   readonly url: string;
-  /** Names, and domains below them, that are dialled without it. */
+  /** Names, with all names below them, that are dialled without the proxy. */
   readonly bypass: readonly string[];
 }
 
 export interface EgressDialerOptions {
-  /** One resolution, ms. */
+  /** Time for one resolution, ms. */
   readonly resolveMs: number;
-  /** One connection attempt, ms. */
+  /** Time for one connection attempt, ms. */
   readonly connectMs: number;
-  /** Addresses of a name that are tried. */
+  /** Most addresses of a name that are tried. */
   readonly maxAddresses: number;
-  /** Names that are looked up at a time. */
+  /** Most names looked up at a time. */
   readonly maxLookups: number;
-  /** The host's own way out, where it has no direct one. */
+  /** Proxy for outgoing connections, where the host has no direct ones. */
   readonly proxy?: EgressProxy;
   /** Default: the resolver of this machine. */
   readonly resolve?: (name: string) => Promise<readonly string[]>;
 }
 
-/** @returns the verdict on one connection; never throws. A reason is plain words, made by the host alone. */
+/** @returns the verdict on one connection; never throws. The host alone writes the reason, in plain words. */
 export type EgressDialer = (policy: EgressPolicy, request: { name: string; port: number }) => Promise<EgressVerdict>;
 
 /** @returns a dialer; it keeps no state. */
@@ -76,7 +76,7 @@ async function dialFirst(
         : await dialThroughProxy(proxy, address, port, options.connectMs);
       return { allow: true, socket };
     } catch {
-      // The next address may answer; which one failed is of no use to the guest.
+      // The next address may answer; the guest does not need to know which one failed.
     }
   }
   return refused(`${name}:${port} does not answer`);
@@ -91,7 +91,7 @@ async function systemResolve(name: string): Promise<readonly string[]> {
   return found.map(({ address }) => address);
 }
 
-/** Callers that ask for one name at the same time share the answer; different names take turns. */
+/** Callers that ask for one name at the same time share the answer; only `maxAtOnce` names are looked up at a time. */
 function shared(resolve: (name: string) => Promise<readonly string[]>, maxAtOnce: number): typeof resolve {
   const flights = new SingleFlight<readonly string[]>();
   const waiting: (() => void)[] = [];
@@ -120,14 +120,14 @@ function dialDirect(address: string, port: number, connectMs: number): Promise<S
     });
     socket.once('connect', () => {
       clearTimeout(timer);
-      // Until its new owner listens, a reset must not end the host.
+      // A reset before its new owner listens must not end the host.
       socket.removeAllListeners('error').on('error', () => undefined);
       resolve(socket);
     });
   });
 }
 
-/** The judged address is what the proxy is asked for, so that it cannot resolve the name to something else. */
+/** Asks the proxy for the judged address, so that the proxy cannot resolve the name to something else. */
 function dialThroughProxy(proxy: EgressProxy, address: string, port: number, connectMs: number): Promise<Duplex> {
   const url = new URL(proxy.url);
   const target = `${isIPv6(address) ? `[${address}]` : address}:${port}`;
@@ -145,7 +145,7 @@ function dialThroughProxy(proxy: EgressProxy, address: string, port: number, con
       headers,
       agent: false,
     });
-    // Not a signal of the request: that would end the tunnel later on, too.
+    // Not a signal of the request, which would also end the tunnel later.
     const timer = setTimeout(() => call.destroy(new Error(`no tunnel within ${connectMs} ms`)), connectMs);
     call.once('close', () => clearTimeout(timer));
     call.once('connect', (response, socket, head) => {

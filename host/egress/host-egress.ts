@@ -1,11 +1,11 @@
-/** Connections that guests ask for, put together: they are dialed, counted, and refusals told in the log of the service. */
+/** Connections that guests ask for: dials and counts them, and writes refusals into the log of the service. */
 import type { EgressVerdict } from '../../ports/guest-agent.ts';
 import { createEgressDialer, type EgressDialer, type EgressDialerOptions, type EgressProxy } from './dialer.ts';
 import { createRefusalLog, type RefusalLogOptions } from './refusal-log.ts';
 
 export interface HostEgressOptions {
   readonly settings: Omit<EgressDialerOptions, 'proxy' | 'resolve'> & {
-    /** Different refused connections of one VM that its log tells of. */
+    /** Most different refused connections of one VM that its log names. */
     readonly loggedRefusals: number;
   };
   readonly proxy: EgressProxy | undefined;

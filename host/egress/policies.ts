@@ -19,7 +19,7 @@ export interface EgressPolicies {
   set(vmId: string, policy: EgressPolicy): Promise<void>;
   /** Puts a recorded policy in force again. */
   restore(vmId: string): Promise<void>;
-  /** From now on nothing is allowed. The record goes with the VM's directory. */
+  /** From now on nothing is allowed. The record is removed with the VM's directory. */
   forget(vmId: string): void;
 }
 
@@ -31,7 +31,7 @@ export function createEgressPolicies(vmDirectory: (vmId: string) => string): Egr
     of: (vmId) => policies.get(vmId) ?? NO_EGRESS,
     async set(vmId, policy) {
       assertPolicy(policy);
-      // A stricter policy holds from this moment, a wider one not before it is on disk.
+      // A stricter policy applies at once, a wider one only when it is on disk.
       policies.set(vmId, NO_EGRESS);
       await writeStateFile(file(vmId), { allow: [...policy.allow], privateAllowed: [...policy.privateAllowed] });
       policies.set(vmId, policy);

@@ -1,4 +1,4 @@
-/** Tells the author of what runs in a VM which connections were refused: in its own log, each once, and not without end. */
+/** Writes the refused connections of a VM into the log of its service: each once, and only a limited number. */
 
 import type { LogLevel } from '../../domain/logs/log-entry.ts';
 import { AT_WORK } from '../../domain/logs/log-stage.ts';
@@ -12,12 +12,12 @@ export interface RefusalLogOptions {
   readonly logs: {
     open(log: LogRef): Promise<Pick<LogWriter, 'write' | 'flush'>>;
   };
-  /** Different refusals of one VM that are told; a guest can make up names without end. */
+  /** Most different refusals logged per VM; a guest can invent any number of names. */
   readonly perVm: number;
 }
 
 export interface RefusalLog {
-  /** @returns whether this refusal was news. Never throws: a note that cannot be written is none. */
+  /** @returns whether this refusal was new. Never throws: a note that cannot be written does not count. */
   note(vmId: string, request: { name: string; port: number }, reason: string): Promise<boolean>;
   /** The VM is gone. */
   forget(vmId: string): void;

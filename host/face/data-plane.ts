@@ -26,7 +26,7 @@ export interface DataPlaneOptions {
   readonly bindAddress: string;
   /** 0 = any free one. */
   readonly port: number;
-  /** Host name in the URL that other processes are told. */
+  /** Host name in the URL that other processes get. */
   readonly urlHost: string;
   /** Bearer token of the stack's own processes. */
   readonly token: string;
@@ -100,7 +100,7 @@ function guard(server: FastifyInstance, token: string): void {
   server.addHook('onRequest', async (request) => {
     if (request.url === '/healthz') return;
     const given = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
-    // Digests have one length, so that neither content nor length shows in the time it takes.
+    // Digests have one length, so the time taken shows neither content nor length.
     if (!timingSafeEqual(digest(given), expected)) {
       throw new KilnError('UNAUTHORIZED', 'The data plane needs the host token of this stack as a bearer token.');
     }
@@ -162,7 +162,7 @@ function parsed<T>({ params, query }: LogRequest, schema: z.ZodType<T>): { id: s
   throw new KilnError('SPEC_INVALID', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`);
 }
 
-/** A workload's log names stages of workloads only. */
+/** A workload's log has only stages of workloads. */
 function ofWorkload(entries: readonly NumberedLogEntry<LogStage>[]): NumberedLogEntry[] {
   return entries.flatMap((entry) => (isStage(entry.stage) ? [{ ...entry, stage: entry.stage }] : []));
 }

@@ -19,7 +19,7 @@ const BUILD_SECONDS = [0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800];
 
 export interface HostMetricsSources {
   readonly stateDir: string;
-  /** How long a guest may take to tell its usage before it is left out of a reading, ms. */
+  /** How long a guest may take to report its usage before a reading leaves it out, ms. */
   readonly usageMs: number;
   readonly driver: VmDriver;
   readonly ledger: HostCapacityLedger;
@@ -40,7 +40,7 @@ export interface HostMetrics {
   noteBuild(result: 'built' | 'cached' | 'failed', buildMs: number): void;
 }
 
-/** @param sources asked when somebody reads the metrics, not before; what fails is left out of that reading */
+/** @param sources read only when somebody reads the metrics; a reading leaves out what fails */
 export function createHostMetrics(sources: HostMetricsSources): HostMetrics {
   const registry = new Registry();
   const registers = [registry];
@@ -56,7 +56,7 @@ export function createHostMetrics(sources: HostMetricsSources): HostMetrics {
 
 type Notes = Omit<HostMetrics, 'registry'>;
 
-/** What happens, as opposed to what is. */
+/** Metrics of events, as opposed to states. */
 function createNotes(registers: Registry[]): Notes {
   const driverInfo = new Gauge({
     name: 'kiln_host_driver_info',
@@ -124,7 +124,7 @@ function addVms({ driver, vms }: HostMetricsSources, registers: Registry[]): voi
   });
 }
 
-/** Counted side by side, so that what has no owner shows as a difference. */
+/** Counted separately, so that a resource without an owner shows as a difference. */
 function addResources({ driver, vms, ledger, stateDir }: HostMetricsSources, registers: Registry[]): void {
   new Gauge({
     name: 'kiln_host_resources',

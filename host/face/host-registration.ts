@@ -1,4 +1,4 @@
-/** What a host says of itself in the registry, and beside it of its pool. */
+/** A host's entry in the registry, and beside it the state of its pool. */
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
@@ -23,7 +23,7 @@ export interface HostRegistrationOptions {
   /** Digests of the images on this host. */
   readonly cachedImages: () => Promise<readonly string[]>;
   readonly versions: Readonly<Record<string, string>>;
-  /** What is known only once the host has started; asked before each registration. */
+  /** Known only once the host has started; read before each registration. */
   readonly found: () => { readonly url: string; readonly capabilities: DriverCapabilities | undefined };
   /** Pause between two registrations, ms. */
   readonly everyMs: number;

@@ -1,4 +1,4 @@
-/** The host's entry in the registry: written again and again, so that its age tells whether the host lives. */
+/** The host's entry in the registry: written again and again, so that its age shows whether the host lives. */
 
 import { loadavg } from 'node:os';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';

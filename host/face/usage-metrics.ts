@@ -8,7 +8,7 @@ import type { VmDriver, VmInspection, VmUsage } from '../../ports/vm-driver.ts';
 import type { HostVms } from '../vms/vm-host.ts';
 
 export interface UsageReaders {
-  /** How long a guest may take to tell its usage before it is left out of a reading, ms. */
+  /** How long a guest may take to report its usage before a reading leaves it out, ms. */
   readonly usageMs: number;
   readonly driver: VmDriver;
   readonly vms: HostVms;

@@ -8,9 +8,9 @@ import type { LogWriter } from '../../ports/logs.ts';
 import { ByteLines } from './output-lines.ts';
 
 /**
- * Writes every line until the output ends; each stream is cut into lines for itself.
+ * Writes every line until the output ends; splits each stream into lines separately.
  * @returns the last `tailLines` lines
- * @throws what the output throws, after what had come is written
+ * @throws what the output throws, after the lines before it are written
  */
 export async function writeExecOutput(
   log: Pick<LogWriter, 'write'>,

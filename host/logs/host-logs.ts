@@ -23,13 +23,13 @@ export interface HostLogsOptions extends LogSpoolLimits {
   readonly store: LogShipperOptions['store'];
   /** Pause between two rounds of shipping, ms. */
   readonly shipEveryMs: number;
-  /** Longest time that a reader is held who waits for the next line, ms. */
+  /** Longest time a reader is held while it waits for the next line, ms. */
   readonly maxFollowMs: number;
-  /** Most of such readers at a time. */
+  /** Most readers held at a time. */
   readonly maxFollows: number;
   readonly logger: HostLogger;
   readonly now?: () => number;
-  /** How long a spool is idle: a wall clock that jumps must remove none. Default: the monotonic clock. */
+  /** Monotonic ms, for idle time: a wall clock that jumps must remove no spool. Default: the monotonic clock. */
   readonly awake?: () => number;
 }
 
@@ -37,15 +37,15 @@ export interface HostLogs extends OwnerLogs {
   open(log: LogRef): Promise<OutputLogWriter>;
   /** Safe entries of one spool after number `after`; none where this host has no such spool. */
   read(log: LogRef, after: number, limit: number): Promise<readonly NumberedLogEntry<LogStage>[]>;
-  /** Waits for the next safe entries of an owner, or for something to happen to it on this host. @throws QUEUE_FULL */
+  /** Waits for the next safe entries of an owner, or for another change of it on this host. @throws QUEUE_FULL */
   follow(request: FollowRequest): Promise<FollowAnswer>;
   /** Readers that are held now. */
   heldFollows(): number;
   /** Placements of an owner that this host has a spool of, ascending. */
   epochs(owner: OwnerId): Promise<readonly number[]>;
-  /** Bytes that are nowhere but on this host. */
+  /** Bytes that exist only on this host. */
   unshippedBytes(): number;
-  /** Removes spools that are shipped, idle for `idleMs` and of no owner that has a VM here. @returns how many */
+  /** Removes spools that are shipped, idle for `idleMs` and whose owner has no VM here. @returns how many */
   prune(idleMs: number, inUse: (owner: OwnerId) => boolean): Promise<number>;
   /** Begins to ship in the background, also what earlier processes left. */
   start(): void;
@@ -55,7 +55,7 @@ export interface HostLogs extends OwnerLogs {
 
 const offsetSchema = z.strictObject({ offset: z.int().min(0) });
 
-/** @returns the spools below `<stateDir>/logs/<folder of the owner>/<epoch>/`. One process a directory. */
+/** @returns the spools below `<stateDir>/logs/<folder of the owner>/<epoch>/`. One process per directory. */
 export function createHostLogs(options: HostLogsOptions): HostLogs {
   return new FileLogs(options);
 }
@@ -101,9 +101,9 @@ class FileLogs implements HostLogs {
   async saveServiceOffset(log: LogRef, offset: number): Promise<void> {
     const spool = await this.spool(log);
     await spool.flush();
-    // The lines know it already, and are the better witnesses: no crash comes between a line and its own offset.
+    // The lines already have it, and are more reliable: no crash separates a line from its own offset.
     if (offset <= spool.sourceOffset) return;
-    // Not flushed to the platter: a guest does not outlive its machine, so the offset need not either.
+    // Without fsync: a guest does not survive its machine, so the offset need not either.
     const path = join(this.directory(log), 'service-offset.json');
     await writeFileAtomic(path, JSON.stringify({ offset }), { encoding: 'utf8', mode: 0o600, fsync: false });
   }
@@ -200,7 +200,7 @@ class FileLogs implements HostLogs {
     }
   }
 
-  /** Stays as long as another placement has a spool in it. */
+  /** Keeps the folder while another placement has a spool in it. */
   private removeOwnerFolder(owner: OwnerId): Promise<void> {
     return this.folders.run(ownerWorkflowId(owner), async () => {
       if ((await this.epochs(owner)).length > 0) return;

@@ -18,7 +18,7 @@ const ownerSchema = z.strictObject({ kind: z.enum(OWNER_KINDS), id: z.string().m
 export function ownerFolder(owner: OwnerId): string {
   assertOwnerRef({ ...owner, epoch: 0 });
   if (owner.kind === 'workload') return owner.id;
-  // The dot keeps it apart from every workload's.
+  // The dot keeps it apart from every workload's folder.
   return `${owner.kind}.${createHash('sha256').update(owner.id).digest('hex').slice(0, 32)}`;
 }
 
@@ -28,7 +28,7 @@ export function spoolFolder(root: string, log: LogRef): string {
   return join(root, ownerFolder(log), String(log.epoch));
 }
 
-/** Makes the folder of an owner, and says in it whose it is where its name does not. May be called again. */
+/** Makes the folder of an owner, and writes the owner into it where its name does not say it. May be called again. */
 export async function makeOwnerFolder(root: string, { kind, id }: OwnerId): Promise<void> {
   const directory = join(root, ownerFolder({ kind, id }));
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -37,7 +37,7 @@ export async function makeOwnerFolder(root: string, { kind, id }: OwnerId): Prom
   if ((await readStateFile(path, ownerSchema)) === undefined) await writeStateFile(path, { kind, id });
 }
 
-/** @returns every owner that has a folder below `root`; folders that say nothing of theirs are left alone */
+/** @returns every owner that has a folder below `root`; ignores folders that do not name their owner */
 export async function ownersIn(root: string): Promise<readonly OwnerId[]> {
   const owners: OwnerId[] = [];
   for (const name of await directoryEntries(root)) {
@@ -59,7 +59,7 @@ export async function epochsOf(root: string, owner: OwnerId): Promise<readonly n
     .sort((a, b) => a - b);
 }
 
-/** @returns the file in an owner's folder that has to go before the folder can. */
+/** @returns the file in an owner's folder that must be removed before the folder can. */
 export function ownerFilePath(root: string, owner: OwnerId): string {
   return join(root, ownerFolder(owner), OWNER_FILE);
 }

@@ -11,7 +11,7 @@ export interface LogFollowsOptions {
   /** Most requests that are held at a time. */
   readonly max: number;
   readonly read: (log: LogRef, after: number, limit: number) => Promise<readonly NumberedLogEntry<LogStage>[]>;
-  /** Placements of an owner that there are lines of here, ascending. */
+  /** Placements of an owner that have lines here, ascending. */
   readonly epochs: (owner: OwnerId) => Promise<readonly number[]>;
 }
 
@@ -22,9 +22,9 @@ export interface FollowRequest {
   /** Entries above this number are wanted. */
   readonly after: number;
   readonly limit: number;
-  /** Mark of the last answer; with another one, or none, the answer comes at once. */
+  /** Mark of the last answer; where it is absent or differs from the present one, the answer comes at once. */
   readonly mark?: string;
-  /** For how long to wait at most, ms; 0: not at all. */
+  /** Longest wait, ms; 0: none. */
   readonly waitMs: number;
   /** Aborted when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
@@ -35,16 +35,16 @@ export interface FollowAnswer {
   /** Absent: there is no log of it here. */
   readonly epoch?: number;
   /**
-   * Stands for the work for the owner that is under way here: another one whenever a piece of it begins or ends. Absent
-   * where none is under way: then what happens to the owner happens elsewhere.
+   * Identifies the work for the owner that runs here: it changes whenever a piece of work begins or ends. Absent
+   * where none runs: then what happens to the owner happens elsewhere.
    */
   readonly mark?: string;
 }
 
 export interface LogFollows {
-  /** Answers when there are entries, or another mark than the request's, or the time is over. @throws QUEUE_FULL */
+  /** Answers when there are entries, the mark differs from the request's, or the time is over. @throws QUEUE_FULL */
   follow(request: FollowRequest): Promise<FollowAnswer>;
-  /** A piece of work for an owner begins. @returns what is called at its end */
+  /** A piece of work for an owner begins. @returns the function to call at its end */
   attend(owner: OwnerId): () => void;
   /** There are new lines of an owner. */
   wake(owner: OwnerId): void;
@@ -54,7 +54,7 @@ export interface LogFollows {
   end(): void;
 }
 
-/** @returns a host's waiting readers; in one process only. */
+/** @returns a host's waiting readers, for one process only. */
 export function createLogFollows(options: LogFollowsOptions): LogFollows {
   return new Follows(options);
 }
@@ -63,7 +63,7 @@ class Follows implements LogFollows {
   private readonly options: LogFollowsOptions;
   private readonly bells = new Map<string, Set<() => void>>();
   private readonly work = new Map<string, { readonly pieces: number; readonly mark: string }>();
-  /** A mark of this process is none of an earlier one's. */
+  /** Makes the marks of this process differ from those of earlier ones. */
   private readonly life = randomUUID().slice(0, 8);
   private marks = 0;
   private ended = false;
@@ -82,7 +82,7 @@ class Follows implements LogFollows {
     const deadline = performance.now() + Math.min(request.waitMs, this.options.maxHoldMs);
     try {
       for (;;) {
-        // Rung from here on: nothing slips in between the look and the wait.
+        // Created before the check, so that no change between the check and the wait is missed.
         const bell = this.bell(request, deadline);
         try {
           const answer = await this.look(request);
@@ -139,7 +139,7 @@ class Follows implements LogFollows {
     };
   }
 
-  /** @returns what tells of the next call of `wake`, or that it is not waited for any longer */
+  /** @returns a promise for the next call of `wake`, or for the end of the wait */
   private bell({ owner, signal }: FollowRequest, deadline: number) {
     const key = ownerWorkflowId(owner);
     const { promise, resolve } = Promise.withResolvers<'rung' | 'over'>();

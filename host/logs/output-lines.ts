@@ -3,14 +3,14 @@ import { StringDecoder } from 'node:string_decoder';
 import { stripVTControlCharacters } from 'node:util';
 import { MAX_LOG_MESSAGE } from '../../domain/logs/log-entry.ts';
 
-/** Ends a piece of a line that was too long for one message: the next line of the same stream goes on with it. */
+/** Ends a piece of a line that was too long for one message: the next line of the same stream continues it. */
 export const LINE_GOES_ON = ' [line goes on]';
 
 /** Bytes of one line that certainly fit into one message with the mark behind them. */
 export const MAX_LINE_BYTES = MAX_LOG_MESSAGE - LINE_GOES_ON.length;
 
 /**
- * @returns the text without terminal sequences; what other control characters are left is spelt out (`\x07`), tabs
+ * @returns the text without terminal sequences; other control characters are spelt out (`\x07`), tabs
  *   stay, lone surrogates become U+FFFD
  */
 export function safeText(text: string): string {
@@ -64,7 +64,7 @@ export class ByteLines {
     this.maxBytes = maxBytes;
   }
 
-  /** Bytes taken in that no line has been handed out for yet. */
+  /** Bytes taken in that no line has been returned for yet. */
   get held(): number {
     return this.heldBytes;
   }

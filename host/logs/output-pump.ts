@@ -1,4 +1,4 @@
-/** From the output of a guest's service to lines of its log: safe on disk first, acknowledged to the guest after. */
+/** Turns the output of a guest's service into log lines: safe on disk first, then acknowledged to the guest. */
 
 import type { LogLevel } from '../../domain/logs/log-entry.ts';
 import { outputLevel } from '../../domain/logs/log-level.ts';
@@ -12,9 +12,9 @@ import type { OutputLogWriter } from './spool.ts';
 export interface ServiceOutputOptions {
   /** A line without an end is shown after this long, ms. */
   readonly partialLineMs: number;
-  /** Lines kept in memory for whoever wants to know what the service said last. */
+  /** How many of the service's last lines stay in memory. */
   readonly tailLines: number;
-  /** Bytes taken from the guest and not safe on disk, beyond which no more are taken. */
+  /** Most bytes taken from the guest and not safe on disk; above this no more are taken. */
   readonly maxUnsafeBytes: number;
 }
 
@@ -61,9 +61,9 @@ class OutputPump {
   private readonly tail: string[];
   private readonly options: ServiceOutputOptions;
   private readonly lines = { stdout: new ByteLines(), stderr: new ByteLines() };
-  /** Where the unfinished line of a stream begins. */
+  /** Offset at which the unfinished line of a stream begins. */
   private readonly partialFrom: Partial<Record<OutputStream, number>> = {};
-  /** When its first byte came. */
+  /** When the first byte of that line came. */
   private readonly partialSince: Partial<Record<OutputStream, number>> = {};
   private end = 0;
   private savedTo = 0;
@@ -71,7 +71,7 @@ class OutputPump {
   private settling: Promise<void> | undefined;
   private failure: unknown;
   private partialTimer: NodeJS.Timeout | undefined;
-  /** For room. */
+  /** true while reading is paused because the spool is full */
   private waiting = false;
   private over = false;
 
@@ -104,13 +104,13 @@ class OutputPump {
     this.settleSoon();
   }
 
-  /** Resolves when more may be taken: a disk that is slower than the guest must not fill the memory. */
+  /** Resolves when more may be taken: a disk slower than the guest must not fill the memory. */
   async room(): Promise<void> {
     if (!this.isFull()) return;
     this.waiting = true;
     while (this.isFull()) await this.settling;
     this.waiting = false;
-    // While nothing is taken the end of a line cannot come: that time does not count.
+    // While nothing is taken, the end of a line cannot come: that time does not count.
     for (const stream of STREAMS)
       if (this.partialSince[stream] !== undefined) this.partialSince[stream] = performance.now();
     this.armPartialTimer();
@@ -127,13 +127,13 @@ class OutputPump {
     for (const stream of STREAMS) this.takePartial(stream);
   }
 
-  /** After a loss the bytes from the safe end on come again: lines beyond an unfinished one would be written twice. */
+  /** After a lost channel the guest repeats what is not safe: lines after an unfinished one would be written twice. */
   takeInterleaved(): void {
     const held = this.lines.stdout.held + this.lines.stderr.held;
     if (this.end - this.safeEnd() !== held) this.takePartials();
   }
 
-  /** Makes what was taken so far safe, then tells the guest. */
+  /** Makes what was taken so far safe, then acknowledges it to the guest. */
   async settle(): Promise<void> {
     this.over = true;
     clearTimeout(this.partialTimer);
@@ -155,18 +155,18 @@ class OutputPump {
       delete this.partialFrom[stream];
       delete this.partialSince[stream];
     } else if (hadLines || this.partialFrom[stream] === undefined) {
-      // Bytes of the other stream may lie in between: then this is earlier than need be, which is safe.
+      // Bytes of the other stream may be in between: then this is earlier than necessary, which is safe.
       this.partialFrom[stream] = this.end - held;
       this.partialSince[stream] = performance.now();
     }
   }
 
-  /** Each stream's line has its own time: a chatty stream neither holds up the other's nor has its own cut all the while. */
+  /** Each stream has its own timer: a busy stream neither delays the other's line nor has its own lines cut. */
   private armPartialTimer(): void {
     const since = STREAMS.flatMap((stream) => this.partialSince[stream] ?? []);
     if (since.length === 0 || this.partialTimer !== undefined) return;
     const dueMs = Math.min(...since) + this.options.partialLineMs - performance.now();
-    // What came while this process stood still is read first: the end of the line may be in it.
+    // First read what came while this process was stopped: it may hold the end of the line.
     const due = () => setImmediate(() => this.takeOldPartials());
     this.partialTimer = setTimeout(due, Math.max(1, Math.ceil(dueMs)));
   }
@@ -203,7 +203,7 @@ class OutputPump {
     this.handle.acknowledge(safe);
   }
 
-  /** Up to here every byte stands in a line of the log. */
+  /** Offset up to which every byte is in a line of the log. */
   private safeEnd(): number {
     return Math.min(this.end, this.partialFrom.stdout ?? this.end, this.partialFrom.stderr ?? this.end);
   }

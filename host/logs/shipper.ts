@@ -26,7 +26,7 @@ export interface LogShipper {
   ship(target: SpoolToShip): Promise<void>;
   /** Begins to ship whatever `list` names, round by round. */
   start(list: () => Promise<readonly SpoolToShip[]>): void;
-  /** Ends the background rounds; a round that is under way is awaited. */
+  /** Ends the background rounds; waits for one that runs. */
   stop(): Promise<void>;
 }
 
@@ -43,7 +43,7 @@ export function createLogShipper(options: LogShipperOptions): LogShipper {
     });
   };
   const ship = async (target: SpoolToShip): Promise<void> => {
-    // What is under way may have begun before the caller's last line: it is awaited, and then another one made.
+    // A shipment that already runs may have begun before the caller's last line: wait for it, then make another one.
     await flights.underWay(target.spool)?.catch(() => undefined);
     return flights.run(target.spool, () => shipNow(target));
   };

@@ -25,8 +25,8 @@ export interface LogPart {
 }
 
 /**
- * What stands in a spool's file beside the entry: up to where the output it came from is in the log with it, and
- * whether it is the last of those that were appended together.
+ * Fields of a spool's line beside the entry: how much of the output it came from is in the log with it, and
+ * whether it is the last line of one append.
  */
 const spooledSchema = ownerLogEntrySchema.extend({
   sourceOffset: z.int().min(0).exactOptional(),
@@ -41,8 +41,8 @@ export function partPath(directory: string, part: Pick<LogPart, 'first' | 'seale
 }
 
 /**
- * Finds the parts of a spool in the order of their numbers. Lines of an append that a crash has torn are cut off, all
- * of them: nobody was told that they are safe, and where they came from they are still known.
+ * Finds the parts of a spool in the order of their numbers. Cuts off all lines of an append that a crash interrupted:
+ * they were never reported as safe, and their source still has them.
  */
 export async function findParts(directory: string): Promise<LogPart[]> {
   const names = (await readdir(directory)).filter((name) => PART_NAME.test(name)).sort();
@@ -75,8 +75,8 @@ async function measure(path: string, first: number, sealed: boolean): Promise<Lo
 }
 
 /**
- * Appends lines, at least one, and makes them safe: all of them or, after a crash, none. Whatever an earlier failed
- * append has left behind is cut off first.
+ * Appends lines, at least one, and makes them safe: all of them or, after a crash, none. First cuts off whatever an
+ * earlier failed append has left.
  */
 export async function appendLines(directory: string, part: LogPart, lines: readonly string[]): Promise<LogPart> {
   const data = Buffer.from(`${lines.join('\n').slice(0, -1)},"end":true}\n`);
@@ -93,7 +93,7 @@ export async function appendLines(directory: string, part: LogPart, lines: reado
   return { ...part, next: part.next + lines.length, bytes: part.bytes + data.length };
 }
 
-/** From now on the part never changes. */
+/** Seals a part, which then never changes. */
 export async function sealPart(directory: string, part: LogPart): Promise<LogPart> {
   const sealed = { ...part, sealed: true };
   const path = partPath(directory, part);

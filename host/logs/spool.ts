@@ -1,4 +1,4 @@
-/** The log of one workload, epoch and writer on this host's disk: numbered, safe before it is shown, shipped in parts. */
+/** The log of one workload, epoch and writer on this host's disk: numbered, readable once safe, shipped in parts. */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -24,11 +24,11 @@ import {
 export interface LogSpoolLimits {
   /** A part is sealed when it is as large as this. */
   readonly partBytes: number;
-  /** Bytes that are not shipped yet, in memory and on disk together; further lines are dropped and counted. */
+  /** Limit of bytes not shipped yet, in memory and on disk together; further lines are dropped and counted. */
   readonly maxUnshippedBytes: number;
-  /** Shipped parts are kept for readers up to this. */
+  /** Shipped parts are kept for readers up to this many bytes. */
   readonly keepShippedBytes: number;
-  /** Longest time that a line waits before it is made safe without anybody asking, ms. */
+  /** Longest time until a line is made safe without a call of `flush`, ms. */
   readonly flushMs: number;
 }
 
@@ -37,19 +37,19 @@ export interface LogSpoolOptions extends LogSpoolLimits {
   readonly epoch: number;
   readonly writer: string;
   readonly now: () => number;
-  /** Called when further lines are safe, and can be read. */
+  /** Called when further lines are safe and can be read. */
   readonly onSafe?: () => void;
-  /** Ms of a clock that nobody sets, for how long it has been idle. Default: the monotonic clock. */
+  /** Monotonic ms, to measure how long the spool was idle. Default: the monotonic clock. */
   readonly awake?: () => number;
 }
 
-/** Puts one sealed part where it belongs. @throws STORE_UNAVAILABLE */
+/** Stores one sealed part. @throws STORE_UNAVAILABLE */
 export type PartShipper = (part: { first: number; path: string }) => Promise<void>;
 
 const shippedSchema = z.strictObject({ next: z.int().min(0), sourceOffset: z.int().min(0) });
 type Shipped = z.infer<typeof shippedSchema>;
 
-/** What readers that keep up are given without a look at the disk. */
+/** Limits of the newest lines in memory: readers that keep up need no disk read. */
 const RECENT = { maxLines: 500, maxUnits: 64 * 1024 };
 
 interface PendingLine {
@@ -58,20 +58,20 @@ interface PendingLine {
   readonly bytes: number;
   /** 0 where it has none. */
   readonly sourceOffset: number;
-  /** Whether the offset that stands for it comes with a later line: both get to the disk together, or neither. */
+  /** Whether the offset that covers it comes with a later line: both get to the disk together, or neither. */
   readonly offsetFollows: boolean;
 }
 
-/** A log that also remembers how far the output of a process is in it: in the very lines, so that neither lags behind. */
+/** A log that stores in its own lines how much of a process's output it has, so that neither lags behind. */
 export interface OutputLogWriter extends LogWriter {
   /**
-   * @param sourceOffset every byte of the output below it is in the log up to this message; `follows`: the one of a later
-   * message of the same turn stands for this one, too
+   * @param sourceOffset the log has every byte of the output below it, up to this message; `follows`: a later message
+   * of the same turn carries the offset for this one, too
    */
   write(stage: LogStage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void;
 }
 
-/** Opens a spool, made if absent; numbering goes on where it stopped. One opener a directory. */
+/** Opens a spool, created if absent; numbering goes on where it stopped. One opener per directory. */
 export async function openLogSpool(options: LogSpoolOptions): Promise<LogSpool> {
   await mkdir(options.directory, { recursive: true, mode: 0o700 });
   const parts = await findParts(options.directory);
@@ -83,7 +83,7 @@ export class LogSpool implements OutputLogWriter {
   private readonly options: LogSpoolOptions;
   private parts: LogPart[];
   private shippedNext: number;
-  /** Summed up when parts change, because every single line asks for it. */
+  /** Updated only when parts change, because every line reads it. */
   private unshippedPartBytes = 0;
   private nextN: number;
   private sourceEnd: number;
@@ -114,12 +114,12 @@ export class LogSpool implements OutputLogWriter {
     return this.unshippedPartBytes + this.pendingBytes;
   }
 
-  /** Up to here the output of the process behind this log is in it. */
+  /** The log has the output of its process up to this offset. */
   get sourceOffset(): number {
     return this.sourceEnd;
   }
 
-  /** Time since the last line or, where this process has written none, since it opened the spool, ms. */
+  /** Time since the last line or, if this process has written none, since it opened the spool, ms. */
   get idleMs(): number {
     return this.awake() - this.lastWriteAt;
   }
@@ -133,7 +133,7 @@ export class LogSpool implements OutputLogWriter {
     }
     if (typeof sourceOffset === 'number') this.sourceEnd = Math.max(this.sourceEnd, sourceOffset);
     this.flushTimer ??= setTimeout(() => {
-      // What cannot be written now stays pending; whoever needs it safe calls flush and gets the error.
+      // Lines that cannot be written now stay pending; a caller that needs them safe calls flush and gets the error.
       this.flush().catch(() => undefined);
     }, this.options.flushMs);
   }
@@ -151,7 +151,7 @@ export class LogSpool implements OutputLogWriter {
 
   /**
    * Entries after number `after` that are safe on disk, in order.
-   * @returns fewer than there were where early parts have been shipped and dropped
+   * @returns fewer than were written where early parts have been shipped and dropped
    */
   async read(after: number, limit: number): Promise<NumberedLogEntry<LogStage>[]> {
     const recent = this.recent.after(after)?.slice(0, limit);
@@ -167,7 +167,7 @@ export class LogSpool implements OutputLogWriter {
     });
   }
 
-  /** Ships all that was written so far, each part once. @throws what the shipper throws; the rest stays here then */
+  /** Ships everything written so far, each part once. @throws what the shipper throws; the rest then stays here */
   async ship(shipper: PartShipper): Promise<void> {
     await this.flush();
     const waiting = await this.serialised(async () => {
@@ -175,7 +175,7 @@ export class LogSpool implements OutputLogWriter {
       return this.parts.filter((part) => part.next > this.shippedNext);
     });
     for (const part of waiting) {
-      // Not under the lock: a slow store must hold up neither writers nor readers. A sealed part does not change.
+      // Outside the lock: a slow store must delay neither writers nor readers. A sealed part does not change.
       await shipper({ first: part.first, path: partPath(this.options.directory, part) });
       await this.serialised(() => this.markShipped(part));
     }
@@ -202,7 +202,7 @@ export class LogSpool implements OutputLogWriter {
   }
 
   private enqueue(stage: LogStage, level: LogLevel, message: string, sourceOffset?: number | 'follows'): void {
-    // Numbers and times must agree, also where the clock was set back.
+    // Times must ascend with the numbers, even if the clock was set back.
     this.lastTime = Math.max(this.lastTime, this.options.now());
     const entry: NumberedLogEntry<LogStage> = {
       timestamp: new Date(this.lastTime).toISOString(),
@@ -251,8 +251,8 @@ export class LogSpool implements OutputLogWriter {
   }
 
   /**
-   * No part gets much larger than it should: a reader takes in a whole one. Lines are never parted from the offset that
-   * stands for them: after a crash between the two they would come again.
+   * Keeps parts near their size: a reader loads a whole part. Never separates lines from the offset that covers
+   * them: after a crash between the two the lines would be written again.
    */
   private nextAppend(): { lines: PendingLine[]; bytes: number } {
     let bytes = 0;

@@ -1,4 +1,4 @@
-/** Pooled VMs over a driver: booted, told nothing of any workload, paused, and handed out by being renamed. */
+/** Pooled VMs over a driver: booted without knowing any workload, paused, and handed out by a rename. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -45,15 +45,15 @@ const pooledSchema = z.strictObject({
   template: z.strictObject({ templateId: z.string().min(1).max(256), createdAtMs: z.number() }).exactOptional(),
 });
 
-/** Workflow id that stands in the records of VMs that are of no workload yet. */
+/** Workflow id in the records of VMs that belong to no workload yet. */
 const POOL_OWNER = 'pool/';
 
-/** @returns whether a VM, or a reservation, with such an owner is a pool's. */
+/** @returns whether this owner, of a VM or a reservation, is a pool */
 export function isPoolOwner(workflowId: string): boolean {
   return workflowId.startsWith(POOL_OWNER);
 }
 
-/** @returns pooled VMs over the driver. One process a state directory. */
+/** @returns pooled VMs over the driver. One process per state directory. */
 export function createDriverPooledVms(options: DriverPooledVmsOptions): PooledVms {
   return new DriverPooledVms(options);
 }
@@ -86,7 +86,7 @@ class DriverPooledVms implements PooledVms {
       const owner = this.ownerOf(key);
       await this.options.vms.provision({ vmId: poolVmId, owner, imageDigest, resources, cold, signal });
       const booted = await this.boot({ poolVmId, key, from, deadlineMs: this.options.bootMs, signal });
-      // Let go of only once it stands still: it then never sees that nobody is there, and answers its next host at once.
+      // Detached only once it is paused: the guest never notices, and answers its next host at once.
       await this.options.means.pausing?.pause(poolVmId);
       await booted.letGo?.();
       if (booted.template !== undefined) {
@@ -105,7 +105,7 @@ class DriverPooledVms implements PooledVms {
     const { driver, records } = this.options;
     const standing = await records.read(vmId);
     if (standing === undefined) {
-      // One that is renamed already, or half, has no status under its old name.
+      // A VM that is already or half renamed has no status under its old name.
       const status = await driver.status(poolVmId).catch((error: unknown) => {
         if (isKilnError(error, 'INTERNAL')) return undefined;
         throw error;
@@ -123,7 +123,7 @@ class DriverPooledVms implements PooledVms {
   }
 
   async destroy(poolVmId: string): Promise<void> {
-    // Leaves alone what has another name by now: the driver looks at the records of all.
+    // Leaves a VM alone that has another name by now: the driver looks at all records.
     await this.options.vms.release(poolVmId, { graceMs: 0 });
     await this.forget(poolVmId);
   }
@@ -138,9 +138,9 @@ class DriverPooledVms implements PooledVms {
       if (pooled === undefined) continue;
       const { poolVmId, key, createdAt } = pooled;
       const status = await this.options.driver.status(poolVmId).catch(() => undefined);
-      // A record that cannot be read proves nothing: the VM is left as it is.
+      // A record that cannot be read proves nothing: leave the VM as it is.
       if (status === undefined) continue;
-      // Whoever made it may have died before that was written down.
+      // The process that made it may have died before it wrote this.
       const template = pooled.template ?? (await this.templateOf(poolVmId));
       listed.push({
         poolVmId,
@@ -169,7 +169,7 @@ class DriverPooledVms implements PooledVms {
     if (typeof templateId === 'string') await this.options.means.blameTemplate?.(templateId, error);
   }
 
-  /** It is told nothing yet: whoever it is given to configures it before anything runs in it. */
+  /** The guest gets no identity yet: its later owner configures it before anything runs in it. */
   private async bootAsProvisioned({ poolVmId, deadlineMs, signal }: Parameters<PoolBoot>[0]): ReturnType<PoolBoot> {
     const { agent } = await this.options.driver.start(poolVmId, { deadlineMs, signal });
     const letGo = () => agent.detach();
@@ -177,13 +177,13 @@ class DriverPooledVms implements PooledVms {
     return template === undefined ? { letGo } : { letGo, template };
   }
 
-  /** @returns what the VM was cloned from, as far as that is still known */
+  /** @returns the template that the VM was cloned from, if it is still known */
   private async templateOf(poolVmId: string): Promise<PoolTemplate | undefined> {
     const templateId = (await this.options.records.read(poolVmId))?.template?.templateId;
     return templateId === undefined ? undefined : this.options.means.templateOf?.(templateId);
   }
 
-  /** Its place in the ledger and its entry in the pool; the workload has a reservation of its own. */
+  /** Removes its reservation and its entry in the pool; the workload has a reservation of its own. */
   private async forget(poolVmId: string): Promise<void> {
     await this.options.ledger.release(poolVmId);
     await removeRecord(this.file(poolVmId));

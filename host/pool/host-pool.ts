@@ -1,4 +1,4 @@
-/** The pool of a host, put together: what it is made of, and what it can do with this driver. */
+/** Builds the pool of a host: its parts, and what it can do with this driver. */
 import type { Registry } from 'prom-client';
 import { resolvePoolSettings } from '../../domain/pool/pool-policy.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -27,7 +27,7 @@ export interface HostPoolOptions {
   readonly resolveImage: (reference: string) => Promise<string>;
   /** Absent: what driver and templates can do. */
   readonly means: PoolMeans | undefined;
-  /** Given the pool's metrics. */
+  /** Gets the pool's metrics. */
   readonly registry: Registry;
   readonly logger: HostLogger;
 }

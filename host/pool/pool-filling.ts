@@ -8,7 +8,7 @@ import type { HostLogger } from '../host-logger.ts';
 import type { PooledVms } from './pool-ports.ts';
 import type { PoolState } from './pool-state.ts';
 
-/** Told of what happens, for metrics. */
+/** Callbacks for metrics. */
 export interface PoolNotes {
   noteClaim(result: 'hit' | 'wait' | 'miss', waitedMs: number): void;
   noteCreated(from: 'template' | 'cold' | 'failed', tookMs: number): void;
@@ -16,13 +16,13 @@ export interface PoolNotes {
   noteRefresh(result: 'made' | 'failed'): void;
 }
 
-/** The guest that somebody waits for now has the machine; what is made for later requests can wait a moment. */
+/** Guests that somebody waits for get the machine first; VMs for later requests can wait a moment. */
 export interface YieldToBoots {
   /** Whether guests of workloads start on this host now. */
   readonly isStarting: () => boolean;
-  /** Longest time that nothing is made for them, ms; afterwards it goes on beside them until none starts. */
+  /** Longest time that filling pauses for them, ms; afterwards it runs beside them until none starts. */
   readonly maxMs: number;
-  /** Pause until it is looked again whether any starts, ms. */
+  /** Pause before the next check whether any starts, ms. */
   readonly lookAgainMs: number;
 }
 
@@ -30,18 +30,18 @@ export interface PoolFillingOptions {
   readonly settings: () => PoolSettings;
   readonly pools: ReadonlyMap<string, PoolState>;
   readonly vms: Pick<PooledVms, 'create'>;
-  /** VMs made at a time, in all pools together. */
+  /** Most VMs made at the same time, in all pools together. */
   readonly maxCreating: number;
-  /** Pause before VMs are made again where the host was full or one could not be made, ms. */
+  /** Pause before VMs are made again after the host was full or a VM could not be made, ms. */
   readonly blockedMs: number;
-  /** Absent: it gives way to nobody. */
+  /** Absent: filling never pauses for starting guests. */
   readonly yieldToBoots?: YieldToBoots;
-  /** Gives up what is being made. */
+  /** Aborts what is being made. */
   readonly ending: AbortSignal;
   readonly logger: HostLogger;
   readonly notes?: PoolNotes;
   readonly now: () => number;
-  /** Ms of a clock that nobody sets: for how long it has given way. */
+  /** Monotonic ms, to measure how long filling has paused. */
   readonly awake: () => number;
 }
 
@@ -54,7 +54,7 @@ export class PoolFilling {
     this.options = options;
   }
 
-  /** Begins what is lacking now, or once no workload is held up by it; what ends begins the next. */
+  /** Begins what is missing now, or once filling disturbs no starting workload; each end begins the next. */
   refill(): void {
     if (this.givesWay()) return;
     for (const pool of this.options.pools.values()) {
@@ -75,7 +75,7 @@ export class PoolFilling {
       return false;
     }
     this.givingWaySince ??= awake();
-    // Also where it has given way for long enough: else nobody would notice the quiet moment from which it may do so again.
+    // Also after the longest pause: otherwise nobody would notice the quiet moment after which filling may pause again.
     this.lookingAgain ??= setTimeout(() => {
       this.lookingAgain = undefined;
       this.refill();
@@ -121,12 +121,12 @@ export class PoolFilling {
     handOver?.(undefined);
   }
 
-  /** Nothing is made for a while. */
+  /** Makes no VM for a while. */
   block(pool: PoolState): void {
     pool.block(this.options.blockedMs);
   }
 
-  /** Resolves once nothing is being made any more. */
+  /** Resolves once nothing is being made. */
   async settled(): Promise<void> {
     for (;;) {
       const making = [...this.options.pools.values()].flatMap(({ creations }) => [...creations.values()]);

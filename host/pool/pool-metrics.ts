@@ -4,7 +4,7 @@ import type { PoolNotes } from './pool-filling.ts';
 
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
-/** @returns what the pool tells its notes to. Each metric is described in docs/metrics.md. */
+/** @returns notes that turn the pool's events into metrics. Each metric is described in docs/metrics.md. */
 export function createPoolMetrics(registry: Registry, status: () => PoolStatus): PoolNotes {
   const registers = [registry];
   const claims = new Histogram({

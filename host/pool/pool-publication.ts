@@ -1,10 +1,10 @@
 import type { PoolStatus } from '../../domain/pool/pool-status.ts';
 
-/** How old what stands in the store may be where nothing has changed, ms. */
+/** How old the stored state may be while nothing changes, ms. */
 const REPEAT_MS = 30_000;
 
 /**
- * @returns what writes the state of the pool down where it has changed, or has not been written for a while. Failures are
+ * @returns what writes the pool's state where it has changed, or has not been written for a while. Failures are
  * those of `write`; the next call tries again.
  */
 export function createPoolPublication(

@@ -6,15 +6,15 @@ import type { WarmPool } from './vm-pool.ts';
 export interface HostPoolSettings {
   /** What the configuration says; `pool_size` 0: no pool. */
   readonly limits: PoolSettingOverrides;
-  /** Pools that stand from the start. */
+  /** Pools that exist from the start. */
   readonly warm: readonly WarmPool[];
-  /** How long a request waits for a VM that is being made already, ms. */
+  /** How long a request waits for a VM that is already being made, ms. */
   readonly claimWaitMs: number;
-  /** VMs made at a time. */
+  /** Most VMs made at the same time. */
   readonly maxCreating: number;
-  /** Pause before VMs are made again where the host was full, or one could not be made, ms. */
+  /** Pause before VMs are made again after the host was full or a VM could not be made, ms. */
   readonly blockedMs: number;
-  /** How filling gives way to guests of workloads that start. */
+  /** How filling pauses for starting guests of workloads. */
   readonly yieldToBoots: Pick<YieldToBoots, 'maxMs' | 'lookAgainMs'>;
   readonly bootMs: number;
   readonly reservationTtlMs: number;

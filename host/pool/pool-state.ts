@@ -12,20 +12,20 @@ import {
 } from '../../domain/pool/pool-policy.ts';
 import type { PoolCounters, PoolSummary } from '../../domain/pool/pool-status.ts';
 
-/** Requests remembered of one pool; more would not change what is decided. */
+/** Most requests remembered for one pool; more would not change a decision. */
 const MAX_REMEMBERED = 1000;
 
-/** A VM that is being made. One that somebody waits for is his as soon as it is there. */
+/** A VM that is being made. If a request waits for it, that request gets it as soon as it is ready. */
 export interface Creation {
   readonly done: Promise<void>;
   readonly from: 'template' | 'cold';
-  /** Given the VM, or undefined where it could not be made. */
+  /** Called with the VM, or with undefined where it could not be made. */
   handOver?: (vm: PoolVm | undefined) => void;
 }
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
-/** What this process knows of one pool. The disk knows its VMs as well; the rest may be forgotten. */
+/** What this process knows of one pool. Its VMs are on disk as well; the rest may be lost. */
 export class PoolState {
   readonly key: GuestKind;
   readonly vms = new Map<string, PoolVm>();
@@ -38,7 +38,7 @@ export class PoolState {
     failed: 0,
     recycled: {},
   };
-  /** What the configuration calls its image, while that is so. */
+  /** The image reference in the configuration, while the pool belongs to it. */
   image: string | undefined;
   superseded = false;
   template: PoolTemplate | undefined;
@@ -47,16 +47,16 @@ export class PoolState {
   private requests: number[] = [];
   private missed: number[] = [];
   private readonly awake: () => number;
-  /** By the clock of time awake: a wall clock that is set back must not make hours of a pause of seconds. */
+  /** Monotonic ms: a wall clock that is set back must not turn a pause of seconds into hours. */
   private blockedUntil = Number.NEGATIVE_INFINITY;
 
-  /** @param awake ms of a clock that nobody sets */
+  /** @param awake monotonic ms */
   constructor(key: GuestKind, awake: () => number) {
     this.key = key;
     this.awake = awake;
   }
 
-  /** Nothing is made for so long. */
+  /** Makes no VM for this time. */
   block(ms: number): void {
     this.blockedUntil = this.awake() + ms;
   }
@@ -73,7 +73,7 @@ export class PoolState {
     this.counters.recycled[cause] = (this.counters.recycled[cause] ?? 0) + 1;
   }
 
-  /** Changes the state of a VM that is still there. @returns it */
+  /** Changes the state of a VM, if it still exists. @returns the VM */
   move(poolVmId: string, state: PoolVm['state'], more: Partial<PoolVm> = {}): PoolVm | undefined {
     const vm = this.vms.get(poolVmId);
     if (vm === undefined) return undefined;
@@ -133,7 +133,7 @@ export class PoolState {
     };
   }
 
-  /** Whether nothing would be lost by forgetting it. */
+  /** Whether it can be forgotten without loss. */
   isEmpty(settings: PoolSettings, nowMs: number): boolean {
     const { reason, recentRequests, vms } = this.facts(settings, nowMs);
     return reason !== 'standing' && recentRequests === 0 && vms.length === 0 && !this.refreshing;

@@ -29,7 +29,7 @@ function poolTemplatesOf(templates: Templates): PoolTemplates {
       return found && { templateId: found.templateId, createdAtMs: Date.parse(found.createdAt) };
     },
     async refresh(kind) {
-      // A guest of its own is booted for it, and no VM of the pool is touched: the memory of one that runs is no file.
+      // Boots a guest for it and touches no VM of the pool: the memory of a running one is not a file.
       const { templateId, createdAt } = await templates.refresh(kind);
       return { templateId, createdAtMs: Date.parse(createdAt) };
     },

@@ -1,10 +1,10 @@
-/** Where a workload's VM comes from the pool: before disks are made for it. */
+/** Takes a workload's VM from the pool, before disks are made for it. */
 import { guestKindOf } from '../../domain/guest-kind.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { ProvisionRequest } from '../vms/provisioning.ts';
 import type { VmPool } from './vm-pool.ts';
 
-/** @returns what hands a pooled VM to whoever provisions one of its kind; one that is there already is only found */
+/** @returns a function that gives a pooled VM to a request of its kind; a VM that is there already is only found */
 export function claimFor(
   pool: VmPool,
   records: Pick<InstanceStore, 'read'>,

@@ -1,4 +1,4 @@
-/** The pools of one host: VMs that are booted, paused and of nobody, so that a workload need not wait for a boot. */
+/** The pools of one host: booted, paused VMs without an owner, so that a workload need not wait for a boot. */
 import { eitherSignal } from '../../concurrency/deadline.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
 import { type GuestKind, guestKindKey } from '../../domain/guest-kind.ts';
@@ -18,7 +18,7 @@ import { PoolFilling, type PoolNotes, type YieldToBoots } from './pool-filling.t
 import type { PooledVms, PoolTemplates } from './pool-ports.ts';
 import { type Creation, PoolState } from './pool-state.ts';
 
-/** A pool that stands whether or not anybody has asked yet. */
+/** A pool that exists whether or not anybody has asked for a VM yet. */
 export interface WarmPool extends Pick<GuestKind, 'vcpus' | 'memMib' | 'projectId'> {
   /** Image reference; where its tag moves, the pool follows. */
   readonly image: string;
@@ -31,15 +31,15 @@ export interface VmPoolOptions {
   readonly vms: PooledVms;
   /** Absent: every VM boots cold. */
   readonly templates?: PoolTemplates;
-  /** @returns the digest that a reference stands for now */
+  /** @returns the digest that a reference points to now */
   readonly resolveImage: (reference: string) => Promise<string>;
-  /** How long a request waits for a VM that is being made already; 0: not at all. */
+  /** How long a request waits for a VM that is already being made; 0: not at all. */
   readonly claimWaitMs: number;
-  /** VMs made at a time, in all pools together. */
+  /** Most VMs made at the same time, in all pools together. */
   readonly maxCreating: number;
-  /** Absent: what a pool lacks is made at once, whatever else the host does. */
+  /** Absent: missing VMs are made at once, whatever else the host does. */
   readonly yieldToBoots?: YieldToBoots;
-  /** Pause before VMs are made again where the host was full or one could not be made, ms. */
+  /** Pause before VMs are made again after the host was full or a VM could not be made, ms. */
   readonly blockedMs: number;
   readonly logger: HostLogger;
   readonly notes?: PoolNotes;
@@ -50,26 +50,26 @@ export interface VmPoolOptions {
 
 export interface VmPool {
   readonly enabled: boolean;
-  /** Takes over what an earlier process left, or destroys it; before anything else, and before the first sweep. */
+  /** Takes over or destroys what an earlier process left. Call it before anything else, and before the first sweep. */
   start(): Promise<void>;
   /**
-   * Hands a VM out under another name, or none.
-   * @param signal ends a wait for one that is being made
-   * @returns whether `vmId` is there now. @throws CONFLICT where that name belongs to another owner
+   * Hands out a VM under another name, if there is one.
+   * @param signal ends a wait for a VM that is being made
+   * @returns whether `vmId` exists now. @throws CONFLICT where that name belongs to another owner
    */
   take(key: GuestKind, to: { vmId: string; owner: VmOwner }, signal?: AbortSignal): Promise<boolean>;
-  /** One round: images looked up, templates made, VMs recycled and made. One at a time; a second caller gets the same. */
+  /** One round: looks up images, makes templates, recycles and makes VMs. A call during a round shares that round. */
   maintain(signal?: AbortSignal): Promise<PoolStatus>;
-  /** Destroys the ready VM that is wanted least. @returns false where there is none */
+  /** Destroys the least wanted ready VM. @returns false where there is none */
   yieldToBoots(): Promise<boolean>;
-  /** A host that takes no new work keeps nothing ready for it; the next round drains the pools, or fills them again. */
+  /** true: the host takes no new work, so the next round drains the pools; false: the next round fills them again. */
   rest(resting: boolean): void;
-  /** Whether it holds, makes or destroys a VM of that name. */
+  /** Whether the pool holds, makes or destroys a VM of that name. */
   owns(poolVmId: string): boolean;
   status(): PoolStatus;
-  /** Resolves once nothing is being made any more. */
+  /** Resolves once nothing is being made. */
   settled(): Promise<void>;
-  /** Gives up what is being made; ready VMs stay for the next process. */
+  /** Stops making VMs; ready VMs stay for the next process. */
   stop(): Promise<void>;
 }
 
@@ -87,7 +87,7 @@ class HostVmPool implements VmPool {
   private readonly filling: PoolFilling;
   private readonly now: () => number;
   private readonly awake: () => number;
-  /** Of pools that are forgotten. */
+  /** Sum of the counters of pools that this process has forgotten. */
   private forgotten: PoolCounters = NO_COUNTS;
   private maintaining: Promise<PoolStatus> | undefined;
 
@@ -128,7 +128,7 @@ class HostVmPool implements VmPool {
     const pool = this.poolOf(key);
     const begun = this.now();
     pool.noteRequest(begun);
-    // A pool that comes about now need not boot cold until the next round where others have made a template already.
+    // A new pool need not boot cold until the next round if others have already made a template.
     if (pool.template === undefined) await this.lookUpTemplate(pool);
     const result = (await this.claimReady(pool, to))
       ? 'hit'
@@ -160,7 +160,7 @@ class HostVmPool implements VmPool {
     const chosen = chooseYield(candidates);
     const pool = [...this.pools.values()].find(({ vms }) => chosen !== undefined && vms.has(chosen));
     if (chosen === undefined || pool === undefined) return false;
-    // A host that is full has no room for new ones either.
+    // A full host has no room for new VMs either.
     for (const each of this.pools.values()) this.filling.block(each);
     return this.recycle(pool, chosen, 'capacity');
   }
@@ -227,20 +227,20 @@ class HostVmPool implements VmPool {
       return 'gone';
     } catch (error) {
       this.warn(`VM ${poolVmId} could not be handed out`, error);
-      // It may be half another's by now: what is left of it is destroyed, and the workload gets a VM of its own.
+      // The VM may be half handed over: destroy what is left of it; the workload gets a VM of its own.
       await this.recycle(pool, poolVmId, 'failed');
       if (isKilnError(error, 'CONFLICT')) throw error;
       return 'failed';
     }
   }
 
-  /** One that is being made already is there sooner than one that would be begun now. */
+  /** A VM that is already being made is ready sooner than one that starts now. */
   private async claimComing(
     pool: PoolState,
     to: { vmId: string; owner: VmOwner },
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
-    // But for one that boots cold where it could be cloned by now.
+    // Except one that boots cold when a new VM could be cloned.
     const isSooner = ({ from }: Creation) => from === 'template' || pool.template === undefined;
     const creation = [...pool.creations.values()].find((each) => each.handOver === undefined && isSooner(each));
     if (creation === undefined || this.options.claimWaitMs <= 0 || signal?.aborted === true) return false;
@@ -261,7 +261,7 @@ class HostVmPool implements VmPool {
   private async maintainNow(signal?: AbortSignal): Promise<PoolStatus> {
     if (!this.enabled) return this.status();
     const ending = eitherSignal(this.ending.signal, signal);
-    // Else what is filled up after a restart would boot cold beside good templates.
+    // Otherwise the refill after a restart would boot cold although good templates exist.
     await this.options.templates?.ready?.();
     await this.lookUpImages();
     await this.recycleBroken();
@@ -275,7 +275,7 @@ class HostVmPool implements VmPool {
     return this.status();
   }
 
-  /** A reference that cannot be looked up now keeps the image it had; after a restart, every one that it may have had. */
+  /** A reference that cannot be looked up now keeps its image; after a restart, every image that it may have had. */
   private async lookUpImages(): Promise<void> {
     for (const { image, ...size } of this.options.warm) {
       try {
@@ -326,7 +326,7 @@ class HostVmPool implements VmPool {
     signal: AbortSignal,
   ): Promise<void> {
     const { templates, notes } = this.options;
-    // Handed out meanwhile: it is not idle any more.
+    // It was handed out meanwhile, so it is no longer idle.
     if (templates === undefined || (source !== undefined && pool.vms.get(source)?.state !== 'ready')) return;
     if (source !== undefined) pool.move(source, 'leaving');
     pool.refreshing = true;
@@ -345,7 +345,7 @@ class HostVmPool implements VmPool {
 
   private async recycle(pool: PoolState, poolVmId: string, cause: RecycleCause): Promise<boolean> {
     const { state } = pool.vms.get(poolVmId) ?? { state: 'leaving' };
-    // Handed out, or on its way out, since that was decided.
+    // Since that decision the VM was handed out, or its removal began.
     if (state === 'leaving' || (state === 'claiming' && cause !== 'gone' && cause !== 'failed')) return false;
     pool.move(poolVmId, 'leaving');
     pool.noteRecycled(cause);
@@ -353,7 +353,7 @@ class HostVmPool implements VmPool {
     return this.destroy(pool, poolVmId);
   }
 
-  /** What cannot be destroyed is not the pool's any more: the sweep goes on with it. */
+  /** A VM that cannot be destroyed no longer belongs to the pool: the sweep goes on with it. */
   private async destroy(pool: PoolState, poolVmId: string): Promise<boolean> {
     try {
       await this.options.vms.destroy(poolVmId);

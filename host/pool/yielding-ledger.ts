@@ -4,7 +4,7 @@ import type { HostCapacityLedger, Reservation } from '../capacity/ledger.ts';
 import { isPoolOwner } from './driver-pooled-vms.ts';
 
 /**
- * @returns the ledger as workloads see it: what pooled VMs hold counts as free, and is freed when somebody needs it
+ * @returns the ledger for workloads: what pooled VMs hold counts as free, and is freed when somebody needs it
  * @param vmOverheadMib what each VM costs beyond its guest's memory
  * @param yieldToBoots destroys one pooled VM and frees its reservation; false where there is none to destroy
  */
@@ -23,7 +23,7 @@ export function createYieldingLedger(
     async reserve(request) {
       if (await ledger.reserve(request)) return true;
       if (isPoolOwner(request.ownerWorkflowId)) return false;
-      // Nothing is destroyed for somebody whom that would not help.
+      // Destroys nothing for a request that it would not help.
       if (!fits(request.resources, (await totals()).free)) return false;
       while (await yieldToBoots()) if (await ledger.reserve(request)) return true;
       return ledger.reserve(request);
@@ -39,7 +39,7 @@ function vcpusOf(pooled: readonly Reservation[]): number {
   return pooled.reduce((sum, { resources }) => sum + resources.vcpus, 0);
 }
 
-/** A host without any room for a guest may lack part of the overhead as well: then that much is not promised. */
+/** A host without room for a guest may also lack part of a VM's overhead: then one overhead is not promised. */
 function freed(free: HostCapacity, pooled: readonly Reservation[], vmOverheadMib: number): number {
   const held = pooled.reduce((sum, { resources }) => sum + resources.memMib + vmOverheadMib, 0);
   return free.memMib > 0 ? free.memMib + held : Math.max(0, held - vmOverheadMib);

@@ -1,6 +1,6 @@
 /**
- * The service processes in this host's VMs. What is known of one lies beside its VM's record, so that after a restart
- * its output goes on into the log by itself.
+ * The service processes in this host's VMs. Facts about each are stored beside its VM's record, so that after a restart
+ * its output continues into the log by itself.
  */
 
 import { join } from 'node:path';
@@ -23,19 +23,19 @@ export interface GuestServicesOptions extends ServiceOutputOptions {
   readonly vms: Pick<VmHost, 'agent'>;
   readonly logs: Pick<HostLogs, 'open' | 'serviceOffset' | 'saveServiceOffset'>;
   readonly vmDirectory: (vmId: string) => string;
-  /** Pause after a lost channel before the service is looked for again, ms. */
+  /** Pause after a lost channel before the next attach to the service, ms. */
   readonly reattachPauseMs: number;
-  /** Output that a guest keeps until it is safe here; what is older is lost. Bridges a restart of the host worker. */
+  /** Output that a guest keeps until it is safe here; older output is lost. Covers a restart of the host worker. */
   readonly guestRingBytes: number;
   readonly logger: HostLogger;
 }
 
 export interface HostServices extends GuestServices {
-  /** Goes on with the output of a service that an earlier process started; a VM without one is left alone. */
+  /** Continues with the output of a service that an earlier process started; ignores a VM without one. */
   resume(vmId: string): Promise<void>;
   /** Whether output is being read now. */
   isPumping(vmId: string): boolean;
-  /** Resolves when no pump is at work on the VM any more: after its channel has been let go. */
+  /** Resolves when no pump works on the VM any more: after its channel was closed. */
   settled(vmId: string): Promise<void>;
 }
 
@@ -46,10 +46,10 @@ const serviceSchema = z.strictObject({
 });
 type ServiceRecord = z.infer<typeof serviceSchema>;
 
-/** Output is read as long as the channel can be had again; `done` tells how the service ended. */
+/** Output is read as long as the channel can be opened again; `done` gives the end of the service. */
 interface Pump {
   stage: Stage;
-  /** The process as the agent knows it; another promise after every lost channel. */
+  /** The process as the agent knows it; a new promise after every lost channel. */
   handle: Promise<ExecHandle>;
   readonly tail: string[];
   readonly done: Promise<ExecExit>;
@@ -77,7 +77,7 @@ class Services implements HostServices {
     const agent = await this.options.vms.agent(vmId);
     const known = await this.record(vmId);
     const record = known ?? { workloadId, epoch, stage: 'deploy' as const };
-    // Before the effect: a process that this host does not know of would have no log.
+    // Written first: a process that this host does not know would have no log.
     if (known === undefined) await writeStateFile(this.file(vmId), record);
     const running = this.pumps.get(vmId);
     if (running !== undefined) return { pid: (await running.handle).pid };
@@ -143,7 +143,7 @@ class Services implements HostServices {
         this.options.logger.warn({ vmId, reason }, 'the output of a service is not read any more');
         ended.reject(error);
       })
-      // Whoever asks next begins anew: from the offset that is safe, and the agent remembers the exit.
+      // The next caller starts again at the safe offset; the agent remembers the exit.
       .finally(() => this.pumps.delete(vmId));
     return pump;
   }
@@ -160,7 +160,7 @@ class Services implements HostServices {
       try {
         const handle = await pump.handle;
         const exit = quiet(handle.exit);
-        // At once: a signal that is sent while the log still writes what came is for the channel that comes next.
+        // Replaced at once: a signal sent while the log still writes earlier output must wait for the next channel.
         exit.catch((error: unknown) => {
           if (isKilnError(error, 'AGENT_LOST')) pump.handle = next.promise;
         });
@@ -199,7 +199,7 @@ class Services implements HostServices {
   }
 }
 
-/** A process that has ended meanwhile needs no signal; what else fails is for the caller to repeat. */
+/** A process that has already ended needs no signal; other failures are for the caller to retry. */
 async function signalTo(pump: Pump, name: 'SIGTERM' | 'SIGKILL'): Promise<void> {
   try {
     await (await pump.handle).signal(name);
@@ -209,7 +209,7 @@ async function signalTo(pump: Pump, name: 'SIGTERM' | 'SIGKILL'): Promise<void> 
   }
 }
 
-/** The same promise, whose failure may come before anybody waits for it. */
+/** The same promise; it may fail before anybody waits for it, which is no unhandled rejection. */
 function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;

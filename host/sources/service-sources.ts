@@ -10,15 +10,15 @@ import type { UploadedSources } from './uploaded-sources.ts';
 export interface ServiceSourcesOptions extends SourceLimits {
   /** Folder that every service path is relative to. */
   readonly projectRoot: string;
-  /** For tars on their way into a builder, and unpacked sources; whoever asked for one removes it. */
+  /** For tars on their way into a builder, and unpacked sources; the caller that asked for one removes it. */
   readonly scratchDir: string;
-  /** Uploaded sources, unpacked anew for each call: nothing that a crash left half written is ever read. */
+  /** Uploaded sources, unpacked again for each call: nothing that a crash left half written is ever read. */
   readonly uploads: UploadedSources;
-  /** Who reads the folders: what strangers wrote is no text for this process. */
+  /** Reads the folders: this process must not parse text from strangers. */
   readonly inspections: Inspections;
 }
 
-/** @returns sources that are read anew with every call: a folder may change between two builds. */
+/** @returns sources that are read again with every call: a folder may change between two builds. */
 export function createServiceSources(options: ServiceSourcesOptions): ServiceSources {
   const { inspections } = options;
   return {
@@ -58,7 +58,7 @@ async function packService({ scratchDir, inspections }: ServiceSourcesOptions, w
   try {
     return { tarPath: packedPath, ...(await inspections.pack({ ...work, packedPath }, asker)) };
   } catch (error) {
-    // Of a process that was killed a part may be left.
+    // A killed process may have left a part.
     await rm(packedPath, { force: true });
     throw error;
   }

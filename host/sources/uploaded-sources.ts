@@ -16,7 +16,7 @@ export interface UploadedSourcesOptions {
 
 export interface UploadedSources {
   /**
-   * Puts the tar of sources, checked, at a path where nothing is yet; the caller removes it, also after a failure.
+   * Puts the checked tar of sources at an unused path; the caller removes it, also after a failure.
    * @param path on the file system of the host's state
    * @throws SERVICE_NOT_FOUND where they are not stored, IMAGE_CORRUPT, STORE_UNAVAILABLE
    */

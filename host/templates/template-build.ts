@@ -1,4 +1,4 @@
-/** Makes one template: a guest is booted, warmed and frozen in a folder that gets its name last. */
+/** Makes one template: boots, warms and freezes a guest in a folder that gets its final name last. */
 
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -13,9 +13,9 @@ import { hashFile } from '../../rootfs/image/manifest.ts';
 import { type DrivePorts, makeDrives, ROOT_SERIAL, SCRATCH_SERIAL } from '../disks/drives.ts';
 import { storedKey, templateKeyHash } from './template-key.ts';
 
-/** Folders of templates that are not whole yet end like this. */
+/** Suffix of the folders of unfinished templates. */
 export const UNFINISHED = '.building';
-/** Disks of a guest that is to be frozen bear this in place of a VM's id. */
+/** Name, in place of a VM's id, for the disks of a guest that is to be frozen. */
 const DISK_NAME = 'template';
 
 export interface TemplateBuildPorts extends DrivePorts {
@@ -32,7 +32,7 @@ export interface TemplateBuildRequest {
 }
 
 /**
- * @returns the manifest of the new template, which is whole and on disk
+ * @returns the manifest of the new template, which is complete and on disk
  * @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, HYPERVISOR_UNAVAILABLE, DISK_FULL, CANCELLED; then nothing is left
  */
 export async function buildTemplate(
@@ -104,7 +104,7 @@ function frozenDisk(drives: readonly DriveSpec[]): TemplateManifest['disk'] {
 
 export type TemplateSpec = Parameters<TemplateMaker['fingerprint']>[0];
 
-/** @returns what a guest of this kind is frozen as, and a clone of it restored as */
+/** @returns the specification by which a guest of this kind is frozen, and a clone of it restored */
 export function templateSpec(kind: GuestKind, image: CachedImage, drives: readonly DriveSpec[]): TemplateSpec {
   return {
     vcpus: kind.vcpus,
@@ -117,8 +117,8 @@ export function templateSpec(kind: GuestKind, image: CachedImage, drives: readon
 }
 
 /**
- * What is run once before a guest is frozen: every clone then has the language's program in its memory and shares it with
- * the others. Nothing of a user.
+ * Run once before a guest is frozen: every clone then has the language's program in its memory and shares it with
+ * the others. Contains nothing of a user.
  */
 function warmPrograms(imageName: string): readonly (readonly string[])[] {
   if (imageName.startsWith('node')) return [['node', '-e', 'require("node:http")']];

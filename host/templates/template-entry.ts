@@ -10,7 +10,7 @@ import { kindOf } from './template-key.ts';
 /** A template that a VM can be cloned from now. */
 export interface UsableTemplate {
   readonly ref: TemplateRef;
-  /** What the clone's root disk is made over. */
+  /** Base of the clone's root disk. */
   readonly root: BaseDisk;
 }
 
@@ -20,13 +20,13 @@ export interface TemplateEntry {
   superseded: boolean;
   lastUsedAt: number | undefined;
   clones: number;
-  /** When it was last found for a clone, by the clock of time awake. */
+  /** When it was last found for a clone, monotonic ms. */
   lastHandedOutAt?: number;
   /** A clone was late once. */
   blamed?: boolean;
 }
 
-/** What a host that is short of time does to a good clone, too. */
+/** Failures that a busy host can cause in a good clone, too. */
 const BY_CHANCE: readonly unknown[] = ['AGENT_TIMEOUT', 'TIMED_OUT', 'BOOT_TIMEOUT', 'AGENT_LOST'];
 
 /** @returns whether a clone was only late or lost, which need not be its template's fault */
@@ -48,7 +48,7 @@ export function lastUse({ lastUsedAt, manifest }: TemplateEntry): number {
   return lastUsedAt ?? Date.parse(manifest.createdAt);
 }
 
-/** Files of the image that a clone reads by its disks. */
+/** Files of the image that a clone's disks read. */
 export function imageFiles(image: CachedImage): string[] {
   return [image.rootfsPath];
 }
@@ -69,7 +69,7 @@ export function usable(directory: string, { templateId, disk }: TemplateManifest
   };
 }
 
-/** @returns it as it is shown */
+/** @returns its summary for display */
 export function viewOf({ manifest, looks, superseded, lastUsedAt, clones }: TemplateEntry): TemplateSummary {
   return {
     ...kindOf(manifest),

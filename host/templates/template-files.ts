@@ -1,4 +1,4 @@
-/** Files of templates: what they must hold, and what they looked like when that was last checked. */
+/** Files of templates: what they must hold, and their stat fingerprints from the last check. */
 import type { BigIntStats } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,13 +10,13 @@ import {
 import { KilnError } from '../../domain/failures.ts';
 import { hashFile } from '../../rootfs/image/manifest.ts';
 
-/** Looks of files by path. */
+/** Stat fingerprints of files by path. */
 export interface FileLooks {
   /** Device, inode, size, and the times of the last write and of the last change of any kind. */
   readonly own: ReadonlyMap<string, string>;
   /**
-   * Of the image below, without the last: a link more or fewer, as another host of this machine makes it, changes that as
-   * well. Whoever looks up an image has it read again then, so what a clone is given is right or has another inode.
+   * Of the image's files, without the time of the last change: another host of this machine changes it by adding or
+   * removing a link. A look-up of the image then reads it again: what a clone is given is right or has another inode.
    */
   readonly image: ReadonlyMap<string, string>;
 }
@@ -39,8 +39,8 @@ export async function readTemplateManifest(directory: string, templateId: string
 
 /**
  * Reads every file of a template.
- * @param imagePaths files of the image below, whose looks are remembered with its own
- * @returns what all of them look like while they are known to be right
+ * @param imagePaths files of the image below, whose fingerprints are taken as well
+ * @returns the fingerprints of all of them while their content is known to be right
  * @throws TEMPLATE_CORRUPT naming the file that is not what the manifest says
  */
 export async function verifyTemplate(
@@ -50,7 +50,7 @@ export async function verifyTemplate(
   signal?: AbortSignal,
 ): Promise<FileLooks> {
   const paths = [TEMPLATE_MANIFEST, ...manifest.files.map(({ name }) => name)].map((name) => join(directory, name));
-  // Before the content is read: what changes meanwhile looks different afterwards.
+  // Taken before the content is read, so that a change meanwhile shows later.
   const looks = { own: await looksOf(paths, ownLook), image: await looksOf(imagePaths, imageLook) };
   for (const { name, bytes, sha256 } of manifest.files) {
     const found = await hashFile(join(directory, name), signal);
@@ -64,7 +64,7 @@ export async function verifyTemplate(
   return looks;
 }
 
-/** @returns the first path that looks different from when it was checked; undefined where all are as they were */
+/** @returns the first path whose fingerprint has changed since the check; undefined where none has */
 export async function changedLook(looks: FileLooks): Promise<string | undefined> {
   return (await changedOf(looks.own, ownLook)) ?? (await changedOf(looks.image, imageLook));
 }

@@ -1,6 +1,6 @@
 /**
  * Templates of one host: frozen guests from which VMs are cloned instead of booted. Made in the background once a guest of
- * that kind has booted cold, checked whole at the start of the host, known by their looks from then on.
+ * that kind has booted cold. Checked in full when the host starts, later only by the stat fingerprints of their files.
  */
 
 import { mkdir, readdir, rm } from 'node:fs/promises';
@@ -37,58 +37,58 @@ export interface TemplateStoreOptions extends DrivePorts {
   readonly images: ImageCache;
   readonly ledger: Pick<CapacityLedger, 'reserve' | 'release'>;
   readonly logger: HostLogger;
-  /** Ids of templates that VMs of this host were cloned from. Throws where that cannot be told. */
+  /** Ids of templates that VMs of this host were cloned from. Throws where these cannot be determined. */
   readonly inUse: () => Promise<ReadonlySet<string>>;
   readonly settings: TemplateSettings;
-  /** Age from which on no guest is cloned from a template: what all its clones share gets no older than this, ms. */
+  /** From this age on no guest is cloned from a template: limits the age of the state that all clones share, ms. */
   readonly maxAgeMs: number;
   readonly onEvent?: (event: TemplateEvent) => void;
-  /** Ms of a clock that nobody sets, for pauses and loans. Default: the monotonic clock. */
+  /** Monotonic ms, for pauses and for how long a found template stays. Default: the monotonic clock. */
   readonly awake?: () => number;
 }
 
 export interface TemplateSettings {
-  /** `off`: none is made or used. */
+  /** `off`: no template is made or used. */
   readonly mode: 'auto' | 'off';
-  /** How long a guest that is to be frozen may take to boot and be warmed, ms. */
+  /** How long a guest may take to boot and warm up before it is frozen, ms. */
   readonly freezeMs: number;
-  /** How long a clone may take to its agent's answer before its template counts as damaged, ms. */
+  /** How long a clone may take until its agent answers before its template counts as damaged, ms. */
   readonly cloneMs: number;
-  /** How long a template that was found for a clone stays in any case: until the record of that clone can name it, ms. */
+  /** How long a template that was found for a clone always stays: until the record of that clone can name it, ms. */
   readonly handedOutMs: number;
   /** Pause after a template could not be made, ms. */
   readonly retryMs: number;
-  /** Templates kept at most; the one unused for longest goes first. */
+  /** Most templates kept; the one unused for longest is removed first. */
   readonly max: number;
 }
 
 export type TemplateEvent = 'made' | 'failed' | 'refused' | 'discarded';
 
 export interface Templates {
-  /** @returns the newest usable template of a kind; undefined: boot cold. Damage that is seen here ends the template. */
+  /** @returns the newest usable template of a kind; undefined: boot cold. Ends a template that it finds damaged. */
   find(kind: GuestKind, image: CachedImage): Promise<UsableTemplate | undefined>;
-  /** Has a template made in the background, unless there is a usable one or it is being made. */
+  /** Makes a template in the background, unless a usable one exists or is being made. */
   want(kind: GuestKind): void;
-  /** Makes a new one beside the one there is, which serves until then. @throws as the freeze does; NO_CAPACITY */
+  /** Makes a new template; the existing one serves until then. @throws as the freeze does; NO_CAPACITY */
   refresh(kind: GuestKind): Promise<TemplateManifest>;
   /**
-   * Told of a clone that did not come up. A template that was refused, or whose clones were late twice, is not cloned
-   * from again; its files go once no VM needs them.
+   * Reports a clone that did not come up. A template that was refused, or whose clones were late twice, is not cloned
+   * again; its files are removed once no VM needs them.
    */
   reportFailure(templateId: string, failure: KilnError): Promise<void>;
   list(): readonly TemplateSummary[];
-  /** @returns the one that clones of a kind are made from now, by what is known of it; nothing is read */
+  /** @returns the template that clones of a kind are made from now, as known in memory; reads no file */
   newestOf(kind: GuestKind): TemplateManifest | undefined;
-  /** Checks all that lie there, in the background. */
+  /** Checks all existing templates, in the background. */
   start(): Promise<void>;
-  /** Removes what is superseded and needed by no VM. @returns ids */
+  /** Removes superseded templates that no VM needs. @returns ids */
   collect(): Promise<readonly string[]>;
-  /** Resolves once nothing is being checked or made. */
+  /** Resolves once no template is being checked or made. */
   settled(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** @returns the templates below `<stateDir>/templates/`. One process a directory. */
+/** @returns the templates below `<stateDir>/templates/`. One process per directory. */
 export function createTemplates(options: TemplateStoreOptions): Templates {
   return new TemplateStore(options);
 }
@@ -99,7 +99,7 @@ class TemplateStore implements Templates {
   private readonly entries = new Map<string, TemplateEntry>();
   private readonly making = new SingleFlight<TemplateManifest>();
   private readonly awake: () => number;
-  /** By the clock of time awake. */
+  /** Monotonic ms. */
   private readonly notBefore = new Map<string, number>();
   private readonly over = new AbortController();
   private background: Promise<unknown> = Promise.resolve();
@@ -119,7 +119,7 @@ class TemplateStore implements Templates {
       this.discard(templateId, 'it is too old');
       return undefined;
     }
-    // Before anything is waited for: a sweep may come at any moment.
+    // Set before the first await: a sweep may run at any moment.
     entry.lastHandedOutAt = this.awake();
     const changed = await changedLook(entry.looks);
     if (changed !== undefined) {
@@ -147,7 +147,7 @@ class TemplateStore implements Templates {
     const hash = this.hash(kind);
     const underWay = this.making.underWay(hash);
     if (underWay !== undefined) return underWay;
-    // One at a time: each takes a core for some seconds.
+    // One at a time: each uses one core for some seconds.
     const made = this.making.run(hash, () => this.background.then(() => this.make(kind)));
     this.background = made.catch(() => undefined);
     return made;
@@ -269,7 +269,7 @@ class TemplateStore implements Templates {
     }
   }
 
-  /** What a clone would be restored with now: its disks are made as for a VM, and thrown away. */
+  /** Compares with what a clone would be restored with now: makes its disks as for a VM, and removes them. */
   private async checkFingerprint(manifest: TemplateManifest, image: CachedImage, directory: string): Promise<void> {
     const place = `${manifest.templateId}-probe${UNFINISHED}`;
     const disksOf = { directory: join(this.directory, place), vmId: 'probe' };
@@ -296,7 +296,7 @@ class TemplateStore implements Templates {
     const inUse = await this.options.inUse();
     const removed: string[] = [];
     for (const templateId of gone.filter((id) => !inUse.has(id))) {
-      // Asked at the last moment: the records were read a while ago, and one that was found since is in none of them.
+      // Checked at the last moment: the records were read earlier, and none of them names a template found since then.
       if (this.isLent(templateId)) continue;
       this.entries.delete(templateId);
       await this.remove(templateId);
@@ -305,7 +305,7 @@ class TemplateStore implements Templates {
     return removed;
   }
 
-  /** Whether it was found a moment ago for a clone, which no record names until its disks are made. */
+  /** Whether it was just found for a clone: no record names it until the disks of that clone are made. */
   private isLent(templateId: string): boolean {
     const lastHandedOutAt = this.entries.get(templateId)?.lastHandedOutAt;
     return lastHandedOutAt !== undefined && this.awake() - lastHandedOutAt < this.options.settings.handedOutMs;
@@ -349,7 +349,7 @@ class TemplateStore implements Templates {
     for (const entry of this.ofKind(kind)) entry.superseded = true;
   }
 
-  /** A refused one may still be what VMs that run were cloned from. */
+  /** VMs cloned from a refused template may still run. */
   private async removeUnused(templateId: string): Promise<void> {
     const inUse = await this.options.inUse().catch(() => undefined);
     if (inUse !== undefined && !inUse.has(templateId)) await this.remove(templateId);
@@ -361,7 +361,7 @@ class TemplateStore implements Templates {
       await this.options.maker.clearFreeze({ name, directory: join(this.directory, folder) });
       await this.remove(folder);
     } catch (error) {
-      // It stays to be tried again at the next start: nothing else needs it gone.
+      // It stays and is tried again at the next start: nothing else depends on its removal.
       this.options.logger.warn(
         { name, reason: String(error) },
         'a template that was not finished could not be removed',

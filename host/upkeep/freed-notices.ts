@@ -1,4 +1,4 @@
-/** Says of workloads that are over when this host holds nothing of them any more, although their end left something. */
+/** Records that this host holds nothing more of a finished workload whose end had left something. */
 
 import { shortHash, workloadWorkflowId } from '../../domain/names.ts';
 import type { Unreleased } from '../../domain/workload/workload.ts';
@@ -15,7 +15,7 @@ export interface FreedNoticesOptions {
   readonly records: {
     /** The final state; undefined where the workload is not known to be over. */
     result(workloadId: string): Promise<{ readonly unreleased: readonly Unreleased[] } | undefined>;
-    /** Kept once: the first proof counts. */
+    /** Recorded once: the first proof counts. */
     noteFreed(release: { workloadId: string; hostId: string; freedAt: string }): Promise<void>;
   };
   readonly now?: () => number;
@@ -23,8 +23,8 @@ export interface FreedNoticesOptions {
 
 export interface FreedNotices {
   /**
-   * Looks for everything of these workloads on this host and keeps in the archive where there is nothing. Only for those
-   * that are over and whose end names this host.
+   * Looks for everything of these workloads on this host and records in the archive where nothing is left. Only for
+   * those that are over and whose end names this host.
    * @throws where something here cannot be read: then nothing is proven
    */
   settle(workloadIds: readonly string[]): Promise<{ freed: readonly string[]; held: readonly string[] }>;
@@ -40,7 +40,7 @@ export function createFreedNotices(options: FreedNoticesOptions): FreedNotices {
       for (const workloadId of new Set(workloadIds)) {
         const state = await records.result(workloadId);
         if (!state?.unreleased.some((left) => left.hostId === hostId)) continue;
-        // Looked for anew each time: what is proven must have been true after the workload was over.
+        // Checked again each time: the proof must come after the end of the workload.
         if (await holds(options, workloadWorkflowId(workloadId))) held.push(workloadId);
         else {
           await records.noteFreed({ workloadId, hostId, freedAt: new Date(now()).toISOString() });
@@ -52,7 +52,7 @@ export function createFreedNotices(options: FreedNoticesOptions): FreedNotices {
   };
 }
 
-/** Reservations and records name their owner; of what has no record, its name does. */
+/** Reservations and records name their owner; for what has no record, its own name does. */
 async function holds({ driver, ledger, ...dirs }: FreedNoticesOptions, workflowId: string): Promise<boolean> {
   if ((await ledger.list()).some(({ ownerWorkflowId }) => ownerWorkflowId === workflowId)) return true;
   for (const vmId of await driver.list()) {

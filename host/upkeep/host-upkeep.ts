@@ -1,4 +1,4 @@
-/** What a host does again and again to keep itself in order: one sweep of everything, by itself and when asked. */
+/** The regular maintenance of a host: one sweep of everything, by itself and when asked. */
 import { workloadIdOf } from '../../domain/names.ts';
 import { ownerWorkflowId } from '../../domain/owner.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -16,7 +16,7 @@ export interface HostUpkeepOptions {
   readonly templates: Pick<Templates, 'collect'> | undefined;
   readonly driver: Pick<VmDriver, 'list' | 'inspect'>;
   readonly logs: Pick<HostLogs, 'prune'>;
-  /** Spools of workloads without a VM here go after this, ms. */
+  /** Spools of workloads without a VM here are removed after this, ms. */
   readonly pruneAfterMs: number;
   /** Pause between two sweeps, ms. */
   readonly everyMs: number;
@@ -25,11 +25,11 @@ export interface HostUpkeepOptions {
 }
 
 export interface HostUpkeep {
-  /** One at a time; each call sweeps anew. */
+  /** One at a time; each call starts a new sweep. */
   sweep(): Promise<SweepReport>;
   /** Begins to sweep by itself. */
   start(): void;
-  /** No sweep begins any more; one that is under way is awaited. */
+  /** No new sweep begins; waits for one that runs. */
   stop(): Promise<void>;
 }
 
@@ -72,7 +72,7 @@ async function sweepOnce(options: HostUpkeepOptions): Promise<SweepReport> {
   const inUse = new Set<string>();
   for (const vmId of await options.driver.list()) {
     const found = await options.driver.inspect(vmId).catch(() => undefined);
-    // Whose VM a damaged record is cannot be told: then no log is safe to remove.
+    // The owner of a VM with a damaged record is unknown: then no log is safe to remove.
     if (found === undefined) return report;
     inUse.add(found.owner.workflowId);
   }
@@ -80,7 +80,7 @@ async function sweepOnce(options: HostUpkeepOptions): Promise<SweepReport> {
   return report;
 }
 
-/** What cannot be told now is found again by the maintenance, which asks. */
+/** What cannot be recorded now is recorded later, when the maintenance asks. */
 async function tellFreed({ releases, logger }: HostUpkeepOptions, { freedOf }: SweepReport): Promise<void> {
   const workloadIds = freedOf.flatMap((workflowId) => workloadIdOf(workflowId) ?? []);
   await releases.settle(workloadIds).catch((error: unknown) => {

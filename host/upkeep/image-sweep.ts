@@ -1,4 +1,4 @@
-/** Removes images of this host over which nothing lies any more and that nobody asks for. */
+/** Removes images of this host that no disk uses and nobody asks for. */
 import { join } from 'node:path';
 import { CHECKPOINT_MANIFEST, checkpointManifestSchema } from '../../contracts/host/checkpoint-manifest.ts';
 import type { ImageCollectionLimits } from '../../domain/upkeep/image-collection.ts';
@@ -18,7 +18,7 @@ export interface ImageSweepOptions {
   readonly logger: HostLogger;
 }
 
-/** @returns a sweep, which does nothing where it cannot be sure: a record that cannot be read may name any image */
+/** @returns a sweep that does nothing where it cannot be sure: a record that cannot be read may name any image */
 export function createImageSweep(options: ImageSweepOptions): () => Promise<void> {
   const { limits, collect, logger } = options;
   return async () => {

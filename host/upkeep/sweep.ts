@@ -29,12 +29,12 @@ export interface SweepOptions extends SweepLimits {
   readonly vms: Pick<HostVms, 'adopt' | 'isAttached' | 'isBusy' | 'release'>;
   readonly ledger: Pick<HostCapacityLedger, 'list' | 'prune' | 'release'>;
   readonly owners: OwnerLookup;
-  /** Answers for VMs that are of no workload yet, and for names under which it makes or destroys one. */
+  /** Knows VMs that belong to no workload yet, and names under which the pool makes or destroys one. */
   readonly pool?: { owns(name: string): boolean };
-  /** Goes on with whatever else belongs to a VM that was adopted. */
+  /** Goes on with everything else that belongs to an adopted VM. */
   readonly onAdopted: (vmId: string) => Promise<void>;
   readonly logger: HostLogger;
-  /** Milliseconds of a clock that stands still while the machine sleeps and that nobody sets: a grace is time awake. */
+  /** Monotonic ms: time in which the machine sleeps does not count towards a grace period. */
   readonly now?: () => number;
 }
 
@@ -43,11 +43,11 @@ export interface SweepReport {
   readonly adopted: readonly string[];
   readonly destroyed: readonly string[];
   readonly left: readonly { readonly vmId: string; readonly reason: string }[];
-  /** Names of VMs without a record of which something lay about. */
+  /** Names without a VM record under which something was left. */
   readonly removed: readonly string[];
-  /** Reservations that had expired without a VM, or went with the VM that lived on them. */
+  /** Reservations that had expired without a VM, or that went with their VM. */
   readonly released: readonly string[];
-  /** Workflow ids of those that held what was destroyed or released. */
+  /** Workflow ids of the owners of what was destroyed or released. */
   readonly freedOf: readonly string[];
   readonly errors: readonly { readonly name: string; readonly message: string }[];
 }
@@ -58,7 +58,7 @@ interface FoundVm extends SweptVm {
 
 type MutableReport = { -readonly [Key in keyof SweepReport]: SweepReport[Key][number][] };
 
-/** @returns a sweep; one at a time. A sweep under way has begun before the caller's wish, so another one follows it. */
+/** @returns a sweep; one at a time. A call during a sweep gets a new one after it: the current one began too early. */
 export function createSweep(options: SweepOptions): { run(): Promise<SweepReport> } {
   const sweeper = new Sweeper(options);
   let running: Promise<SweepReport> | undefined;
@@ -81,7 +81,7 @@ export function createSweep(options: SweepOptions): { run(): Promise<SweepReport
 
 class Sweeper {
   private readonly options: SweepOptions;
-  /** When an owner was first known to be over. After a restart the grace begins anew. */
+  /** When an owner was first known to be over. After a restart the grace period begins again. */
   private readonly overSince = new Map<string, number>();
 
   constructor(options: SweepOptions) {
@@ -98,7 +98,7 @@ class Sweeper {
       freedOf: [],
       errors: [],
     };
-    // Records that cannot be listed prove nothing about anything else here: then this throws, and nothing is done.
+    // If the records cannot be listed, nothing else here is proven: this throws, and nothing is done.
     const vmIds = await this.options.driver.list();
     const vms = await this.readVms(vmIds, report);
     const orphans = await this.findOrphans(vmIds);
@@ -117,7 +117,7 @@ class Sweeper {
     return report;
   }
 
-  /** The ledger judges its own expiry, in one step with the removal. */
+  /** The ledger decides about expiry itself, in one step with the removal. */
   private async prune(report: MutableReport): Promise<void> {
     const before = await this.options.ledger.list();
     const released = await this.options.ledger.prune();
@@ -125,7 +125,7 @@ class Sweeper {
     for (const { id, ownerWorkflowId } of before) if (released.includes(id)) report.freedOf.push(ownerWorkflowId);
   }
 
-  /** What a VM was placed on is over with its owner: its capacity need not wait until the reservation expires. */
+  /** Once its owner is over, a VM's reservation need not wait until it expires. */
   private async releaseReservation(vmId: string, workflowId: string, report: MutableReport): Promise<void> {
     report.freedOf.push(workflowId);
     for (const { id, ownerWorkflowId } of await this.options.ledger.list()) {
@@ -143,7 +143,7 @@ class Sweeper {
         if (found === undefined) continue;
         const owner = await this.verdictOn(vmId, found.owner);
         const { role, workflowId } = found.owner;
-        // A VM of the pool is paused and has no channel until it is handed out: there is nothing to attach.
+        // A pooled VM is paused and has no channel until it is handed out: there is nothing to attach.
         const attached = role === 'pool' || (await this.isCaredFor(vmId));
         vms.push({ vmId, role, workflowId, owner, overForMs: this.overFor(vmId, owner), attached });
       } catch (error) {
@@ -190,7 +190,7 @@ class Sweeper {
     const orphans: { name: string; busy: boolean }[] = [];
     for (const name of new Set(names.filter((id) => VM_ID_PATTERN.test(id) && !vmIds.includes(id)))) {
       if (kept.has(name)) continue;
-      // Records that were written since the list was read make no orphans.
+      // A record may have been written since the list was read.
       if (await mayExist(join(stateDir, 'vms', name, 'instance.json'))) continue;
       orphans.push({ name, busy: vms.isBusy(name) || this.options.pool?.owns(name) === true });
     }
@@ -212,7 +212,7 @@ class Sweeper {
         await this.options.onAdopted(action.vmId);
       }
     } else if (action.kind === 'remove-orphan') {
-      // Ends a process of that name, too, should there be one.
+      // Also ends a process of that name, if there is one.
       await this.options.vms.release(action.name, { graceMs: 0 });
       report.removed.push(action.name);
     }

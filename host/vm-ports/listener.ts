@@ -10,7 +10,7 @@ import { isErrno } from '../../linux/errno.ts';
 export interface PortListenerOptions {
   /** Address the listeners are bound to, e.g. `127.0.0.1`. */
   readonly bindAddress: string;
-  /** Ports that may be handed out. Keep it off the range of outgoing connections. */
+  /** Ports that may be handed out. Must not overlap the range of outgoing connections. */
   readonly ports: PortRange;
   /** Connections of one listener at a time; more are closed at once. */
   readonly maxConnections: number;
@@ -28,7 +28,7 @@ export type GuestConnector = () => Promise<Duplex>;
 
 /**
  * Listens on exactly this port.
- * @throws PORT_IN_USE where somebody else has it, or this process may not have it
+ * @throws PORT_IN_USE where the port is in use, or this process may not use it
  */
 export async function listenOn(
   port: number,
@@ -57,7 +57,7 @@ export async function listenOn(
 }
 
 /**
- * Listens on a port of the range that is free, beginning at a place that depends on `name`, so that the same name
+ * Listens on a free port of the range. The search begins at a place that depends on `name`, so that the same name
  * mostly gets the same port.
  * @param taken ports that are promised to others, whether they listen now or not
  * @throws PORT_IN_USE where the whole range is taken

@@ -16,7 +16,7 @@ export interface VmIngressOptions extends PortListenerOptions {
   readonly records: Pick<InstanceStore, 'read' | 'update'>;
   /** Opens a connection to a port of a guest. */
   readonly connect: (vmId: string, guestPort: number) => ReturnType<GuestConnector>;
-  /** Pause before a recorded port that somebody holds is tried again, ms. */
+  /** Pause before a recorded port that is in use is tried again, ms. */
   readonly rebindMs: number;
   readonly logger: HostLogger;
 }
@@ -24,9 +24,9 @@ export interface VmIngressOptions extends PortListenerOptions {
 export interface VmPorts {
   /** @returns the host port. @throws PORT_IN_USE, PORT_NOT_ALLOWED, NOT_FOUND where there is no such VM, CONFLICT where it has another */
   open(vmId: string, guestPort: number, hostPort: number | undefined): Promise<number>;
-  /** Keeps a VM's recorded ports for it, whether it can be adopted now or not: no other VM is given one of them. */
+  /** Reserves a VM's recorded ports, whether or not it can be adopted now: no other VM gets one of them. */
   promise(vmId: string): Promise<void>;
-  /** Listens again on every recorded port; one that is held by somebody is tried again until it is free. */
+  /** Listens again on every recorded port; retries one that is in use until it is free. */
   restore(vmId: string): Promise<void>;
   /** Closes the VM's listeners and connections; its ports are free when this resolves. */
   close(vmId: string): Promise<void>;
@@ -51,7 +51,7 @@ interface Listening {
 
 class Ingress implements VmPorts {
   private readonly options: VmIngressOptions;
-  /** By host port; an entry without a listener is a promise that is being kept. */
+  /** By host port; an entry without a listener is a port that is only promised. */
   private readonly promised = new Map<number, Listening>();
 
   constructor(options: VmIngressOptions) {
@@ -136,7 +136,7 @@ class Ingress implements VmPorts {
       if (written === undefined) throw new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
       return port;
     } catch (error) {
-      // A listener that is not written down would be lost at the next restart.
+      // A listener that is not recorded would be lost at the next restart.
       this.promised.delete(port);
       await listener.close();
       throw error;
@@ -159,7 +159,7 @@ class Ingress implements VmPorts {
 
   private rebindLater(vmId: string, guestPort: number, hostPort: number): void {
     const entry = this.promised.get(hostPort) ?? entryOf(vmId, guestPort);
-    // It is another VM's: taking its place would leave a listener behind that nobody closes.
+    // It belongs to another VM: replacing it would leave a listener that nobody closes.
     if (entry.vmId !== vmId) return;
     this.promised.set(hostPort, entry);
     const { signal } = entry.giveUp;

@@ -1,4 +1,4 @@
-/** Finds the VMs again that an earlier process of this host has left, before anything new is begun. */
+/** Finds the VMs of an earlier process of this host again, before anything new begins. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
@@ -11,15 +11,15 @@ export interface AdoptionPorts {
   readonly records: Pick<InstanceStore, 'read'>;
   readonly vms: Pick<HostVms, 'adopt' | 'promisePorts'>;
   readonly services: Pick<HostServices, 'resume'>;
-  /** How long guests may take to answer; it goes on without those that have not, ms. */
+  /** How long to wait for guests to answer, ms; then adoption goes on without those that have not. */
   readonly startWaitMs: number;
   readonly logger: HostLogger;
 }
 
-/** One guest that does not answer must not keep the others, or new work, waiting. @returns what became of each */
+/** One guest that does not answer must not delay the others, or new work. @returns what became of each */
 export async function adoptRecorded(ports: AdoptionPorts): Promise<Adoption[]> {
   const vmIds = await ofWorkloads(ports, await ports.driver.list());
-  // One whose record is damaged has none that could be known.
+  // A VM with a damaged record has no known ports.
   await Promise.all(vmIds.map((vmId) => ports.vms.promisePorts(vmId).catch(() => undefined)));
   const late = sleep(ports.startWaitMs, undefined, { ref: false });
   return Promise.all(
@@ -32,7 +32,7 @@ export async function adoptRecorded(ports: AdoptionPorts): Promise<Adoption[]> {
   );
 }
 
-/** A pooled VM is paused and answers nobody. One whose record is damaged is asked like the others. */
+/** Leaves out pooled VMs, which are paused and answer nobody. Includes VMs with a damaged record. */
 async function ofWorkloads({ records }: AdoptionPorts, vmIds: readonly string[]): Promise<string[]> {
   const roles = await Promise.all(vmIds.map((vmId) => records.read(vmId).catch(() => undefined)));
   return vmIds.filter((_, index) => roles[index]?.owner.role !== 'pool');

@@ -1,6 +1,6 @@
 /**
- * One live agent channel a VM. A lost one is attached anew, by one attempt at a time however many ask for it, in the
- * background too: guests open connections by themselves, and nobody else may be asking.
+ * One live agent channel per VM. A lost one is attached again, by one attempt at a time for all callers, and in the
+ * background too: guests open connections by themselves, perhaps while no caller asks.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
@@ -10,12 +10,12 @@ import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 
 export interface ReattachOptions {
-  /** One attempt, ms. */
+  /** Time for one attempt, ms. */
   readonly attemptMs: number;
   /** Pause after the first failed attempt, doubled each time, ms. */
   readonly backoffMs: number;
   readonly maxBackoffMs: number;
-  /** All attempts together, ms; then whoever asks next begins anew. */
+  /** Time for all attempts together, ms; the next caller then starts again. */
   readonly deadlineMs: number;
 }
 
@@ -23,22 +23,22 @@ export interface VmChannelsOptions {
   readonly driver: Pick<VmDriver, 'attach'>;
   readonly reattach: ReattachOptions;
   readonly logger: HostLogger;
-  /** Called once for every channel before anybody gets it. */
+  /** Called once for every channel before any caller gets it. */
   readonly onAttached: (vmId: string, channel: AgentChannel) => void;
 }
 
 interface Entry {
   channel?: AgentChannel;
   attaching?: Promise<AgentChannel>;
-  /** Aborted once nobody is to attach any more: the VM is being ended, or this process. */
+  /** Aborted once nobody may attach any more: the VM is being ended, or this process. */
   readonly giveUp: AbortController;
 }
 
 export interface VmChannels {
   /**
-   * Opens the VM's channel by something else than an attach: a start, a resume. Nobody attaches meanwhile, since an agent
-   * serves one at a time; who asks then is given this one.
-   * @param how given the live channel, if there is one
+   * Opens the VM's channel other than by an attach: by a start or a resume. Nobody attaches meanwhile, since an agent
+   * serves one at a time; other callers get this channel.
+   * @param how gets the live channel, if there is one
    */
   open(vmId: string, how: (live: AgentChannel | undefined) => Promise<StartedVm>): Promise<StartedVm>;
   /** @returns the live channel, if there is one now */
@@ -46,11 +46,11 @@ export interface VmChannels {
   /** The live channel, or a new one. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
   get(vmId: string): Promise<AgentChannel>;
   /**
-   * Stops attaching for good and lends the channel to what ends the VM; afterwards it is let go of.
-   * @param how given the live channel, if there is one
+   * Stops attaching for good and passes the channel to the code that ends the VM; then detaches it.
+   * @param how gets the live channel, if there is one
    */
   end<T>(vmId: string, how: (live: AgentChannel | undefined) => Promise<T>): Promise<T>;
-  /** Lets go of every guest without disturbing it, for good. */
+  /** Detaches from every guest for good, without disturbing it. */
   detachAll(): Promise<void>;
   readonly attached: readonly string[];
 }
@@ -63,7 +63,7 @@ export function createVmChannels(options: VmChannelsOptions): VmChannels {
 class Channels implements VmChannels {
   private readonly entries = new Map<string, Entry>();
   private readonly options: VmChannelsOptions;
-  /** One at a time opens or uses up a VM's channel. See docs/architecture.md, "Lock order". */
+  /** One caller at a time opens or ends a VM's channel. See docs/architecture.md, "Lock order". */
   private readonly turns = createKeyedLock();
   private closed = false;
 
@@ -89,7 +89,7 @@ class Channels implements VmChannels {
 
   private adopt(vmId: string, channel: AgentChannel): void {
     if (this.closed) {
-      // Of a start that ended after all others were let go of: held, it would keep this process alive, and its guest shut.
+      // From a start that ended after all others were detached: it would keep this process alive and its guest taken.
       void channel.detach().catch(() => undefined);
       return;
     }
@@ -106,7 +106,7 @@ class Channels implements VmChannels {
     if (entry.channel !== undefined) return entry.channel;
     entry.attaching ??= this.attach(vmId, entry).finally(() => {
       delete entry.attaching;
-      // An entry without a channel is nothing to remember.
+      // An entry without a channel need not be kept.
       if (entry.channel === undefined && this.entries.get(vmId) === entry) this.entries.delete(vmId);
     });
     return entry.attaching;
@@ -176,7 +176,7 @@ class Channels implements VmChannels {
   private async attachOnce(vmId: string, entry: Entry, deadlineMs: number): Promise<AgentChannel> {
     const { signal } = entry.giveUp;
     signal.throwIfAborted();
-    // Opened otherwise while this waited for its turn.
+    // Opened in another way while this waited for its turn.
     if (entry.channel !== undefined) return entry.channel;
     const { agent } = await this.options.driver.attach(vmId, { deadlineMs, signal });
     if (signal.aborted) {
@@ -192,7 +192,7 @@ function beingReleased(vmId: string): KilnError {
   return new KilnError('NOT_FOUND', `The VM ${vmId} is being released.`);
 }
 
-/** What no further attempt can change. */
+/** Errors that no further attempt can change. */
 function isFinal(error: unknown): boolean {
   return isKilnError(error, 'NOT_FOUND', 'VMM_EXITED', 'GUEST_CRASHED');
 }

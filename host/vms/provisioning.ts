@@ -12,13 +12,13 @@ import type { Templates } from '../templates/template-store.ts';
 
 export interface ProvisioningPorts extends DrivePorts {
   readonly driver: Pick<VmDriver, 'prepare'>;
-  /** Space that VMs leave free where their disks lie, bytes: with less there is no new VM, so that others can write on. */
+  /** Space that VMs leave free on their disk, bytes: with less, no new VM is made, so that others can still write. */
   readonly freeBytes: number;
   /** A folder on the file system of the disks. */
   readonly stateDir: string;
   readonly images: ImageCache;
   readonly records: Pick<InstanceStore, 'directory' | 'read'>;
-  /** Frozen guests to go on from; absent: every VM boots cold. */
+  /** Frozen guests to clone; absent: every VM boots cold. */
   readonly templates?: Pick<Templates, 'find'>;
 }
 
@@ -35,13 +35,13 @@ export interface ProvisionRequest {
 /** How a VM was provisioned. */
 export interface Provisioned {
   readonly provisioner: string;
-  /** How long the disks took, ms, without fetching the image; 0 where they were there already. */
+  /** How long the disks took, ms, without fetching the image; 0 where they existed already. */
   readonly provisionMs: number;
   readonly start: VmStart;
 }
 
 /**
- * Decides how the VM will start, and makes what is not there yet: a retry finds the same decision, disks and record.
+ * Decides how the VM will start, and makes what is missing: a retry finds the same decision, disks and record.
  * @throws DISK_FULL also where there is less space left than a host keeps free; IMAGE_MISSING, IMAGE_CORRUPT, CONFLICT where
  * the id belongs to another owner
  */

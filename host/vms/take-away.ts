@@ -1,4 +1,4 @@
-/** How a VM is taken away. The order counts: each step is of no harm to what has not been taken yet. */
+/** How a VM is removed. The order matters: no step harms what has not been removed yet. */
 import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
 import type { DriveSpec } from '../../domain/vm.ts';
 import type { RootfsProvisioner } from '../../ports/disks.ts';
@@ -31,35 +31,35 @@ export async function takeAway(ports: TakeAwayPorts, vmId: string, graceMs: numb
   const { driver } = ports;
   await ports.vmPorts.close(vmId);
   ports.egress.forget(vmId);
-  // Told by the record, which is gone before disks can be removed where the VM can only be destroyed.
+  // Read now: where the VM can only be destroyed, its record is gone before its disks can be removed.
   const drives = await drivesOf(ports, vmId);
   const stopped = await ports.channels.end(vmId, (agent) => stopProven(ports, vmId, { graceMs, agent }));
   const releaseDisks = async () => {
     if (drives !== undefined) await releaseDrives(ports, { directory: ports.records.directory(vmId), vmId, drives });
   };
   if (stopped) await releaseDisks();
-  // Proves by itself that no process is left before it removes the record.
+  // The driver proves that no process is left before it removes the record.
   await driver.destroy(vmId);
   if (!stopped) await releaseDisks();
   const left = await driver.status(vmId);
   if (left.state !== 'gone') throw new KilnError('INTERNAL', `The VM ${vmId} is ${left.state} after its release.`);
 }
 
-/** @returns the drives of its record; none where it has none; undefined where the name was the first one of another VM */
+/** @returns the drives in its record; none without a record; undefined where another VM had this name first */
 async function drivesOf({ records }: TakeAwayPorts, vmId: string): Promise<readonly DriveSpec[] | undefined> {
   try {
     const record = await records.read(vmId);
     if (record !== undefined) return record.drives;
   } catch (error) {
-    // A damaged one: what bears the name of the VM is removed all the same.
+    // The record is damaged: everything under the VM's name is removed all the same.
     if (!isKilnError(error, 'INTERNAL')) throw error;
     return [];
   }
-  // A VM that was handed out under another name keeps its disks, as it does its sockets.
+  // A VM that was handed out under another name keeps its disks, like its sockets.
   return (await keptSocketFolders(records)).has(vmId) ? undefined : [];
 }
 
-/** @returns false where the record is damaged, or cannot be written for lack of space: then only a destroy can end it */
+/** @returns false where the record is damaged, or a full disk prevents a write: then only a destroy can end the VM */
 async function stopProven(
   { driver, logger }: TakeAwayPorts,
   vmId: string,

@@ -1,4 +1,4 @@
-/** The VMs of one host with their disks, channels, ports and egress. Holds nothing that is not on disk as well. */
+/** The VMs of one host with their disks, channels, ports and egress. All state held here is on disk as well. */
 
 import { randomBytes } from 'node:crypto';
 import { eitherSignal } from '../../concurrency/deadline.ts';
@@ -25,23 +25,23 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'recor
   readonly driver: VmDriver;
   readonly records: InstanceStore;
   readonly templates?: Pick<Templates, 'find' | 'want' | 'reportFailure'>;
-  /** How long a clone may take to its agent's answer, ms; a cold boot has the time that its caller gives it. */
+  /** How long a clone may take until its agent answers, ms; for a cold boot the caller sets the time. */
   readonly cloneMs: number;
   readonly dialEgress: EgressDialer;
   readonly vmPorts: PortListenerOptions & {
-    /** Pause before a recorded port that somebody holds is tried again, ms. */
+    /** Pause before a recorded port that is in use is tried again, ms. */
     readonly rebindMs: number;
     /** Host name in the URLs of services. */
     readonly urlHost: string;
   };
   readonly reattach: ReattachOptions;
   readonly logger: HostLogger;
-  /** Told of every connection that a guest asked for. */
+  /** Called for every connection that a guest asked for. */
   readonly onEgress?: (vmId: string, request: { name: string; port: number }, verdict: EgressVerdict) => void;
   readonly onReleased?: (vmId: string) => void;
-  /** Told how long a start took, from the call to a configured agent. */
+  /** Called with the duration of a start, from the call to a configured agent. */
   readonly onBooted?: (bootMs: number, start: VmStart) => void;
-  /** Makes a VM that waits in a pool the one that is asked for. @returns false where there is none */
+  /** Turns a VM that waits in a pool into the requested one. @returns false where there is none */
   readonly claimPooled?: (request: ProvisionRequest) => Promise<boolean>;
 }
 
@@ -49,30 +49,30 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'recor
 export interface Adoption {
   readonly vmId: string;
   readonly adopted: boolean;
-  /** Why not; such a VM stays recorded and is tried again whenever somebody asks for it. */
+  /** Why not; the VM stays recorded, and each later request for it tries again. */
   readonly reason?: string;
 }
 
 export interface HostVms extends VmHost {
-  /** Keeps the recorded ports of a VM for it. Call it for every recorded VM before any new one is given a port. */
+  /** Reserves the recorded ports of a VM. Call it for every recorded VM before any new VM gets a port. */
   promisePorts(vmId: string): Promise<void>;
   /**
-   * Finds a recorded running VM again: its ports listen before its channel is there, connections wait for it.
+   * Finds a recorded running VM again: its ports listen before its channel exists, and connections wait for it.
    * A VM that cannot be attached is never killed.
    */
   adopt(vmId: string): Promise<Adoption>;
-  /** Closes ports and lets go of every guest; the VMs live on. This object is of no use afterwards. */
+  /** Closes ports and detaches from every guest; the VMs keep running. Do not use this object afterwards. */
   detachAll(): Promise<void>;
-  /** Lets a paused VM go on, its clock set; one that runs goes on running. @throws as `VmDriver.resume` */
+  /** Resumes a paused VM and sets its clock; a running VM keeps running. @throws as `VmDriver.resume` */
   resume(
     vmId: string,
     options: { wallClockMs: () => number; deadlineMs: number; signal?: AbortSignal },
   ): Promise<StartedVm>;
-  /** Whether this process is at work on the VM: makes, starts, changes or releases it. */
+  /** Whether this process is making, starting, changing or releasing the VM. */
   isBusy(vmId: string): boolean;
-  /** Whether a VM is wholly in the care of this process: its channel stands, its policy and its ports are in force. */
+  /** Whether this process fully manages the VM: its channel is open, its policy and its ports are in force. */
   isAttached(vmId: string): boolean;
-  /** Guests of workloads between the making of their disks and the answer of their agent; those of the pool do not count. */
+  /** Workload guests from the making of their disks until their agent answers; guests of the pool do not count. */
   readonly starting: number;
   readonly connections: number;
   /** Host ports in use or promised. */
@@ -91,18 +91,18 @@ class DriverVmHost implements HostVms {
   private readonly egress: EgressPolicies;
   private readonly vmPorts: VmPorts;
   private readonly leaving: TakeAwayPorts;
-  /** The first lock of a VM; which may be taken under it: docs/architecture.md, "Lock order". */
+  /** Taken before every other lock of a VM. For the others see docs/architecture.md, "Lock order". */
   private readonly lock = createKeyedLock();
-  /** Operations that a release ends. */
+  /** Operations that a release aborts. */
   private readonly running = new Map<string, Set<AbortController>>();
-  /** How many releases of a VM wait or work. */
+  /** Number of releases of a VM that wait or run. */
   private readonly releasing = new Map<string, number>();
-  /** Whose policy and ports are in force: those that were started here, or adopted. */
+  /** VMs whose policy and ports are in force: started here, or adopted. */
   private readonly open = new Set<string>();
-  /** Whose guests have been told here who they are. */
+  /** VMs whose guests this process has configured. */
   private readonly configured = new Set<string>();
   private readonly startingVms = new Set<string>();
-  /** What a VM that boots cold could have gone on from. */
+  /** For each VM that boots cold: the kind of guest whose template it could have used. */
   private readonly wanted = new Map<string, GuestKind>();
 
   constructor(options: VmHostOptions) {
@@ -140,7 +140,7 @@ class DriverVmHost implements HostVms {
 
   provision(request: ProvisionRequest): Promise<Provisioned> {
     const { vmId } = request;
-    // Told twice, it may run already.
+    // On a second call it may already run.
     if (request.owner.role !== 'pool' && !this.open.has(vmId)) this.startingVms.add(vmId);
     const made: Promise<Provisioned> = this.operation(vmId, request.signal, async (signal) => {
       const begun = performance.now();
@@ -148,14 +148,14 @@ class DriverVmHost implements HostVms {
         return { provisioner: 'pool', provisionMs: performance.now() - begun, start: 'pool' };
       }
       const provisioned = await provisionVm(this.options, { ...request, signal });
-      // A pool has templates made by itself, and starts its guests by the driver.
+      // The pool makes its templates itself, and starts its guests through the driver.
       if (provisioned.start === 'cold' && request.owner.role !== 'pool') {
         const { imageDigest, resources, owner } = request;
         this.wanted.set(vmId, guestKindOf({ imageDigest, resources, projectId: owner.projectId }));
       }
       return provisioned;
     });
-    // One that is made is started next; until then it counts.
+    // A provisioned VM is started next; until then it counts as starting.
     made.catch(() => this.startingVms.delete(vmId));
     return made;
   }
@@ -189,7 +189,7 @@ class DriverVmHost implements HostVms {
     }).finally(() => this.startingVms.delete(vmId));
   }
 
-  /** One of the pool stands still until it is woken; all that is left then is to tell it who it is. */
+  /** A pooled VM is paused: after its resume, the start only gives it its identity. */
   private async started(vmId: string, start: VmStart, options: Parameters<VmDriver['start']>[1]): Promise<StartedVm> {
     const { driver } = this.options;
     if (start !== 'pool') return driver.start(vmId, options);
@@ -197,13 +197,13 @@ class DriverVmHost implements HostVms {
     return driver.start(vmId, { ...options, agent });
   }
 
-  /** The next boot, under another name, is a cold one; whether others are cloned from the template is its keeper's choice. */
+  /** The next boot, under another name, is cold; the template store decides whether others are still cloned from it. */
   private async failed(vmId: string, start: VmStart, error: unknown): Promise<never> {
     if (isKilnError(error, 'TEMPLATE_CORRUPT', 'TEMPLATE_MISMATCH')) {
       const { templateId } = error.details;
       if (typeof templateId === 'string') await this.options.templates?.reportFailure(templateId, error);
     } else if (start === 'pool' && isKilnError(error) && error.code !== 'CANCELLED') {
-      // It was good once: that it is not any more says nothing about the workload that it was given to.
+      // The pooled VM was good before: its failure says nothing about the workload that got it.
       const message = `VM ${vmId}, which stood ready, does not go on: ${error.message}`;
       throw new KilnError('TEMPLATE_CORRUPT', message, { vmId, was: error.code }, error);
     }
@@ -270,11 +270,11 @@ class DriverVmHost implements HostVms {
 
   async adopt(vmId: string): Promise<Adoption> {
     try {
-      // Not beside a release, which would find the ports closed and leave them open. The guest's answer is awaited
-      // outside of the lock: one that does not come must not keep a release waiting.
+      // Not during a release, which would find the ports closed and leave them open. The wait for the guest is
+      // outside the lock: a guest that does not answer must not delay a release.
       const { state } = await this.lock.run(vmId, () => this.reopen(vmId));
       if (state !== 'running' && state !== 'paused') return { vmId, adopted: false, reason: `it is ${state}` };
-      // A guest that stands still answers nobody: whoever lets it go on attaches to it.
+      // A paused guest does not answer: the caller that resumes it attaches to it.
       if (state === 'running') await this.channels.get(vmId);
       return { vmId, adopted: true };
     } catch (error) {
@@ -284,11 +284,11 @@ class DriverVmHost implements HostVms {
     }
   }
 
-  /** Policy and ports of a running VM as its record has them. @returns what the VM is */
+  /** Puts the recorded policy and ports of a running VM in force. @returns its status */
   private async reopen(vmId: string): Promise<VmStatus> {
     const status = await this.options.driver.status(vmId);
     if (status.state === 'running' || status.state === 'paused') {
-      // Policy first: the guest may open connections as soon as its channel stands.
+      // Policy first: the guest may open connections as soon as its channel is open.
       await this.egress.restore(vmId);
       await this.vmPorts.restore(vmId);
       this.open.add(vmId);
@@ -306,11 +306,11 @@ class DriverVmHost implements HostVms {
   }
 
   isAttached(vmId: string): boolean {
-    // Whoever asked for the guest may have attached the channel of one whose adoption has failed.
+    // A caller may have attached the channel of a VM whose adoption failed.
     return this.open.has(vmId) && this.channels.live(vmId) !== undefined;
   }
 
-  /** One that was adopted may have been left before it was told who it is: it is told, again maybe, before anything runs in it. */
+  /** An adopted VM may lack its identity: it gets one, perhaps a second time, before anything runs in it. */
   private async foundRunning(vmId: string): Promise<number | undefined> {
     if (this.channels.live(vmId) === undefined || !this.configured.has(vmId)) return undefined;
     const status = await this.options.driver.status(vmId);
@@ -323,7 +323,7 @@ class DriverVmHost implements HostVms {
     return verdict;
   }
 
-  /** One at a time a VM; ended when the caller or a release says so. */
+  /** One at a time per VM; the caller or a release can abort it. */
   private operation<T>(
     vmId: string,
     signal: AbortSignal | undefined,
