@@ -12,14 +12,14 @@ import type { VmPaths } from './vm-paths.ts';
 import type { IsOurs, ProcessEnd } from './vm-process.ts';
 import type { VmLaunch } from './vm-user.ts';
 
-/** What the driver says; a pino logger fits. */
+/** The driver's log; a pino logger fits. */
 export interface DriverLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
 }
 
 export interface DriverTimings {
-  /** Between two looks at a process. */
+  /** Between two checks of a process. */
   readonly pollMs: number;
   /** How long a process may take to die of SIGKILL. */
   readonly killMs: number;
@@ -27,7 +27,7 @@ export interface DriverTimings {
   readonly quitMs: number;
   /** How long an agent may take to answer one request. */
   readonly requestMs: number;
-  /** Between two looks at the size of the VMs' log files. */
+  /** Between two checks of the size of the VMs' log files. */
   readonly logCheckMs: number;
   /** How long a program may take to say its version. */
   readonly versionMs: number;
@@ -42,7 +42,7 @@ export const DEFAULT_TIMINGS: DriverTimings = {
   versionMs: 10_000,
 };
 
-/** What all drivers that run one process a VM are made with. */
+/** Options of all drivers that run one process per VM. */
 export interface ProcessDriverOptions {
   /** State directory of the host, absolute: records, disks and logs below `vms/`. */
   readonly stateDir: string;
@@ -65,30 +65,30 @@ export interface VmBackend {
   /** The user that the process of such a VM runs as; undefined for the one of this worker. */
   uidOf?(spec: VmSpec): Promise<number | undefined>;
   /**
-   * Sockets that its program has beside the agent's, by names of its own; recorded with the VM. Nothing of an earlier
-   * start lies there when the process is started.
+   * Sockets that its program has beside the agent's, by names of its own; recorded with the VM. When the process is
+   * started, none is left from an earlier start.
    */
   sockets?(runtimeDirectory: string): Readonly<Record<string, string>>;
-  /** Makes what the process needs beside it. @returns its command line, by which `isProcessOf` knows it */
+  /** Makes what the process needs besides. @returns its command line, by which `isProcessOf` recognizes it */
   command(
     record: InstanceRecord,
     paths: VmPaths,
     options: {
       signal: AbortSignal;
-      /** `cgroup.procs` of the VM's control groups, for a command that confines itself; of any other it is none. */
+      /** `cgroup.procs` of the VM's control groups, for a command that confines itself; empty for any other. */
       groups: readonly string[];
     },
   ): Promise<VmLaunch>;
-  /** Whether a command line is that of a process of the VM: also of one whose pid nobody wrote down. */
+  /** Whether a command line is that of a process of the VM, even of one whose pid nobody recorded. */
   isProcessOf(vm: VmMark, argv: readonly string[]): boolean;
   /**
-   * Whether the command itself becomes the VM's user and joins its control groups, as a jailer does: it is started as
-   * this worker then, and given no files. Absent: the driver does it.
+   * Whether the command itself becomes the VM's user and joins its control groups, as a jailer does: then it is
+   * started as this worker's user and gets no files. Absent: the driver does it.
    */
   readonly confinesItself?: true;
   /**
-   * Opens one connection on which the agent can be spoken to; called again where that ends before its hello. Absent: the
-   * agent's socket is that.
+   * Opens one connection to the agent; called again if that ends before its hello. Absent: the agent's socket is
+   * used.
    */
   dialAgent?(record: InstanceRecord, signal: AbortSignal): Promise<Duplex>;
   /** Files besides console and VMM log that grow while the VM runs. */
@@ -98,11 +98,11 @@ export interface VmBackend {
   /** Asks the process to end; may fail or be ignored. Absent where there is nothing to ask. */
   quit?(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<void>;
   isPaused(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<boolean>;
-  /** Stops the guest's CPUs; nothing to do where they stand. */
+  /** Stops the guest's CPUs; does nothing if they are stopped. */
   pause(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<void>;
-  /** Lets the guest's CPUs go on; nothing to do where they run. */
+  /** Lets the guest's CPUs run; does nothing if they run. */
   resume(record: InstanceRecord, paths: VmPaths, deadlineMs: number): Promise<void>;
-  /** Brings a process that was started for a clone of `record.template` to run; nothing to do where it runs. */
+  /** Restores the process of a clone of `record.template` and lets it run; does nothing if it runs. */
   restore?(record: InstanceRecord, paths: VmPaths, options: { deadlineMs: number; signal: AbortSignal }): Promise<void>;
   readonly templates?: TemplateMaker;
 }
@@ -118,7 +118,7 @@ export interface DriverContext {
   readonly operations: KeyedLock;
   /** Starts under way, so that a stop or destroy can end them. */
   readonly starts: Map<string, AbortController>;
-  /** VMs that this driver has prepared and not spawned yet: no process of theirs can run, so none is looked for. */
+  /** VMs that this driver has prepared and not spawned yet: they can have no process, so none is searched for. */
   readonly unspawned: Set<string>;
   /** Ends of the processes that this worker started itself, by pid and start time. */
   readonly ends: Map<string, () => Promise<ProcessEnd>>;
@@ -130,13 +130,13 @@ export function recordedPaths(paths: VmPaths, record: InstanceRecord): VmPaths {
   return { ...paths, agentSocket: agent, runtimeDirectory: dirname(agent) };
 }
 
-/** @returns what tells the processes of a VM from all others */
+/** @returns a test for the processes of a VM */
 export function processesOf({ backend }: Pick<DriverContext, 'backend'>, vm: VmMark): IsOurs {
   return (argv) => backend.isProcessOf(vm, argv);
 }
 
 /**
- * Last bytes of a log, fit to be shown: what a guest prints may hold anything, so control characters go.
+ * Last bytes of a log, safe to show: a guest can print anything, so control characters are removed.
  * @returns '' where there is no such file
  */
 export async function readTail(path: string, maxBytes: number): Promise<string> {

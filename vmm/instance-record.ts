@@ -14,32 +14,32 @@ export interface InstanceStore {
   /** Where a VM's record, disks and logs lie. */
   directory(vmId: string): string;
   /**
-   * Writes a record that is not there yet, its directory too.
-   * @returns the record that counts: the one found, where there was one
+   * Writes a record, and makes its directory, if there is none yet.
+   * @returns the record that counts: an existing one stays
    */
   create(record: InstanceRecord): Promise<InstanceRecord>;
   /** @returns undefined where there is none. @throws INTERNAL naming the file where it is damaged */
   read(vmId: string): Promise<InstanceRecord | undefined>;
   /**
-   * Reads, changes and writes under the VM's lock. `change` may return the record as it is: then nothing is written.
-   * @returns the record as it stands now; undefined where there is none
+   * Reads, changes and writes under the VM's lock. `change` may return the record unchanged: then nothing is written.
+   * @returns the present record; undefined where there is none
    */
   update(vmId: string, change: (record: InstanceRecord) => InstanceRecord): Promise<InstanceRecord | undefined>;
   /**
-   * Gives a VM another name, that of the changed record: first the record says so, then its directory follows it. A
-   * repetition finishes what was begun. Sockets stay where the record says.
-   * @returns the record that has the new name: another one's, where that was there already; undefined where `vmId` is gone
+   * Gives a VM the name that is in the changed record: writes the record first, then renames the directory. A repeated
+   * call finishes what was begun. Sockets stay where the record says.
+   * @returns the record with the new name, an existing one of another VM included; undefined where `vmId` is gone
    */
   rename(
     vmId: string,
     newId: string,
     change: (record: InstanceRecord) => InstanceRecord,
   ): Promise<InstanceRecord | undefined>;
-  /** Finishes the renames that a process died in the middle of. @returns the new names. Call it before anything else. */
+  /** Finishes the renames that a dead process had begun. @returns the new names. Call it before anything else. */
   finishRenames(): Promise<string[]>;
   /** Ids of all records, the damaged ones included, sorted. */
   list(): Promise<string[]>;
-  /** Removes everything in the VM's directory, the record last. Unknown id: what lies there without a record goes. */
+  /** Removes all of the VM's directory, the record last. Unknown id: removes what lies there without a record. */
   remove(vmId: string): Promise<void>;
 }
 
@@ -49,7 +49,7 @@ const MAX_RECORD_BYTES = 256 * 1024;
 /** One lock for all stores of this process: two stores on one directory exclude each other too. */
 const recordLock = createKeyedLock();
 
-/** What of a VM's specification its record repeats: all that makes the machine. */
+/** The part of a VM's specification that its record repeats: all that defines the machine. */
 export function recordedMachine(
   spec: Pick<VmSpec, 'imageDigest' | 'vcpus' | 'memMib' | 'kernelPath' | 'initrdPath' | 'drives'>,
 ): Pick<InstanceRecord, 'imageDigest' | 'vcpus' | 'memMib' | 'kernelPath' | 'initrdPath' | 'drives'> {
@@ -58,8 +58,8 @@ export function recordedMachine(
 }
 
 /**
- * @returns how a VM comes to run. Records of older versions do not say it: there a VM of the pool is known by the folder of
- * its sockets, which has its first name.
+ * @returns how a VM is started. Older records do not say it: there a pooled VM is recognized by the folder of its
+ * sockets, which still has the VM's first name.
  */
 export function recordedStart({ vmId, start, sockets, template }: InstanceRecord): VmStart {
   if (start !== undefined) return start;
@@ -67,7 +67,7 @@ export function recordedStart({ vmId, start, sockets, template }: InstanceRecord
   return template === undefined ? 'cold' : 'template';
 }
 
-/** Told of each step of a rename that is on disk; a test ends the work there. */
+/** Called at each step of a rename that is on disk; a test stops the work there. */
 export type RenameStep = 'record' | 'directory';
 
 /** @param stateDir absolute state directory of the host; records lie below `vms/` in it */
@@ -78,7 +78,7 @@ export function createInstanceStore(stateDir: string, atStep: (step: RenameStep)
   const locked = <T>(vmId: string, work: () => Promise<T>) => recordLock.run(directory(vmId), work);
 
   const follow = async (vmId: string, newId: string): Promise<void> => {
-    // Without a record it holds nothing but what an interrupted call left.
+    // Without a record it holds only what an interrupted call left.
     await removeDirectory(directory(newId));
     await rename(directory(vmId), directory(newId));
     await syncDirectory(vmsDir);
@@ -140,7 +140,7 @@ export function createInstanceStore(stateDir: string, atStep: (step: RenameStep)
   };
 }
 
-/** @returns the id. @throws SPEC_INVALID where it is none: ids become path names and socket names */
+/** @returns the id. @throws SPEC_INVALID where it is not valid: ids become path names and socket names */
 export function checkVmId(vmId: string): string {
   if (VM_ID_PATTERN.test(vmId)) return vmId;
   throw new KilnError('SPEC_INVALID', `"${vmId.slice(0, 64)}" is no VM id: 1-24 of [a-z0-9-], no leading "-"`);
@@ -152,7 +152,7 @@ async function readRecord(vmId: string, path: string): Promise<InstanceRecord | 
   return record;
 }
 
-/** A record by whatever name it has: one that is being renamed has the new one already. */
+/** Reads a record whatever its name is: one that is being renamed already has the new name. */
 async function readNamed(path: string): Promise<InstanceRecord | undefined> {
   let text: string;
   try {
@@ -181,7 +181,7 @@ function parseRecord(path: string, text: string): InstanceRecord {
   return parsed.data;
 }
 
-/** Disks go along with their directory; what lies elsewhere (an image, a template) stays where it is. */
+/** Paths of disks change with their directory; those that lie elsewhere (an image, a template) stay. */
 function renamed(record: InstanceRecord, newId: string, directory: (vmId: string) => string): InstanceRecord {
   const before = `${directory(record.vmId)}/`;
   const moved = (path: string) => (path.startsWith(before) ? join(directory(newId), path.slice(before.length)) : path);
@@ -215,7 +215,7 @@ async function removeDirectory(path: string): Promise<void> {
   }
 }
 
-/** Folders that their own owner may not look into (the work folder of an overlay) are opened first. */
+/** Folders that even their owner may not read (the work folder of an overlay) are opened first. */
 async function removeTree(path: string): Promise<void> {
   try {
     await rm(path, { recursive: true, force: true });

@@ -17,7 +17,7 @@ import { destroyVm, stopVm } from './vm-stop.ts';
 
 const DEFAULT_MAX_LOG_BYTES = 16 * 1024 * 1024;
 
-/** The rules of a VM's life, the same for every driver that runs one process a VM. */
+/** The rules of a VM's life, the same for every driver that runs one process per VM. */
 export function createProcessDriver(backend: VmBackend, options: ProcessDriverOptions): VmDriver {
   const context: DriverContext = {
     backend,
@@ -101,7 +101,7 @@ async function status(context: DriverContext, vmId: string): Promise<VmStatus> {
   const { process } = record;
   if (process === undefined) return { state: 'prepared' };
   if (!(await isAlive(process))) return { state: 'exited', exit: await settleExit(context, vmId) };
-  // A VMM that does not answer lives: whether it is paused is unknown, and "running" is what its owner has to check.
+  // A VMM that does not answer is alive, perhaps paused: it counts as "running", which its owner has to check.
   const paused = await context.backend
     .isPaused(record, pathsOf(context, record), context.timings.quitMs)
     .catch(() => false);
@@ -122,7 +122,7 @@ async function inspect(context: DriverContext, vmId: string): Promise<VmInspecti
 }
 
 /**
- * A guest can print without end, so the files it fills are emptied beyond a size for as long as this driver runs.
+ * A guest can print without end, so while this driver runs, files that the guest fills are emptied above a size.
  * Measured in blocks, because a file whose writer does not append stays long (but sparse) after it was emptied.
  */
 function createLogBounder(context: DriverContext): (vmId: string) => void {

@@ -17,14 +17,14 @@ export interface UidRange {
 export interface ProjectUids {
   /**
    * @param projectId undefined for VMs of no project: these have a user of their own
-   * @returns the same uid for the same project for as long as the host's state lives, and no two projects' alike
+   * @returns a uid that only this project has, the same for as long as the host's state lives
    * @throws CONFIG_INVALID where the file of the assignments cannot be read, NO_CAPACITY where the range is used up
    */
   uidOf(projectId: string | undefined): Promise<number>;
 }
 
 const FILE = 'project-uids.json';
-/** `!` begins no project's id. */
+/** No project's id begins with `!`. */
 const NO_PROJECT = '!none';
 const assignmentsSchema = z.record(z.string().max(256), z.int().min(1).max(4_294_967_294));
 const lock = createKeyedLock();
@@ -47,7 +47,7 @@ export function createProjectUids(stateDir: string, range: UidRange): ProjectUid
   };
 }
 
-/** By a hash, so that a lost file brings most projects back to their numbers; the next free one where that is taken. */
+/** By a hash: if the file is lost, most projects get their numbers back; the next free one where that is taken. */
 function freeUid(name: string, taken: ReadonlySet<number>, { from, count }: UidRange): number {
   const start = createHash('sha256').update(name).digest().readUInt32BE(0) % count;
   for (let step = 0; step < count; step++) {
@@ -75,7 +75,7 @@ async function readAssignments(path: string): Promise<Record<string, number>> {
 }
 
 /**
- * Where the numbers may lie. The first lies where neither distributions, nor containers, nor subuid files give any; the
+ * Possible ranges. In the first, neither distributions, nor containers, nor subuid files assign numbers; the
  * others are for roots of containers to which only a part of the numbers is mapped.
  */
 const RANGES: readonly UidRange[] = [
@@ -87,7 +87,7 @@ const RANGES: readonly UidRange[] = [
 /**
  * @param uidMap text of `/proc/self/uid_map`
  * @param base first uid of the range, where one was chosen
- * @returns the range whose users exist here; undefined where none is, i.e. root is only called so
+ * @returns the range whose users exist here; undefined where none do, so that "root" is root only by name
  * @throws CONFIG_INVALID where the chosen range is not mapped
  */
 export function usableUidRange(uidMap: string, base?: number): UidRange | undefined {

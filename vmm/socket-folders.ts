@@ -3,7 +3,7 @@ import type { InstanceStore } from './instance-record.ts';
 
 /**
  * Folders of sockets that belong to a record of another name: a VM that was given a new name keeps its sockets where
- * they were. A record that cannot be read tells none.
+ * they were. A record that cannot be read names none.
  * @returns their names
  */
 export async function keptSocketFolders(records: Pick<InstanceStore, 'list' | 'read'>): Promise<Set<string>> {

@@ -6,7 +6,7 @@ import { type DriverContext, processesOf, recordedPaths } from './driver-context
 import { vmPaths } from './vm-paths.ts';
 import { findVmProcesses, leaderOf, type ProcessEnd } from './vm-process.ts';
 
-/** Answer about a VM that nobody here knows: it may have been destroyed, or was never made. */
+/** Answer about a VM that is unknown here: it was destroyed or never made. */
 export const NO_SUCH_VM: VmExit = {
   reason: 'unknown',
   code: null,
@@ -16,7 +16,7 @@ export const NO_SUCH_VM: VmExit = {
 export const NOT_STARTED: VmExit = { reason: 'unknown', code: null, signal: null, detail: 'the VM was never started' };
 
 /**
- * Writes down a process that was started by a worker that died before it could do so.
+ * Records a process whose worker died before it could do so.
  * @returns the record, with the process where one was found
  */
 export async function adoptUnrecorded(context: DriverContext, record: InstanceRecord): Promise<InstanceRecord> {
@@ -27,7 +27,7 @@ export async function adoptUnrecorded(context: DriverContext, record: InstanceRe
   return (await recordProcess(context, record.vmId, found)) ?? record;
 }
 
-/** @returns undefined where the record is gone. A process or exit that stands in it already stays. */
+/** @returns undefined where the record is gone. A process or exit that is already recorded stays. */
 export function recordProcess(
   context: DriverContext,
   vmId: string,
@@ -39,8 +39,8 @@ export function recordProcess(
 }
 
 /**
- * Finds out why a VM's process is gone and writes it down; the first answer stands. Only call it once the process is gone.
- * @param known what the caller did to the process: taken where nothing better can be found out
+ * Finds out why a VM's process is gone and records it; the first answer stays. Only call it once the process is gone.
+ * @param known what the caller did to the process: used if nothing better is found
  * @param failure why the start failed, where it did
  */
 export async function settleExit(
@@ -61,7 +61,7 @@ export async function settleExit(
   const updated = await context.records
     .update(vmId, (now) => (now.exit === undefined ? { ...now, exit: entry } : now))
     .catch((error: unknown) => {
-      // On a full disk the dead process is proof enough; who asks later finds the same. One that never ran leaves none.
+      // On a full disk the dead process is proof enough: later callers find the same. One that never ran leaves none.
       if (record.process === undefined || !isFullDisk(error)) throw error;
       return undefined;
     });
@@ -92,12 +92,12 @@ export function processKey(identity: VmProcess): string {
   return `${identity.pid}:${identity.startTicks}`;
 }
 
-/** Remembers how to learn the exit status of a process of our own. */
+/** Remembers how to get the exit status of a process of this worker. */
 export function rememberEnd(context: DriverContext, identity: VmProcess, end: () => Promise<ProcessEnd>): void {
   context.ends.set(processKey(identity), end);
 }
 
-/** The failure that stands for a VM whose process is gone. */
+/** The failure of a VM whose process is gone. */
 export function exitFailure(vmId: string, exit: VmExit): KilnError {
   const code: FailureCode = exit.reason === 'guest-panic' ? 'GUEST_CRASHED' : 'VMM_EXITED';
   const how = [exit.reason, exit.code === null ? '' : `code ${exit.code}`, exit.signal ?? '']

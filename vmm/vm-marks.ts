@@ -1,14 +1,14 @@
 import type { InstanceRecord } from '../contracts/host/instance-record.ts';
 import type { VmPaths } from './vm-paths.ts';
 
-/** What a VM's processes are known by. Of a VM without a record that can be read, what it would be. */
+/** What identifies a VM's processes; for a VM without a readable record, what its record would say. */
 export type VmMark = Pick<InstanceRecord, 'sockets'>;
 
 export function markOf({ agentSocket }: Pick<VmPaths, 'agentSocket'>): VmMark {
   return { sockets: { agent: agentSocket } };
 }
 
-/** @returns whether a command line names the VM's agent socket, as that of a VMM does which makes this socket itself */
+/** @returns whether a command line names the VM's agent socket, as that of a VMM does that makes this socket itself */
 export function namesAgentSocket({ sockets }: VmMark, argv: readonly string[]): boolean {
   return argv.some((word) => mentions(word, sockets.agent));
 }

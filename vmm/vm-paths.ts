@@ -35,7 +35,7 @@ export function vmPaths(dirs: { stateDir: string; runtimeDir: string }, vmId: st
   };
 }
 
-/** The sockets' directory also marks a VM's processes by their argv, so it must need no quoting in any command line. */
+/** The sockets' directory also identifies a VM's processes by their argv, so no command line may need to quote it. */
 function checkRuntimeDir(runtimeDir: string, socketBytes: number): void {
   if (!/^\/[A-Za-z0-9._/+-]+$/.test(runtimeDir)) {
     throw new KilnError(

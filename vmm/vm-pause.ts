@@ -14,7 +14,7 @@ export function pauseVm(context: DriverContext, vmId: string): Promise<void> {
 }
 
 /**
- * Lets a guest go on, and sets its clock, which stood still. Never kills.
+ * Resumes a guest and sets its clock, which had stopped. Never kills.
  * @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED, AGENT_TIMEOUT
  */
 export function resumeVm(
@@ -24,7 +24,7 @@ export function resumeVm(
 ): Promise<StartedVm> {
   return context.operations.run(vmId, async () => {
     const record = await runningRecord(context, vmId);
-    // Attached before the guest goes on: it then never sees that nobody was there, for which it would wait a while.
+    // Attached before the guest resumes: the guest then never sees an absent host, for which it would wait a while.
     const linked = linkAgent(context, record, options);
     linked.catch(() => undefined);
     try {

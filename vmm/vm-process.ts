@@ -22,13 +22,13 @@ export interface VmCommand {
 
 export interface SpawnedVm {
   readonly process: VmProcess;
-  /** Waits for the end as the kernel reports it; never rejects. Nobody waiting, the process keeps this one from nothing. */
+  /** Waits for the end as the kernel reports it; never rejects. Without a waiter the child does not keep us alive. */
   readonly end: () => Promise<ProcessEnd>;
 }
 
 const VMM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Found by PATH of this list only: the VMM gets no environment of the worker, which may hold secrets. */
+/** All of a VMM's environment, to find programs: the environment of the worker may hold secrets. */
 const VMM_ENV = { PATH: VMM_PATH };
 
 /**
@@ -49,7 +49,7 @@ export async function spawnDetached(
     const child = spawn(file, args, { cwd: '/', env: VMM_ENV, detached: true, stdio, ...command.user });
     const ended = endOf(child);
     if (child.pid === undefined) throw await cannotRun(child, file);
-    // At once, before the event loop turns: until then even a process that has ended is still there to be identified.
+    // At once, before the event loop turns: until then even a process that has ended can still be identified.
     const stat = parseProcStat(readFileSync(`/proc/${child.pid}/stat`, 'latin1'));
     if (stat === undefined) throw new KilnError('INTERNAL', `/proc/${child.pid}/stat is no stat line`);
     child.unref();
@@ -60,7 +60,7 @@ export async function spawnDetached(
   }
 }
 
-/** @throws HYPERVISOR_UNAVAILABLE where a program cannot be run: what starts it by a shell would not say so */
+/** @throws HYPERVISOR_UNAVAILABLE where a program cannot be run: a start through a shell would not report that */
 export async function assertRunnable(file: string): Promise<void> {
   const places = file.includes('/') ? [file] : VMM_PATH.split(':').map((directory) => join(directory, file));
   const found = await Promise.all(
@@ -84,7 +84,7 @@ function endOf(child: ChildProcess): Promise<ProcessEnd> {
   });
 }
 
-/** A child that is let go of does not keep the event loop alive, not even for somebody who waits for its end. */
+/** Keeps the event loop alive while somebody waits for the child's end: a detached child alone does not. */
 async function heldUntil(child: ChildProcess, ended: Promise<ProcessEnd>): Promise<ProcessEnd> {
   child.ref();
   try {
@@ -101,7 +101,7 @@ async function cannotRun(child: ChildProcess, file: string): Promise<KilnError> 
   });
 }
 
-/** Whether a command line is one of a certain VM. */
+/** Whether a command line belongs to a certain VM. */
 export type IsOurs = (argv: readonly string[]) => boolean;
 
 /**
@@ -118,7 +118,7 @@ export async function findVmProcesses(isOurs: IsOurs): Promise<VmProcess[]> {
   return found;
 }
 
-/** @returns of these processes, the one that is not a child of another of them; undefined where that is not exactly one */
+/** @returns the one process that is not a child of another of these; undefined where there is not exactly one */
 export async function leaderOf(processes: readonly VmProcess[]): Promise<VmProcess | undefined> {
   const pids = new Set(processes.map(({ pid }) => pid));
   const parents = await Promise.all(processes.map(({ pid }) => readProcess(pid)));
@@ -135,7 +135,7 @@ export async function killVmProcesses(
   recorded: VmProcess | undefined,
   options: { pollMs: number; timeoutMs: number },
 ): Promise<void> {
-  // Seen before anything is killed: a process that is about to be gone has lost its command line, but not yet its sockets.
+  // Listed before anything is killed: a process that is ending has lost its command line, but not yet its sockets.
   let left = await findVmProcesses(isOurs);
   if (recorded !== undefined) await killProven(recorded, options);
   const deadline = performance.now() + options.timeoutMs;

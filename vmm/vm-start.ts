@@ -15,15 +15,15 @@ import { assertRunnable, findVmProcesses, killVmProcesses } from './vm-process.t
 import { makeRuntimeDirectory, spawnAs, takeBackRuntimeDirectory, type VmLaunch } from './vm-user.ts';
 
 export interface StartRequest {
-  /** Absent: the guest is left without one, and must get one before any user code runs. */
+  /** Absent: the guest gets none now, and must get one before any user code runs. */
   readonly identity?: GuestIdentity;
   readonly deadlineMs: number;
-  /** The caller's channel of a VM that runs already. */
+  /** The caller's channel of a VM that already runs. */
   readonly agent?: AgentChannel | undefined;
   readonly signal?: AbortSignal;
 }
 
-/** One boot of a VM, from its record to a configured agent; whatever fails leaves no process behind. */
+/** One boot of a VM, from its record to a configured agent; a failure leaves no process behind. */
 export function startVm(context: DriverContext, vmId: string, request: StartRequest): Promise<StartedVm> {
   return context.operations.run(vmId, async () => {
     const stopped = new AbortController();
@@ -63,7 +63,7 @@ async function boot(
     if (request.signal.aborted) throw cancelled(vmId);
     return { vmId, pid: process.pid, agent };
   } catch (error) {
-    // What was started is ended by its record.
+    // The process is ended through its record, so wait until it is recorded.
     await recorded.catch(() => undefined);
     const failure = await asStartFailure(context, record, error, { ...request, hasAnswered: agent !== undefined });
     if (agent !== request.agent) await agent?.detach().catch(() => undefined);
@@ -71,7 +71,7 @@ async function boot(
   }
 }
 
-/** The channel of a guest that boots, or that goes on from a template: then its VMM is brought to run meanwhile. */
+/** The channel of a guest that boots or is cloned from a template; for a clone, its VMM is restored meanwhile. */
 async function firstAnswer(
   context: DriverContext,
   record: InstanceRecord & { process: VmProcess },
@@ -89,13 +89,13 @@ async function firstAnswer(
   } catch (error) {
     failed.abort();
     await Promise.allSettled([linked, restored]);
-    // The guest may have answered a VMM that was not restored whole.
+    // The guest may have answered although its VMM was not completely restored.
     if (options.agent === undefined) await linked.then((agent) => agent.detach()).catch(() => undefined);
     throw error;
   }
 }
 
-/** @throws NOT_FOUND without a record; the failure that ended the VM where it has been started and is over */
+/** @throws NOT_FOUND without a record; the failure that ended the VM where it was started and has ended */
 export async function startable(context: DriverContext, vmId: string): Promise<InstanceRecord> {
   const record = await readRecord(context, vmId);
   const { exit, process } = record;
@@ -117,14 +117,14 @@ async function readRecord(context: DriverContext, vmId: string): Promise<Instanc
 
 interface Launched {
   readonly process: VmProcess;
-  /** Resolves once the process is written down, which the guest need not wait for. @throws NOT_FOUND */
+  /** Resolves once the process is recorded; the guest need not wait for that. @throws NOT_FOUND */
   readonly recorded: Promise<void>;
 }
 
 async function launch(context: DriverContext, record: InstanceRecord, signal: AbortSignal): Promise<Launched> {
   const { vmId } = record;
   const paths = pathsOf(context, record);
-  // Several processes without a record, of which none is the leader: nothing to adopt, so they must go before the start.
+  // Several processes without a record, and no single leader: nothing to adopt, so they must end before the start.
   const isOurs = processesOf(context, record);
   const leftovers = context.unspawned.has(vmId) ? [] : await findVmProcesses(isOurs);
   if (leftovers.length > 0) await killVmProcesses(isOurs, undefined, killTimings(context));
@@ -143,7 +143,7 @@ async function launch(context: DriverContext, record: InstanceRecord, signal: Ab
   return { process, recorded };
 }
 
-/** How the process is started so that it is held to the VM's size. */
+/** How the process is started so that it stays within the VM's size. */
 async function confinedCommand(context: DriverContext, record: InstanceRecord, signal: AbortSignal): Promise<VmLaunch> {
   const { backend, limits } = context;
   const paths = pathsOf(context, record);
@@ -159,13 +159,13 @@ interface LinkOptions {
   readonly agent?: AgentChannel | undefined;
   readonly signal?: AbortSignal;
   readonly recorded?: Promise<void>;
-  /** Whether the guest goes on from a template and nobody has spoken to it since. */
+  /** Whether the guest was cloned from a template and nobody has spoken to it since. */
   readonly isNewClone?: boolean;
 }
 
 /**
- * The VM's channel: the caller's, or a new one, which is the caller's from then on. Nobody has it, and no end is settled,
- * before its process is recorded.
+ * The VM's channel: the caller's, or a new one, which then belongs to the caller. It returns no channel and records
+ * no end before the VM's process is recorded.
  * @throws AGENT_TIMEOUT; VMM_EXITED, GUEST_CRASHED where the process ends first; CANCELLED
  */
 export async function linkAgent(
@@ -194,7 +194,7 @@ export async function linkAgent(
     if (context.backend.confinesItself !== true) await takeBackRuntimeDirectory(record);
     return channel;
   } catch (error) {
-    // The race may still be won too late: nobody would own that channel.
+    // The connection may still succeed late: nobody would own that channel.
     void connected.then((channel) => channel.detach()).catch(() => undefined);
     throw error;
   } finally {
@@ -214,7 +214,7 @@ async function configure(
   await abortable(inTime(agent.configure(identity), deadlineMs, late), signal, () => cancelled(vmId));
 }
 
-/** A channel breaks a moment before its VMM is gone: then it is the end of the VMM that is told. */
+/** A channel breaks a moment before its VMM is gone: then this reports the end of the VMM. */
 async function lostOrGone(
   context: DriverContext,
   { vmId, process }: { vmId: string; process: VmProcess },
@@ -227,7 +227,7 @@ async function lostOrGone(
   throw isGone ? exitFailure(vmId, await settleExit(context, vmId)) : error;
 }
 
-/** What went wrong, as a code of the table and with what the guest and the VMM said last. */
+/** The failure as a code of the table, with the last output of the guest and the VMM. */
 async function asStartFailure(
   context: DriverContext,
   record: InstanceRecord,
@@ -253,7 +253,7 @@ async function asStartFailure(
   return new KilnError('INTERNAL', `VM ${vmId} could not be started: ${String(error)}`, { vmId }, error);
 }
 
-/** What a guest that boots cold would have another chance against. */
+/** Failures of a clone that a cold boot may avoid. */
 function isGuestFailure(error: unknown): error is KilnError {
   return (
     isKilnError(error) &&
@@ -278,7 +278,7 @@ async function templateFailure(context: DriverContext, record: InstanceRecord, e
   return new KilnError('TEMPLATE_CORRUPT', said ? `${message}; it said last: ${said}` : message, details, error);
 }
 
-/** Kills what the failed start left, writes the failure down, and returns it. */
+/** Kills what the failed start left, records the failure, and returns it. */
 async function endFailedStart(context: DriverContext, record: InstanceRecord, failure: KilnError): Promise<KilnError> {
   const { vmId } = record;
   const now = await context.records.read(vmId);

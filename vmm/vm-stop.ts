@@ -15,7 +15,7 @@ import { killTimings, linkAgent, pathsOf } from './vm-start.ts';
 
 export interface StopRequest {
   readonly graceMs: number;
-  /** The caller's channel, which stays the caller's; absent: one is opened for as long as the guest is asked. */
+  /** The caller's channel, which stays the caller's; absent: one is opened while the guest is asked. */
   readonly agent?: AgentChannel | undefined;
 }
 
@@ -37,7 +37,7 @@ export function stopVm(context: DriverContext, vmId: string, options: StopReques
   });
 }
 
-/** A VM that is stopped before it ran must not be started by a call that comes late: its end is written down too. */
+/** A VM that is stopped before it ran must not be started by a late call: its end is recorded too. */
 async function settleStopped(context: DriverContext, record: InstanceRecord): Promise<VmExit> {
   await killVmProcesses(processesOf(context, record), record.process, killTimings(context));
   return settleExit(context, record.vmId);
@@ -55,7 +55,7 @@ async function shutDown(
   const linked = linkAgent(context, record, { deadlineMs: graceMs, agent, signal: over.signal });
   try {
     const asked = linked.then((channel) => channel.shutdown());
-    // A shutdown that fails or is not answered is no failure of the stop: force follows.
+    // A shutdown that fails or gets no answer is not a failure of the stop: force follows.
     await within(
       asked.catch(() => undefined),
       graceMs,
@@ -66,7 +66,7 @@ async function shutDown(
     context.options.log.warn({ vmId, error: String(error) }, 'VM did not shut down by itself');
   } finally {
     over.abort();
-    // Not waited for: whatever a guest does that has not shut down, its channel ends with its process.
+    // Not awaited: whatever a guest does that has not shut down, its channel ends with its process.
     if (agent === undefined) void linked.then((channel) => channel.detach()).catch(() => undefined);
   }
 }
@@ -82,21 +82,21 @@ async function quit(context: DriverContext, record: InstanceRecord, process: VmP
   }
 }
 
-/** Frees all of a VM: process, sockets, files; the record goes last. A VM with a damaged record is found by its marker. */
+/** Frees all of a VM: process, sockets, files; the record last. A VM with a damaged record is found by its marker. */
 export function destroyVm(context: DriverContext, vmId: string): Promise<void> {
   context.starts.get(vmId)?.abort();
   return context.operations.run(vmId, async () => {
     const configured = vmPaths(context.options, vmId);
     context.unspawned.delete(vmId);
     const record = await readIfSound(context, vmId);
-    // A VM that was given another name keeps its sockets, so what lies under its old name is its own.
+    // A renamed VM keeps its sockets, so what lies under its old name belongs to it.
     if (record === undefined && (await keptSocketFolders(context.records)).has(vmId)) return;
     const all = record === undefined ? [configured] : [configured, pathsOf(context, record)];
     for (const paths of all) {
       await killVmProcesses(processesOf(context, markOf(paths)), record?.process, killTimings(context));
       await rm(paths.runtimeDirectory, { recursive: true, force: true });
     }
-    // After the processes, and before the record: a group without either would be nobody's.
+    // After the processes and before the record: a group without either would have no owner.
     await context.limits.release(vmId, configured.directory, killTimings(context));
     await context.records.remove(vmId);
   });

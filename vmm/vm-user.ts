@@ -18,9 +18,9 @@ import type { VmPaths } from './vm-paths.ts';
 import { type SpawnedVm, spawnDetached, type VmCommand } from './vm-process.ts';
 
 /**
- * What a VMM that runs as a user of its project needs to be given. It can open nothing by name: its files lie in folders
- * of root. It is given them as descriptors and opens them anew by `/proc/self/fd`, where the kernel asks for the rights
- * on the file alone. Its own files belong to it; images are readable by all and writable by nobody.
+ * What a VMM that runs as a user of its project must be given. It cannot open files by name: they lie in folders of
+ * root. It gets them as descriptors and opens them again by `/proc/self/fd`, where the kernel checks only the rights
+ * on the file itself. It owns its own files; images are readable by all and writable by nobody.
  */
 export interface OpenedFiles {
   /** From descriptor 3 on. */
@@ -36,7 +36,7 @@ export interface VmFiles {
   readonly own: readonly string[];
   /** Shared by many VMs; read only. */
   readonly shared: readonly string[];
-  /** Of a template, which belong to the VM's user already. Nothing is changed about them: they are known by their looks. */
+  /** Of a template; the VM's user owns them already. Nothing about them may change: their stat fingerprints count. */
   readonly frozen: readonly string[];
 }
 
@@ -58,7 +58,7 @@ export function descriptorPath(files: VmFiles, path: string): string {
 async function openFor(uid: number, files: VmFiles): Promise<OpenedFiles> {
   for (const path of files.shared) {
     const { mode } = await stat(path);
-    // Images hold no secrets, and what built them may have had a narrow umask.
+    // Images hold no secrets, and their builder may have had a narrow umask.
     if ((mode & 0o004) === 0) await chmod(path, (mode & 0o777) | 0o444);
   }
   const handles: Awaited<ReturnType<typeof open>>[] = [];
@@ -84,8 +84,8 @@ export async function touch(path: string): Promise<void> {
 }
 
 /**
- * Makes the folder of a VM's sockets. Others may pass through the one above, which holds nothing but such folders.
- * @throws CONFIG_INVALID where somebody else owns the place: it could be made to lead elsewhere
+ * Makes the folder of a VM's sockets. Others may pass through its parent, which holds only such folders.
+ * @throws CONFIG_INVALID where somebody else owns the place and could redirect it
  */
 export async function makeRuntimeDirectory(directory: string): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -100,7 +100,7 @@ export async function makeRuntimeDirectory(directory: string): Promise<void> {
   }
 }
 
-/** Lets the VM's user make its sockets; given back once they are there (`takeBackRuntimeDirectory`). */
+/** Lets the VM's user make its sockets; taken back once they exist (`takeBackRuntimeDirectory`). */
 async function lendRuntimeDirectory(uid: number, directory: string): Promise<void> {
   await chmod(dirname(directory), 0o711);
   await mustReach(dirname(directory));
@@ -108,7 +108,7 @@ async function lendRuntimeDirectory(uid: number, directory: string): Promise<voi
   await lchown(directory, uid, uid);
 }
 
-/** A user other than root passes through a folder only where it is open to all. */
+/** A user other than root can pass through a folder only where it is open to all. */
 async function mustReach(directory: string): Promise<void> {
   for (let path = directory; path !== '/'; path = dirname(path)) {
     if (((await stat(path)).mode & 0o001) !== 0) continue;
@@ -119,14 +119,14 @@ async function mustReach(directory: string): Promise<void> {
 }
 
 /**
- * Once its sockets are there a VMM has nothing more to make: from then on it cannot put something else in the place of
- * one, to which this worker, being root, would connect. Called before any code of a user runs in the guest.
+ * Once its sockets exist, a VMM has nothing more to make: from then on it cannot replace one of them, to which this
+ * worker, being root, would connect. Called before any code of a user runs in the guest.
  */
 export async function takeBackRuntimeDirectory(record: InstanceRecord): Promise<void> {
   if (record.uid !== undefined) await lchown(dirname(record.sockets.agent), 0, 0);
 }
 
-/** QEMU appends `.in` and `.out` to the name of a pipe by itself, so these two names lead to descriptors. */
+/** QEMU itself appends `.in` and `.out` to the name of a pipe, so these two names link to descriptors. */
 export async function linkPipe(runtimeDirectory: string, ends: Readonly<Record<string, string>>): Promise<void> {
   for (const [name, target] of Object.entries(ends)) {
     await rm(join(runtimeDirectory, name), { force: true });
@@ -134,7 +134,7 @@ export async function linkPipe(runtimeDirectory: string, ends: Readonly<Record<s
   }
 }
 
-/** Gives a VM's user all that its VMM opens; nothing to do where it has none. */
+/** Gives a VM's user all files that its VMM opens; does nothing where the VM has no user of its own. */
 export async function lendFiles(
   uid: number | undefined,
   files: VmFiles | undefined,
@@ -145,10 +145,10 @@ export async function lendFiles(
   return openFor(uid, files);
 }
 
-/** How a VMM is started, and the files that one with a user of its own is given. */
+/** How a VMM is started, and the files given to one with a user of its own. */
 export interface VmLaunch extends VmCommand {
   readonly files?: VmFiles;
-  /** Handed over opened, after those files, whatever user the VMM runs as: the state of the guest it goes on from. */
+  /** The state of the guest it restores: handed over opened, after those files, whatever user the VMM runs as. */
   readonly statePath?: string;
 }
 

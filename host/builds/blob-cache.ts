@@ -43,7 +43,7 @@ export class BlobCache {
     this.options = options;
   }
 
-  /** Moves a file into the cache as the copy of its digest. @param path complete, on the same file system; moved */
+  /** Moves a file into the cache as the copy of its digest. @param path complete, on the same file system */
   async keep(path: string, ref: BlobRef): Promise<void> {
     await rename(path, this.path(ref.sha256));
     await this.evict();

@@ -1,5 +1,5 @@
 /**
- * Folders of log spools: `<root>/<folder of the owner>/<epoch>`. A workload's folder is its id. The id of a session holds
+ * Folders of log spools: `<root>/<folder of the owner>/<epoch>`. A workload's folder is its id. A session's id holds
  * slashes and capitals, so its folder is a hash, and `owner.json` in it says whose it is.
  */
 import { createHash } from 'node:crypto';

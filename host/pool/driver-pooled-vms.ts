@@ -123,7 +123,7 @@ class DriverPooledVms implements PooledVms {
   }
 
   async destroy(poolVmId: string): Promise<void> {
-    // Leaves a VM alone that has another name by now: the driver looks at all records.
+    // Does not touch a VM that has another name by now: the driver checks all records.
     await this.options.vms.release(poolVmId, { graceMs: 0 });
     await this.forget(poolVmId);
   }

@@ -209,7 +209,7 @@ async function signalTo(pump: Pump, name: 'SIGTERM' | 'SIGKILL'): Promise<void> 
   }
 }
 
-/** The same promise; it may fail before anybody waits for it, which is no unhandled rejection. */
+/** The same promise; a failure before anybody waits for it causes no unhandled rejection. */
 function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;

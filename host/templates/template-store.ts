@@ -1,6 +1,6 @@
 /**
- * Templates of one host: frozen guests from which VMs are cloned instead of booted. Made in the background once a guest of
- * that kind has booted cold. Checked in full when the host starts, later only by the stat fingerprints of their files.
+ * Templates of one host: frozen guests from which VMs are cloned instead of booted. Made in the background once a guest
+ * of that kind has booted cold. Checked in full when the host starts, later only by the stat fingerprints of the files.
  */
 
 import { mkdir, readdir, rm } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Listeners of the host that lead to ports in guests: TCP through the agent, half-closes and back-pressure included. */
+/** Listeners of the host that lead to ports in guests: TCP through the agent, with half-closes and back-pressure. */
 
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';

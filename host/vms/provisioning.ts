@@ -42,7 +42,7 @@ export interface Provisioned {
 
 /**
  * Decides how the VM will start, and makes what is missing: a retry finds the same decision, disks and record.
- * @throws DISK_FULL also where there is less space left than a host keeps free; IMAGE_MISSING, IMAGE_CORRUPT, CONFLICT where
+ * @throws DISK_FULL also where less space is left than a host keeps free; IMAGE_MISSING, IMAGE_CORRUPT, CONFLICT where
  * the id belongs to another owner
  */
 export async function provisionVm(ports: ProvisioningPorts, request: ProvisionRequest): Promise<Provisioned> {

@@ -14,7 +14,7 @@ import { helloMessage, parseMessage } from './messages.ts';
 const MAX_TAR_BYTES = 4 * 1024 ** 3;
 
 export interface ConnectAgentOptions {
-  /** Path of a unix socket, or what opens a connection. Used again where a connection ends before the hello. */
+  /** Path of a unix socket, or a function that opens a connection. Used again if a connection ends before the hello. */
   readonly connect: string | ((signal: AbortSignal) => Promise<Duplex>);
   /** Time until the hello, over all tries. */
   readonly deadlineMs: number;
@@ -26,17 +26,17 @@ export interface ConnectAgentOptions {
   /** Pause before the next try to connect; default 20. */
   readonly retryMs?: number;
   /**
-   * Whether the agent stands between two frames for sure, as in a guest that goes on from where it was frozen: then it is
-   * not made to read some 36 KiB of filler before it answers. Only the first time it is asked.
+   * Whether the agent is certainly between two frames, as in a guest restored from its frozen state: then it need
+   * not read some 36 KiB of filler before it answers. Only for the first request.
    */
   readonly betweenFrames?: boolean;
-  /** A hello that is not there after this is asked for again, each time after twice the time; default 1000. */
+  /** A hello that has not come after this time is requested again, each time after twice the time; default 1000. */
   readonly helloRetryMs?: number;
 }
 
 /**
- * Attaches to an agent, in whatever state the wire is. An older attach of anybody ends; what the guest runs goes on.
- * @throws AGENT_TIMEOUT without a hello in time, AGENT_PROTOCOL on a hello of another protocol, CANCELLED by the signal.
+ * Attaches to an agent, in whatever state the wire is. Ends any older attach; what the guest runs goes on.
+ * @throws AGENT_TIMEOUT without a hello in time, AGENT_PROTOCOL on a hello of another protocol, CANCELLED by signal.
  */
 export async function connectAgent(options: ConnectAgentOptions): Promise<AgentChannel> {
   const deadline = AbortSignal.timeout(options.deadlineMs);
@@ -48,7 +48,7 @@ export async function connectAgent(options: ConnectAgentOptions): Promise<AgentC
       return await attach(await openSocket(options.connect, signal), options, signal);
     } catch (error) {
       if (isKilnError(error, 'AGENT_PROTOCOL')) throw error;
-      // What the end of the wait itself broke off explains nothing.
+      // An error that the end of the wait itself caused explains nothing.
       if (!signal.aborted) last = error;
       await delay(options.retryMs ?? 20, undefined, { signal }).catch(() => {});
     }
@@ -110,8 +110,8 @@ interface HelloFrames {
 }
 
 /**
- * Asks for the hello and waits for it. Each time it asks with a fresh nonce, so that only the answer to the latest one
- * counts and a session that an earlier one began is known to be over.
+ * Asks for the hello and waits for it, with a fresh nonce each time: only the answer to the latest request
+ * counts, and the session of an earlier request is known to be over.
  */
 class HelloWait {
   readonly #socket: Duplex;

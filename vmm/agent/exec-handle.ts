@@ -16,8 +16,8 @@ import type { MuxStream } from './mux-stream.ts';
 const MAX_LIST_BYTES = 8 * 1024 * 1024;
 
 /**
- * Starts a process, or attaches to the one that has the id.
- * @throws AGENT_TIMEOUT where it has not started within `timeoutMs`, AGENT_LOST, or what the guest refused with.
+ * Starts a process, or attaches to the existing one with this id.
+ * @throws AGENT_TIMEOUT where it has not started within `timeoutMs`, AGENT_LOST, or the guest's refusal.
  */
 export function startExec(
   mux: Mux,

@@ -6,18 +6,18 @@ import { JoinedBytes } from './joined-bytes.ts';
 const OUTPUT_HEADER = 9;
 const GAP_BYTES = 16;
 
-/** @throws AGENT_PROTOCOL where the payload is no piece of output. */
+/** @throws AGENT_PROTOCOL where the payload is not a piece of output. */
 export function parseOutput(payload: Buffer): ExecOutput {
   if (payload.length <= OUTPUT_HEADER) throw malformed();
   const stream = outputStream(payload.readUInt8(0));
   return { kind: 'data', stream, offset: readOffset(payload, 1), data: payload.subarray(OUTPUT_HEADER) };
 }
 
-/** @throws AGENT_PROTOCOL where the payload is no gap. */
+/** @throws AGENT_PROTOCOL where the payload is not a gap. */
 export function parseGap(payload: Buffer): ExecOutput {
   if (payload.length !== GAP_BYTES) throw malformed();
   const gap = { kind: 'gap', offset: readOffset(payload, 0), bytes: readOffset(payload, 8) } as const;
-  // A gap of nothing could be told for ever; one that ends beyond all numbers has no end.
+  // A guest could report empty gaps without end; a gap that ends above the largest safe integer is not valid.
   if (gap.bytes === 0 || !Number.isSafeInteger(endOf(gap))) throw malformed();
   return gap;
 }
@@ -43,7 +43,7 @@ function malformed(): KilnError {
   return new KilnError('AGENT_PROTOCOL', 'The guest agent sent a malformed piece of output.');
 }
 
-/** One piece or several that follow each other and are of one kind. */
+/** One piece, or several consecutive pieces of one kind. */
 class Queued {
   readonly #first: ExecOutput;
   readonly #bytes: JoinedBytes | undefined;
@@ -78,14 +78,14 @@ class Queued {
 }
 
 /**
- * Output between the wire and one reader. Holds at most the window of its stream. A reader that leaves early is taken
- * as not interested in the rest: what still comes is thrown away, so that the exit can arrive.
+ * Output between the wire and one reader. Holds at most the window of its stream. If a reader leaves early, the
+ * rest is thrown away, so that the exit can arrive.
  */
 export class OutputQueue implements AsyncIterable<ExecOutput>, AsyncIterator<ExecOutput> {
   readonly #queue: Queued[] = [];
-  /** Called when a piece has left the queue: its credit, and the offset behind it. */
+  /** Called when a piece has left the queue, with its credit and the offset behind it. */
   readonly #onTaken: (cost: number) => void;
-  /** Called when the reader asks for the next piece, and so is done with everything before this offset. */
+  /** Called when the reader asks for the next piece, and so has handled everything before this offset. */
   readonly #onHandled: (offset: number) => void;
   #wake: (() => void) | undefined;
   #next: number;

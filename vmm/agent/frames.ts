@@ -16,7 +16,7 @@ const MIN_LENGTH = FRAME_OVERHEAD - 4;
 const MAX_LENGTH = MAX_FRAME - 4;
 const END_MARK = 0x00;
 const FILLER = 0xff;
-/** More than one frame, so that whatever the agent was in the middle of reading is over. */
+/** More than one frame, so that it completes any frame that the agent was reading. */
 const FILLER_BYTES = MAX_FRAME + 4096;
 const ATTACH_MAGIC = Buffer.from('KILN-ATTACH-v1\r\n', 'latin1');
 const HELLO_MAGIC = Buffer.from('KILN-HELLO-v1\r\n\0', 'latin1');
@@ -62,7 +62,7 @@ export function encodeFrame(type: FrameType, stream: number, payload: Uint8Array
 }
 
 /**
- * @param midFrame whether the agent may have read half of a frame; where not, a few bytes tell it that what follows is none
+ * @param midFrame whether the agent may have read half of a frame; if not, a few bytes announce that no frame follows
  * @returns what a host writes first: filler that ends any half frame, then the attach record with its nonce
  */
 export function encodeAttach(nonce: Buffer, midFrame = true): Buffer {
@@ -83,7 +83,7 @@ function sealed(magic: Buffer, nonce: Buffer): Buffer {
 
 /**
  * Turns bytes from a guest into frames. Everything before the hello record of this attach is skipped: it may be the
- * rest of what was written for an earlier one. Keeps at most one frame of bytes between calls.
+ * rest of the bytes for an earlier one. Keeps at most one frame of bytes between calls.
  */
 export class FrameReader {
   readonly #record: Buffer;
@@ -98,7 +98,7 @@ export class FrameReader {
 
   /**
    * @returns the frames that are complete now, their payloads copied out of the chunk.
-   * @throws AGENT_PROTOCOL on bytes that are no frame.
+   * @throws AGENT_PROTOCOL on bytes that are not a frame.
    */
   push(chunk: Buffer): Frame[] {
     let bytes = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);

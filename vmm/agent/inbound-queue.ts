@@ -2,7 +2,7 @@ import { JoinedBytes } from './joined-bytes.ts';
 
 /**
  * Bytes of a guest's stream on their way to a Node reader. Credit goes back to the guest only for what the reader has
- * taken, so a reader that is slow slows the guest and nothing grows here.
+ * taken: a slow reader slows the guest, and nothing grows here.
  */
 export class InboundQueue {
   readonly #push: (chunk: Buffer | null) => boolean;
@@ -22,7 +22,7 @@ export class InboundQueue {
     this.#flow();
   }
 
-  /** Nothing follows what was added. */
+  /** Nothing comes after what was added. */
   end(): void {
     this.#ended = true;
     this.#flow();

@@ -3,8 +3,8 @@ const MAX_JOINED = 16 * 1024;
 const FIRST_CAPACITY = 1024;
 
 /**
- * Bytes that came in one or many pieces. A guest pays credit for its bytes only, so a piece of one byte must not cost
- * the host an object of its own.
+ * Bytes that came in one or many pieces. A guest pays credit only for its bytes, so a piece of one byte must not
+ * cost the host a separate object.
  */
 export class JoinedBytes {
   #bytes: Buffer;
@@ -19,7 +19,7 @@ export class JoinedBytes {
     return this.#used;
   }
 
-  /** @returns false where this is full: what follows begins anew. */
+  /** @returns false where this is full: what follows needs a new one. */
   join(next: Buffer): boolean {
     const size = this.#used + next.length;
     if (size > MAX_JOINED) return false;

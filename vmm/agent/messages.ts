@@ -30,7 +30,7 @@ export const execExit = z.object({
   timedOut: z.boolean(),
 });
 
-/** Far above what an agent remembers. */
+/** Far above the number that an agent remembers. */
 const MAX_EXECS = 10_000;
 
 export const execList = z
@@ -43,7 +43,7 @@ export const usageMessage = z.object({ memUsedBytes: safeCount, memTotalBytes: s
 
 export const egressRequest = z.object({
   kind: z.literal('egress'),
-  // What labels may begin or end with is for the policy to say: a program's odd name must not cost it the whole channel.
+  // How labels may begin or end is for the policy to decide: a program's odd name must not end the whole channel.
   name: z
     .string()
     .max(253)
@@ -95,7 +95,7 @@ export class GuestRefusal extends KilnError {
   }
 }
 
-/** @throws AGENT_PROTOCOL where the payload is no refusal. */
+/** @throws AGENT_PROTOCOL where the payload is not a refusal. */
 export function parseRefusal(payload: Buffer): GuestRefusal {
   const { code, message } = parseMessage(failureMessage, payload, 'refusal');
   return new GuestRefusal(code, message);

@@ -3,7 +3,7 @@ import type { Frame, FrameType } from './frames.ts';
 import { encodeFrame, FRAME, MAX_PAYLOAD, WINDOW } from './frames.ts';
 import { parseRefusal } from './messages.ts';
 
-/** What a stream tells its owner. A frame for which there is no handler breaks the protocol. */
+/** Events of a stream for its owner. A frame without a handler breaks the protocol. */
 export interface StreamHandler {
   opened?(payload: Buffer): void;
   data?(payload: Buffer): void;
@@ -16,7 +16,7 @@ export interface StreamHandler {
   failed(error: KilnError): void;
 }
 
-/** What a stream needs of the connection it runs on. */
+/** What a stream needs of its connection. */
 export interface StreamCarrier {
   write(frame: Buffer): void;
   /** Resolves once the connection takes more bytes. */
@@ -80,7 +80,7 @@ export class MuxStream {
     if (!this.#over) this.#carrier.write(encodeFrame(type, this.id, payload));
   }
 
-  /** Says that no more data comes from here. */
+  /** Tells the guest that no more data comes from here. */
   end(): void {
     if (this.#over || this.#outEnded) return;
     this.sendFrame(FRAME.end);
@@ -99,7 +99,7 @@ export class MuxStream {
     this.sendFrame(FRAME.credit, payload);
   }
 
-  /** Lets go of the stream and tells the guest. The handler hears nothing more. */
+  /** Ends the stream and tells the guest. The handler gets no further calls. */
   reset(code: string, message: string): void {
     if (this.#over) return;
     const reason = JSON.stringify({ code, message: message.slice(0, 1000) });
@@ -158,7 +158,7 @@ export class MuxStream {
     handle.call(this.#handler, payload);
   }
 
-  /** A stream that has to be accepted carries nothing before. */
+  /** A stream that has to be accepted carries nothing before that. */
   #mustBeOpen(): void {
     if (this.#handler.opened !== undefined && !this.#opened) throw unexpected();
   }
@@ -173,7 +173,7 @@ export class MuxStream {
     this.#mustBeOpen();
     this.#inOutstanding += payload.length;
     if (this.#inEnded || this.#inOutstanding > WINDOW) throw unexpected();
-    // Empty data is no data; output and gaps are never empty, which their parsers say.
+    // Empty data is skipped; output and gaps are never empty, which their parsers ensure.
     if (payload.length > 0 || handler !== this.#handler.data) handle.call(this.#handler, payload);
   }
 

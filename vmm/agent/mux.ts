@@ -10,13 +10,13 @@ import { MuxStream } from './mux-stream.ts';
 
 /** Streams that a guest may have open towards the host at once. */
 const MAX_GUEST_STREAMS = 1024;
-/** Unsent bytes from which on nothing more is read: a guest that does not listen must not make the host remember. */
+/** Unsent bytes above which nothing more is read: a guest that does not read must not fill the host's memory. */
 const MAX_UNSENT = 4 * 1024 * 1024;
 
-/** Frames that are handled in one go: a guest that sends many tiny ones must not hold up its neighbours. */
+/** Frames that are handled in one go: a guest that sends many tiny ones must not delay its neighbours. */
 const FRAMES_A_TURN = 64;
 
-/** Accepts a stream that the guest opens. @throws AGENT_PROTOCOL on a request that is none. */
+/** Accepts a stream that the guest opens. @throws AGENT_PROTOCOL where the request is not valid. */
 export type GuestOpener = (id: number, request: Buffer, make: (handler: StreamHandler) => MuxStream) => void;
 
 /** Many streams over one connection to an agent that has said hello. */
@@ -29,7 +29,7 @@ export class Mux implements StreamCarrier {
   readonly #streams = new Map<number, MuxStream>();
   readonly #pings = new Map<string, { resolve: () => void; reject: (reason: KilnError) => void }>();
   readonly #acks = new Map<string, number>();
-  /** Frames of the last bytes read that were not handled yet. */
+  /** Frames of the last read that are not handled yet. */
   #backlog: Frame[] = [];
   #drainWaiters: (() => void)[] = [];
   #resolveClosed: (reason: KilnError) => void = () => {};
@@ -66,7 +66,7 @@ export class Mux implements StreamCarrier {
     this.#work(FRAMES_A_TURN);
   }
 
-  /** Handles frames; while some are left over nothing more is read, so they are never more than one read gives. */
+  /** Handles frames; reads nothing more while some are left, so there are never more than one read gives. */
   #work(most: number): void {
     if (this.#reason !== undefined) return;
     const now = this.#backlog.splice(0, most);
@@ -93,7 +93,7 @@ export class Mux implements StreamCarrier {
     }
   }
 
-  /** The connection is over: what came before is heard first. */
+  /** The connection is over: first handles what came before. */
   #over(reason: KilnError): void {
     this.#work(this.#backlog.length);
     this.fail(reason);
@@ -121,7 +121,7 @@ export class Mux implements StreamCarrier {
       stream.deliver(frame);
       return;
     }
-    // A frame may cross the end of its stream on the wire, but a stream that never was cannot have one.
+    // A frame may arrive after the end of its stream, but not for a stream that never existed.
     const everOpened = frame.stream % 2 === 1 ? frame.stream < this.#nextId : frame.stream <= this.#lastGuestId;
     if (!everOpened || frame.stream === 0) {
       throw new KilnError('AGENT_PROTOCOL', 'The guest agent sent a frame for a stream that does not exist.');
@@ -159,7 +159,7 @@ export class Mux implements StreamCarrier {
 
   /**
    * One request with one answer.
-   * @throws AGENT_TIMEOUT after `timeoutMs`, AGENT_LOST, or what the guest refused with.
+   * @throws AGENT_TIMEOUT after `timeoutMs`, AGENT_LOST, or the guest's refusal.
    */
   call<T>(request: Readonly<Record<string, unknown>>, answer: z.ZodType<T>, timeoutMs: number): Promise<T> {
     return withTimeout(timeoutMs, String(request['kind']), (resolve, reject) => {
@@ -183,7 +183,7 @@ export class Mux implements StreamCarrier {
     }).finally(() => this.#pings.delete(token));
   }
 
-  /** Tells the guest, at the latest with the end of this turn of the event loop, what of a process's output it may forget. */
+  /** Tells the guest, at the latest at the end of this event-loop turn, which output of a process it may forget. */
   acknowledge(execId: string, offset: number): void {
     if (this.#acks.size === 0) setImmediate(() => this.#sendAcks());
     this.#acks.set(execId, Math.max(this.#acks.get(execId) ?? 0, offset));
@@ -228,7 +228,7 @@ export class Mux implements StreamCarrier {
     this.#resolveClosed(reason);
   }
 
-  /** Lets go of the guest once what was written has gone out, or at the latest after `timeoutMs`. */
+  /** Detaches from the guest once what was written has gone out, or at the latest after `timeoutMs`. */
   async detach(timeoutMs: number): Promise<void> {
     if (this.#reason !== undefined) return;
     this.#sendAcks();
@@ -242,7 +242,7 @@ export class Mux implements StreamCarrier {
 
 /**
  * Settles a request with what the guest answered.
- * @throws AGENT_PROTOCOL where the answer is none, so that the channel ends as well.
+ * @throws AGENT_PROTOCOL where the answer is not valid, so that the channel ends as well.
  */
 export function parseReply<T>(
   schema: z.ZodType<T>,

@@ -5,7 +5,7 @@ import { GuestRefusal } from './messages.ts';
 import type { MuxStream, StreamHandler } from './mux-stream.ts';
 
 /**
- * A TCP connection of the guest as a Node stream. Both directions end on their own; a reset from the guest is an error
+ * A TCP connection of the guest as a Node stream. Each direction ends independently; a reset from the guest is an error
  * with code ECONNRESET here, and `destroy` here is a reset there.
  */
 export class StreamDuplex extends Duplex {
@@ -17,12 +17,12 @@ export class StreamDuplex extends Duplex {
 
   constructor() {
     super({ allowHalfOpen: true });
-    // A guest may reset a connection in the moment in which it is made, before its new owner can listen: that must not
-    // end the process. Whoever reads or writes learns of it all the same.
+    // A guest may reset a connection at the moment it is made, before its new owner can listen: that must not
+    // end the process. A reader or writer still gets the error.
     this.on('error', () => {});
   }
 
-  /** What the channel tells: `opened` is the caller's own business. */
+  /** Handlers for the channel's events; the caller handles `opened` itself. */
   handler(opened?: StreamHandler['opened'], failedBefore?: (error: KilnError) => boolean): StreamHandler {
     return {
       ...(opened === undefined ? {} : { opened }),

@@ -7,7 +7,7 @@ import { parseReply } from './mux.ts';
 import type { MuxStream } from './mux-stream.ts';
 
 export interface TarLimits {
-  /** How long the guest may do nothing while it is waited for, ms. */
+  /** How long the host waits for a guest that does nothing, ms. */
   readonly idleMs: number;
   /** Largest archive that is taken from a guest. */
   readonly maxBytes: number;
@@ -27,7 +27,7 @@ export async function putTar(mux: Mux, path: string, tar: Readable, { idleMs }: 
       { done: (payload) => parseReply(tarReceived, payload, resolve, reject), failed: reject },
     );
   });
-  // Asked for below; a refusal that comes while the source is read ends the reading.
+  // Awaited below; a refusal that comes while the source is read ends the reading.
   answer.catch(() => tar.destroy());
   if (stream === undefined) return answer;
   const sent = stream;
@@ -55,7 +55,7 @@ function toBuffer(chunk: unknown): Buffer {
   throw new KilnError('INTERNAL', 'a tar stream must give bytes');
 }
 
-/** Waits for the guest, for a bounded time at once. */
+/** Limits each single wait for the guest. */
 class IdleWatch {
   /** Why the wait was given up. */
   expired: KilnError | undefined;
@@ -97,8 +97,8 @@ class IdleWatch {
 }
 
 /**
- * @returns the tar of `paths` below `root`; it fails with what the guest refused with, AGENT_TIMEOUT, AGENT_LOST, or
- *   PAYLOAD_TOO_LARGE where it has no end.
+ * @returns the tar of `paths` below `root`; it fails with the guest's refusal, AGENT_TIMEOUT, AGENT_LOST, or
+ *   PAYLOAD_TOO_LARGE above the largest size.
  */
 export function getTar(
   mux: Mux,

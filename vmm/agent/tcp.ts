@@ -33,10 +33,10 @@ export async function connectTcp(mux: Mux, port: number, timeoutMs: number): Pro
   return duplex;
 }
 
-/** Wishes of one guest that are decided on at once: a guest may take a wish back, the look-up that it began goes on. */
+/** Most pending egress requests of one guest: a guest may take a request back, but its look-up goes on. */
 const MAX_DECIDING = 256;
 
-/** @returns what answers the guest's wishes for connections with the handler that is set at that moment. */
+/** @returns the function that answers the guest's egress requests with the handler that is set at that moment. */
 export function egressOpener(currentHandler: () => EgressHandler | undefined): GuestOpener {
   let deciding = 0;
   return (_id, payload, make) => {

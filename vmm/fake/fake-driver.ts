@@ -12,14 +12,14 @@ import { namesAgentSocket, type VmMark } from '../vm-marks.ts';
 import type { VmPaths } from '../vm-paths.ts';
 import { findVmProcesses, type ProcessEnd } from '../vm-process.ts';
 
-/** Between two looks whether processes have stopped. */
+/** Between two checks whether processes have stopped. */
 const STOP_POLL_MS = 2;
 
 /** How a fake VM misbehaves, for tests. */
 export type FakeFault =
   /** The process lives and its agent never answers. */
   | { readonly kind: 'silent' }
-  /** Another program in the place of the agent; it gets the agent's arguments behind its own. */
+  /** Another program in place of the agent; it gets the agent's arguments after its own. */
   | { readonly kind: 'instead'; readonly argv: readonly string[] }
   /** The process ends by itself, as a guest that crashes during its boot. */
   | { readonly kind: 'dies'; readonly afterMs: number; readonly code: number };
@@ -29,7 +29,7 @@ export interface FakeDriverOptions extends ProcessDriverOptions {
   readonly allowFake: boolean;
   /** The guest agent, built for this machine. */
   readonly agentBinary: string;
-  /** Whether this worker is root; otherwise a user namespace stands in. */
+  /** Whether this worker is root; otherwise a user namespace is used. */
   readonly asRoot: boolean;
   /** Folder put before the guest's default PATH, e.g. the one of a Node that this machine has elsewhere. */
   readonly pathPrefix?: string;
@@ -38,7 +38,7 @@ export interface FakeDriverOptions extends ProcessDriverOptions {
 
 /**
  * VMs as plain processes: the guest's agent in namespaces of its own on a unix socket. The same rules, records and
- * protocol as with a real VMM, and no isolation worth the name.
+ * protocol as with a real VMM, but no real isolation.
  * @throws UNSUPPORTED where it is not allowed
  */
 export function createFakeDriver(options: FakeDriverOptions): VmDriver {
@@ -52,7 +52,7 @@ export function createFakeDriver(options: FakeDriverOptions): VmDriver {
 
 /**
  * How fake VMs are run, for drivers of tests that differ in one thing.
- * @param isProcessOf tells a VM's processes by their command lines
+ * @param isProcessOf recognizes a VM's processes by their command lines
  */
 export function fakeBackend(options: FakeDriverOptions, isProcessOf = namesAgentSocket): VmBackend {
   const processes = (vm: VmMark) => findVmProcesses((argv) => isProcessOf(vm, argv));
@@ -60,7 +60,7 @@ export function fakeBackend(options: FakeDriverOptions, isProcessOf = namesAgent
     const states = await Promise.all((await processes(vm)).map(async ({ pid }) => (await readProcess(pid))?.state));
     return states.every((state) => state === 'T');
   };
-  /** Every process of such a VM bears its mark in its command line, or descends from one that does and waits for it. */
+  /** Every process of such a VM has its mark in its command line, or descends from one that has and waits for it. */
   const signalAll = async (vm: VmMark, signal: 'SIGSTOP' | 'SIGCONT') => {
     for (const { pid } of await processes(vm)) sendSignal(pid, signal);
   };
@@ -81,7 +81,7 @@ export function fakeBackend(options: FakeDriverOptions, isProcessOf = namesAgent
   };
 }
 
-/** A mount and a pid namespace of its own: all of it goes when its first process goes, and that when `unshare` does. */
+/** Mount and pid namespaces of its own: they end with their first process, and that one with `unshare`. */
 function commandLine(options: FakeDriverOptions, paths: VmPaths, fault: FakeFault | undefined): string[] {
   const namespaces = ['--mount', '--net', '--pid', '--fork', '--kill-child'];
   if (!options.asRoot) namespaces.push('--user', '--map-root-user');
@@ -108,7 +108,7 @@ async function probe(agentBinary: string): Promise<DriverCapabilities> {
     : { ...base, usable: false, reason: `${agentBinary} is not built; npm run setup` };
 }
 
-/** The agent is the first process of its "guest": what ends it with an error is what a kernel panic is to a VM. */
+/** The agent is the first process of its "guest": its end with an error is what a kernel panic is to a VM. */
 async function explain(paths: VmPaths, end: ProcessEnd | undefined): Promise<VmExit> {
   if (end === undefined) return { reason: 'unknown', code: null, signal: null };
   if (end.signal !== null) return { reason: 'killed', ...end };

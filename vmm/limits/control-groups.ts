@@ -23,7 +23,7 @@ export interface GroupTree {
 const PROCS = 'cgroup.procs';
 const SUBTREE = 'cgroup.subtree_control';
 
-/** The host's own folder comes and goes with its VMs: never while another one is being made in it. */
+/** The host's folder is made and removed with its VMs: it is never removed while a group is being made in it. */
 const folderLock = createKeyedLock();
 
 /** @returns the group of a VM, whether it exists or not */
@@ -64,8 +64,8 @@ export async function makeGroup(tree: GroupTree, vmId: string, caps: GroupCaps):
 }
 
 /**
- * The host's folder weighs what its VMs weigh together: with the weight of one group, all of them would have to share
- * what any single process beside it gets.
+ * The host's folder gets the weights of all its VMs together: with the weight of one group, all of them would have to
+ * share what any single process beside it gets.
  */
 async function weighFolder({ weight }: GroupLayout, { directories }: GroupRecord): Promise<void> {
   if (directories.cpu === undefined) return;
@@ -77,7 +77,7 @@ async function weighFolder({ weight }: GroupLayout, { directories }: GroupRecord
   if (sum > 0) await writeFile(join(folder, weight.file), String(Math.min(weight.max, sum)));
 }
 
-/** On cgroup2 a controller works in a group only where the groups above hand it down. */
+/** On cgroup2 a controller works in a group only where the groups above enable it. */
 async function delegate(tree: GroupTree, root: string): Promise<void> {
   const words = controllersOf(tree).map(([controller]) => `+${controller}`);
   for (const directory of [root, join(root, tree.hostName)]) await writeFile(join(directory, SUBTREE), words.join(' '));
@@ -91,7 +91,7 @@ function controllersOf({ roots }: GroupTree): [Controller, string][] {
   });
 }
 
-/** @returns what the kernel says of a group; empty where it is gone */
+/** @returns the kernel's figures for a group; empty where it is gone */
 export function readGroup(layout: GroupLayout, { directories }: GroupRecord): Promise<GroupReading> {
   return layout.read(async (controller, file) => {
     const directory = directories[controller];
@@ -121,25 +121,25 @@ export async function removeGroup(
       await sleep(options.pollMs);
     }
     const folder = dirname(directory);
-    // Others may be in it, or one is being made this moment: then it stays.
+    // Other groups may be in it, or one is being made at this moment: then it stays.
     await folderLock.run(basename(folder), () => (options.remove ?? rmdir)(folder)).catch(() => undefined);
   }
   const layout = group.kind === 'cgroup2' ? CGROUP2 : CGROUP1;
   const name = basename(dirname(directoriesOf(group)[0] ?? '/'));
-  // The folder may be gone with its last VM, or go this moment.
+  // The folder may be gone with its last VM, or be removed at this moment.
   await folderLock.run(name, () => weighFolder(layout, group)).catch(() => undefined);
 }
 
 /**
- * Processes that fork faster than they are killed one by one would never be gone. So none may be made any more, where
- * their number is limited, and the kernel ends all at once, where it can (cgroup2 from Linux 5.14 on).
+ * Killing one by one never ends processes that fork faster. So new ones are forbidden, where their number is
+ * limited, and the kernel ends all at once, where it can (cgroup2 from Linux 5.14 on).
  */
 async function endAll(directory: string): Promise<void> {
   for (const [file, word] of [
     ['pids.max', '0'],
     ['cgroup.kill', '1'],
   ] as const) {
-    // Not made where it is not: which of them there are is the kernel's to say.
+    // Written only if it exists: the kernel decides which of these files there are.
     await writeFile(join(directory, file), word, { flag: constants.O_WRONLY }).catch(() => undefined);
   }
   for (const pid of await pidsIn(directory)) await killMember(pid, directory);
@@ -156,7 +156,7 @@ async function removed(directory: string, remove: (directory: string) => Promise
   }
 }
 
-/** Only what the kernel says is in the group at this moment: a pid alone may be somebody else's by now. */
+/** Kills only what the kernel lists in the group at this moment: the pid may belong to another process by now. */
 async function killMember(pid: number, directory: string): Promise<void> {
   const [host = '', vmId = ''] = directory.split('/').slice(-2);
   const cgroup = (await textOf(`/proc/${pid}/cgroup`)) ?? '';

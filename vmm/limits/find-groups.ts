@@ -6,7 +6,7 @@ import type { GroupTree } from './control-groups.ts';
 import { CGROUP1, CGROUP2, type Controller, type GroupLayout } from './group-layout.ts';
 import { ownLegacyGroup, ownUnifiedGroup } from './group-mounts.ts';
 
-/** A parent of this name means the older hierarchies, one a controller, each below this process's own group. */
+/** A parent of this name selects the older hierarchies, one per controller, each below this process's own group. */
 export const LEGACY_PARENT = 'cgroup1';
 
 /** Group that a worker moves itself into, so that its own group may have others below it. */
@@ -75,7 +75,7 @@ function lacking({ needed }: GroupLayout, has: readonly string[]): Controller[] 
 }
 
 /**
- * On cgroup2 a group with processes hands no controllers down, the machine's root apart: so this worker moves one down.
+ * On cgroup2 a group with processes, except the machine's root, enables no controllers below: the worker moves down.
  * @returns why it cannot
  */
 async function stepDown(directory: string): Promise<NoGroups | undefined> {

@@ -1,8 +1,8 @@
-/** How much a VM may take of its machine, as its control group is told. */
+/** How much of its machine a VM may use, as set on its control group. */
 export interface GroupCaps {
   /** CPU time per second of all its threads together, in cores. */
   readonly cores: number;
-  /** Claim to the cores where they are short, in vCPUs: a VM of two gets twice what a VM of one gets. */
+  /** Share of the cores when they are scarce, in vCPUs: a VM of two gets twice what a VM of one gets. */
   readonly claim: number;
   readonly memoryBytes: number;
   readonly pids: number;
@@ -17,7 +17,7 @@ export interface IoCap {
 }
 
 export interface CapSettings {
-  /** Memory of the VMM beside its guest's: translation buffer, device models, MiB. The capacity ledger counts the same. */
+  /** Memory of the VMM beside its guest's: translation buffer, device models, MiB. As the capacity ledger counts it. */
   readonly vmOverheadMib: number;
   /** Cores for the VMM's own threads: disks, channel. */
   readonly vmmCores: number;

@@ -5,21 +5,21 @@ export interface Knob {
   readonly controller: Controller;
   readonly file: string;
   readonly value: string;
-  /** Whether the kernel may lack this file, or refuse the value: it sharpens a limit that holds without it. */
+  /** Whether the kernel may lack this file, or refuse the value: the limit then holds, but less strictly. */
   readonly optional?: boolean;
 }
 
 export type Controller = 'cpu' | 'cpuacct' | 'memory' | 'pids' | 'io';
 
-/** What was read of a group; absent where the kernel does not tell. */
+/** Figures of a group; absent where the kernel does not give them. */
 export interface GroupReading {
   readonly cpuMs?: number;
   readonly memoryBytes?: number;
   readonly memoryPeakBytes?: number;
   readonly memoryLimitBytes?: number;
-  /** Processes of the group that the kernel killed for want of memory. */
+  /** Processes of the group that the kernel killed for lack of memory. */
   readonly oomKills?: number;
-  /** How often the group itself, not the machine, had no more memory to give. */
+  /** How often the group itself, not the machine, ran out of memory. */
   readonly limitHits?: number;
 }
 
@@ -29,10 +29,10 @@ export type ReadKnob = (controller: Controller, file: string) => Promise<string 
 /** The files of one generation of control groups. */
 export interface GroupLayout {
   readonly kind: 'cgroup2' | 'cgroup1';
-  /** Without these there is no limit worth the name. */
+  /** Without these there is no useful limit. */
   readonly needed: readonly Controller[];
   readonly wanted: readonly Controller[];
-  /** By which the cores are shared out where they are short. */
+  /** How the cores are shared when they are scarce. */
   readonly weight: { readonly file: string; readonly max: number };
   knobs(caps: GroupCaps): Knob[];
   read(read: ReadKnob): Promise<GroupReading>;
@@ -82,7 +82,7 @@ export const CGROUP1: GroupLayout = {
     { controller: 'cpu', file: 'cpu.cfs_quota_us', value: String(Math.round(cores * PERIOD_US)) },
     { controller: 'cpu', file: 'cpu.shares', value: String(Math.min(MAX_SHARES, claim * 1024)) },
     { controller: 'memory', file: 'memory.limit_in_bytes', value: String(memoryBytes) },
-    // Memory and swap together: as much as memory alone, so nothing is swapped. Absent without swap accounting.
+    // Memory and swap together: the same as memory alone, so nothing is swapped. Absent without swap accounting.
     { controller: 'memory', file: 'memory.memsw.limit_in_bytes', value: String(memoryBytes), optional: true },
     { controller: 'pids', file: 'pids.max', value: String(pids) },
     ...ioKnob(io && `${io.device} ${io.bytesPerSecond}`, 'blkio.throttle.read_bps_device'),
@@ -97,7 +97,7 @@ export const CGROUP1: GroupLayout = {
       memoryPeakBytes: peak,
       memoryLimitBytes: limit,
       oomKills: field(await read('memory', 'memory.oom_control'), 'oom_kill'),
-      // Newer kernels no longer count failures here (`memory.failcnt`): whoever was never near the limit did not hit it.
+      // Newer kernels no longer count failures here (`memory.failcnt`): a peak far below the limit did not hit it.
       limitHits: peak === undefined || limit === undefined ? undefined : Number(peak >= limit - MARGIN_BYTES),
     });
   },
@@ -113,7 +113,7 @@ function field(text: string | undefined, name: string): number | undefined {
   return number(line?.slice(name.length + 1));
 }
 
-/** `max` is no number: nothing limits it. */
+/** `max` is not a number: nothing limits it. */
 function number(text: string | undefined): number | undefined {
   return text !== undefined && /^\d+\s*$/.test(text) ? Number(text) : undefined;
 }

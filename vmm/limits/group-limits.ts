@@ -60,7 +60,7 @@ export function groupLimits(tree: GroupTree, settings: CapSettings, io: IoCap | 
   };
 }
 
-/** An end that the guest told of itself stays; any other one is the kernel's doing where it has killed for memory. Pure. */
+/** An end that the guest itself reported stays; any other one is the kernel's if it has killed for memory. Pure. */
 export function explainByMemory(exit: VmExit, { oomKills, limitHits, memoryLimitBytes }: GroupReading): VmExit {
   if (exit.reason === 'guest-shutdown' || exit.reason === 'guest-panic') return exit;
   if (oomKills === undefined || oomKills === 0) return exit;

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 
-/** Where this process stands in a hierarchy of control groups, as directories of this mount namespace. Pure. */
+/** Where this process is in a hierarchy of control groups, as directories of this mount namespace. Pure. */
 export interface OwnGroup {
   /** Directory of the group that this process is in. */
   readonly directory: string;

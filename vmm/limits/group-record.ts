@@ -10,8 +10,8 @@ const FILE = 'cgroup.json';
 const directory = z.string().startsWith('/').max(4096);
 
 /**
- * Where the control group of a VM is: beside its instance record, written before the group is made. So it is found again
- * by a worker that is configured otherwise, or stands in another group itself.
+ * Where the control group of a VM is: stored beside its instance record, before the group is made. So a worker with
+ * other settings, or in another group itself, finds it again.
  */
 const schema = z.strictObject({
   version: z.literal(1),

@@ -34,8 +34,8 @@ const TRIAL_MS = 5_000;
 const POLL_MS = 10;
 
 /**
- * Finds out by doing it once whether this host can have control groups.
- * @throws HYPERVISOR_UNAVAILABLE where they are required and cannot be had, with what helps
+ * Finds out by a real trial whether this host can have control groups.
+ * @throws HYPERVISOR_UNAVAILABLE where they are required and not possible, with advice
  */
 export async function openLimits(options: LimitsOptions): Promise<VmLimits> {
   const { mode, log } = options;
@@ -55,12 +55,12 @@ export async function openLimits(options: LimitsOptions): Promise<VmLimits> {
   return groupLimits(tree, { ...DEFAULT_CAP_SETTINGS, ...options.caps }, io);
 }
 
-/** @returns name of the folder of a host's groups: stacks with other state directories have others */
+/** @returns the folder name of a host's groups, different for every state directory */
 export function hostGroupName(stateDir: string): string {
   return `kiln-${createHash('sha256').update(stateDir).digest('hex').slice(0, 8)}`;
 }
 
-/** Makes a group, runs something in it and removes it: a host that fails here would fail at each VM. */
+/** Makes a group, runs something in it and removes it: a host that fails here would fail for each VM. */
 async function proven(tree: GroupTree, io: IoCap | undefined, timeoutMs: number): Promise<GroupTree | NoGroups> {
   const group = groupOf(tree, TRIAL_ID);
   try {

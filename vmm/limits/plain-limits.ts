@@ -6,14 +6,14 @@ import { launchInGroup } from './launch-in-group.ts';
 import { processUsage } from './process-usage.ts';
 import type { VmLimits } from './vm-limits.ts';
 
-/** Without control groups: the kernel is told whom to kill first, and what a VM uses is read of its process. */
+/** Without control groups: sets only what the kernel kills first, and reads a VM's usage from its process. */
 export const plainLimits: VmLimits = {
   kind: 'none',
   make: async () => [],
   launch: async (_record, command) => launchInGroup(command, []),
   explain: async (_vmId, _directory, exit) => exit,
   usage: (_vmId, _directory, process) => usageOfProcess(process),
-  // One may be left of a worker that was configured otherwise.
+  // A worker with other settings may have left one.
   release: (_vmId, directory, options) => releaseRecorded(directory, options),
   list: async () => [],
 };
@@ -36,7 +36,7 @@ export async function releaseRecorded(
   directory: string,
   options: { pollMs: number; timeoutMs: number },
 ): Promise<void> {
-  // What a damaged file meant is found by the name of the VM, where there are groups at all.
+  // A damaged file does not matter: where there are groups, they are found by the name of the VM.
   const group = await readGroupRecord(directory).catch(() => undefined);
   if (group !== undefined) await removeGroup(group, options);
 }

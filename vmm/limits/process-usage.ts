@@ -9,7 +9,7 @@ export interface ProcessUsage {
   /** Resident, shared pages counted in full. */
   readonly rssBytes: number;
   readonly peakRssBytes?: number;
-  /** Resident, each shared page divided by those who share it; absent where the kernel does not let us see. */
+  /** Resident, each shared page divided by the number of its users; absent where the kernel does not show it. */
   readonly pssBytes?: number;
 }
 
@@ -24,7 +24,7 @@ export async function processUsage(identity: VmProcess): Promise<ProcessUsage | 
     readIfThere(`/proc/${identity.pid}/status`),
     readIfThere(`/proc/${identity.pid}/smaps_rollup`),
   ]);
-  // Asked last: what was read is this process's only if it still has its pid now.
+  // Checked last: the figures are this process's only if it still has its pid now.
   if (!(await isAlive(identity))) return undefined;
   const cpuMs = parseCpuMs(stat ?? '');
   const rssBytes = parseKib(status ?? '', 'VmRSS');
@@ -39,7 +39,7 @@ export async function processUsage(identity: VmProcess): Promise<ProcessUsage | 
   };
 }
 
-/** @returns user and system time of a stat line, ms; undefined where it is none */
+/** @returns user and system time of a stat line, ms; undefined where it is not one */
 export function parseCpuMs(stat: string): number | undefined {
   const close = stat.lastIndexOf(')');
   if (close < 0) return undefined;

@@ -6,7 +6,7 @@ import type { VmLaunch } from '../vm-user.ts';
 /** Whether VMs must have a control group: `required` refuses to start without, `auto` warns once, `off` makes none. */
 export type LimitsMode = 'required' | 'auto' | 'off';
 
-/** What holds VMs to their size. Every method may be repeated after a crash at any point. */
+/** Limits VMs to their size. Every method may be repeated after a crash at any point. */
 export interface VmLimits {
   /** `none`: no control groups; a VM is then bound by its guest's memory and vCPUs alone. */
   readonly kind: 'cgroup2' | 'cgroup1' | 'none';
@@ -19,7 +19,7 @@ export interface VmLimits {
    */
   make(record: Pick<InstanceRecord, 'vmId' | 'vcpus' | 'memMib'>, directory: string): Promise<readonly string[]>;
   /**
-   * Makes the VM's control group and returns how its process is started in it: it joins before it runs anything of the VMM.
+   * Makes the VM's control group and returns how its process is started in it: it joins before any code of the VMM.
    * @throws as `make` does
    */
   launch(
@@ -27,7 +27,7 @@ export interface VmLimits {
     command: VmLaunch,
     directory: string,
   ): Promise<VmLaunch>;
-  /** @returns the end of a VM as it is known so far, corrected where the kernel killed it for its memory */
+  /** @returns the end of a VM as known so far, corrected where the kernel killed it for its memory */
   explain(vmId: string, directory: string, exit: VmExit): Promise<VmExit>;
   /** @returns what the process of a VM uses; undefined where it is gone */
   usage(vmId: string, directory: string, process: VmProcess): Promise<VmUsage | undefined>;

@@ -7,12 +7,12 @@ import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { hostBootId } from '../../linux/process-identity.ts';
 import type { DriverLog } from '../driver-context.ts';
 
-/** `auto`: KVM where a guest has really booted under it, else software emulation. `kvm`: nothing else will do. */
+/** `auto`: KVM where a guest has really booted under it, else software emulation. `kvm`: only KVM. */
 export type AccelMode = 'auto' | 'kvm' | 'tcg';
 
 export interface AcceleratorOptions {
   readonly mode: AccelMode;
-  /** What speaks against KVM before any guest was tried (`kvmHostObjection`). */
+  /** Objection to KVM before any guest was tried (`kvmHostObjection`). */
   readonly objection: () => Promise<string | undefined>;
   readonly stateDir: string;
   readonly qemuVersion: () => Promise<string>;
@@ -24,7 +24,7 @@ export type TrialBoot = () => Promise<boolean>;
 
 export interface Accelerator {
   /**
-   * What the next guest of this image is run with; boots one on trial where nothing is known of it yet.
+   * What the next guest of this image runs with; boots a trial guest if nothing is known of the image yet.
    * @throws HYPERVISOR_UNAVAILABLE where KVM is demanded and does not work
    */
   choose(imageDigest: string, trial: TrialBoot): Promise<'kvm' | 'tcg'>;
@@ -72,7 +72,7 @@ async function failedTrials(stateDir: string): Promise<string | undefined> {
   return trials.length > 0 && trials.every(([, usable]) => !usable) ? TRIAL_FAILED : undefined;
 }
 
-/** Trials of this boot of the host; a file that cannot be read costs another trial and nothing else. */
+/** Trials of this boot of the host; a file that cannot be read only costs another trial. */
 async function readVerdicts(stateDir: string): Promise<Record<string, boolean>> {
   try {
     return verdictSchema.parse(JSON.parse(await readFile(join(stateDir, VERDICT_FILE), 'utf8')));
@@ -88,7 +88,7 @@ async function writeVerdict(stateDir: string, key: string, usable: boolean): Pro
   await writeFileAtomic(join(stateDir, VERDICT_FILE), text);
 }
 
-/** @returns whether `boot` succeeds in one of `tries` tries; what speaks against the machine is "no", the rest is thrown */
+/** @returns whether `boot` succeeds in one of `tries` tries; failures of the machine mean "no", others are thrown */
 export async function tryBoots(tries: number, boot: () => Promise<void>, log: DriverLog): Promise<boolean> {
   for (let left = tries; left > 0; left--) {
     try {

@@ -68,7 +68,7 @@ export const AGENT_PORT = 'kiln.agent.0';
 export const EVENT_FILES = { pipe: 'events', input: 'events.in', output: 'events.out' } as const;
 
 /**
- * The whole command line of one VM. Pure: equal input, equal words, so that it can be part of a template's fingerprint.
+ * The whole command line of one VM. Pure: equal input gives equal words, so it can be part of a template's fingerprint.
  * No network card, no monitor but QMP, no spawning, nothing of QEMU's defaults.
  */
 export function qemuCommandLine(record: InstanceRecord, paths: QemuPaths, machine: QemuMachine): string[] {
@@ -105,14 +105,14 @@ export function qemuCommandLine(record: InstanceRecord, paths: QemuPaths, machin
     ...['-chardev', `socket,id=agent,path=${paths.agentSocket},server=on,wait=off`],
     ...['-device', `virtserialport,chardev=agent,name=${AGENT_PORT}`],
     ...['-device', 'virtio-rng-device'],
-    // It waits to be told where from, since what may be in that stream has to be said before.
+    // Waits for a command that names the stream, because what may be in the stream must be set before.
     ...(record.template === undefined ? [] : ['-incoming', 'defer']),
   ];
 }
 
 /**
  * A guest that is frozen leaves its memory in a file; each clone maps that file and keeps its own writes to itself.
- * No QEMU before 8.2 opens it read-only.
+ * QEMU before 8.2 cannot open it read-only.
  */
 function memory(record: InstanceRecord, { memoryFile }: QemuMachine, files: FileNames): string {
   const size = `size=${record.memMib}M`;
@@ -130,9 +130,9 @@ function accelerator(machine: QemuMachine): string[] {
 
 /**
  * `tsc_early_khz`: this machine has neither HPET nor PM timer, so Linux would measure its TSC against the PIT, which
- * fails at random under TCG and leaves a guest that stops without a word. `tsc=reliable`: else it checks the TSC against
- * its tick counter, which falls behind on a busy host; it then drops the TSC for that counter, and its clocks run several
- * percent wrong. Under KVM the guest asks kvmclock.
+ * fails at random under TCG, and the guest then stops silently. `tsc=reliable`: otherwise it checks the TSC against
+ * its tick counter, which falls behind on a busy host; it then uses that counter instead, and its clocks run several
+ * percent wrong. Under KVM the guest uses kvmclock.
  */
 function kernelCommandLine(machine: QemuMachine): string {
   const clock = machine.accel === 'tcg' ? [`tsc_early_khz=${machine.tscKhz} tsc=reliable`] : [];
@@ -158,10 +158,10 @@ function driveWords(
     `format=${drive.format}`,
     'if=none',
     'cache=writeback',
-    // A host without space left must not stop the guest without a word, which is the default: the guest is told.
+    // By default a full disk of the host stops the guest silently: report the error to the guest instead.
     'werror=report,rerror=report',
   ];
-  // By name, QEMU finds what lies below in the disk itself.
+  // With names, QEMU finds the backing files in the disk itself.
   if (files.byDescriptor) {
     for (const [depth, below] of (drive.backing ?? []).entries()) {
       const prefix = 'backing.'.repeat(depth + 1);
@@ -173,7 +173,7 @@ function driveWords(
   return ['-drive', options.join(','), '-device', `virtio-blk-device,drive=${id},serial=${drive.serial}`];
 }
 
-/** QEMU splits options at commas; a doubled comma is one of the value. */
+/** QEMU splits options at commas; a doubled comma is a comma in the value. */
 function quoted(value: string): string {
   return value.replaceAll(',', ',,');
 }

@@ -25,7 +25,7 @@ const REASONS: Readonly<Record<string, VmExitReason>> = {
   'host-error': 'vmm-crash',
 };
 
-/** Signals by which somebody ends a process; any other one is a fault of the process itself. */
+/** Signals that somebody sends to end a process; any other one is a fault of the process itself. */
 const KILLING_SIGNALS: readonly string[] = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'];
 
 /** @returns QEMU's own word for the last shutdown in the event file's text; undefined where none was written */

@@ -2,13 +2,13 @@ import { constants } from 'node:fs';
 import { access, open, readFile, stat } from 'node:fs/promises';
 import { isErrno } from '../../linux/errno.ts';
 
-/** @returns the group by which others than root may open a KVM device; undefined where none may */
+/** @returns the group by which users other than root may open a KVM device; undefined where none may */
 export async function kvmGroup(device: string = LINUX.device): Promise<number | undefined> {
   const { mode, gid } = await stat(device);
   return (mode & 0o060) === 0o060 && gid !== 0 ? gid : undefined;
 }
 
-/** Why this machine's KVM is out of the question before any guest was tried. */
+/** Why KVM is impossible on this machine, as known before any guest was tried. */
 export type KvmHostReason = 'absent' | 'denied' | 'busy' | 'pvm' | 'no-cpu-support';
 
 export interface KvmHostPaths {
@@ -20,7 +20,7 @@ export interface KvmHostPaths {
 const LINUX: KvmHostPaths = { device: '/dev/kvm', modules: '/sys/module', cpuinfo: '/proc/cpuinfo' };
 
 /**
- * First look at KVM. A device that opens proves little: under `kvm_pvm` everything answers and no real guest runs. So
+ * First check of KVM. A device that opens proves little: under `kvm_pvm` every check passes and no real guest runs. So
  * undefined means only "worth a trial boot".
  * @param ignorePvm for those who know that their host's pvm runs real guests: the trial decides then
  * @param byOthers whether users other than this one have to open the device

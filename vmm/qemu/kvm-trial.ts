@@ -10,9 +10,9 @@ import type { QemuPaths } from './qemu-paths.ts';
 import { startThrowaway, throwawayPaths } from './templates/throwaway-guest.ts';
 
 export interface TrialOptions {
-  /** What the guest is tried on; its writes are thrown away whatever is said here. */
+  /** Machine on which the guest is tried; its writes are thrown away whatever is set here. */
   readonly machine: QemuMachine;
-  /** How long the guest may take to its agent's hello; under KVM three times what it takes when all is well. */
+  /** How long the guest may take until its agent's hello; under KVM three times the normal time. */
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
 }
@@ -25,10 +25,10 @@ const TAIL_BYTES = 1024;
  * @throws AGENT_TIMEOUT, VMM_EXITED where it does not come up, with what the VMM said
  */
 export async function trialBoot(record: InstanceRecord, paths: QemuPaths, options: TrialOptions): Promise<void> {
-  // Beside the VM's own, so that nobody takes the trial for the VM.
+  // Beside the VM's own paths, so that nobody mistakes the trial for the VM.
   const trial = throwawayPaths(join(paths.directory, 'trial'), join(paths.runtimeDirectory, 'try'));
   await mkdir(trial.runtimeDirectory, { recursive: true, mode: 0o700 });
-  // One folder deeper than a VM's own sockets, so there is one more to pass through.
+  // One folder deeper than a VM's own sockets, so the VM's user must be able to enter one more.
   if (record.uid !== undefined) await chmod(dirname(paths.runtimeDirectory), 0o711);
   await mkdir(trial.directory, { recursive: true, mode: 0o700 });
   try {

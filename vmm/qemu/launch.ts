@@ -20,12 +20,12 @@ export async function qemuLaunch(record: InstanceRecord, paths: QemuPaths, machi
     [EVENT_FILES.input]: descriptorPath(files, join(paths.directory, EVENT_FILES.input)),
     [EVENT_FILES.output]: descriptorPath(files, join(paths.directory, EVENT_FILES.output)),
   });
-  // The group of the KVM device, where one is used: it opens that device and, all files being 0600, nothing else.
+  // The group of the KVM device, if used: it opens that device and, since all files are 0600, nothing else.
   const gid = machine.accel === 'kvm' ? ((await kvmGroup()) ?? uid) : uid;
   return { argv, user: { uid, gid }, files, ...state };
 }
 
-/** @returns the descriptor by which the VMM of a clone has the state it goes on from */
+/** @returns the descriptor of the state that the VMM of a clone restores */
 export function stateDescriptor(record: InstanceRecord, paths: QemuPaths): number {
   return nextDescriptor(record.uid === undefined ? undefined : qemuFiles(record, paths));
 }

@@ -40,7 +40,7 @@ export interface QemuDriverOptions extends ProcessDriverOptions {
     readonly deadlineMs?: number;
     /** Default 2. */
     readonly tries?: number;
-    /** Lets the trial decide where the host says `kvm_pvm`. */
+    /** Lets the trial decide although the host reports `kvm_pvm`. */
     readonly ignorePvm?: boolean;
   };
 }
@@ -130,7 +130,7 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
   };
 }
 
-/** What QEMU calls its states while the guest's CPUs run, or will by themselves. */
+/** QEMU's names for the states in which the guest's CPUs run, or will run by themselves. */
 function isRunning(status: string): boolean {
   return status === 'running' || status === 'prelaunch' || status === 'shutdown';
 }

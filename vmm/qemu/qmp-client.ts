@@ -9,7 +9,7 @@ export interface QmpEvent {
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** One connection to a QEMU's control socket. QEMU serves one client at a time: close it as soon as it is not needed. */
+/** One connection to a QEMU's control socket. QEMU serves one client at a time: close it once it is not needed. */
 export interface QmpClient {
   /** Of QEMU, e.g. `7.2.22`. */
   readonly version: string;

@@ -22,7 +22,7 @@ export type QmpMessage =
 
 /** Cuts a byte stream into QMP messages. */
 export interface QmpParser {
-  /** @throws INTERNAL where the bytes are no QMP; nothing after that is reliable */
+  /** @throws INTERNAL where the bytes are not QMP; nothing after that is reliable */
   push(chunk: Buffer): QmpMessage[];
 }
 
@@ -50,7 +50,7 @@ function checkLength(bytes: number, maxLineBytes: number): void {
   if (bytes > maxLineBytes) throw new KilnError('INTERNAL', `QMP line of more than ${maxLineBytes} bytes`);
 }
 
-/** @throws INTERNAL where the line is no message of QMP */
+/** @throws INTERNAL where the line is not a QMP message */
 export function parseQmpMessage(line: string): QmpMessage {
   let json: unknown;
   try {

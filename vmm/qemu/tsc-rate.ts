@@ -13,8 +13,8 @@ export interface TscRateOptions {
 }
 
 /**
- * @returns a provider of the rate of this machine's time stamp counter in kHz. It measures once; the rate is one of the
- * machine's constants
+ * @returns a provider of the rate of this machine's time stamp counter in kHz. It measures once, because the rate
+ * never changes
  * @throws (the provider) HYPERVISOR_UNAVAILABLE where the rate can neither be measured nor read
  */
 export function createTscRate(options: TscRateOptions): () => Promise<number> {
@@ -41,13 +41,13 @@ async function outputOf(program: string, args: readonly string[], timeout: numbe
   );
 }
 
-/** @returns the number of kHz in the probe's answer; undefined where it is no rate that a machine can have */
+/** @returns the number of kHz in the probe's answer; undefined where no machine can have that rate */
 export function parseKhz(text: string): number | undefined {
   const match = /^(\d{1,9})\s*$/.exec(text);
   return match?.[1] === undefined ? undefined : plausible(Number(match[1]));
 }
 
-/** @returns the rate that the kernel found at its boot; the refined one where it says so */
+/** @returns the rate that the kernel found at its boot; the refined one where the log has it */
 export function parseKernelLog(text: string): number | undefined {
   const rates = [
     ...text.matchAll(/tsc: (?:Detected|Refined TSC clocksource calibration:) (\d{1,6}(?:\.\d{1,6})?) MHz/g),

@@ -22,7 +22,7 @@ type QemuTemplateOptions = ProcessDriverOptions & { readonly vmUids?: ProjectUid
 export interface QemuTemplateParts {
   readonly options: QemuTemplateOptions;
   readonly binary: string;
-  /** What guests of an image are run with; the trial is asked for where that is not known yet. */
+  /** What guests of an image run with; runs the trial if that is not known yet. */
   readonly machineFor: (imageDigest: string, trial: TrialBoot) => Promise<QemuMachine>;
 }
 
@@ -45,7 +45,7 @@ export function qemuTemplates({ options, binary, machineFor }: QemuTemplateParts
       await freezeGuest(request, { machine, runtimeDir, limits, release, ...(uid === undefined ? {} : { uid }) });
     },
     async clearFreeze({ name, directory }) {
-      // Killed between two steps of its start, a worker leaves a guest that was not bound to it yet.
+      // A worker that is killed between two steps of a start leaves a guest that was not bound to it yet.
       const frozen = markOf(throwawayPaths(directory, freezeSockets(runtimeDir, name)));
       await killVmProcesses((argv) => namesAgentSocket(frozen, argv), undefined, release);
       await limits.release(name, directory, release);
@@ -54,14 +54,14 @@ export function qemuTemplates({ options, binary, machineFor }: QemuTemplateParts
   };
 }
 
-/** A template is made of an image of which a guest has run here, so what it runs with is known. */
+/** A template is made from an image of which a guest has run here, so what it runs with is known. */
 const untried: TrialBoot = () => {
   throw new KilnError('HYPERVISOR_UNAVAILABLE', 'No guest of this image has been started on this host yet', {
     fix: 'start one cold first',
   });
 };
 
-/** A security update changes a program under the same version. */
+/** A security update changes a program without changing its version. */
 async function programIdentity(binary: string, timeout: number): Promise<string> {
   const { stdout } = await run(binary, ['--version'], { timeout, maxBuffer: 1024 * 1024 });
   const path = (await run('sh', ['-c', 'command -v "$1"', 'sh', binary], { timeout })).stdout.trim();

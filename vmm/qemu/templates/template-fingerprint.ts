@@ -5,16 +5,16 @@ import type { FreezeRequest } from '../../../ports/vm-driver.ts';
 import { type QemuMachine, qemuCommandLine } from '../command-line.ts';
 import { throwawayPaths, throwawayRecord } from './throwaway-guest.ts';
 
-/** What stands for every path in a command line: where files lie is no part of a guest. */
+/** Replaces every path in a command line: where files lie does not matter to a guest. */
 const PLACE = '/f';
 
-/** Clocks of hosts that differ by less count as one. */
+/** Clock rates of hosts that differ by less count as equal. */
 const TSC_STEP_KHZ = 10_000;
 
 /**
- * All that a guest must be restored with exactly as it was frozen, as one hash: the VMM program, the command line without
+ * One hash of all that must be the same at a guest's restore as at its freeze: the VMM program, command line without
  * paths, CPU and clock of the host, the image, sizes and formats of the drives.
- * @param versionText what the VMM says of itself @param hostCpu model of the host's CPU, where the guest sees it
+ * @param versionText the VMM's own version text @param hostCpu model of the host's CPU, where the guest sees it
  */
 export async function templateFingerprint(
   spec: FreezeRequest['spec'],
@@ -30,7 +30,7 @@ export async function templateFingerprint(
       bytes: String(await virtualBytes(drive)),
     })),
   );
-  // A measured rate differs a little each time; the guest has kept the one that it was booted with.
+  // A measured rate differs a little each time; the guest keeps the one that it was booted with.
   const tscKhz = Math.round(machine.tscKhz / TSC_STEP_KHZ) * TSC_STEP_KHZ;
   const argv = argvWithoutPlaces(spec, { ...machine, tscKhz });
   const facts = { argv, versionText, hostCpu, image: spec.imageDigest, drives };
@@ -48,7 +48,7 @@ const QCOW2_MAGIC = 0x514649fb;
 /** Offset of the size of the disk in the header, after magic, version, and the place of the backing file's name. */
 const QCOW2_SIZE_AT = 24;
 
-/** @returns the size that a guest sees: the header of a qcow2 file says it, a raw file is it. */
+/** @returns the size that a guest sees: the one in the header of a qcow2 file, or the size of a raw file */
 export async function virtualBytes({ path, format }: Pick<DriveSpec, 'path' | 'format'>): Promise<bigint> {
   if (format === 'raw') return (await stat(path, { bigint: true })).size;
   const file = await open(path, 'r');

@@ -22,9 +22,9 @@ import { startThrowaway, type ThrowawayGuest, throwawayPaths, throwawayRecord } 
 export interface FreezeSurroundings {
   readonly machine: QemuMachine;
   readonly runtimeDir: string;
-  /** Hold the guest to its size while it is made. */
+  /** Limit the guest to its size while the template is made. */
   readonly limits: VmLimits;
-  /** Bounds of the end of its control group, ms. */
+  /** Poll interval and timeout for the end of its control group, ms. */
   readonly release: { readonly pollMs: number; readonly timeoutMs: number };
   /** User that the VMM runs as, where it has one of its own. */
   readonly uid?: number;
@@ -39,7 +39,7 @@ const POLL_MS = 5;
 
 /**
  * Boots a guest whose memory is a file, runs what every clone is to have in its memory, and saves the state of its
- * devices beside it. The process dies with this one (`setpriv --pdeathsig`), so that a crash in the middle leaves only files.
+ * devices beside it. The process dies with this one (`setpriv --pdeathsig`), so that a crash leaves only files.
  * @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, CANCELLED, INTERNAL where the VMM refuses to save
  */
 export async function freezeGuest(request: FreezeRequest, around: FreezeSurroundings): Promise<void> {
@@ -83,7 +83,7 @@ async function freezeStarted(
   work.catch(() => undefined);
   try {
     const ended = guest.ended.then(() => 'ended' as const);
-    // It ends by itself once it is asked to, and then the work is done as well.
+    // Once asked, it ends by itself, and then the work is done as well.
     if ((await Promise.race([work, ended])) === 'ended' && !toldToEnd) {
       throw new KilnError('VMM_EXITED', 'it ended before it was frozen');
     }
@@ -104,7 +104,7 @@ async function freezeStarted(
     const agent = await connectAgent({ connect: agentSocket, deadlineMs, signal: limits.signal });
     try {
       await warmUp(agent, warm, limits);
-      // Still attached: a guest that reads from its host when it is frozen reads from the clone's at once.
+      // Still attached: a guest that was frozen while it reads from its host reads from the clone's host at once.
       await saveState(qmpSocket, join(runtimeDirectory, 'm.sock'), join(directory, FROZEN_FILES.state), {
         ...limits,
         asked: () => {
@@ -126,7 +126,7 @@ async function makeMemoryFile(path: string, memMib: number): Promise<void> {
   }
 }
 
-/** Stops the guest and has the VMM send the state of its devices into a file; the memory is in its file already. */
+/** Stops the guest and makes the VMM send the state of its devices into a file; the memory is in its file already. */
 async function saveState(
   qmpSocket: string,
   stateSocket: string,
@@ -157,7 +157,7 @@ async function saveState(
   }
 }
 
-/** The VMM may write to no file of its choice and start no program, so it sends to a socket. */
+/** The VMM may neither write to a file of its choice nor start a program, so it sends to a socket. */
 async function receiveOnce(socket: string, path: string): Promise<{ server: Server; whole: Promise<void> }> {
   const done = Promise.withResolvers<void>();
   done.promise.catch(() => undefined);
@@ -168,12 +168,12 @@ async function receiveOnce(socket: string, path: string): Promise<{ server: Serv
   server.on('error', done.reject);
   server.listen(socket);
   await once(server, 'listening');
-  // Only the user of the VMM may pass through the folder that it lies in.
+  // Only the user of the VMM may enter the folder of this socket.
   await chmod(socket, 0o666);
   return { server, whole: done.promise };
 }
 
-/** @returns where such a guest has its sockets: among those of VMs, under a name that no VM has */
+/** @returns where such a guest has its sockets: beside those of VMs, under a name that no VM has */
 export function freezeSockets(runtimeDir: string, name: string): string {
   return join(runtimeDir, `.freeze-${name}`);
 }

@@ -7,12 +7,12 @@ import { connectQmp, type QmpClient } from '../qmp-client.ts';
 const statusAnswer = z.object({ status: z.string().max(64) });
 const incoming = z.object({ status: z.string().max(64).exactOptional() });
 
-/** Between two looks at a restore, which takes some 5 ms, and between two tries to reach a VMM that starts. */
+/** Between two checks of a restore, which takes some 5 ms, and between two attempts to reach a VMM that starts. */
 const POLL_MS = 2;
 
 /**
- * Brings a VMM that waits for a state (`-incoming defer`) to run. It may be called again after a crash at any point: what
- * was done already is seen by the state of the VMM.
+ * Makes a VMM that waits for a state (`-incoming defer`) run. It may be called again after a crash at any point: the
+ * state of the VMM shows what was done already.
  * @param descriptor under which the VMM has the saved state open
  * @throws TEMPLATE_CORRUPT where the state is refused, VMM_EXITED where the VMM ends, TIMED_OUT, CANCELLED
  */
@@ -38,7 +38,7 @@ export async function restoreState(
 }
 
 async function load(execute: (command: string, args?: object) => Promise<unknown>, descriptor: number): Promise<void> {
-  // A VMM that waits for a state says nothing of a migration; where it does, a worker before this one had come so far.
+  // A VMM that waits for a state reports no migration; if it reports one, an earlier worker has already begun it.
   if (incoming.parse(await execute('query-migrate')).status !== undefined) return;
   const capabilities = [{ capability: 'x-ignore-shared', state: true }];
   await execute('migrate-set-capabilities', { capabilities });
@@ -49,14 +49,14 @@ export async function runState(qmp: QmpClient, deadline: number): Promise<string
   return statusAnswer.parse(await qmp.execute('query-status', { deadlineMs: msUntil(deadline) })).status;
 }
 
-/** The control socket of a VMM that has just been started. */
+/** Connects to the control socket of a VMM that has just been started. */
 export async function connectStarting(socket: string, deadline: number, signal: AbortSignal): Promise<QmpClient> {
   for (;;) {
     signal.throwIfAborted();
     try {
       return await connectQmp(socket, { deadlineMs: msUntil(deadline) });
     } catch (error) {
-      // Nobody listens yet, or nobody listens any more: the caller watches the process and tells them apart.
+      // Nobody listens yet, or nobody listens any longer: the caller watches the process and knows which.
       if (!isKilnError(error, 'VMM_EXITED') || performance.now() >= deadline) throw error;
       await sleep(POLL_MS, undefined, { signal });
     }

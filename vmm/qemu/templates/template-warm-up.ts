@@ -1,4 +1,4 @@
-/** What is run in a guest before it is frozen; whatever the guest does, only until the freeze has to be over. */
+/** What is run in a guest before it is frozen; it ends when the freeze has to be over, whatever the guest does. */
 
 import { abortable, inTime, msUntil } from '../../../concurrency/deadline.ts';
 import { KilnError } from '../../../domain/failures.ts';
@@ -11,7 +11,7 @@ export interface FreezeLimits {
 }
 
 /**
- * Runs the programs one after the other, and has the guest ready to be frozen then.
+ * Runs the programs one after the other, then has the guest ready to be frozen.
  * @throws AGENT_TIMEOUT, CANCELLED, INTERNAL where a program fails, AGENT_LOST; a program that hangs then still runs
  */
 export async function warmUp(
@@ -31,7 +31,7 @@ async function bounded(work: Promise<void>, what: string, { deadline, signal }: 
   await abortable(inTime(work, msUntil(deadline), late), signal, cancelled);
 }
 
-/** The output is read and thrown away: a program that nobody listens to would wait. */
+/** The output is read and thrown away: a program whose output nobody reads would wait. */
 async function runOnce(agent: Pick<AgentChannel, 'exec'>, execId: string, argv: readonly string[]): Promise<void> {
   const exec = await agent.exec({ execId, argv, cwd: '/', output: 'wait' });
   let said = '';

@@ -1,6 +1,6 @@
 /**
  * A guest that serves the process that started it and ends with it (`setpriv --pdeathsig`): it has no record, nobody
- * adopts it, and a crash in its middle leaves files and no process.
+ * adopts it, and a crash during its life leaves files and no process.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -21,7 +21,7 @@ export interface ThrowawayGuest {
   readonly ended: Promise<void>;
 }
 
-/** What makes a guest when it is nobody's: a VM's specification without name and owner. */
+/** Specification of a guest without a name and an owner. */
 export type ThrowawaySpec = Parameters<typeof recordedMachine>[0];
 
 const DIE_WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL', '--'];
@@ -39,7 +39,7 @@ export function throwawayPaths(directory: string, runtimeDirectory: string): Qem
 }
 
 /**
- * @param name stands for VM and owner alike
+ * @param name used for both VM and owner
  * @returns a record that is never written: command lines are made of records
  */
 export function throwawayRecord(
@@ -63,8 +63,8 @@ export function throwawayRecord(
 }
 
 /**
- * Starts the VMM of such a guest. Whoever starts it ends it: SIGKILL, then `ended`.
- * @param limits hold it to its size; whoever gives them releases its group by `record.vmId` once it has ended
+ * Starts the VMM of such a guest. The caller ends it: SIGKILL, then `ended`.
+ * @param limits limit it to its size; the caller releases its group by `record.vmId` once it has ended
  */
 export async function startThrowaway(
   record: InstanceRecord,
@@ -73,7 +73,7 @@ export async function startThrowaway(
   limits: VmLimits = plainLimits,
 ): Promise<ThrowawayGuest> {
   const command = await qemuLaunch(record, paths, machine);
-  // Asked for again behind whatever `launch` puts before it: the kernel forgets it where a process becomes another user.
+  // Repeated after whatever `launch` puts before it: the kernel forgets it where a process becomes another user.
   const bound = { ...command, argv: [...DIE_WITH_PARENT, ...command.argv] };
   const { argv, user, files } = await limits.launch(record, bound, paths.directory);
   const opened = await lendFiles(record.uid, files, paths);

@@ -18,14 +18,14 @@ const (
 // rdtsc reads the counter.
 func rdtsc() uint64
 
-// now returns nanoseconds of a clock that no time service bends.
+// now returns nanoseconds of a clock that no time service adjusts.
 func now() int64 {
 	var t syscall.Timespec
 	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonicRaw, uintptr(unsafe.Pointer(&t)), 0)
 	return t.Nano()
 }
 
-// reading pairs clock and counter; of several tries the one in which the clock call took least time.
+// reading pairs clock and counter: of several tries, the one with the fastest clock call.
 func reading() (ns int64, ticks uint64) {
 	best := int64(1 << 62)
 	for range 20 {
