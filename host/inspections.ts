@@ -5,7 +5,7 @@ import type { HostLogger } from './host-logger.ts';
 
 /**
  * @param main program of the processes; default: the one that reads folders
- * @returns the processes in which this host reads strangers' folders; they have yet to be started
+ * @returns the processes in which this host reads strangers' folders, not started yet
  */
 export function createHostInspections(
   settings: InspectionSettings,

@@ -6,7 +6,7 @@ import { keptSocketFolders } from './socket-folders.ts';
 import { commandLines } from './vm-process.ts';
 
 /**
- * VMs that left something on this host without a record: a directory, sockets, or a process that names its agent socket.
+ * VMs that left something here without a record: a directory, sockets, or a process that names its agent socket.
  * A VM that is being provisioned looks the same for a moment, so a sweep destroys only what it has seen for a while.
  * @returns their ids, sorted
  */

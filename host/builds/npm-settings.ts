@@ -114,7 +114,7 @@ export function endpointOf(url: URL): string {
   return `${url.hostname}:${url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : url.port}`;
 }
 
-/** @returns the certificates that Node, and therefore a guest, does not trust by itself */
+/** @returns the certificates that Node does not trust by itself, and a guest does not either */
 export async function extraCertificates(
   files: readonly string[],
   inline: readonly string[],

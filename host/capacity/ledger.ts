@@ -147,7 +147,7 @@ class FileLedger implements HostCapacityLedger {
     return used.vcpus + need.vcpus <= capacity.vcpus && used.memMib + need.memMib + vmOverheadMib <= capacity.memMib;
   }
 
-  /** A request that can never fit beside a reservation that stays would wait in vain. */
+  /** Rejects a request that can never fit beside a reservation that stays: it would wait without result. */
   private assertPossible(all: Map<string, Reservation>, { resources, beside }: ReserveRequest): void {
     const held = beside === undefined ? undefined : all.get(beside)?.resources;
     if (held === undefined) return;

@@ -103,7 +103,7 @@ class FileLogs implements HostLogs {
     await spool.flush();
     // The lines already have it, and are more reliable: no crash separates a line from its own offset.
     if (offset <= spool.sourceOffset) return;
-    // Without fsync: a guest does not survive its machine, so the offset need not either.
+    // Not synced to disk: a guest does not survive its machine, so the offset need not either.
     const path = join(this.directory(log), 'service-offset.json');
     await writeFileAtomic(path, JSON.stringify({ offset }), { encoding: 'utf8', mode: 0o600, fsync: false });
   }

@@ -353,7 +353,7 @@ class HostVmPool implements VmPool {
     return this.destroy(pool, poolVmId);
   }
 
-  /** A VM that cannot be destroyed no longer belongs to the pool: the sweep goes on with it. */
+  /** A VM that cannot be destroyed no longer belongs to the pool: the sweep takes over. */
   private async destroy(pool: PoolState, poolVmId: string): Promise<boolean> {
     try {
       await this.options.vms.destroy(poolVmId);

@@ -22,7 +22,7 @@ export interface VmIngressOptions extends PortListenerOptions {
 }
 
 export interface VmPorts {
-  /** @returns the host port. @throws PORT_IN_USE, PORT_NOT_ALLOWED, NOT_FOUND without a VM, CONFLICT if it has another */
+  /** @returns the host port. @throws PORT_IN_USE, PORT_NOT_ALLOWED, NOT_FOUND (no such VM), CONFLICT (has another) */
   open(vmId: string, guestPort: number, hostPort: number | undefined): Promise<number>;
   /** Reserves a VM's recorded ports, whether or not it can be adopted now: no other VM gets one of them. */
   promise(vmId: string): Promise<void>;
