@@ -161,7 +161,7 @@ class OutputPump {
     }
   }
 
-  /** Each stream's line has its own deadline: a busy stream neither delays the other's line nor gets its own cut early. */
+  /** Each stream's line has its own deadline: a busy stream neither delays the other's nor gets its own cut early. */
   private armPartialTimer(): void {
     const since = STREAMS.flatMap((stream) => this.partialSince[stream] ?? []);
     if (since.length === 0 || this.partialTimer !== undefined) return;
