@@ -16,20 +16,22 @@ import { projectRoot } from './setup/places.mjs';
 const ENTRIES = { '.': 'client', './http': 'client/http', './temporal': 'client/temporal', './store': 'client/store' };
 /** Whoever speaks HTTP only needs none of these; whoever has a Temporal client or an S3 client brings it along. */
 const PEERS = ['@aws-sdk/client-s3', '@temporalio/client', '@temporalio/common', '@temporalio/workflow'];
-const DEPENDENCIES = ['eventsource-parser', 'zod'];
 
 const { values } = parseArgs({ options: { out: { type: 'string', default: join(projectRoot, 'dist', 'client') } } });
 const out = resolve(values.out);
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
-compile(join(out, 'lib'));
+const imported = compile(join(out, 'lib'));
 for (const [name, folder] of Object.entries(ENTRIES)) writeModule(fileOf(name), `./lib/${folder}/index.js`);
-const manifest = packageManifest(JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')));
+const manifest = packageManifest(JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')), imported);
 writeFileSync(join(out, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
 copyFileSync(join(projectRoot, 'client', 'README.md'), join(out, 'README.md'));
 console.log(`${manifest.name} ${manifest.version} is built in ${values.out}`);
 
-/** Compiles the sources and their types as CommonJS. Ends this process where they have errors. */
+/**
+ * Compiles the sources and their types as CommonJS. Ends this process where they have errors.
+ * @returns names of the packages that they import
+ */
 function compile(outDir) {
   const configPath = join(projectRoot, 'tsconfig.client.json');
   const { config } = ts.readConfigFile(configPath, ts.sys.readFile);
@@ -37,9 +39,17 @@ function compile(outDir) {
   const program = ts.createProgram(fileNames, { ...options, outDir }, commonJsHost(options));
   const { diagnostics } = program.emit();
   const problems = [...ts.getPreEmitDiagnostics(program), ...diagnostics];
-  if (problems.length === 0) return;
+  if (problems.length === 0) return packagesOf(program);
   process.stderr.write(ts.formatDiagnostics(problems, ts.createCompilerHost(options)));
   process.exit(1);
+}
+
+/** @returns names of the packages that the sources of a program import, at once or when they are needed, sorted */
+function packagesOf(program) {
+  const sources = program.getSourceFiles().filter(({ fileName }) => !fileName.includes('/node_modules/'));
+  const imports = sources.flatMap(({ text }) => ts.preProcessFile(text).importedFiles.map(({ fileName }) => fileName));
+  const packages = imports.filter((name) => !name.startsWith('.') && !name.startsWith('node:'));
+  return [...new Set(packages.map((name) => name.split('/', name.startsWith('@') ? 2 : 1).join('/')))].sort();
 }
 
 /** The compiler takes the format of a file from the package.json above it; ours says that all are ES modules. */
@@ -60,7 +70,8 @@ function writeModule(name, target) {
     writeFileSync(join(out, `${name}.${extension}`), `export * from '${target}';\n`);
 }
 
-function packageManifest(root) {
+function packageManifest(root, imported) {
+  const dependencies = imported.filter((name) => !PEERS.includes(name));
   const exportOf = ([name, folder]) => [
     name,
     {
@@ -76,7 +87,7 @@ function packageManifest(root) {
     type: 'commonjs',
     engines: { node: '>=20.3' },
     exports: Object.fromEntries(Object.entries(ENTRIES).map(exportOf)),
-    dependencies: Object.fromEntries(DEPENDENCIES.map((name) => [name, root.dependencies[name]])),
+    dependencies: Object.fromEntries(dependencies.map((name) => [name, root.dependencies[name]])),
     peerDependencies: Object.fromEntries(PEERS.map((name) => [name, `^${root.dependencies[name]}`])),
     peerDependenciesMeta: Object.fromEntries(PEERS.map((name) => [name, { optional: true }])),
   };
