@@ -13,7 +13,8 @@ import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixt
 const VM = 'a-1-1';
 const MIB = 1024 * 1024;
 /** What the fixture loads; types are stripped where it runs. */
-const FILES = ['domain', 'contracts', 'vmm', 'activities', 'test/fixtures/groups-in-guest.ts', 'package.json'];
+const FOLDERS = ['concurrency', 'contracts', 'domain', 'linux', 'ports', 'vmm'];
+const FILES = [...FOLDERS, 'test/fixtures/groups-in-guest.ts', 'package.json'];
 const MODULES = ['zod', 'write-file-atomic', 'signal-exit'].map((name) => `node_modules/${name}`);
 
 it('cgroup2 holds, counts, ends and lets go of what is started in it, as another user', async () => {
