@@ -9,13 +9,13 @@ import { type FailureCode, failureKind, isFailureCode, isKilnError } from '../do
 
 /** What an error of an activity means to the workflow. */
 export type ActivityVerdict =
-  /** The host did not answer, or its worker went away: not a fact about the workload. */
+  /** The host did not answer, or its worker stopped: this says nothing about the workload. */
   | { readonly kind: 'suspicion'; readonly message: string }
   | { readonly kind: 'timeout'; readonly message: string }
   | { readonly kind: 'cancelled' }
   | { readonly kind: 'failure'; readonly code: FailureCode; readonly message: string; readonly stack?: string };
 
-/** Types of failure that the SDK makes when a worker or an operator, not the work, ended an attempt. */
+/** Failure types that the SDK uses when a worker or an operator, not the work itself, ended an attempt. */
 const DETACHED_TYPES: readonly string[] = ['WorkerShutdown', 'ActivityPause', 'ActivityReset'];
 
 /** Sorts what an activity call threw. Codes and failure classes only; never message text. */
@@ -31,7 +31,7 @@ export function judge(error: unknown): ActivityVerdict {
 function judgeTimeout(failure: TimeoutFailure): ActivityVerdict {
   const silent = failure.timeoutType === 'HEARTBEAT' || failure.timeoutType === 'SCHEDULE_TO_START';
   if (silent) return { kind: 'suspicion', message: `host did not answer (${failure.timeoutType})` };
-  // A schedule-to-close time-out carries what the last try died of.
+  // A schedule-to-close time-out carries the failure of the last try.
   if (failure.cause instanceof ApplicationFailure) return judgeApplication(failure.cause);
   return { kind: 'timeout', message: `took longer than allowed (${failure.timeoutType})` };
 }
@@ -48,7 +48,7 @@ function judgeApplication(failure: ApplicationFailure): ActivityVerdict {
   };
 }
 
-/** Stack of the user's program where the activity reported one, else of our own code for INTERNAL errors. */
+/** Stack of the user's program where the activity reported one; for INTERNAL errors, the stack of our own code. */
 function stackOf(failure: ApplicationFailure): string | undefined {
   const first: unknown = failure.details?.[0];
   if (typeof first === 'object' && first !== null && 'stack' in first && typeof first.stack === 'string')
@@ -56,7 +56,7 @@ function stackOf(failure: ApplicationFailure): string | undefined {
   return isFailureCode(failure.type) ? undefined : failure.stack;
 }
 
-/** What an owner of a VM fails with: a code of the failure table, what happened, and where its program was then. */
+/** How an owner of a VM fails: a code of the failure table, what happened, and where its program was then. */
 export interface CodedError {
   readonly code: FailureCode;
   readonly message: string;
@@ -74,7 +74,7 @@ export class CodedFailure extends Error {
   }
 }
 
-/** @returns what an error means as a failure; a time-out takes the code that is given for it. */
+/** @returns an error as a coded failure; a time-out gets `timeoutCode`. */
 export function codedError(error: unknown, timeoutCode: FailureCode = 'TIMED_OUT'): CodedError {
   if (error instanceof CodedFailure) return error.failure;
   const verdict = judge(error);
@@ -87,14 +87,14 @@ export function codedError(error: unknown, timeoutCode: FailureCode = 'TIMED_OUT
   return { code: 'CANCELLED', message: 'cancelled' };
 }
 
-/** @returns whether the thing itself (a boot, a build) may be tried anew, under a new name. */
+/** @returns whether the boot or build may be tried again, under a new name. */
 export function mayTryAnew(error: unknown): boolean {
   const verdict = judge(error);
   if (verdict.kind === 'failure') return failureKind(verdict.code).retryable;
   return verdict.kind === 'timeout' || verdict.kind === 'suspicion';
 }
 
-/** @returns whether a frozen guest, not the work, failed: the next try boots cold. */
+/** @returns whether the template, not the work, failed: the next try boots cold. */
 export function isTemplateFailure(error: unknown): boolean {
   const verdict = judge(error);
   return verdict.kind === 'failure' && (verdict.code === 'TEMPLATE_CORRUPT' || verdict.code === 'TEMPLATE_MISMATCH');

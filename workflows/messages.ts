@@ -18,7 +18,7 @@ export const MAINTENANCE_WORKFLOW = 'maintenanceWorkflow';
 export const maintenanceQuery = defineQuery<MaintenanceReport>('maintenance');
 export const POOL_WORKFLOW = 'poolWorkflow';
 
-/** Begins a round of a pool's maintenance now. */
+/** Starts a round of a pool's maintenance now. */
 export const maintainSignal = defineSignal('maintain');
 
 /** What the last round found. */

@@ -2,7 +2,7 @@ import { defineSearchAttributeKey } from '@temporalio/common';
 import { upsertSearchAttributes } from '@temporalio/workflow';
 import type { SearchAttribute } from '../domain/names.ts';
 
-/** Sets Keyword search attributes of the running workflow; one history event however many. */
+/** Sets Keyword search attributes of the running workflow, all in one history event. */
 export function setAttributes(values: Partial<Record<SearchAttribute, string>>): void {
   const pairs = Object.entries(values).map(([name, value]) => ({
     key: defineSearchAttributeKey(name, 'KEYWORD'),

@@ -3,7 +3,7 @@ import type { HostUpkeepActivities, MaintenanceActivities } from '../../activiti
 import { hostQueue } from '../../domain/names.ts';
 import type { MaintenancePolicies } from '../../domain/upkeep/maintenance.ts';
 
-/** Activities that any control worker runs. Each that fails in the end leaves its work to the next run. */
+/** Activities that any control worker runs. Where one fails after all its tries, the next run does its work. */
 export function controlMaintenance(policies: MaintenancePolicies): MaintenanceActivities {
   const make = (summary: string, more: ActivityOptions = {}) =>
     proxyActivities<MaintenanceActivities>({
@@ -27,7 +27,7 @@ export function controlMaintenance(policies: MaintenancePolicies): MaintenanceAc
   };
 }
 
-/** The sweep of one host: asked once, the next run asks again. */
+/** The sweep of one host: tried once; the next run asks again. */
 export function hostUpkeep(hostId: string, policies: MaintenancePolicies): HostUpkeepActivities {
   return proxyActivities<HostUpkeepActivities>({
     taskQueue: hostQueue(hostId),

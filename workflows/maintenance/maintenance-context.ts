@@ -31,7 +31,7 @@ export class MaintenanceContext {
     return this.current;
   }
 
-  /** Does one step; what fails is told, and does not keep the others from being done. A cancel ends the run. */
+  /** Does one step. A failure is reported and does not stop the other steps. A cancel ends the run. */
   async step<T>(doing: string, work: () => Promise<T>): Promise<T | undefined> {
     this.begin(doing);
     try {

@@ -4,7 +4,7 @@ import type { MaintenanceReport } from '../../domain/upkeep/maintenance.ts';
 const PROBLEM = 300;
 const HOSTS = 50;
 
-/** The operator's page of one run in the Temporal Web UI. Markdown of bounded size. Pure. */
+/** Page for the operator about one run, in the Temporal Web UI. Markdown of bounded size. Pure. */
 export function maintenanceDetails({ recorded, hosts, pruned, problems }: MaintenanceReport, doing: string): string {
   const rows = [
     `- **Recorded:** ${recorded.executions} executions, ${recorded.workflows} whole histories, ${recorded.results} results; looked at ${recorded.seen}`,

@@ -15,8 +15,8 @@ import { MaintenanceContext } from './maintenance-context.ts';
 import { record } from './record-step.ts';
 
 /**
- * One run of the maintenance: records the histories of what is over, asks each host to sweep, removes what is old. Every
- * step may be repeated and cut off anywhere; what did not work is told, and done by the next run.
+ * One run of the maintenance: records the histories of closed executions, asks each host to sweep, removes old data.
+ * Every step may be repeated or interrupted at any point. The run reports what failed; the next run does it.
  */
 export async function maintenanceWorkflow(input: MaintenanceInput): Promise<MaintenanceReport> {
   guardInput(() => assertMaintenanceInput(input));
@@ -40,7 +40,7 @@ async function sweepHosts(ctx: MaintenanceContext): Promise<void> {
   ctx.update({ hosts: await Promise.all(hosts.map((plan) => sweepHost(ctx, plan))) });
 }
 
-/** A host that is away for good stays registered, so its silence is shown and is no problem of this run. */
+/** A host that never comes back stays registered, so the run shows its silence but does not count it as a problem. */
 async function sweepHost(ctx: MaintenanceContext, { hostId, workloadIds }: SweepPlan): Promise<HostUpkeepReport> {
   try {
     return await hostUpkeep(hostId, ctx.policies).sweepHost({ workloadIds });
@@ -68,7 +68,7 @@ async function pruneSources(ctx: MaintenanceContext, sourcesMs: number): Promise
   ctx.update({ pruned: { ...ctx.report.pruned, sources } });
 }
 
-/** @returns how much was removed in all steps. */
+/** @returns how much all steps removed together. */
 async function stepwise(prune: (after: { after?: string }) => Promise<PrunedStep>): Promise<number> {
   let removed = 0;
   let after: string | undefined;

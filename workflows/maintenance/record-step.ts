@@ -6,7 +6,7 @@ import type { MaintenanceContext } from './maintenance-context.ts';
 /**
  * Scans closed executions page by page and records those that are not recorded yet.
  * @param carried the scan that an earlier execution began
- * @returns the scan where it has to go on in another execution, or undefined where it is over
+ * @returns the scan where another execution has to continue it; undefined where it is finished
  */
 export async function record(
   ctx: MaintenanceContext,
@@ -25,7 +25,7 @@ export async function record(
     });
     note(ctx, page);
     scan = after(scan, page);
-    // Where something is left of a page, the next run begins where this one did.
+    // Where part of a page is not recorded yet, the next run begins where this one did.
     if (page.more) return undefined;
     if (scan.token === undefined) break;
     if (pages >= policies.pagesPerExecution || workflowInfo().continueAsNewSuggested) return scan;

@@ -6,10 +6,10 @@ import type { PlacedContext } from './placed-context.ts';
 import type { Placed } from './placements.ts';
 
 /**
- * Brings a VM of the owner to a configured agent. Every try has a VM of a name of its own; the one that failed is gone
- * before the next begins.
+ * Boots a VM of the owner until its agent is configured. Every try uses a VM with a new name; the failed VM is released
+ * before the next try begins.
  * @returns the name of the VM
- * @throws ActivityFailure once no try is left
+ * @throws ActivityFailure when no try is left
  */
 export async function bootFreshVm<Host extends VmActivities>(
   ctx: PlacedContext<Host>,
@@ -34,7 +34,7 @@ export async function bootFreshVm<Host extends VmActivities>(
     } catch (error) {
       const verdict = judge(error);
       if (verdict.kind === 'cancelled' || !mayTryAnew(error) || tries >= ctx.policies.deploy.boots) throw error;
-      // A template that failed says nothing about the owner: the boot from it costs no try.
+      // A failed template says nothing about the owner: the boot from it does not count as a try.
       if (!cold && isTemplateFailure(error)) tries -= 1;
       cold ||= isTemplateFailure(error);
       progress.note(`boot ${boot} is tried anew: ${verdict.message}`);
@@ -57,7 +57,7 @@ async function provision<Host extends VmActivities>(
   );
 }
 
-/** The failed VM goes first, so that its memory is free for the next; if it cannot go, it stays in the ledger. */
+/** Releases the failed VM first, so that its memory is free for the next. If that fails, it stays in the ledger. */
 async function releaseFailedBoot<Host extends VmActivities>(
   { owner }: PlacedContext<Host>,
   placed: Placed<Host>,

@@ -9,7 +9,7 @@ import type { Placed } from './placements.ts';
 import type { Undo } from './undo-ledger.ts';
 
 /**
- * Finds a host and holds capacity on it. A request that must wait is shown waiting, with the reason.
+ * Finds a host and reserves capacity on it. A request that must wait shows that it waits, and why.
  * @throws CodedFailure NO_CAPACITY, IMAGE_MISSING
  */
 export async function findPlace<Host extends VmActivities>(ctx: PlacedContext<Host>): Promise<Placed<Host>> {
@@ -31,7 +31,7 @@ export async function findPlace<Host extends VmActivities>(ctx: PlacedContext<Ho
       refused.push(choice.hostId);
       continue;
     }
-    // Every host has refused or is full: begin the round anew after a pause.
+    // Every host has refused or is full: start a new round after a pause.
     refused = [];
     line.join();
     const reason = choice.ahead === undefined ? choice.reason : `${inWords(choice.ahead)} ${choice.reason}`.trim();
@@ -43,7 +43,7 @@ export async function findPlace<Host extends VmActivities>(ctx: PlacedContext<Ho
   }
 }
 
-/** What the control workers are asked. The first time of all, the request's own time goes along, which is measured. */
+/** The question to the control workers. The first one carries the time of the request, so that the wait is measured. */
 function question(
   { owner, progress, policies, calls, placements }: PlacedContext,
   attempt: number,
@@ -72,8 +72,8 @@ function inWords(ahead: number): string {
 }
 
 /**
- * The owner's place among those who wait. `placeWorkload` takes it; an owner that was told to wait leaves it again, at
- * the latest with all else at the end, so that nobody waits for one that no longer does.
+ * The owner's place in the line for capacity. `placeWorkload` takes it when the owner has to wait. The owner leaves it
+ * once it is placed, at the latest with all other releases at the end, so that no other request waits for it in vain.
  */
 function placeInLine({ owner, control, progress, placements }: PlacedContext): {
   join(): void;
@@ -82,7 +82,7 @@ function placeInLine({ owner, control, progress, placements }: PlacedContext): {
   const undo: Undo = {
     name: 'place in the line for capacity',
     hostId: 'control',
-    // A place that could not be left is no resource that is lost: one that is not seen there any more does not count.
+    // A failure to leave the line loses no resource: an entry that is not renewed stops counting.
     release: () =>
       control.leaveLine({ workloadId: owner.lineName }).catch((error: unknown) => {
         const verdict = judge(error);
@@ -92,7 +92,7 @@ function placeInLine({ owner, control, progress, placements }: PlacedContext): {
   let joined = false;
   return {
     join() {
-      // Recorded histories of before there was a line know nothing of leaving it.
+      // Histories recorded before the line existed contain no call to leave it.
       if (joined || !patched('waiting-line')) return;
       joined = true;
       placements.undo.register(undo);
@@ -105,7 +105,7 @@ function placeInLine({ owner, control, progress, placements }: PlacedContext): {
   };
 }
 
-/** @returns the placement, or undefined where the host refused or was silent; then nothing is left there. */
+/** @returns the placement; undefined where the host refused or was silent: then nothing stays reserved there. */
 async function reserve<Host extends VmActivities>(
   ctx: PlacedContext<Host>,
   hostId: string,
@@ -125,7 +125,7 @@ async function reserve<Host extends VmActivities>(
     const verdict = judge(error);
     const passing = verdict.kind === 'failure' && failureKind(verdict.code).retryable;
     if (verdict.kind !== 'suspicion' && verdict.kind !== 'timeout' && !passing) throw error;
-    // A silent host may yet have made the reservation: it expires by itself, and this epoch is never used again.
+    // A silent host may still make the reservation: it expires by itself, and this epoch is never used again.
     progress.note(`${hostId}: ${verdict.message}`);
     placements.undo.settle(undo);
     void CancellationScope.nonCancellable(() => undo.release('silent host')).catch(() => undefined);
@@ -134,8 +134,8 @@ async function reserve<Host extends VmActivities>(
 }
 
 /**
- * Asks for the reservation of a placement again, of the size that the owner needs now.
- * @returns false where the host has no room for it: then the owner is to be placed again
+ * Asks again for the reservation of a placement, with the size that the owner needs now.
+ * @returns false where the host has no room for it: then the owner must be placed again
  * @throws CodedFailure HOST_LOST
  */
 export async function reserveAgain<Host extends VmActivities>(

@@ -5,9 +5,9 @@ import { backoffMs, type PlacedPolicies } from '../../domain/policies.ts';
 import { CodedFailure, judge } from '../activity-verdict.ts';
 import { silenceOf } from './silent-host.ts';
 
-/** Calls of hosts and control workers, made again for as long as whoever is away may come back. */
+/** Calls of hosts and control workers, repeated for as long as an absent host, worker or store may come back. */
 export class HostCalls {
-  /** Hosts that count as lost to this owner. */
+  /** Hosts that this owner treats as lost. */
   readonly lostHosts: string[] = [];
   private readonly control: Pick<PlacementActivities, 'checkHost'>;
   private readonly policies: Pick<PlacedPolicies, 'host' | 'placement'>;
@@ -24,9 +24,9 @@ export class HostCalls {
   }
 
   /**
-   * Calls an activity of a host until it answers. A time-out of the host itself is suspicion: the same call, with the
-   * same names, is made again for as long as the host may come back; and so it is, a number of times, while the store is
-   * away.
+   * Calls an activity of a host until it answers. A time-out of the host only makes it suspect: the same call, with
+   * the same names, is repeated for as long as the host may come back. While the store is away, the call is repeated
+   * a limited number of times.
    * @throws CodedFailure HOST_LOST
    */
   async onHost<T>({ hostId }: { readonly hostId: string }, call: () => Promise<T>): Promise<T> {
@@ -51,9 +51,9 @@ export class HostCalls {
   }
 
   /**
-   * Calls an activity of the control workers until one of them, and the store, answers. That none of them runs says
-   * nothing about the owner.
-   * @param deadline until when it is called again, ms since 1970
+   * Calls an activity of the control workers until one of them, and the store, answers. An outage of all control
+   * workers says nothing about the owner.
+   * @param deadline the call is repeated until then, ms since 1970
    */
   async onControl<T>(call: () => Promise<T>, deadline: number): Promise<T> {
     for (let outages = 1; ; outages++) {
@@ -78,7 +78,7 @@ export class HostCalls {
     return sleep(backoffMs(outages, firstMs, maxBackoffMs), { summary: 'until what was away is back' });
   }
 
-  /** Waits until a suspected host shows that it is there. @throws CodedFailure HOST_LOST */
+  /** Waits until a suspected host shows that it is running. @throws CodedFailure HOST_LOST */
   async untilHostAnswers(hostId: string): Promise<void> {
     const silentMs = await silenceOf(hostId, this.control, this.policies.host);
     if (silentMs !== undefined) throw this.hostLost(hostId, silentMs);

@@ -1,16 +1,16 @@
 import { CancellationScope } from '@temporalio/workflow';
 
-/** Thrown out of a piece of work once its owner is to leave; carries nothing, the owner's progress knows why. */
+/** Thrown out of a piece of work when its owner has to leave. Carries no reason: the owner's progress holds it. */
 export class Leaving extends Error {
   override readonly name = 'Leaving';
 }
 
-/** Work of an owner, a piece at a time, that is interrupted where the owner is to leave. */
+/** Work of an owner, one piece at a time; it is interrupted when the owner has to leave. */
 export class InterruptibleWork {
   private readonly isOver: () => boolean;
   private scope: CancellationScope | undefined;
 
-  /** @param isOver whether the owner is to leave: then no piece begins any more */
+  /** @param isOver whether the owner has to leave: then no new piece begins */
   constructor(isOver: () => boolean) {
     this.isOver = isOver;
   }
@@ -26,7 +26,7 @@ export class InterruptibleWork {
     }
   }
 
-  /** Cancels the piece that is under way, if any. Synchronous and idempotent: signal handlers call it. */
+  /** Cancels the current piece, if any. Synchronous and idempotent: signal handlers call it. */
   interrupt(): void {
     this.scope?.cancel();
   }

@@ -1,11 +1,11 @@
-/** What a workflow that holds a VM tells of itself to all that places, boots and releases the VM for it. */
+/** What a workflow that holds a VM tells the code that places, boots and releases the VM. */
 import type { VmCall } from '../../activities/vm/vm-types.ts';
 import type { Priority } from '../../domain/capacity/priority.ts';
 import type { ServiceNeeds } from '../../domain/workload/workload.ts';
 
 export interface PlacedOwner {
   readonly workflowId: string;
-  /** The name by which it stands in the line for capacity: a workload's id. */
+  /** Its name in the line for capacity: a workload's id. */
   readonly lineName: string;
   /** Host name of its guest. */
   readonly hostname: string;
@@ -13,9 +13,9 @@ export interface PlacedOwner {
   readonly priority?: Priority;
   /** ISO 8601, when it was asked for. */
   readonly requestedAt: string;
-  /** What its VM is to be, as known by now. */
+  /** What its VM needs, as far as it is known now. */
   needs(): ServiceNeeds;
-  /** Whose VM a call is about, at that placement. */
+  /** The VM call of this owner at that placement. */
   call(epoch: number): VmCall;
 }
 
@@ -26,14 +26,14 @@ export interface ResolvedImage {
 
 /** Where the owner shows what is done for it. */
 export interface PlacedProgress {
-  /** Resolved once, then kept. */
+  /** Resolved once, then fixed. */
   readonly image: ResolvedImage | undefined;
   showImage(image: ResolvedImage): void;
-  /** Why it waits, and how many are served before it; undefined once it no longer waits. */
+  /** Why it waits, and how many are served before it; undefined when it does not wait. */
   wait(reason: string | undefined, ahead?: number): void;
   note(text: string): void;
-  /** A VM of this name is made from now on. */
+  /** A VM with this name is being made. */
   showVm(vm: { hostId: string; epoch: number; boot: number; vmId: string }): void;
-  /** The VM that was shown last answers. */
+  /** The VM shown last now answers. */
   showBooted(vm: { pid: number }): void;
 }

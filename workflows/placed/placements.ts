@@ -13,11 +13,11 @@ export interface Placed<Host extends VmActivities = VmActivities> {
   readonly epoch: number;
   readonly reservationId: string;
   readonly host: Host;
-  /** Names of VMs that may exist; each is added before anything is made under it. */
+  /** Names of VMs that may exist; each name is added before anything is made under it. */
   readonly vmIds: string[];
 }
 
-/** A VM that is made next: its name, and who it belongs to. */
+/** The VM to make next: its name and its owner. */
 export interface MintedVm {
   readonly vmId: string;
   readonly boot: number;
@@ -29,7 +29,7 @@ interface PlacementsOptions<Host extends VmActivities> {
   readonly policies: PlacedPolicies;
   readonly hostActivities: (hostId: string) => Host;
   readonly isLost: (hostId: string) => boolean;
-  /** Where an earlier execution of the same workflow stopped counting. */
+  /** The counts that an earlier execution of the same workflow reached. */
   readonly from: { readonly epoch: number; readonly boots: number };
 }
 
@@ -51,14 +51,14 @@ export class Placements<Host extends VmActivities = VmActivities> {
     return this.epochs;
   }
 
-  /** Mints the names of a new placement and registers its release, before anything is asked of the host. */
+  /** Mints the names of a new placement and registers its release before any call to the host. */
   begin(hostId: string): { placed: Placed<Host>; undo: Undo } {
     this.epochs += 1;
     this.boots = 0;
     return this.goOn(hostId, reservationId(this.options.owner.workflowId, this.epochs), []);
   }
 
-  /** The placement that an earlier execution made; its release is registered again. */
+  /** Continues the placement of an earlier execution; registers its release again. */
   goOn(hostId: string, reservation: string, vmIds: string[]): { placed: Placed<Host>; undo: Undo } {
     const { owner, policies, hostActivities } = this.options;
     const host = hostActivities(hostId);
@@ -75,17 +75,17 @@ export class Placements<Host extends VmActivities = VmActivities> {
     return { placed, undo };
   }
 
-  /** A refused placement gives its epoch back: nothing was made under it. */
+  /** A refused placement frees its epoch for the next one: nothing was made under it. */
   forget(): void {
     this.epochs -= 1;
   }
 
-  /** @returns the release activity of a host, or a less patient one where the host is known to be lost. */
+  /** @returns the release activity of a host, with fewer tries where the host is known to be lost. */
   releaser({ hostId, host }: Placed<Host>): VmActivities['releaseVm'] {
     return this.options.isLost(hostId) ? releaseOnLostHost(hostId, this.options.policies) : host.releaseVm;
   }
 
-  /** Mints the name and owner of a new VM: every boot has a name of its own, so nothing dirty is used again. */
+  /** Mints the name and owner of a new VM: every boot has its own name, so nothing left by a failed boot is reused. */
   mintVm({ epoch }: Placed<Host>, role: VmRole): MintedVm {
     this.boots += 1;
     const { workflowId, firstExecutionRunId } = workflowInfo();

@@ -1,10 +1,10 @@
 import { CancellationScope } from '@temporalio/workflow';
 
-/** One resource that has to be released, whatever happens. Registered before it is acquired. */
+/** One resource that must be released in every case. Registered before it is acquired. */
 export interface Undo {
   readonly name: string;
   readonly hostId: string;
-  /** FreedNotices the resource; told why. Must be safe to call where nothing was acquired. */
+  /** Releases the resource; `cause` says why. Must be safe to call where nothing was acquired. */
   readonly release: (cause: string) => Promise<void>;
 }
 
@@ -14,11 +14,11 @@ export interface FailedUndo {
   readonly message: string;
 }
 
-/** FreedNotices to be done, last in first out. */
+/** Releases to run, last in first out. */
 export class UndoLedger {
   private readonly entries: Undo[] = [];
 
-  /** Call before the acquire: what may exist must be known. */
+  /** Call before the acquire, so that everything that may exist is known. */
   register(undo: Undo): void {
     this.entries.push(undo);
   }
@@ -29,13 +29,13 @@ export class UndoLedger {
     if (at >= 0) this.entries.splice(at, 1);
   }
 
-  /** Takes one entry out and releases it now. @returns the failure, if it could not be done. */
+  /** Removes one entry and releases it now. @returns the failure, if the release failed. */
   async releaseOne(undo: Undo, cause: string): Promise<FailedUndo | undefined> {
     this.settle(undo);
     return CancellationScope.nonCancellable(() => attempt(undo, cause));
   }
 
-  /** FreedNotices all, last first, each whatever became of the others. @returns what could not be released. */
+  /** Releases all, last first; a failure does not stop the rest. @returns what could not be released. */
   async releaseAll(cause: string): Promise<FailedUndo[]> {
     const failed: FailedUndo[] = [];
     for (let undo = this.entries.pop(); undo !== undefined; undo = this.entries.pop()) {

@@ -4,7 +4,7 @@ import type { VmActivities } from '../../activities/vm/vm-types.ts';
 import { hostQueue } from '../../domain/names.ts';
 import type { PlacedPolicies } from '../../domain/policies.ts';
 
-/** Waits until the activity has put its affairs in order: for whatever may hold a resource. */
+/** Waits until a cancelled activity has cleaned up: for every activity that may hold a resource. */
 const { TRY_CANCEL, WAIT_CANCELLATION_COMPLETED } = ActivityCancellationType;
 
 const ONCE = { maximumAttempts: 1 };
@@ -19,7 +19,7 @@ export function controlOptions(summary: string, { control, placement }: PlacedPo
   };
 }
 
-/** @returns what finds a place for a VM. */
+/** @returns the activities that find a place for a VM. */
 export function placementActivities(policies: PlacedPolicies): PlacementActivities {
   const make = (summary: string) =>
     proxyActivities<PlacementActivities>({
@@ -34,7 +34,7 @@ export function placementActivities(policies: PlacedPolicies): PlacementActiviti
   };
 }
 
-/** @returns options of an activity of one host. Time-outs of the host itself are judged by the workflow: tried once. */
+/** @returns options of an activity of one host: tried once, because the workflow judges time-outs of the host. */
 export function hostOptions(
   summary: string,
   hostId: string,
@@ -51,7 +51,7 @@ export function hostOptions(
   };
 }
 
-/** @returns options of an activity that gives something back: tried until its time is over. */
+/** @returns options of an activity that releases something: tried until its time is over. */
 export function leavingOptions({ leave, supervise, host }: PlacedPolicies): ActivityOptions {
   return {
     heartbeatTimeout: leave.heartbeatMs,
@@ -61,7 +61,7 @@ export function leavingOptions({ leave, supervise, host }: PlacedPolicies): Acti
   };
 }
 
-/** @returns what makes, boots and releases a VM on one host. */
+/** @returns the activities that make, boot and release a VM on one host. */
 export function vmActivities(hostId: string, policies: PlacedPolicies): VmActivities {
   const { deploy, leave, control } = policies;
   const on = (summary: string, startToCloseMs: number, more: ActivityOptions = {}) =>
@@ -76,8 +76,8 @@ export function vmActivities(hostId: string, policies: PlacedPolicies): VmActivi
 }
 
 /**
- * The release on a host that counts as lost: asked once, in case it comes back this moment. The sweep of that host owns
- * what it holds; nobody waits for it.
+ * The release on a host that counts as lost: tried once, in case the host comes back at this moment. That host's own
+ * sweep frees what it holds; the workflow does not wait for it.
  */
 export function releaseOnLostHost(hostId: string, policies: PlacedPolicies): VmActivities['releaseVm'] {
   return proxyActivities<VmActivities>({

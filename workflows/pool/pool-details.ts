@@ -1,7 +1,7 @@
 import { code, plain } from '../../domain/markdown-text.ts';
 import type { PoolProgress, PoolRound } from '../../domain/pool/pool-round.ts';
 
-/** The operator's page of a pool in the Temporal Web UI: Markdown of bounded size, in which text is never markup. Pure. */
+/** Page for the operator about a pool, in the Temporal Web UI: Markdown of bounded size, text is never markup. Pure. */
 export function poolDetails(hostId: string, { rounds, last, silent }: PoolProgress): string {
   return [
     silent === undefined

@@ -20,9 +20,9 @@ import { poolDetails } from './pool-details.ts';
 export type PoolEnd = 'switched off' | 'host silent';
 
 /**
- * Keeps the pool of one host in order: a round of maintenance every so often, and at once where it is signalled. Ends
- * where the pool is switched off or its host is silent for long; a host worker that starts begins it anew. It holds
- * nothing: a round that is lost is made up for by the next.
+ * Keeps the pool of one host in order: a round of maintenance at each interval, and at once on a signal. Ends when the
+ * pool is switched off or its host is silent for long; a host worker starts it again when it starts. It holds nothing:
+ * the next round makes up for a lost one.
  */
 export async function poolWorkflow(input: PoolInput): Promise<PoolEnd> {
   guardInput(() => assertPoolInput(input));
@@ -72,7 +72,7 @@ function poolActivities({ hostId, timings }: PoolInput): PoolActivities {
     scheduleToStartTimeout: timings.scheduleToStartMs,
     startToCloseTimeout: timings.startToCloseMs,
     heartbeatTimeout: timings.heartbeatMs,
-    // A round that is given up leaves nothing that has to be waited for: the host keeps its VMs in any case.
+    // An abandoned round needs no clean-up: the host keeps its VMs in any case.
     cancellationType: ActivityCancellationType.TRY_CANCEL,
     retry: { maximumAttempts: 1 },
     summary: `recycle, refresh, fill up (${hostId})`,

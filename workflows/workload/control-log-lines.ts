@@ -4,7 +4,7 @@ import type { Stage } from '../../domain/workload/stages.ts';
 import type { CarriedWorkload } from '../../domain/workload/workload-input.ts';
 import { now } from './workload-progress.ts';
 
-/** Lines of the control writer: numbered here, written with the books at the end. */
+/** Lines of the control writer: numbered here, written when the books are closed. */
 export class ControlLogLines {
   private readonly lines: ControlLogLine[] = [];
   private count: number;
@@ -14,7 +14,7 @@ export class ControlLogLines {
     this.lines.push(...(carried?.pendingLogLines ?? []));
   }
 
-  /** Adds a line of now. */
+  /** Adds a line with the current time. */
   add(level: LogLevel, message: string, at: { readonly epoch: number; readonly stage: Stage }): void {
     this.lines.push({ epoch: at.epoch, n: this.count, timestamp: now(), stage: at.stage, level, message });
     this.count += 1;
@@ -25,7 +25,7 @@ export class ControlLogLines {
     return this.lines;
   }
 
-  /** How many there were in all. */
+  /** How many lines there are in all. */
   get total(): number {
     return this.count;
   }

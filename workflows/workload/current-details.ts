@@ -11,8 +11,8 @@ const NOTES = 5;
 const LEFT = 10;
 
 /**
- * The operator's page in the Temporal Web UI: what it is, where, what it does and since when, why it waits or has
- * failed, what to do next. Markdown of bounded size, in which text from outside is never markup. Pure.
+ * Page for the operator in the Temporal Web UI: what the workload is, where it is, what it does and since when, why it
+ * waits or has failed, what to do next. Markdown of bounded size; text from outside is never markup. Pure.
  */
 export function currentDetails(state: WorkloadState, logsUrl: string | undefined): string {
   return [
@@ -37,7 +37,7 @@ function headline(state: WorkloadState): string {
   return `### ${isFinal(stage) ? '■' : '●'} ${stage} since ${since}`;
 }
 
-/** Why it waits or has failed, and what helps: the first thing to be read. */
+/** Why it waits or has failed, and what helps: comes first on the page. */
 function trouble({ failure, waiting }: WorkloadState): string[] {
   if (failure) {
     const advice = FAILURE_ADVICE[failure.code];
@@ -66,7 +66,7 @@ function belongs({ deploymentId, projectId }: WorkloadState): string {
   return of('deployment', deploymentId) + of('project', projectId);
 }
 
-/** What goes on within the stage, as far as the state tells it. */
+/** What happens within the stage, as far as the state shows it. */
 function doing({ stage, vm, leaving, waiting }: WorkloadState): string | undefined {
   if (isFinal(stage)) return undefined;
   if (leaving) return 'stops the service, then releases VM, disks, port and reservation';
@@ -90,12 +90,12 @@ function stageTable({ createdAt, moves }: WorkloadState): string[] {
   return [head, '|---|---|---|---|', ...rows];
 }
 
-/** The Web UI gives columns no room between them; blanks that do not break are kept. */
+/** The Web UI puts no space between columns; it keeps non-breaking spaces. */
 function cells(...texts: readonly string[]): string {
   return `|${texts.map((text) => ` ${text}\u00a0\u00a0\u00a0 `).join('|')}|`;
 }
 
-/** What was left behind and what went wrong on the way. */
+/** What could not be released, and what went wrong on the way. */
 function afterthoughts({ unreleased, notes }: WorkloadState): string[] {
   const left = unreleased.slice(0, LEFT).map(({ name, hostId, message }) => {
     return `- ⚠ **not released:** ${code(name)} on ${code(hostId)}: ${plain(message, REASON)}`;
@@ -112,7 +112,7 @@ function nextSteps({ workloadId, stage }: WorkloadState, logsUrl: string | undef
   return [...commands, ...(logsUrl === undefined ? [] : [`log: ${link(logsUrl)}`])].join(' · ');
 }
 
-/** ISO 8601 without what nobody reads. */
+/** ISO 8601 without the parts that an operator does not need. */
 function moment(at: string): string {
   return at.slice(0, 19).replace('T', ' ');
 }

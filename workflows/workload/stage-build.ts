@@ -19,8 +19,8 @@ export async function validate(
 }
 
 /**
- * Builds the service. Every try has a builder VM of a new name, released before the next one begins; a try that ended
- * because its host's worker or the store went away does not count.
+ * Builds the service. Every try uses a builder VM with a new name, released before the next try. A try does not count
+ * where the host's worker or the store went away.
  */
 export async function build(
   ctx: WorkloadContext,
@@ -38,7 +38,7 @@ export async function build(
       return result;
     } catch (error) {
       const verdict = judge(error);
-      // Left in the ledger: a cancelled try is released with everything else.
+      // Stays in the ledger: a cancelled try is released with everything else.
       if (verdict.kind === 'cancelled' || !mayTryAnew(error)) throw error;
       if (verdict.kind === 'suspicion') {
         interruptions += 1;

@@ -8,8 +8,8 @@ import type { PlacedWorkload, WorkloadContext } from './workload-context.ts';
 export type RunningEnd = 'left' | 'continue-as-new';
 
 /**
- * Watches the service until something ends it. A stop does not wait for the supervisor's heartbeat: `stopService` is
- * scheduled at once and the supervisor then returns by itself.
+ * Watches the service until something ends it. A stop does not wait for the supervisor's heartbeat: the workflow calls
+ * `stopService` at once, and the supervisor then returns by itself.
  */
 export async function run(
   ctx: WorkloadContext,
@@ -60,7 +60,7 @@ async function supervise(
       ctx.progress.note(`${placed.hostId}: ${verdict.message}`);
       await sleep(backoffMs(attempt, policy.backoffMs, policy.maxBackoffMs), { summary: 'before watching again' });
       if (verdict.kind === 'suspicion') await ctx.calls.untilHostAnswers(placed.hostId);
-      // Only now, so that a lost host is found however often the workload continues as new.
+      // Only at this point, so that a lost host is noticed however often the workload continues as new.
       if (workflowInfo().continueAsNewSuggested || attempt >= policy.continueAfter) return 'continue-as-new';
     }
   }
@@ -68,9 +68,9 @@ async function supervise(
 
 const TRANSIENT = ['AGENT_LOST', 'AGENT_TIMEOUT', 'STORE_UNAVAILABLE', 'INTERNAL'];
 
-/** What says nothing about the VM itself: the watcher failed, not what it watches. */
+/** Failures of the watcher: they say nothing about the VM that it watches. */
 function isTransient(code: string): boolean {
-  // Workloads that were watched before this was so have failed by it.
+  // Workloads that ran before this rule failed with DISK_FULL; their histories are replayed so.
   return TRANSIENT.includes(code) || (code === 'DISK_FULL' && patched('watch-through-a-full-disk'));
 }
 

@@ -16,7 +16,7 @@ const { TRY_CANCEL } = ActivityCancellationType;
 export function controlActivities(policies: WorkloadPolicies): ControlActivities {
   return {
     ...placementActivities(policies),
-    // Without the result document the record would end with Temporal's retention: tried until it is written.
+    // Without the result document the record would end with Temporal's retention: retried until it is written.
     closeBooks: proxyActivities<BookActivities>(controlOptions('archive the outcome', policies)).closeBooks,
   };
 }
@@ -39,13 +39,13 @@ function serviceActivities(hostId: string, policies: WorkloadPolicies): ServiceA
     buildService: on('build', build.startToCloseMs, { heartbeatTimeout: build.heartbeatMs }).buildService,
     startService: on('start the service', deploy.startMs, beating).startService,
     checkHealth: (input) => {
-      // The service's own start period decides, and ends with HEALTH_FAILED; this limit is for a worker that hangs.
+      // The service's own start period decides and ends with HEALTH_FAILED; this limit is for a worker that hangs.
       const limitMs = input.manifest.health.startPeriodMs + deploy.healthMarginMs;
       return on('wait until it is healthy', limitMs, beating).checkHealth(input);
     },
     superviseVm: on('running', supervise.startToCloseMs, {
       heartbeatTimeout: supervise.heartbeatMs,
-      // A supervisor holds nothing: when it is cancelled, nothing has to be waited for.
+      // A supervisor holds nothing, so its cancellation does not wait.
       cancellationType: TRY_CANCEL,
     }).superviseVm,
     stopService: on('stop the service', leave.startToCloseMs, leavingOptions(policies)).stopService,

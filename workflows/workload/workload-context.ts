@@ -20,7 +20,7 @@ import { type EndCause, WorkloadProgress } from './workload-progress.ts';
 /** A workload's placement, with the activities of its host. */
 export type PlacedWorkload = Placed<HostActivities>;
 
-/** All that the stages of one workload share: input, policies, progress, placements. */
+/** What all stages of one workload share: input, policies, progress, placements. */
 export class WorkloadContext implements PlacedContext<HostActivities> {
   readonly input: WorkloadInput;
   readonly policies: WorkloadPolicies;
@@ -30,7 +30,7 @@ export class WorkloadContext implements PlacedContext<HostActivities> {
   readonly placements: Placements<HostActivities>;
   readonly logLines: ControlLogLines;
   readonly owner: PlacedOwner;
-  /** What the request asks for; once the service is validated, what its manifest asks for too. */
+  /** What the request asks for; after validation, also what the manifest asks for. */
   needs: ServiceNeeds;
   private readonly work: InterruptibleWork;
 
@@ -53,7 +53,7 @@ export class WorkloadContext implements PlacedContext<HostActivities> {
     });
   }
 
-  /** Fixes the outcome and interrupts what is being waited for. Synchronous and idempotent: signal handlers call it. */
+  /** Fixes the outcome and interrupts the current wait. Synchronous and idempotent: signal handlers call it. */
   leave(cause: EndCause): void {
     if (this.progress.leave(cause)) this.work.interrupt();
   }
@@ -63,13 +63,13 @@ export class WorkloadContext implements PlacedContext<HostActivities> {
     return this.work.run(work);
   }
 
-  /** Moves on to the next stage, unless the outcome is fixed already: then the stage stays. @throws Leaving */
+  /** Enters the next stage. Where the outcome is already fixed, the stage stays. @throws Leaving */
   advance(to: Stage, cause: string, attributes: Partial<Record<SearchAttribute, string>> = {}): void {
     if (this.progress.end) throw new Leaving();
     this.progress.enter(to, cause, attributes);
   }
 
-  /** Shows a placement that follows a lost host; the stage stays. */
+  /** Shows the new placement after a lost host; the stage stays. */
   moved(placed: PlacedWorkload): void {
     setAttributes({ KilnHost: placed.hostId });
     const text = `placed again on ${placed.hostId}, epoch ${placed.epoch}`;

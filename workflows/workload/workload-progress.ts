@@ -8,7 +8,7 @@ import type { PlacedProgress, ResolvedImage } from '../placed/placed-owner.ts';
 import { setAttributes } from '../search-attributes.ts';
 import { currentDetails } from './current-details.ts';
 
-/** Why a workload leaves: the first of these in history order fixes the outcome. */
+/** Why a workload leaves: the first cause in history order fixes the outcome. */
 export type EndCause =
   | { readonly kind: 'stop'; readonly text: string }
   | { readonly kind: 'cancel'; readonly text: string }
@@ -39,7 +39,7 @@ export class WorkloadProgress implements PlacedProgress {
   }
 
   /**
-   * The only function that changes the stage: table, state, search attribute, details, list of moves.
+   * The only function that changes the stage: checks the table; sets state, search attribute, details, list of moves.
    * @throws KilnError INVALID_TRANSITION
    */
   enter(to: Stage, cause: string, attributes: Partial<Record<SearchAttribute, string>> = {}): void {
@@ -53,7 +53,7 @@ export class WorkloadProgress implements PlacedProgress {
     this.show();
   }
 
-  /** Fixes the outcome, or notes what came too late to be it. @returns whether it was the first cause. */
+  /** Fixes the outcome; a later cause is only noted. @returns whether it was the first cause. */
   leave(cause: EndCause): boolean {
     if (this.ending !== undefined) {
       if (cause.kind === 'failure')
@@ -94,7 +94,7 @@ export class WorkloadProgress implements PlacedProgress {
     this.update({ notes: [...this.current.notes, text.slice(0, 500).toWellFormed()].slice(-20) });
   }
 
-  /** Why the workload waits; undefined once it no longer does. */
+  /** Why the workload waits; undefined when it does not wait. */
   wait(reason: string | undefined, ahead?: number): void {
     const { waiting, ...rest } = this.current;
     if (reason === waiting?.reason && ahead === waiting?.ahead) return;

@@ -31,7 +31,7 @@ export async function workloadWorkflow(input: WorkloadInput): Promise<WorkloadSt
         .toWellFormed(),
     });
   });
-  // A cancel of the workflow is one more cause among others: it must not tear through the clean-up.
+  // A cancel of the workflow is one more cause to leave: it must not interrupt the clean-up.
   CancellationScope.current().cancelRequested.catch(() => ctx.leave({ kind: 'cancel', text: 'cancelled in Temporal' }));
   return CancellationScope.nonCancellable(() => live(ctx));
 }
@@ -48,7 +48,7 @@ async function live(ctx: WorkloadContext): Promise<WorkloadState> {
   return close(ctx);
 }
 
-/** The stages in order. @returns the input to continue as new with, if that is due. */
+/** The stages in order. @returns the input to continue as new with, where that is needed. */
 async function pipeline(ctx: WorkloadContext): Promise<WorkloadInput | undefined> {
   const { progress, input } = ctx;
   let manifest: ServiceManifest;
@@ -80,7 +80,7 @@ async function pipeline(ctx: WorkloadContext): Promise<WorkloadInput | undefined
   };
 }
 
-/** pending, validate and build: a lost host costs nothing but time, the workload is placed again. */
+/** pending, validate and build: a lost host costs only time, because the workload is placed again. */
 async function prepare(ctx: WorkloadContext) {
   const { progress, policies } = ctx;
   let manifest: ServiceManifest | undefined;
@@ -123,7 +123,7 @@ function fail(ctx: WorkloadContext, error: unknown): void {
   ctx.leave({ kind: 'failure', text: failure.code, failure });
 }
 
-/** FreedNotices everything; what could not be released is shown and left to the host's sweep. */
+/** Releases everything. What could not be released is shown; the host's sweep frees it. */
 async function release(ctx: WorkloadContext, cause: string): Promise<void> {
   const failed = await ctx.placements.undo.releaseAll(cause);
   if (failed.length > 0) ctx.progress.update({ unreleased: [...ctx.progress.state.unreleased, ...failed] });
