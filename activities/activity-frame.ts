@@ -6,18 +6,18 @@ const MAX_HEARTBEAT_INTERVAL_MS = 1000;
 
 export interface FrameOptions {
   /**
-   * Whether the same call, with the same names, follows where this one is only thought to be lost (its heartbeats came
-   * late, or an operator reset it): then what it has begun goes on, and that one finds it.
+   * Whether the workflow repeats the same call, with the same names, where this one only seems lost (late heartbeats,
+   * or an operator reset it): then the work goes on, and the next call finds it.
    */
   readonly isMadeAgain?: boolean;
 }
 
 /**
- * Frame of every activity: heartbeats while the work goes on, hands it a signal that means "give up and put your
- * affairs in order", and turns errors into failures whose type is the code.
+ * Frame of every activity: sends heartbeats while the work goes on, gives the work a signal that asks it to stop and
+ * clean up, and turns errors into failures whose type is the code.
  *
- * A worker that shuts down is no reason to disturb a VM: then the activity ends and the work is left as it stands, to
- * be found by name when the activity is scheduled again.
+ * A worker that shuts down must not disturb a VM: the activity ends, and the work stays as it is. The next try of the
+ * activity finds it by name.
  */
 export async function framed<T>(
   work: (signal: AbortSignal) => Promise<T>,
@@ -72,7 +72,7 @@ export function toFailure(error: unknown): ApplicationFailure {
   });
 }
 
-/** Any file that a host writes may be the one that no longer fits: that is no defect, and it passes. */
+/** Any file write of a host may fail on a full disk: that is not a defect, and it passes. */
 function diskFull({ message }: Error): KilnError {
   return new KilnError('DISK_FULL', `No space left where the host keeps its state: free some there (${message}).`);
 }
@@ -80,7 +80,7 @@ function diskFull({ message }: Error): KilnError {
 function fromKilnError(error: KilnError): ApplicationFailure {
   return ApplicationFailure.create({
     type: error.code,
-    // Failures travel in history, where the server cuts them at 4 KiB.
+    // Failures are stored in history, where the server cuts them at 4 KiB.
     message: cut(error.message.slice(0, 1000)),
     nonRetryable: !error.retryable,
     details: [boundDetails(error.details)],
@@ -95,7 +95,7 @@ function boundDetails(details: Readonly<Record<string, unknown>>): Record<string
   return bounded;
 }
 
-/** A cut, or a guest, may leave half a surrogate pair, and a worker that has to write one as UTF-8 ends. */
+/** A cut, or a guest, may leave half a surrogate pair; a worker that must write one as UTF-8 crashes. */
 function cut(text: string): string {
   return text.toWellFormed();
 }

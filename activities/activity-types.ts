@@ -1,7 +1,6 @@
 /**
- * Signatures of every activity, put together by the queue that they are on. Spelled out by subject, so that workflows
- * import small types and editors stay fast. One object in, one object out; names are minted by the workflow; every call
- * may happen twice.
+ * Signatures of all activities, grouped by task queue. Defined by subject, so that workflows import small types and
+ * editors stay fast. One object in, one object out; the workflow mints the names; every call may happen twice.
  */
 import type { PlacementActivities } from './placement/placement-types.ts';
 import type { VmActivities } from './vm/vm-types.ts';

@@ -15,7 +15,7 @@ export interface ControlPorts extends MaintenancePorts {
   readonly documents: WorkloadDocuments;
   readonly controlLog: ControlLog;
   readonly now: () => number;
-  /** Told how long a workload's request waited for its first activity. */
+  /** Receives how long a workload's request waited for its first activity. */
   readonly onDispatched?: (latencyMs: number) => void;
 }
 

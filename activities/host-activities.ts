@@ -23,7 +23,7 @@ export interface HostActivityPorts extends BuildPorts {
   readonly services: GuestServices;
   readonly upkeep: HostUpkeep;
   readonly pool: PoolMaintenance;
-  /** Pause between two looks at a service that is starting, ms. */
+  /** Pause between two checks of a service that is starting, ms. */
   readonly readyPollMs: number;
 }
 
@@ -46,7 +46,7 @@ export function createHostActivities(ports: HostActivityPorts): HostActivities &
   };
 }
 
-/** Readers of an owner's log are told when an activity of it begins or ends: with those its stage changes. */
+/** Notifies readers of an owner's log when one of its activities begins or ends: the stage changes at those times. */
 function attendedBy(logs: Pick<OwnerLogs, 'attend'>) {
   return <Input extends VmCall, Output>(activity: (input: Input) => Promise<Output>) =>
     async (input: Input): Promise<Output> => {

@@ -2,7 +2,7 @@ import type { FailureCode } from './failures.ts';
 
 /**
  * What an operator can do about a workload that ended with a code; shown in the Temporal Web UI and by
- * `kiln workload inspect`. Markdown without markup but code spans. Codes that no workload ends with are absent.
+ * `kiln workload inspect`. Markdown with code spans only. Codes that never end a workload are absent.
  */
 export const FAILURE_ADVICE: Readonly<Partial<Record<FailureCode, string>>> = {
   SPEC_INVALID: 'Correct the request and create it under a new id.',

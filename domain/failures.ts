@@ -2,11 +2,11 @@ import type { Stage } from './workload/stage-names.ts';
 
 /** What a failure code means. `ApplicationFailure.type` is always one of these codes; nothing branches on a message. */
 export interface FailureKind {
-  /** Whether the same step may be tried again as it is. */
+  /** Whether the same step may be retried unchanged. */
   readonly retryable: boolean;
-  /** Who can put it right: the author of the service, or whoever runs Kiln. */
+  /** Who can fix it: the author of the service, or the operator of Kiln. */
   readonly fault: 'user' | 'system';
-  /** Stages in which it can occur; empty where it belongs to the API and not to a stage. */
+  /** Stages in which it can occur; empty for a code of the API only. */
   readonly stages: readonly Stage[];
   /** HTTP status where the API answers with this code. */
   readonly status: number;
@@ -91,8 +91,8 @@ export function failureKind(code: FailureCode): FailureKind {
 }
 
 /**
- * @returns whether a code says only that something outside of the work was away for a moment: the same call, with the
- * same names, is worth making again, and nothing is known to be wrong with the workload
+ * @returns whether a code only says that something outside the work was away for a moment: the same call, with the same
+ *   names, can be repeated, and nothing is known to be wrong with the workload
  */
 export function isOutage(code: FailureCode): boolean {
   return code === 'STORE_UNAVAILABLE';
@@ -100,12 +100,12 @@ export function isOutage(code: FailureCode): boolean {
 
 /**
  * An error with a code of the failure table. Adapters throw it; activities turn it into an ApplicationFailure whose
- * type is the code; the gateway into a problem document.
+ * type is the code; the gateway turns it into a problem document.
  */
 export class KilnError extends Error {
   override readonly name = 'KilnError';
   readonly code: FailureCode;
-  /** Small facts for whoever reads it: names of resources, exit codes, a tail of output. JSON values only. */
+  /** Small facts for the reader: names of resources, exit codes, the end of an output. JSON values only. */
   readonly details: Readonly<Record<string, unknown>>;
 
   constructor(code: FailureCode, message: string, details: Readonly<Record<string, unknown>> = {}, cause?: unknown) {
@@ -119,17 +119,17 @@ export class KilnError extends Error {
   }
 }
 
-/** @returns whether an error of the file system says that there is no room, whoever's quota that is. */
+/** @returns whether an error of the file system says that the disk or a quota is full. */
 export function isFullDisk(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 }
 
-/** @returns whether `error` is a KilnError, of one of these codes where there are any. */
+/** @returns whether `error` is a KilnError; where codes are given, with one of them. */
 export function isKilnError(error: unknown, ...codes: readonly FailureCode[]): error is KilnError {
   return error instanceof KilnError && (codes.length === 0 || codes.includes(error.code));
 }
 
-/** @returns what an error says of itself; whatever else was thrown, as text. */
+/** @returns the message of an error; any other thrown value as text. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,4 +1,4 @@
-/** Which guests are as good as each other: those of one image, one size and one project, before any is told whose it is. */
+/** Which guests are interchangeable before they get an owner: those of one image, one size and one project. */
 import type { Resources } from './workload/workload.ts';
 
 export interface GuestKind {
@@ -11,7 +11,7 @@ export interface GuestKind {
   readonly projectId?: string;
 }
 
-/** @returns the kind of guest that is asked for with these resources */
+/** @returns the kind of guest for these resources */
 export function guestKindOf(wanted: {
   readonly imageDigest: string;
   readonly resources: Resources;
@@ -34,8 +34,8 @@ export function resourcesOf({ vcpus, memMib, diskMib }: GuestKind): Resources {
 }
 
 /**
- * @param more what else has to be the same
- * @returns one text for each kind, the same for the same one. Names of templates on disk are made of it.
+ * @param more what else must be equal
+ * @returns one text for each kind, always the same for the same kind. Names of templates on disk are made from it.
  */
 export function guestKindKey(kind: GuestKind, ...more: readonly string[]): string {
   const { imageDigest, vcpus, memMib, diskMib, projectId } = kind;

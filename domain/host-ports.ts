@@ -1,4 +1,4 @@
-/** The ports of a host that VMs may be reached at: a range that the operator sets. */
+/** The ports of a host on which VMs can be reached: a range that the operator sets. */
 import { KilnError } from './failures.ts';
 
 /** Both ends included. */
@@ -10,7 +10,7 @@ export interface PortRange {
 /** Below the range that Linux takes outgoing ports from (32768 and up). */
 export const DEFAULT_HOST_PORTS: PortRange = { from: 20_000, to: 29_999 };
 
-/** @throws PORT_NOT_ALLOWED where a port that somebody asks for is outside of the range */
+/** @throws PORT_NOT_ALLOWED where a requested port is outside of the range */
 export function assertHostPort(port: number, { from, to }: PortRange): void {
   if (port >= from && port <= to) return;
   throw new KilnError(

@@ -1,4 +1,4 @@
-/** @returns what a text says as JSON; undefined where it is none. For what others write and a schema judges next. */
+/** @returns a text parsed as JSON; undefined where it is not JSON. For text from outside that a schema checks next. */
 export function jsonOrUndefined(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -1,4 +1,4 @@
-/** Text from users, services and guests, put into Markdown so that it stays text: nothing in it is markup. Pure. */
+/** Puts text from users, services and guests into Markdown so that it stays plain text, never markup. Pure. */
 
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
 /** Every character that Markdown or HTML may read as markup. Not slash and quotes: the Web UI shows the backslash before them. */
@@ -11,21 +11,21 @@ export function plain(text: string, max: number): string {
 
 /** @returns one line as a code span, fit for a table cell as well. */
 export function code(text: string, max = 200): string {
-  // A pipe would end a table's cell, and escaped it would show its backslash outside of tables.
+  // A pipe would end a table's cell; escaped, it would show its backslash outside of tables.
   const line = cut(oneLine(text), max).replaceAll('|', '¦');
   const fence = '`'.repeat(longestRun(line) + 1);
   const pad = line.startsWith('`') || line.endsWith('`') || line === '' ? ' ' : '';
   return `${fence}${pad}${line}${pad}${fence}`;
 }
 
-/** @returns the last `maxLines` lines and at most `max` characters of a text as a block of code. */
+/** @returns the last `maxLines` lines, at most `max` characters, of a text as a block of code. */
 export function block(text: string, maxLines: number, max: number): string[] {
   const kept = text.replace(CONTROL, '·').trimEnd().slice(-max).split('\n').slice(-maxLines);
   const fence = '`'.repeat(Math.max(3, longestRun(kept.join('\n')) + 1));
   return [`${fence}text`, ...kept, fence];
 }
 
-/** @returns a link that shows itself; only plain addresses, as Kiln makes them, are links, anything else is code. */
+/** @returns a link that shows its address; only plain addresses, as Kiln makes them, become links, all else is code. */
 export function link(url: string): string {
   return /^https?:\/\/[A-Za-z0-9.:-]+(\/[A-Za-z0-9./-]*)?$/.test(url) ? `[${url}](<${url}>)` : code(url);
 }

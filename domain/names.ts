@@ -5,11 +5,11 @@
 
 export const CONTROL_QUEUE = 'kiln-control';
 
-/** The Schedule of the maintenance, and what the ids of its workflows begin with. */
+/** The Schedule of the maintenance, and the prefix of its workflow ids. */
 export const MAINTENANCE_SCHEDULE = 'kiln-maintenance';
 export const MAINTENANCE_PREFIX = 'maintenance/';
 
-/** Search attributes, all of type Keyword. SQLite visibility has room for ten; Kiln uses eight and no more. */
+/** Search attributes, all of type Keyword. SQLite visibility has room for ten; Kiln uses only these eight. */
 export const SEARCH_ATTRIBUTES = [
   'KilnStage',
   'KilnTier',
@@ -23,7 +23,7 @@ export const SEARCH_ATTRIBUTES = [
 export type SearchAttribute = (typeof SEARCH_ATTRIBUTES)[number];
 
 export const WORKLOAD_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
-/** Ids of new workloads: each is the host name of its guest, too. Older workloads may have any of the pattern above. */
+/** Ids of new workloads: each id is also the host name of its guest. Older ids follow the pattern above. */
 export const NEW_WORKLOAD_ID_PATTERN = /^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/;
 export const HOST_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
 export const IMAGE_NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,39}$/;
@@ -38,15 +38,15 @@ export function workloadWorkflowId(workloadId: string): string {
   return `workload/${workloadId}`;
 }
 
-/** @returns the workload id in a workflow id, or undefined where the workflow is no workload. */
+/** @returns the workload id in a workflow id, or undefined where the workflow is not a workload. */
 export function workloadIdOf(workflowId: string): string | undefined {
   return workflowId.startsWith('workload/') ? workflowId.slice('workload/'.length) : undefined;
 }
 
-/** What the ids of VMs that are ready and of nobody begin with. */
+/** Prefix of the ids of ready VMs without an owner. */
 export const POOL_VM_PREFIX = 'pool-';
 
-/** @returns the workflow id of what keeps the pool of a host in order. */
+/** @returns the id of the workflow that keeps the pool of a host in order. */
 export function poolWorkflowId(hostId: string): string {
   return `pool/${hostId}`;
 }
@@ -57,14 +57,14 @@ export function hostQueue(hostId: string): string {
 }
 
 /**
- * Id of one VM: 14 characters that stand for its owner, the epoch (placement) and the boot within it.
+ * Id of one VM: 14 characters that identify its owner, the epoch (placement) and the boot within it.
  * At most 24 characters, because it is part of unix socket paths (107 bytes in all).
  */
 export function vmId(ownerWorkflowId: string, epoch: number, boot: number): string {
   return `${shortHash(ownerWorkflowId)}-${epoch}-${boot}`;
 }
 
-/** Id of the capacity that one placement of a workload holds, whatever number of boots it takes. */
+/** Id of the capacity that one placement of a workload reserves, for all of its boots. */
 export function reservationId(ownerWorkflowId: string, epoch: number): string {
   return `${shortHash(ownerWorkflowId)}-${epoch}`;
 }
@@ -109,7 +109,7 @@ export const storeKeys = {
   blob: (sha256: string) => `blobs/${sha256}`,
   logChunk: (workloadId: string, epoch: number, writer: string, first: number) =>
     `${storeKeys.logChunks(workloadId, epoch, writer)}${String(first).padStart(10, '0')}.jsonl`,
-  /** Chunks of one writer: the order of their names is that of their lines. */
+  /** Chunks of one writer: their names sort in the order of their lines. */
   logChunks: (workloadId: string, epoch: number, writer: string) => `logs/${workloadId}/${epoch}-${writer}/`,
   logs: (workloadId: string) => `logs/${workloadId}/`,
   allLogs: 'logs/',

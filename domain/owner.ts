@@ -5,10 +5,10 @@ import { WORKLOAD_ID_PATTERN } from './names.ts';
 export const OWNER_KINDS = ['workload', 'session'] as const;
 export type OwnerKind = (typeof OWNER_KINDS)[number];
 
-/** An owner, whatever its placement. */
+/** An owner, at any placement. */
 export interface OwnerId {
   readonly kind: OwnerKind;
-  /** What follows the kind in the id of its workflow: `hello`, or `<project>/<thread>/<n>`. */
+  /** The part of its workflow id after the kind: `hello`, or `<project>/<thread>/<n>`. */
   readonly id: string;
 }
 
@@ -17,7 +17,7 @@ export interface OwnerRef extends OwnerId {
   readonly epoch: number;
 }
 
-/** One log: what hosts write of an owner during one placement. */
+/** One log: what hosts write about an owner during one placement. */
 export type LogRef = OwnerRef;
 
 /** Project, thread (no leading dot, so that no part is `.` or `..`) and incarnation. */
@@ -28,19 +28,19 @@ const ID_PATTERNS: Readonly<Record<OwnerKind, RegExp>> = {
   session: SESSION_ID_PATTERN,
 };
 
-/** @returns whether `id` has the form of an id of that kind; only then is it safe in paths and keys. */
+/** @returns whether `id` is a well-formed id of its kind; only then is it safe in paths and keys. */
 export function isOwnerId({ kind, id }: OwnerId): boolean {
   return ID_PATTERNS[kind].test(id);
 }
 
-/** @returns the owner behind a workflow id; undefined for a workflow that owns no VM (a pool, the maintenance). */
+/** @returns the owner that a workflow id names; undefined for a workflow that owns no VM (a pool, the maintenance). */
 export function ownerOf(workflowId: string): OwnerId | undefined {
   const slash = workflowId.indexOf('/');
   const kind = OWNER_KINDS.find((name) => name === workflowId.slice(0, slash));
   return kind === undefined ? undefined : { kind, id: workflowId.slice(slash + 1) };
 }
 
-/** @returns the owner of a VM and the placement that the VM belongs to; undefined where it is a pool's. */
+/** @returns the owner of a VM and the placement of the VM; undefined for a VM of a pool. */
 export function ownerRefOf(owner: { readonly workflowId: string; readonly epoch: number }): OwnerRef | undefined {
   const found = ownerOf(owner.workflowId);
   return found === undefined ? undefined : { ...found, epoch: owner.epoch };
@@ -56,12 +56,12 @@ export function ownerLabel(owner: OwnerId): string {
   return owner.kind === 'workload' ? owner.id : ownerWorkflowId(owner);
 }
 
-/** @returns whether two owners are the same one. */
+/** @returns whether two owners are the same. */
 export function sameOwnerId(a: OwnerId, b: OwnerId): boolean {
   return a.kind === b.kind && a.id === b.id;
 }
 
-/** @throws SPEC_INVALID where the id is none of its kind, or the epoch no count */
+/** @throws SPEC_INVALID where the id has not the form of its kind, or the epoch is not a count */
 export function assertOwnerRef(ref: OwnerRef): void {
   if (!isOwnerId(ref)) throw new KilnError('SPEC_INVALID', `"${ref.id.slice(0, 120)}" is no id of a ${ref.kind}.`);
   if (!Number.isSafeInteger(ref.epoch) || ref.epoch < 0) {

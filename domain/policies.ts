@@ -7,9 +7,9 @@ export interface WorkloadPolicies {
     readonly deadlineMs: number;
     readonly backoffMs: number;
     readonly maxBackoffMs: number;
-    /** Who waits for capacity and was not seen asking for this long is no longer waited for. */
+    /** A request in the line for capacity that has not asked for this long is no longer counted. */
     readonly seenForMs: number;
-    /** Life of a reservation that nobody renews; a VM record keeps it alive. */
+    /** Lifetime of a reservation that is not renewed; an instance record keeps it alive. */
     readonly reservationTtlMs: number;
   };
   readonly host: {
@@ -17,11 +17,11 @@ export interface WorkloadPolicies {
     readonly scheduleToStartMs: number;
     /** Age of the last registry entry after which a silent host counts as lost. */
     readonly lostAfterMs: number;
-    /** Pause between two looks at a suspected host. */
+    /** Pause between two checks of a suspected host. */
     readonly recheckMs: number;
-    /** Placements tried when hosts are lost before the service runs. */
+    /** Most placements tried where hosts are lost before the service runs. */
     readonly placements: number;
-    /** Times that one call is made again while something outside of it, such as the store, is away. */
+    /** How often one call is repeated while something outside of it, such as the store, is away. */
     readonly outageTries: number;
   };
   readonly validate: { readonly startToCloseMs: number; readonly tries: number };
@@ -29,20 +29,20 @@ export interface WorkloadPolicies {
     readonly startToCloseMs: number;
     readonly heartbeatMs: number;
     readonly tries: number;
-    /** Builds started anew because their host's worker, or the store, went away; not counted as tries. */
+    /** Builds restarted because their host's worker, or the store, went away; they do not count as tries. */
     readonly interruptions: number;
     /** Boot deadline of the builder VM. */
     readonly bootMs: number;
   };
   readonly deploy: {
-    /** Disks of a VM; also the arrival of an image that the host has not had yet. */
+    /** To make the disks of a VM, including the download of an image that the host does not have yet. */
     readonly provisionMs: number;
     readonly bootMs: number;
     readonly startMs: number;
     /** What `checkHealth` may take beyond the service's own start period before its worker counts as hung. */
     readonly healthMarginMs: number;
     readonly heartbeatMs: number;
-    /** Boots tried, each with a VM of its own name. */
+    /** Boot tries, each with a VM of a new name. */
     readonly boots: number;
   };
   readonly supervise: {
@@ -60,12 +60,12 @@ export interface WorkloadPolicies {
     readonly graceMs: number;
     readonly startToCloseMs: number;
     readonly heartbeatMs: number;
-    /** After this a resource counts as unreleased and the host's sweep owns it. */
+    /** After this a resource counts as unreleased; then the host's sweep has to free it. */
     readonly scheduleToCloseMs: number;
   };
 }
 
-/** What placing, booting and releasing a VM takes of them, whoever owns it. */
+/** The policies that placing, booting and releasing a VM need, for any owner. */
 export type PlacedPolicies = Pick<WorkloadPolicies, 'control' | 'placement' | 'host' | 'leave'> & {
   readonly deploy: Pick<WorkloadPolicies['deploy'], 'provisionMs' | 'bootMs' | 'heartbeatMs' | 'boots'>;
   readonly supervise: Pick<WorkloadPolicies['supervise'], 'backoffMs' | 'maxBackoffMs'>;
@@ -111,7 +111,7 @@ export type WorkloadPolicyOverrides = {
   readonly [Group in keyof WorkloadPolicies]?: Partial<WorkloadPolicies[Group]>;
 };
 
-/** @returns the defaults with the overrides laid over them. */
+/** @returns the defaults, replaced by the overrides where given. */
 export function resolvePolicies(overrides: WorkloadPolicyOverrides = {}): WorkloadPolicies {
   const d = DEFAULT_POLICIES;
   return {
@@ -126,7 +126,7 @@ export function resolvePolicies(overrides: WorkloadPolicyOverrides = {}): Worklo
   };
 }
 
-/** Doubling pause before try `attempt` (from 1), capped. */
+/** Doubling pause before try `attempt` (from 1), with a maximum. */
 export function backoffMs(attempt: number, firstMs: number, maxMs: number): number {
   return Math.min(maxMs, firstMs * 2 ** Math.min(attempt - 1, 30));
 }

@@ -1,6 +1,6 @@
 /** Plain types of the VM layer that travel between activities, host and drivers. */
 
-/** `pool`: of nobody yet. */
+/** `pool`: a VM without an owner yet. */
 export type VmRole = 'service' | 'builder' | 'session' | 'pool';
 
 /** Who a VM belongs to: enough to ask Temporal whether its epoch is over. */
@@ -11,11 +11,11 @@ export interface VmOwner {
   readonly epoch: number;
   readonly boot: number;
   readonly role: VmRole;
-  /** The tenant; VMs of one project share a user of the machine, those of none have one of their own. */
+  /** The tenant; VMs of one project share a user of the machine, a VM without a project has its own user. */
   readonly projectId?: string;
 }
 
-/** @returns whether two claims to a VM are of the same boot of the same workflow */
+/** @returns whether two claims to a VM are for the same boot of the same workflow */
 export function sameOwner(a: VmOwner, b: VmOwner): boolean {
   return (
     a.workflowId === b.workflowId &&
@@ -27,18 +27,18 @@ export function sameOwner(a: VmOwner, b: VmOwner): boolean {
   );
 }
 
-/** An image as a host has it: every file present and checked. */
+/** An image on a host: every file present and checked. */
 export interface CachedImage {
   readonly name: string;
   readonly digest: string;
   readonly kernelPath: string;
   readonly initrdPath: string;
-  /** Raw ext4 image, read-only to everybody. */
+  /** Raw ext4 image, read-only for all. */
   readonly rootfsPath: string;
   readonly rootfsBytes: number;
   /** Empty raw ext4 image for the /workspace drive, sparse. */
   readonly workspacePath: string;
-  /** Of these files, as the image's manifest has them. */
+  /** Of these files, from the image's manifest. */
   readonly sha256: { readonly kernel: string; readonly rootfs: string };
 }
 
@@ -49,11 +49,11 @@ export interface DiskRef {
   readonly format: DiskFormat;
 }
 
-/** What a VM's disk is made over: an image, or the frozen disk of a template. Nobody writes it. */
+/** What a VM's disk is made over: an image, or the frozen disk of a template. Never written. */
 export interface BaseDisk extends DiskRef {
-  /** Where it is a qcow2 disk: what it only holds the differences to, nearest first. */
+  /** For a qcow2 disk: the disks that it only holds the differences to, nearest first. */
   readonly backing?: readonly DiskRef[];
-  /** Where its guest wrote to a disk of its own instead: that disk, frozen too. */
+  /** Where its guest wrote to a separate disk: that disk, also frozen. */
   readonly scratch?: DiskRef;
 }
 
@@ -63,26 +63,26 @@ export interface DriveSpec {
   readonly path: string;
   readonly format: DiskFormat;
   readonly readOnly: boolean;
-  /** What a qcow2 drive only holds the differences to, nearest first. */
+  /** The disks that a qcow2 drive only holds the differences to, nearest first. */
   readonly backing?: readonly DiskRef[];
 }
 
-/** A frozen guest that a VM goes on from instead of booting. */
+/** A frozen guest that a VM continues instead of booting. */
 export interface TemplateRef {
   readonly templateId: string;
-  /** Memory of the frozen guest; every clone maps it and writes to pages of its own. */
+  /** Memory of the frozen guest; every clone maps it and writes to its own pages. */
   readonly memoryPath: string;
   /** State of its devices. */
   readonly statePath: string;
 }
 
-/** How a VM comes to run: by booting, from a frozen guest, or by one that was cloned and paused beforehand. */
+/** How a VM starts: by booting, from a frozen guest, or from a pool, where it was cloned and paused in advance. */
 export type VmStart = 'cold' | 'template' | 'pool';
 
 /** Names of the files that a freeze makes. */
 export const FROZEN_FILES = { memory: 'memory', state: 'state' } as const;
 
-/** All that a driver needs to make one VM. */
+/** Everything that a driver needs to make one VM. */
 export interface VmSpec {
   readonly vmId: string;
   readonly owner: VmOwner;
@@ -91,13 +91,13 @@ export interface VmSpec {
   readonly kernelPath: string;
   readonly initrdPath: string;
   readonly imageDigest: string;
-  /** Root first, workspace second; third the scratch disk of a root that is read-only. */
+  /** Root first, workspace second; third, for a read-only root, the scratch disk. */
   readonly drives: readonly DriveSpec[];
   /** Absent: a cold boot. */
   readonly template?: TemplateRef;
 }
 
-/** What a guest is told before any user code runs. */
+/** What a guest receives before any user code runs. */
 export interface GuestIdentity {
   readonly hostname: string;
   /** 32 fresh random bytes, hex. */
@@ -122,5 +122,5 @@ export interface VmExit {
 export type VmStatus =
   | { readonly state: 'prepared' | 'running' | 'paused'; readonly pid?: number }
   | { readonly state: 'exited'; readonly exit: VmExit }
-  /** No record: there is no such VM. */
+  /** No instance record: the VM does not exist. */
   | { readonly state: 'gone' };

@@ -3,7 +3,7 @@ import { REQUIREMENTS_FILE } from '../../contracts/service/python-packages.ts';
 import { PYTHON_ENVIRONMENT, type ServiceManifest } from '../../domain/workload/workload.ts';
 import { SERVICE_FOLDER } from '../workload/guest-environment.ts';
 
-/** Folder of the sources in a builder VM: where they will run, since builds write absolute paths into what they make. */
+/** Folder of the sources in a builder VM: the same as where they run, since builds write absolute paths into files. */
 export const SOURCE_FOLDER = SERVICE_FOLDER;
 
 const GUEST_PYTHON = '/usr/bin/python3';
@@ -24,8 +24,8 @@ export function buildSteps(manifest: ServiceManifest): BuildStep[] {
 
 function installSteps({ language, lockFile, requirements }: ServiceManifest): BuildStep[] {
   if (language === 'python') {
-    // The guest's own pip installs into it: a pip in every environment takes a guest half a minute. By their paths,
-    // since the environment, which has no pip, comes first where programs are looked for.
+    // The guest's own pip installs into it: a new pip in every environment takes half a minute. Both are called by
+    // path, because the environment, which has no pip, comes first in the search path.
     const make = [GUEST_PYTHON, '-m', 'venv', '--without-pip', PYTHON_ENVIRONMENT];
     const install = [GUEST_PYTHON, '-m', 'pip', '--python', `${PYTHON_ENVIRONMENT}/bin/python3`, 'install'];
     const what = requirements ?? ['-r', REQUIREMENTS_FILE, ...(lockFile === undefined ? [] : ['--require-hashes'])];
@@ -40,8 +40,8 @@ function installSteps({ language, lockFile, requirements }: ServiceManifest): Bu
 }
 
 /**
- * Key of a build's output: everything that can change it. A build that installs without a lock file has none, since the
- * same key could then stand for two different trees.
+ * Key of a build's output: everything that can change it. A build that installs without a lock file has no key, since
+ * one key could then mean two different trees.
  */
 export function buildCacheKey(facts: {
   manifest: ServiceManifest;

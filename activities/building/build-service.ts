@@ -23,7 +23,7 @@ export interface BuildPorts extends PackageSources {
   readonly logs: OwnerLogs;
   readonly namespaceId: string;
   readonly capacityPollMs: number;
-  /** Folder for tars on their way to the store. */
+  /** Folder for tars before their upload to the store. */
   readonly scratchDir: string;
 }
 
@@ -39,7 +39,7 @@ interface Job {
   readonly signal: AbortSignal;
 }
 
-/** Finds the output in the cache or builds it in a VM; of several builds with one key only one runs at a time. */
+/** Finds the output in the cache or builds it in a VM; of several builds with one key, only one runs at a time. */
 export function createBuildService(ports: BuildPorts): HostActivities['buildService'] {
   const turns = new AbandonableTurns();
   return (input) =>
@@ -87,7 +87,7 @@ async function buildInVm(ports: BuildPorts, job: Job): Promise<BuildResult> {
   const builder: Builder = { ...input.builder, owner: { ...input.builder.owner, namespaceId: ports.namespaceId } };
   let output: BuildOutput | undefined;
   const outputPath = join(ports.scratchDir, `${builder.vmId}-${randomUUID()}.tar`);
-  // Taking the VM away is what ends every call into a guest that may have stopped answering.
+  // Releasing the VM ends every call into a guest that may no longer answer.
   const onAbort = () => void ports.vms.release(builder.vmId, { graceMs: 0 }).catch(() => undefined);
   signal.addEventListener('abort', onAbort, { once: true });
   try {
@@ -104,7 +104,7 @@ async function buildInVm(ports: BuildPorts, job: Job): Promise<BuildResult> {
     signal.removeEventListener('abort', onAbort);
     await rm(outputPath, { force: true });
     const released = releaseBuilder(ports, builder.vmId);
-    // A failed build keeps its own reason: the workflow's undo does the release again, and shows what it cannot do.
+    // A failed build reports its own reason: the workflow's undo repeats the release and shows if that fails.
     await (output === undefined ? released.catch(() => undefined) : released);
   }
 }

@@ -14,7 +14,7 @@ import { type BuildStep, buildSteps, SOURCE_FOLDER } from './build-plan.ts';
 import { type BuildRegistries, connectRegistries } from './package-sources.ts';
 
 const STAGE: Stage = 'build';
-/** Lines of a failed step that travel with its failure. */
+/** Last lines of a failed step that its failure carries. */
 const TAIL_LINES = 30;
 
 export interface Builder {
@@ -35,7 +35,7 @@ interface Ports {
 }
 
 /**
- * Holds capacity for a builder, however long that takes: a build that waits costs no try.
+ * Reserves capacity for a builder, however long that takes: a build that waits costs no try.
  * @throws NO_CAPACITY where it would wait for ever
  */
 export async function reserveBuilder(
@@ -45,7 +45,7 @@ export async function reserveBuilder(
   signal: AbortSignal,
 ): Promise<void> {
   const { vmId, owner, resources, reservationTtlMs } = builder;
-  // Held, or asked for again after the build: what waits for room here need not keep others from theirs.
+  // The workload's own reservation: it may expire while this build waits, so others can use it; it is renewed later.
   const beside = reservationId(owner.workflowId, owner.epoch);
   const request = { id: vmId, ownerWorkflowId: owner.workflowId, resources, ttlMs: reservationTtlMs, beside };
   for (let waited = false; !(await ports.ledger.reserve(request)); waited = true) {

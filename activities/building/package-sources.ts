@@ -1,4 +1,4 @@
-/** Where a builder gets packages from: the registries of this machine's own npm and pip, brought in without credentials. */
+/** Where a builder gets packages from: the registries of this machine's own npm and pip, copied without credentials. */
 import { Readable } from 'node:stream';
 import { pack } from 'tar-stream';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
@@ -10,7 +10,7 @@ import type { VmHost } from '../../ports/host.ts';
 
 export interface PackageSources {
   readonly registries: RegistrySettings;
-  /** Asked when the first Python service is built: pip takes its time. */
+  /** Called when the first Python service is built: pip is slow. */
   readonly pip: () => Promise<PipSettings>;
 }
 
@@ -19,7 +19,7 @@ export interface BuildRegistries {
   readonly endpoints: readonly string[];
   /** Text of each settings file, by its name in the builder's home. */
   readonly files: Readonly<Record<string, string>>;
-  /** Whether packages come from the index that the guest's pip knows by itself. */
+  /** Whether packages come from the default index of the guest's pip. */
   readonly ownPipIndex: boolean;
   readonly env: Readonly<Record<string, string>>;
 }
@@ -55,7 +55,7 @@ export async function registriesFor(language: Language, sources: PackageSources)
   };
 }
 
-/** Brings the settings into a builder and lets it reach the registries, and nothing else. */
+/** Copies the settings into a builder and lets it reach the registries only. */
 export async function connectRegistries(
   vms: Pick<VmHost, 'setEgress'>,
   agent: AgentChannel,
@@ -65,7 +65,7 @@ export async function connectRegistries(
   await agent.putTar(HOME, settingsTar(registries.files));
   const own = registries.ownPipIndex ? await ownPipIndex(agent) : [];
   if (registries.env['PIP_CERT'] !== undefined) {
-    // pip takes one file for all it trusts.
+    // pip reads all trusted certificates from one file.
     await output(agent, 'pip-trust', `cat /etc/ssl/certs/ca-certificates.crt ${HOME}/${EXTRA_CA} > ${HOME}/${PIP_CA}`);
   }
   const { endpoints } = registries;
@@ -75,7 +75,7 @@ export async function connectRegistries(
 const PRINT_INDEX =
   'from urllib.parse import urlsplit; from pip._internal.models.index import PyPI; print(urlsplit(PyPI.url).netloc, PyPI.file_storage_domain)';
 
-/** The index that pip knows by itself, and where that keeps its files. No code of the service has run in this guest yet. */
+/** pip's default index and the host of its files. No code of the service has run in this guest yet. */
 async function ownPipIndex(agent: AgentChannel): Promise<string[]> {
   const names = (await output(agent, 'pip-index', `python3 -c '${PRINT_INDEX}'`)).trim().split(/\s+/);
   const entries = names.map((name) => `${name}:443`);

@@ -2,28 +2,28 @@
 import type { HostUpkeepReport, KeepPolicies } from '../../domain/upkeep/maintenance.ts';
 
 export interface MaintenanceActivities {
-  /** @returns where the next scan of closed executions may begin; nothing: at the first one that Temporal remembers */
+  /** @returns where the next scan of closed executions may begin; empty: at the first one that Temporal still has */
   recorderPosition(): Promise<{ closedAfter?: string }>;
   saveRecorderPosition(input: { closedBefore: string }): Promise<void>;
   /**
-   * Records the histories of one page of closed executions that are not recorded yet. What fails is told and left for
-   * the next run. @throws STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE
+   * Records the histories of one page of closed executions that are not recorded yet. Reports failures and leaves them
+   * to the next run. @throws STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE
    */
   recordHistories(input: {
     closedAfter?: string;
     token?: string;
     pageSize: number;
-    /** Executions that may still be recorded; others of the page are only looked at. */
+    /** Executions that may still be recorded; the others of the page are only read. */
     maxRecorded: number;
     deriveAfterMs: number;
     /** Milliseconds since 1970, by Temporal's clock. */
     nowMs: number;
   }): Promise<RecordedPage>;
-  /** @returns what is to be swept, and for which workloads each host is to say whether it still holds anything. */
+  /** @returns the hosts to sweep, and for which workloads each host has to say whether it still holds anything. */
   planSweeps(input: { maxUnreleased: number }): Promise<{ hosts: SweepPlan[] }>;
-  /** Removes logs of workloads that are over for long; one step. @throws STORE_UNAVAILABLE */
+  /** Removes logs of workloads that ended long ago; one step. @throws STORE_UNAVAILABLE */
   pruneLogs(input: Required<Pick<KeepPolicies, 'logsMs'>> & PruneStep): Promise<PrunedStep>;
-  /** Removes uploaded sources that no workload needs any more; one step. @throws STORE_UNAVAILABLE */
+  /** Removes uploaded sources that no workload needs; one step. @throws STORE_UNAVAILABLE */
   pruneSources(input: Required<Pick<KeepPolicies, 'sourcesMs'>> & PruneStep): Promise<PrunedStep>;
 }
 
@@ -35,7 +35,7 @@ export interface RecordedPage {
   readonly failed: readonly { readonly workflowId: string; readonly message: string }[];
   /** When the earliest of those closed. */
   readonly earliestFailed?: string;
-  /** Whether `maxRecorded` was reached and something of this page is left. */
+  /** Whether `maxRecorded` was reached and part of this page is left. */
   readonly more: boolean;
   readonly next?: string;
 }
@@ -59,6 +59,6 @@ export interface PrunedStep {
 
 /** Activities of one host. */
 export interface HostUpkeepActivities {
-  /** Sweeps at once, then says of which workloads nothing is held any more; that is kept in the archive. */
+  /** Sweeps now, then reports the workloads of which the host holds nothing any more; the archive records that. */
   sweepHost(input: { workloadIds: readonly string[] }): Promise<HostUpkeepReport>;
 }

@@ -2,7 +2,7 @@ import type { MaintenancePorts } from '../../ports/maintenance.ts';
 import { framed } from '../activity-frame.ts';
 import type { MaintenanceActivities } from './maintenance-types.ts';
 
-/** Every registered host is to sweep; those that something was left on are asked whether it is gone. */
+/** Every registered host sweeps. A host that a workload left something on is also asked whether that is gone. */
 export function createPlanSweeps(
   ports: Pick<MaintenancePorts, 'closed' | 'left' | 'hosts'>,
 ): MaintenanceActivities['planSweeps'] {

@@ -2,7 +2,7 @@ import type { MaintenancePorts, PruneOptions, Pruning } from '../../ports/mainte
 import { framed } from '../activity-frame.ts';
 import type { MaintenanceActivities, PrunedStep, PruneStep } from './maintenance-types.ts';
 
-/** Removes what is old, step by step. Ages are judged by Temporal's clock: this machine's may be wrong. */
+/** Removes old data, step by step. Ages are measured by Temporal's clock: this machine's clock may be wrong. */
 export function createPrune({
   pruning,
 }: Pick<MaintenancePorts, 'pruning'>): Pick<MaintenanceActivities, 'pruneLogs' | 'pruneSources'> {

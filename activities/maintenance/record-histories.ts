@@ -7,9 +7,9 @@ import type { MaintenanceActivities, RecordedPage } from './maintenance-types.ts
 type Ports = Pick<MaintenancePorts, 'closed' | 'archive'>;
 type Input = Parameters<MaintenanceActivities['recordHistories']>[0];
 
-/** Executions of one workflow; with more of them something is wrong. */
+/** Most executions of one workflow; more of them mean that something is wrong. */
 const MAX_CHAIN = 10_000;
-/** Histories in a row that Temporal does not hand out; then it is Temporal, not they. */
+/** Histories in a row that Temporal does not return; then Temporal is the cause, not the histories. */
 const MAX_SILENCES = 3;
 const MESSAGE = 300;
 
@@ -28,8 +28,8 @@ export function createRecorderPosition({
 }
 
 /**
- * Records one page of closed executions. Each is one step of its own that may be repeated: events, their document, and
- * once the last execution of a workflow is over and all before it are kept, the document that says so.
+ * Records one page of closed executions. Each is a step that may be repeated: it writes the events, then their
+ * document. Once a workflow has ended and all its executions are recorded, it writes the document that says so.
  */
 export function createRecordHistories(ports: Ports): MaintenanceActivities['recordHistories'] {
   return (input) =>
@@ -64,7 +64,7 @@ async function recordAll(
       sum.results += result ? 1 : 0;
       silences = 0;
     } catch (error) {
-      // A store that is away fails the page; an execution that cannot be had must not keep the others from being kept.
+      // An unavailable store fails the page; one unreadable execution must not stop the others from being recorded.
       if (isKilnError(error) && isOutage(error.code)) throw error;
       silences = isKilnError(error, 'TEMPORAL_UNAVAILABLE') ? silences + 1 : 0;
       if (silences >= MAX_SILENCES) throw error;
@@ -87,7 +87,7 @@ function summary(
   };
 }
 
-/** @returns what was written: executions, whether the whole history is there since now, whether a result was. */
+/** @returns what was written: executions, whether the whole history is now complete, whether a result was written. */
 async function recordOne(
   ports: Ports,
   { workflowId, executionId, continued }: ClosedExecution,
@@ -98,7 +98,7 @@ async function recordOne(
   if (standing?.executions.some((execution) => execution.executionId === executionId)) {
     return { executions: 0, whole: false, result: false };
   }
-  // One that went on is kept as well: it may be forgotten long before the workflow is over.
+  // An execution that continued as new is recorded too: Temporal may forget it long before the workflow ends.
   const isLast = !continued && (await closed.latest(workflowId))?.executionId === executionId;
   if (!isLast) {
     const { written } = await recordExecution(ports, workflowId, executionId);
@@ -111,7 +111,7 @@ async function recordOne(
   return { executions, whole: true, result: settled === 'written' || settled === 'derived' };
 }
 
-/** Back from the last execution to the first, each kept on the way. @throws NOT_FOUND where one was forgotten first */
+/** From the last execution back to the first, records each. @throws NOT_FOUND where Temporal has forgotten one */
 async function recordChain(ports: Ports, workflowId: string, last: string) {
   const chain: RecordedExecution[] = [];
   let executions = 0;

@@ -2,7 +2,7 @@ import type { HostUpkeep } from '../../ports/maintenance.ts';
 import { framed } from '../activity-frame.ts';
 import type { HostUpkeepActivities } from './maintenance-types.ts';
 
-/** The host's own timer sweeps as well; here it is asked, so that it can be seen, and says what came of it. */
+/** The host also sweeps by its own timer; this sweep is visible in Temporal and reports its result. */
 export function createSweepHost(ports: {
   upkeep: HostUpkeep;
   vms: { readonly hostId: string };

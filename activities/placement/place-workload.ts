@@ -15,7 +15,7 @@ interface Ports {
 
 type PlaceInput = Parameters<ControlActivities['placeWorkload']>[0];
 
-/** Resolves the image once and picks the least loaded host that fits and that nobody waits for who is served before. */
+/** Resolves the image once; picks the least loaded host that fits and is not set aside for a request ahead in line. */
 export function createPlaceWorkload(ports: Ports): ControlActivities['placeWorkload'] {
   return (input) =>
     short(async () => {
@@ -43,7 +43,7 @@ export function createPlaceWorkload(ports: Ports): ControlActivities['placeWorkl
     });
 }
 
-/** The others in the line that are still seen there, and how this one is seen itself. */
+/** The requests that are ahead of this one in the line, and how to write this one there. */
 async function lineOf(
   { line, now }: Ports,
   { place, workloadId, resources }: PlaceInput,
@@ -58,7 +58,7 @@ async function lineOf(
       seen.map(({ request }) => request),
       { workloadId, priority, sinceMs },
     ),
-    // Seen lately is good enough: a long line must not be written anew with every question.
+    // A recent entry is good enough: a long line must not be rewritten with every question.
     join: async () => {
       if (own === undefined || now() - own.seenMs > seenForMs / 3 || own.request.priority !== priority) {
         await line.join({ workloadId, priority, sinceMs, resources });
@@ -67,12 +67,12 @@ async function lineOf(
   };
 }
 
-/** Takes a workload that was placed, or that has ended, out of the line. */
+/** Takes a workload that was placed, or has ended, out of the line. */
 export function createLeaveLine({ line }: Pick<Ports, 'line'>): ControlActivities['leaveLine'] {
   return ({ workloadId }) => short(() => line.leave(workloadId));
 }
 
-/** Resolves the image of a service whose folder says that it is not the one it was placed with. */
+/** Resolves the image of a service whose manifest names another image than the one it was placed with. */
 export function createResolveImage(ports: { images: ImageCatalog }): ControlActivities['resolveImage'] {
   return ({ image }) => short(() => ports.images.resolve(image));
 }

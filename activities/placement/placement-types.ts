@@ -15,27 +15,27 @@ export type Placement =
 export interface PlacementActivities {
   /** Resolves the image and picks the least loaded host that fits. @throws IMAGE_MISSING, STORE_UNAVAILABLE */
   placeWorkload(input: {
-    /** Who asks, as the line for capacity knows it: a workload by its id. */
+    /** Who asks, by its name in the line for capacity: a workload's id. */
     workloadId: string;
     image: string;
     resources: Resources;
     excludedHosts: readonly string[];
     freshForMs: number;
-    /** Its place in the line, should it have to wait; absent in calls of older workflows, which wait in no line. */
+    /** Its place in the line, where it has to wait; absent in calls of older workflows, which do not use the line. */
     place?: {
       priority: Priority;
-      /** Age of its request, ms since 1970: who came first goes first. */
+      /** When it was requested, ms since 1970: the oldest goes first. */
       sinceMs: number;
-      /** Those who were not seen in the line for this long no longer count, ms. */
+      /** Requests that were not seen in the line for this long do not count, ms. */
       seenForMs: number;
     };
-    /** ISO 8601, when the request was accepted; only with the first question of a workload. */
+    /** ISO 8601, when the request was accepted; only in the first question of a workload. */
     requestedAt?: string;
   }): Promise<Placement>;
   /** The workload no longer waits for capacity. Not in the line: nothing to do. @throws STORE_UNAVAILABLE */
   leaveLine(input: { workloadId: string }): Promise<void>;
-  /** @returns the digest a reference stands for now. @throws IMAGE_MISSING, STORE_UNAVAILABLE */
+  /** @returns the digest that a reference resolves to now. @throws IMAGE_MISSING, STORE_UNAVAILABLE */
   resolveImage(input: { image: string }): Promise<{ name: string; digest: string }>;
-  /** How long ago a host last registered; null where it never did. */
+  /** How long ago a host last registered; null: never. */
   checkHost(input: { hostId: string }): Promise<{ ageMs: number | null }>;
 }

@@ -2,7 +2,7 @@ import type { CapacityLedger } from '../../ports/host.ts';
 import { short } from '../activity-frame.ts';
 import type { HostActivities } from '../activity-types.ts';
 
-/** Holds capacity under a name the workflow minted; the same name again renews it. */
+/** Reserves capacity under a name that the workflow minted; the same name again renews it. */
 export function createReserveCapacity(ports: { ledger: CapacityLedger }): HostActivities['reserveCapacity'] {
   return ({ reservationId, ownerWorkflowId, resources, ttlMs }) =>
     short(async () => ({

@@ -2,6 +2,6 @@
 import type { PoolRound } from '../../domain/pool/pool-round.ts';
 
 export interface PoolActivities {
-  /** Looks images up, makes templates anew, recycles ready VMs and fills up. @returns what the pool is then */
+  /** Resolves images, renews templates, recycles ready VMs, fills the pool. @returns the pool after that */
   maintainPool(): Promise<PoolRound>;
 }

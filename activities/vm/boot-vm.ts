@@ -31,7 +31,7 @@ export function createProvisionRootfs(ports: Ports): VmActivities['provisionRoot
     });
 }
 
-/** Starts the VM, to a configured agent, or finds the one that runs already. */
+/** Starts the VM until its agent is configured, or finds it running already. */
 export function createBootVm(ports: Ports): VmActivities['bootVm'] {
   return ({ vmId, hostname, deadlineMs, ...call }) =>
     framed(
@@ -43,7 +43,7 @@ export function createBootVm(ports: Ports): VmActivities['bootVm'] {
         log.write(STARTING[of.kind], 'info', `VM ${vmId} answers after ${took}, pid ${booted.pid}`);
         return booted;
       },
-      // A boot that is given up has ended its VM for good, and the next call could only be told so.
+      // An abandoned boot has destroyed its VM; a repeated call could only report that.
       { isMadeAgain: true },
     );
 }

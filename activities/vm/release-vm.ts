@@ -10,13 +10,13 @@ interface Ports {
   readonly logs: Pick<OwnerLogs, 'ship'>;
 }
 
-/** Frees VMs, then the reservation. Each VM is proven gone; the logs are shipped, or stay in the spool for later. */
+/** Releases VMs, then the reservation. Each VM is proven gone; logs are shipped, or stay in the spool for later. */
 export function createReleaseVm(ports: Ports): VmActivities['releaseVm'] {
   return ({ vmIds, reservationId, graceMs, ...call }) =>
     framed(async () => {
       for (const vmId of vmIds) await ports.vms.release(vmId, { graceMs });
       if (reservationId !== undefined) await ports.ledger.release(reservationId);
-      // The shipper goes on with what is left when the store is away: a log must not hold up a release.
+      // While the store is away the shipper sends the rest later: a log must not delay a release.
       await ports.logs.ship(ownerOfCall(call)).catch(() => undefined);
       return { released: [...vmIds, ...(reservationId === undefined ? [] : [reservationId])] };
     });

@@ -1,7 +1,7 @@
 import { type OwnerRef, workloadRef } from '../../domain/owner.ts';
 import type { VmCall } from './vm-types.ts';
 
-/** @returns whose VM a call is about, and the placement that it belongs to. */
+/** @returns the owner of the VM that a call is about, at its placement. */
 export function ownerOfCall(call: VmCall): OwnerRef {
   return 'of' in call ? call.of : workloadRef(call.workloadId, call.epoch);
 }

@@ -1,4 +1,4 @@
-/** Signatures of the activities that make, boot and release a VM, whoever it belongs to. */
+/** Signatures of the activities that make, boot and release a VM of any owner. */
 import type { OwnerRef } from '../../domain/owner.ts';
 import type { VmOwner, VmStart } from '../../domain/vm.ts';
 import type { Resources } from '../../domain/workload/workload.ts';
@@ -6,13 +6,13 @@ import type { Resources } from '../../domain/workload/workload.ts';
 /** A VM's owner as the workflow knows it; the host adds the id of its namespace. */
 export type OwnerClaim = Omit<VmOwner, 'namespaceId'>;
 
-/** A workload at one of its placements: what every call about its service says. */
+/** A workload at one of its placements: part of every call about its service. */
 export interface WorkloadRef {
   readonly workloadId: string;
   readonly epoch: number;
 }
 
-/** Whose VM a call is about: a workload by its id, any other owner by kind and id. */
+/** The owner that a call is about: a workload by its id, any other owner by kind and id. */
 export type VmCall = WorkloadRef | { readonly of: OwnerRef };
 
 export interface VmActivities {
@@ -29,14 +29,14 @@ export interface VmActivities {
       owner: OwnerClaim;
       imageDigest: string;
       resources: Resources;
-      /** Boots cold even where there is a template: the last try from one has failed. */
+      /** Boots cold even where there is a template: the last try from a template has failed. */
       cold?: boolean;
     },
   ): Promise<{ provisioner: string; provisionMs: number; start: VmStart }>;
   bootVm(
     input: VmCall & { vmId: string; hostname: string; deadlineMs: number },
   ): Promise<{ pid: number; bootMs: number; start: VmStart }>;
-  /** VMs with their ports and disks, then the reservation; each proven gone. Unknown names: nothing to do. */
+  /** Releases VMs with their ports and disks, then the reservation; each is proven gone. Unknown names do nothing. */
   releaseVm(
     input: VmCall & { vmIds: readonly string[]; reservationId?: string; graceMs: number },
   ): Promise<{ released: readonly string[] }>;

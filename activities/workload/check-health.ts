@@ -14,11 +14,11 @@ interface Ports {
   readonly vms: Pick<VmHost, 'agent'>;
   readonly services: Pick<GuestServices, 'waitExit' | 'setStage'>;
   readonly logs: Pick<OwnerLogs, 'open'>;
-  /** Pause between two looks at a service that is starting, ms. */
+  /** Pause between two checks of a service that is starting, ms. */
   readonly readyPollMs: number;
 }
 
-/** Waits until the service answers, exits, or has used up its start period. */
+/** Waits until the service answers, exits, or its start period is over. */
 export function createCheckHealth(ports: Ports): HostActivities['checkHealth'] {
   return ({ workloadId, epoch, vmId, manifest, port }) =>
     framed(async (signal) => {
@@ -63,7 +63,7 @@ async function untilHealthy(
   }
 }
 
-/** A module that cannot be found is a dependency that nobody declared; Node and Python say so in fixed words. */
+/** A missing module is a dependency that is not declared; Node.js and Python report it in fixed words. */
 const MISSING_MODULE = /(?:Cannot find (?:module|package) '([^']{1,200})')|(?:No module named '([^']{1,200})')/;
 
 function exitedAtStart({ exit, tail }: { exit: ExecExit; tail: string }): KilnError {

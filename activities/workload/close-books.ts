@@ -5,8 +5,8 @@ import { short } from '../activity-frame.ts';
 import type { ControlActivities } from '../activity-types.ts';
 
 /**
- * Writes the control writer's log lines and the outcome. Both are written at most once, however often this runs. Every
- * failure is one to be tried again: the record is asRetryable, and its workflow is held open until it is written.
+ * Writes the control writer's log lines and the outcome, each at most once, however often this runs. Every failure is
+ * retried: the workflow stays open until the record is written.
  */
 export function createCloseBooks(ports: {
   documents: WorkloadDocuments;
@@ -23,7 +23,7 @@ export function createCloseBooks(ports: {
     });
 }
 
-/** @returns the error as one that is tried again: whatever stands in the way may be put right while this waits. */
+/** The books must be closed, so every failure is retried. */
 function asRetryable(error: unknown): unknown {
   if (!isKilnError(error) || error.retryable) return error;
   const { code, message, details } = error;

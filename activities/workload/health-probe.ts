@@ -7,7 +7,7 @@ import type { AgentChannel } from '../../ports/guest-agent.ts';
 
 export type ProbeResult = { readonly healthy: true } | { readonly healthy: false; readonly reason: string };
 
-/** Asks the service once, from inside its guest's loopback: TCP connect, or an HTTP GET that must answer below 400. */
+/** Asks the service once, over its guest's loopback: TCP connect, or an HTTP GET that must answer below 400. */
 export async function probeHealth(
   agent: Pick<AgentChannel, 'connectTcp'>,
   port: number,
@@ -40,12 +40,12 @@ function getStatus(socket: Duplex, path: string, signal: AbortSignal): Promise<n
       signal,
     };
     const call = request(options, (response) => {
-      // Only the head matters; a body without end must not be read.
+      // Only the head matters; an endless body must not be read.
       response.destroy();
       socket.destroy();
       resolve(response.statusCode ?? 0);
     });
-    // What nobody asked for: no answer follows it.
+    // An upgrade that was not requested: no normal answer follows it.
     call.on('upgrade', (response) => {
       socket.destroy();
       resolve(response.statusCode ?? 0);
@@ -62,7 +62,7 @@ function getStatus(socket: Duplex, path: string, signal: AbortSignal): Promise<n
 async function connected(opening: Promise<Duplex>, signal: AbortSignal): Promise<Duplex> {
   opening.then(
     (socket) => {
-      // Late errors of a probe's connection concern nobody.
+      // Late errors of a probe's connection do not matter.
       socket.on('error', () => undefined);
       if (signal.aborted) socket.destroy();
     },

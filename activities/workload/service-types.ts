@@ -1,4 +1,4 @@
-/** Signatures of the activities that build a workload's service, start it, watch it and end it, and that close its books. */
+/** Signatures of the activities that build, start, watch and end a workload's service, and close its books. */
 import type { Observation } from '../../domain/workload/supervision.ts';
 import type {
   Resources,
@@ -13,19 +13,19 @@ import type { OwnerClaim, WorkloadRef } from '../vm/vm-types.ts';
 export type ControlLogLine = CarriedLogLine;
 
 export interface BookActivities {
-  /** Writes outcome and last control log line; afterwards the record no longer needs Temporal. */
+  /** Writes the outcome and the last control log line; after that the record no longer needs Temporal. */
   closeBooks(input: { state: WorkloadState; logLines: readonly ControlLogLine[] }): Promise<void>;
 }
 
 export interface ServiceActivities {
   /**
-   * @returns also what the service needs, where its folder asks for something else than the request alone
+   * @returns also what the service needs, where its folder asks for more or other than the request
    * @throws SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, ENV_MISSING
    */
   validateService(
     input: WorkloadRef & { servicePath: string; specHash: string },
   ): Promise<{ manifest: ServiceManifest; needs?: ServiceNeeds }>;
-  /** Builds in a VM of the given name, or finds the output in the cache. The VM is gone again when this succeeds. */
+  /** Builds in a VM of the given name, or finds the output in the cache. On success the VM is gone again. */
   buildService(
     input: WorkloadRef & {
       servicePath: string;
@@ -58,7 +58,7 @@ export interface ServiceActivities {
   ): Promise<{ readyMs: number }>;
   /** Watches until something ends; heartbeats. */
   superviseVm(input: WorkloadRef & { vmId: string; manifest: ServiceManifest; port: number }): Promise<Observation>;
-  /** SIGTERM, grace, SIGKILL to the service's process group. A service that is gone already is told as it ended. */
+  /** SIGTERM, grace, SIGKILL to the service's process group. For a service that has already ended, reports that end. */
   stopService(input: WorkloadRef & { vmId: string; graceMs: number }): Promise<{ exit: ServiceExit }>;
 }
 

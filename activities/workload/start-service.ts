@@ -24,9 +24,9 @@ interface Ports {
   readonly logs: Pick<OwnerLogs, 'open'>;
 }
 
-/** Opens what the service may reach, puts the build output into the guest, opens the port and starts it; each only once. */
+/** Opens the service's egress, copies the build output into the guest, opens the port, starts it; each only once. */
 export function createStartService(ports: Ports): HostActivities['startService'] {
-  // A call that is thought lost may still put files where the one after it has started the service.
+  // A call that seems lost may still write files after the next call has started the service.
   const turns = new AbandonableTurns();
   return (input) =>
     framed((signal) => turns.run(input.vmId, () => startService(ports, input), signal), { isMadeAgain: true });
@@ -61,7 +61,7 @@ async function isStarted(agent: Pick<AgentChannel, 'listExecs'>): Promise<boolea
 /** A command without any shell syntax, not beginning with an assignment. */
 const PLAIN_COMMAND = /^[\w./@-]+(?: +[\w./@:=+,-]+)*$/;
 
-/** A plain command takes the shell's place, so that its own death by a signal is not told as the shell's exit code. */
+/** A plain command replaces the shell, so that its death by a signal is not reported as the shell's exit code. */
 function shellLine(start: string): string {
   return PLAIN_COMMAND.test(start) ? `exec ${start}` : start;
 }

@@ -11,7 +11,7 @@ interface Ports {
   readonly logs: Pick<OwnerLogs, 'open'>;
 }
 
-/** Ends the service gently, then by force. One that has ended, or whose VM is gone, is told as it is. */
+/** Ends the service gently, then by force. If the service has ended or its VM is gone, reports that. */
 export function createStopService(ports: Ports): ServiceActivities['stopService'] {
   return ({ workloadId, epoch, vmId, graceMs }) =>
     framed(async () => {
@@ -20,7 +20,7 @@ export function createStopService(ports: Ports): ServiceActivities['stopService'
       const exit = await stop(ports, vmId, graceMs);
       const how = exit.signal ?? (exit.code === null ? 'unknown' : `code ${exit.code}`);
       log.write('running', 'info', `service ended with ${how}`);
-      // The lines stay pending on a full disk: what makes room again must not wait for room.
+      // On a full disk the lines stay pending: an activity that makes room must not wait for room.
       await log.flush().catch(() => undefined);
       return { exit };
     });

@@ -18,7 +18,7 @@ interface Ports {
   readonly logs: OwnerLogs;
 }
 
-/** Watches VM, service and health until one of them ends. Holds nothing: it may be started again at any time. */
+/** Watches VM, service and health until one of them ends. Holds nothing, so it may be restarted at any time. */
 export function createSuperviseVm(ports: Ports): HostActivities['superviseVm'] {
   return ({ workloadId, epoch, vmId, manifest, port }) =>
     framed(async (signal) => {
@@ -32,7 +32,7 @@ export function createSuperviseVm(ports: Ports): HostActivities['superviseVm'] {
         ]);
       } finally {
         watching.abort();
-        // What was seen counts more than a log that cannot be written.
+        // The observation matters more than a log that cannot be written.
         await ports.logs
           .open(workloadRef(workloadId, epoch))
           .then((log) => log.flush())
@@ -46,7 +46,7 @@ async function vmGone(ports: Ports, vmId: string, signal: AbortSignal): Promise<
 }
 
 function observeExit(exit: VmExit): Observation {
-  // Only the workflow's own release powers a guest off; then nobody waits for this answer.
+  // Only the workflow's own release powers a guest off; then the workflow does not wait for this answer.
   if (exit.reason === 'guest-shutdown') return { kind: 'stopped' };
   const detail = exit.detail === undefined ? '' : `: ${exit.detail.slice(-500)}`;
   if (exit.reason === 'guest-panic') {
@@ -67,7 +67,7 @@ async function serviceEnded(ports: Ports, vmId: string, signal: AbortSignal): Pr
       return { kind: 'service-exited', exit: { code: exit.code, signal: exit.signal, reason }, tail };
     } catch (error) {
       if (signal.aborted) throw error;
-      // The VM's own end is watched beside this, and it is the better witness.
+      // A parallel watch sees the end of the VM itself, and knows its cause better.
       if (isKilnError(error, ...VM_ENDED)) return abortable(new Promise<never>(() => {}), signal);
       // A lost channel says nothing about the service.
       if (!isKilnError(error, 'AGENT_LOST')) throw error;

@@ -1,14 +1,14 @@
-/** What a host says of itself in `hosts/<hostId>.json`, every few seconds. */
+/** What a host writes about itself to `hosts/<hostId>.json`, every few seconds. */
 export interface HostEntry {
   readonly hostId: string;
   /** Base URL of its data plane. */
   readonly url: string;
-  /** ISO 8601 of the writing. */
+  /** ISO 8601, when it was written. */
   readonly at: string;
   readonly capacity: HostCapacity;
-  /** What no reservation holds. */
+  /** Capacity that is not reserved. */
   readonly free: HostCapacity;
-  /** Memory as it is, not as it is promised; absent where nobody measures. */
+  /** Real memory use, not reservations; absent where nothing measures it. */
   readonly memory?: HostMemory;
   /** One-minute load average. */
   readonly load: number;
@@ -31,8 +31,8 @@ export interface HostCapacity {
 export interface HostMemory {
   /** What the kernel could give to new processes, MiB. */
   readonly availableMib: number;
-  /** Below this no new VM is taken, MiB. */
+  /** Below this the host takes no new VM, MiB. */
   readonly floorMib: number;
-  /** What all VMMs use, shared pages counted once, MiB. */
+  /** What all VMMs use, with shared pages counted once, MiB. */
   readonly vmsMib: number;
 }

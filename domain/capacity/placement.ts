@@ -6,7 +6,7 @@ export type PlacementDecision =
   /** Hosts to ask for a reservation, best first. */
   | { readonly kind: 'candidates'; readonly hosts: readonly HostEntry[] }
   | { readonly kind: 'wait'; readonly reason: string }
-  /** No host of the fleet could ever fit this. */
+  /** No host could ever fit this. */
   | { readonly kind: 'impossible'; readonly reason: string };
 
 export interface PlacementRequest {
@@ -14,9 +14,9 @@ export interface PlacementRequest {
   readonly nowMs: number;
   /** Entries older than this are not asked. */
   readonly freshForMs: number;
-  /** Hosts that refused or stayed silent in this round. */
+  /** Hosts that refused or did not answer in this round. */
   readonly excluded: readonly string[];
-  /** Those that are served before this one, in their order; what they wait for is not for it. */
+  /** Requests that are served before this one, in order; what is set aside for them is not available to it. */
   readonly ahead?: readonly WaitingRequest[];
 }
 
@@ -39,7 +39,7 @@ export function decidePlacement(hosts: readonly HostEntry[], request: PlacementR
   return { kind: 'wait', reason: whyWait(hosts, answering, roomy, resources) };
 }
 
-/** A host whose memory is really short takes nothing new, whatever is promised: see `HostMemory`. */
+/** A host that is really short of memory takes no new VM, whatever its reservations say: see `HostMemory`. */
 function takesWork({ draining, memory }: HostEntry): boolean {
   return !draining && (memory === undefined || memory.availableMib >= memory.floorMib);
 }
@@ -50,7 +50,7 @@ function behind(ahead: readonly WaitingRequest[], resources: Resources): string 
   return `There is room for ${describe(resources)}, but it is for those who came first or matter more${next}.`;
 }
 
-/** In words that stay the same while the cause does: what is missing, where, and what would help. */
+/** In words that change only with the cause: what is missing, where, and what would help. */
 function whyWait(
   hosts: readonly HostEntry[],
   answering: readonly HostEntry[],

@@ -6,12 +6,12 @@ import type { Priority } from './priority.ts';
 export interface WaitingRequest {
   readonly workloadId: string;
   readonly priority: Priority;
-  /** When it was asked for, ms since 1970. */
+  /** When it was requested, ms since 1970. */
   readonly sinceMs: number;
   readonly resources: Resources;
 }
 
-/** @returns those of the line that are served before `own`: by priority, then by age; it is not ahead of itself. Pure. */
+/** @returns the requests served before `own`: by priority, then by age; `own` is not ahead of itself. Pure. */
 export function aheadOf(line: readonly WaitingRequest[], own: Omit<WaitingRequest, 'resources'>): WaitingRequest[] {
   return line
     .filter(({ workloadId }) => workloadId !== own.workloadId)
@@ -24,9 +24,9 @@ function order(a: Omit<WaitingRequest, 'resources'>, b: Omit<WaitingRequest, 're
 }
 
 /**
- * What the hosts have left for whoever comes after `ahead`. Each of those sets its size aside on one host: one where it
- * fits, else the one that lacks least for it. So a big request is not starved by small ones that take every bit that
- * is freed: nobody behind it takes what is freed on its host, and other hosts stay open. Pure.
+ * Capacity that is left after every request of `ahead` has set its size aside on one host: one where it fits, else the
+ * one that lacks least for it. So small requests cannot starve a big one: no later request takes what becomes free on
+ * its host, and other hosts stay open. Pure.
  * @param usable whether a host takes new work at all
  */
 export function setAside(
@@ -50,12 +50,12 @@ export function setAside(
   return left;
 }
 
-/** Share of a request that is not there; 0 where it fits. */
+/** Missing share of a request; 0 where it fits. */
 function lack(have: HostCapacity, need: Resources): number {
   return Math.max(0, 1 - have.memMib / need.memMib) + Math.max(0, 1 - have.vcpus / need.vcpus);
 }
 
-/** What a host has beyond a request, as a share of it: the least loaded host is taken first. */
+/** What a host has beyond a request, as a share of its capacity: the least loaded host comes first. */
 function spare({ free, capacity }: HostEntry, need: Resources): number {
   return Math.min(
     (free.memMib - need.memMib) / Math.max(1, capacity.memMib),

@@ -1,9 +1,9 @@
 /**
- * What a guest may reach: rules on names, ports and addresses. Pure, so that they can be tested over the whole of
- * their input. The name is judged before it is resolved, every resolved address afterwards.
+ * What a guest may reach: rules on names, ports and addresses. Pure, so that tests can cover all of their input. The
+ * name is checked before it is resolved, every resolved address afterwards.
  */
 
-/** Where `*.` stands in front, `host` is the domain below which names match. */
+/** In an entry that starts with `*.`, `host` is the domain under which names match. */
 export interface EgressEntry {
   readonly host: string;
   readonly wildcard: boolean;
@@ -14,7 +14,7 @@ export type NameDecision =
   | { readonly allow: true; readonly name: string; readonly privateAllowed: boolean }
   | { readonly allow: false; readonly reason: string };
 
-/** What an address is: only `public` ones may be dialled, unless the entry was named as private. */
+/** Kind of an address: only `public` ones may be dialled, unless the entry was named as private. */
 export type AddressKind =
   | 'public'
   | 'invalid'
@@ -31,20 +31,20 @@ const MAX_NAME = 253;
 const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
 
 /**
- * @returns the name in lower case without the dot of the root; undefined where it is no host name. Literal addresses,
- *   also in the odd forms that resolvers understand (`127.1`, `0x7f.1`, `2130706433`), are no names.
+ * @returns the name in lower case without a trailing dot; undefined where it is not a host name. Literal addresses,
+ *   also in the odd forms that resolvers accept (`127.1`, `0x7f.1`, `2130706433`), are not names.
  */
 export function normaliseName(name: string): string | undefined {
   const plain = name.toLowerCase().replace(/\.$/, '');
   if (plain.length === 0 || plain.length > MAX_NAME) return undefined;
   const labels = plain.split('.');
   if (!labels.every((label) => LABEL.test(label))) return undefined;
-  // No top-level domain is a number, and resolvers take a number at the end for an address.
+  // No top-level domain is a number, and resolvers read a number at the end as an address.
   const last = labels.at(-1) ?? '';
   return /^(?:\d+|0x[0-9a-f]*)$/.test(last) ? undefined : plain;
 }
 
-/** Reads `host:port` or `*.domain:port`. @returns undefined where it is neither */
+/** Parses `host:port` or `*.domain:port`. @returns undefined where it is neither */
 export function parseEgressEntry(entry: string): EgressEntry | undefined {
   const match = /^(\*\.)?([^:*]+):(\d{1,5})$/.exec(entry);
   if (match === null) return undefined;
@@ -55,8 +55,8 @@ export function parseEgressEntry(entry: string): EgressEntry | undefined {
 }
 
 /**
- * Judges a connection by name and port; nothing is allowed that no entry names.
- * @param policy entries that cannot be read allow nothing; a wildcard never makes private addresses acceptable
+ * Checks a connection by name and port; only what an entry names is allowed.
+ * @param policy invalid entries allow nothing; a wildcard never makes private addresses acceptable
  */
 export function decideName(
   policy: { readonly allow: readonly string[]; readonly privateAllowed: readonly string[] },
@@ -75,10 +75,9 @@ export function decideName(
 }
 
 /**
- * Judges a resolved address.
- * @param privateAllowed whether the entry was named as private by the host's own configuration: then private networks
- *   and this machine's loopback are acceptable too, but never link-local, what clouds tell their machines, or what is no
- *   host
+ * Checks a resolved address.
+ * @param privateAllowed whether the host's own configuration named the entry as private: then private networks and this
+ *   machine's loopback are acceptable too, but never link-local, cloud metadata or reserved addresses
  */
 export function mayDial(address: string, privateAllowed: boolean): boolean {
   const kind = addressKind(address);
@@ -86,7 +85,7 @@ export function mayDial(address: string, privateAllowed: boolean): boolean {
   return privateAllowed && (kind === 'private' || kind === 'carrier-nat' || kind === 'loopback');
 }
 
-/** @returns what kind of address a text is; IPv4 inside IPv6 is judged as the IPv4 address it leads to. */
+/** @returns the kind of an address; an IPv4 address inside IPv6 is judged as that IPv4 address. */
 export function addressKind(text: string): AddressKind {
   const four = parseIpv4(text);
   if (four !== undefined) return kindOfIpv4(four);
@@ -95,8 +94,8 @@ export function addressKind(text: string): AddressKind {
 }
 
 /**
- * Where a cloud tells a machine its secrets, other than the link-local 169.254.169.254: addresses of private networks, and
- * one that looks public. No guest has business there, whatever the host's configuration names as private.
+ * Where clouds give a machine its secrets, besides the link-local 169.254.169.254: addresses of private networks, and
+ * one that looks public. No guest may reach them, even where the host's configuration names them as private.
  */
 const METADATA_IPV4: readonly string[] = ['168.63.129.16', '100.100.100.200'];
 const METADATA_IPV6: readonly string[] = ['fd00:ec2:0:0:0:0:0:254', 'fd20:ce:0:0:0:0:0:254'];
@@ -140,8 +139,8 @@ function groupsOf(text: string, last: boolean): number[] | undefined {
 }
 
 /**
- * The documentation ranges (192.0.2/24, 198.51.100/24, 203.0.113/24) count as public on purpose: some networks front
- * their package registries with such addresses.
+ * The documentation ranges (192.0.2/24, 198.51.100/24, 203.0.113/24) count as public on purpose: some networks serve
+ * their package registries from such addresses.
  */
 function kindOfIpv4(bytes: readonly number[]): AddressKind {
   const [a = 0, b = 0, c = 0] = bytes;
@@ -151,7 +150,7 @@ function kindOfIpv4(bytes: readonly number[]): AddressKind {
   if (a === 10 || (a === 172 && b >= 16 && b <= 31) || (a === 192 && b === 168)) return 'private';
   if (a === 100 && b >= 64 && b <= 127) return 'carrier-nat';
   if (a === 169 && b === 254) return 'link-local';
-  // IETF protocol assignments, relays of 6to4 and benchmarking: never a host on the internet.
+  // IETF protocol assignments, 6to4 relays and benchmarking: never a host on the internet.
   if (a === 192 && ((b === 0 && c === 0) || (b === 88 && c === 99))) return 'reserved';
   if (a === 198 && (b === 18 || b === 19)) return 'reserved';
   if (a >= 224 && a <= 239) return 'multicast';
@@ -172,7 +171,7 @@ function kindOfIpv6(groups: readonly number[]): AddressKind {
   if (a === 0x64 && b === 0xff9b && zeros(c, d, e, f)) return kindOfIpv4(low); // NAT64
   if (a === 0x64 && b === 0xff9b && c === 1) return 'private'; // NAT64 of a local network
   if (a === 0x2002) return kindOfIpv4([b >> 8, b & 255, c >> 8, c & 255]); // 6to4
-  // IETF protocol assignments (2001::/23): Teredo, which hides a v4 address, benchmarking, names of hosts (ORCHID).
+  // IETF protocol assignments (2001::/23): Teredo, which hides a v4 address, benchmarking, host identifiers (ORCHID).
   if (a === 0x2001 && b < 0x200) return 'reserved';
   if (METADATA_IPV6.includes(groups.map((value) => value.toString(16)).join(':'))) return 'metadata';
   if ((a & 0xfe00) === 0xfc00) return 'private';

@@ -10,7 +10,7 @@ export interface Lifecycle<S extends string> {
   readonly initial: S;
   /** Every legal move; a final state has none. */
   readonly moves: Readonly<Record<S, readonly S[]>>;
-  /** In which states an execution may close by itself; a status that is not named may come in any. */
+  /** States in which an execution may close by itself; a status that is not listed may come in any state. */
   readonly lawfulClose: Readonly<Partial<Record<CloseStatus, readonly S[]>>>;
 }
 
@@ -24,13 +24,13 @@ export interface Move<S extends string> {
   readonly cause: string;
 }
 
-/** What has moved how, and where it stands now. */
+/** The moves so far and the present state. */
 export interface TransitionLedger<S extends string> {
   readonly state: S;
   readonly moves: readonly Move<S>[];
 }
 
-/** @returns the ledger of what has just come into being. */
+/** @returns the ledger of something that was just created. */
 export function emptyLedger<S extends string>({ initial }: Lifecycle<S>): TransitionLedger<S> {
   return { state: initial, moves: [] };
 }
@@ -51,7 +51,7 @@ export function isFinalState<S extends string>({ moves }: Lifecycle<S>, state: S
 }
 
 /**
- * Adds one move: the one place where a table is applied, for running workflows and for the projector that judges a
+ * Adds one move: the only place where a table is applied, for running workflows and for the projector that checks a
  * recorded history.
  * @throws KilnError INVALID_TRANSITION where the table has no such move
  */

@@ -10,13 +10,13 @@ import {
   type TransitionLedger,
 } from './lifecycle.ts';
 
-/** What matters of a recorded history, in its order. A chain of continued executions is one list. */
+/** The relevant events of a recorded history, in order. A chain of continued executions is one list. */
 export type RecordedEvent =
   /** The execution began; `state` is what the start event says. */
   | { readonly kind: 'started'; readonly at: string; readonly state: unknown }
-  /** The attribute of the state was set. */
+  /** The search attribute of the state was set. */
   | { readonly kind: 'moved'; readonly at: string; readonly state: unknown }
-  /** The execution closed; `told` is the list of states that its result or failure tells, where it tells one. */
+  /** The execution closed; `told` is the list of states in its result or failure, where there is one. */
   | {
       readonly kind: 'closed';
       readonly at: string;
@@ -26,7 +26,7 @@ export type RecordedEvent =
 
 /**
  * @returns the moves that a history records
- * @throws KilnError INVALID_TRANSITION where it is not a lawful history of this lifecycle
+ * @throws KilnError INVALID_TRANSITION where the history breaks the rules of this lifecycle
  */
 export function project<S extends string>(
   lifecycle: Lifecycle<S>,
@@ -55,7 +55,7 @@ export function project<S extends string>(
 }
 
 /**
- * From outside an execution can be ended in any state: before it came to a final one, or after that, while it was
+ * An execution can be ended from outside in any state: before a final state, or after it, while the workflow was
  * writing its last lines.
  */
 function checkClose<S extends string>(

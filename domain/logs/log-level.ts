@@ -1,10 +1,10 @@
-/** What a line of a program's output counts as. */
+/** The level of a line of a program's output. */
 import { isAtLeast, type LogLevel } from './log-entry.ts';
 
-/** Level of a line that says nothing of itself. */
+/** Level of a line that names none. */
 export const OUTPUT_LEVELS: Readonly<Record<'stdout' | 'stderr', LogLevel>> = { stdout: 'info', stderr: 'warn' };
 
-/** What is looked at of a line that is no JSON, UTF-16 units: who says a level says it at the beginning. */
+/** Length that is examined of a line that is not JSON, UTF-16 units: programs write the level at the beginning. */
 const LOOKED_AT = 400;
 
 /** Colours, time and name that loggers put before the level. */
@@ -12,7 +12,7 @@ const COLOUR = /\x1b\[[\d;]{0,20}m/g;
 const TIME = /^[[(]?(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z| ?[+-]\d\d:?\d\d)?[\])]?[\s|:-]{0,4}/;
 const LOGGER_NAME = /^[\w.]{1,80} - /;
 
-/** Each begins at the beginning of what is left then. */
+/** Each pattern is applied to the start of the text that is left. */
 const ERROR_BEGINNINGS: readonly RegExp[] = [
   // ERROR, FATAL: … and python's CRITICAL:root:…
   /^(?:ERROR|FATAL|CRITICAL|PANIC|SEVERE|EMERG)(?![\w-])/,
@@ -41,7 +41,7 @@ const LOGFMT = /(?:^|\s)level="?([A-Za-z]{1,12})"?(?=\s|$)/;
 /**
  * @param line one line as it was written, also one that was cut
  * @returns `error` or `warn` where the line says so at its beginning, in JSON (`level`, `severity`) or as `level=…`;
- *   never less than the stream itself counts: stdout info, stderr warn
+ *   never less severe than the stream's own level: stdout info, stderr warn
  */
 export function outputLevel(stream: 'stdout' | 'stderr', line: string): LogLevel {
   return graver(OUTPUT_LEVELS[stream], line.startsWith('{') ? levelOfJson(line) : levelOfText(line));

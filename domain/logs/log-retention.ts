@@ -1,19 +1,19 @@
-/** How long the log of a workload that is over is kept. */
+/** How long the log of a finished workload stays. */
 import { isFinal } from '../workload/stages.ts';
 import type { WorkloadState } from '../workload/workload.ts';
 
 export interface LogRetention {
-  /** Age of a final stage after which the log goes, ms. */
+  /** Time after the end of a workload when its log may be removed, ms. */
   readonly keepMs: number;
 }
 
-/** A month: as long as Temporal keeps what is closed, by default of most clusters. */
+/** A month: the time that most Temporal clusters keep closed executions by default. */
 export const DEFAULT_LOG_RETENTION: LogRetention = { keepMs: 30 * 24 * 60 * 60 * 1000 };
 
 /**
- * @param state as it was archived; undefined where nothing is known of the workload
+ * @param state the archived state; undefined where nothing is known of the workload
  * @param now milliseconds since 1970
- * @returns whether its log may go. Of what is not known to be over for so long, nothing goes.
+ * @returns whether its log may be removed: only where the workload is known to have ended long enough ago
  */
 export function isLogExpired(
   state: Pick<WorkloadState, 'stage' | 'updatedAt'> | undefined,

@@ -2,9 +2,9 @@
 import { compareLogEntries, type NumberedLogEntry } from './log-entry.ts';
 
 /**
- * Takes the entry with the earliest time of all queues' heads, again and again. Within one writer the order is that of
- * its numbers, whatever its clock did: a cursor then never passes over a line.
- * @param queues `goesOn`: more of it is there than is in the queue, so that nothing may overtake its end
+ * Repeatedly takes the earliest entry at the head of any queue. Lines of one writer stay in the order of their numbers,
+ * whatever its clock did, so that a cursor never skips a line.
+ * @param queues `goesOn`: more lines exist than the queue holds, so nothing may overtake its end
  */
 export function mergeQueues(
   queues: readonly { readonly entries: readonly NumberedLogEntry[]; readonly goesOn: boolean }[],

@@ -1,4 +1,4 @@
-/** The newest lines of one writer, kept in memory up to a bound: whoever is not far behind needs no disk and no store. */
+/** The newest lines of one writer, in bounded memory: a reader that is not far behind needs no disk and no store. */
 
 import type { Stage } from '../workload/stages.ts';
 import type { NumberedLogEntry } from './log-entry.ts';
@@ -6,7 +6,7 @@ import type { LogStage } from './log-stage.ts';
 
 export interface RecentLinesBounds {
   readonly maxLines: number;
-  /** Of all messages together, UTF-16 units. */
+  /** Total length of all messages, UTF-16 units. */
   readonly maxUnits: number;
 }
 
@@ -15,9 +15,9 @@ export interface RecentLines<S extends LogStage = Stage> {
   readonly next: number;
   /** Forgets everything; the next line should have the number `next`. */
   restart(next: number): void;
-  /** Adds lines in the order of their numbers. Where numbers are missing before them, only these and later ones are kept. */
+  /** Adds lines in the order of their numbers. After a gap, only these lines and later ones remain. */
   push(entries: readonly NumberedLogEntry<S>[]): void;
-  /** @returns all lines above number `after`; undefined where some of them are no longer here */
+  /** @returns all lines above number `after`; undefined where some of them are gone */
   after(after: number): readonly NumberedLogEntry<S>[] | undefined;
 }
 

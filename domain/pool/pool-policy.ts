@@ -1,37 +1,38 @@
 /**
  * Rules of a pool: ready VMs of one image, size and project that wait for a workload. Pure: facts and the time in,
- * decisions out. A VM that was handed out belongs to its workload and never comes back, so a pool holds clean VMs only.
+ * decisions out. A VM that was handed out belongs to its workload and never returns, so a pool holds only clean VMs.
+ */
  */
 import { KilnError } from '../failures.ts';
 
 /** Names are those of the configuration; durations in ms. */
 export interface PoolSettings {
-  /** Ready VMs that a pool is filled up to; 0: no pool. */
+  /** Number of ready VMs that a pool is filled to; 0: no pool. */
   readonly pool_size: number;
-  /** Ready VMs that a pool may grow to where more are asked for than it has. */
+  /** Number of ready VMs that a pool may grow to when requests exceed it. */
   readonly max_pool_size: number;
-  /** Ready VMs that stay however long nobody asks. */
+  /** Number of ready VMs that stay even when nothing requests them. */
   readonly min_idle: number;
-  /** How long a VM beyond those may wait for somebody to ask. */
+  /** How long a VM beyond `min_idle` may wait for a request. */
   readonly max_idle_time: number;
   /** Templates that new VMs are cloned from. */
   readonly snapshots: {
     readonly enabled: boolean;
-    /** Age from which on a template is made anew, once nothing else is going on. */
+    /** Age at which a template is renewed, once nothing else is going on. */
     readonly refresh_interval: number;
-    /** Age from which on a template, and what was cloned from it, is not used any more. */
+    /** Age at which a template, and what was cloned from it, is no longer used. */
     readonly max_age: number;
   };
-  /** Uses of one VM: a pooled one is used once, one of a session once a run. */
+  /** Uses of one VM: a VM of a pool is used once, a VM of a session once per run. */
   readonly max_exec_count: number;
-  /** Age from which on a VM is not handed out, nor given another run. */
+  /** Age at which a VM is no longer handed out or given another run. */
   readonly max_uptime: number;
 }
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
-/** What holds once a pool is switched on. */
+/** Values that apply once a pool is switched on. */
 export const DEFAULT_POOL_SETTINGS: PoolSettings = {
   pool_size: 3,
   max_pool_size: 10,
@@ -47,8 +48,8 @@ export type PoolSettingOverrides = Partial<Omit<PoolSettings, 'snapshots'>> & {
 };
 
 /**
- * @returns the defaults with the overrides laid over them; a bound that was not given follows one that was
- * @throws CONFIG_INVALID where what was given contradicts itself
+ * @returns the defaults, replaced by the overrides; a bound that was not given follows one that was
+ * @throws CONFIG_INVALID where the given settings contradict each other
  */
 export function resolvePoolSettings(given: PoolSettingOverrides = {}): PoolSettings {
   const d = DEFAULT_POOL_SETTINGS;
@@ -77,13 +78,13 @@ function contradiction(less: string, more: string, lessValue: number, moreValue:
 
 export interface PoolVm {
   readonly poolVmId: string;
-  /** Only a ready one is idle: booted, paused, of nobody. */
+  /** Only a ready VM is idle: booted, paused, without an owner. */
   readonly state: 'creating' | 'ready' | 'claiming' | 'leaving';
   /** When it was booted or cloned. */
   readonly createdAtMs: number;
   readonly readySinceMs: number;
   readonly execCount: number;
-  /** What it was cloned from; absent: it booted cold. */
+  /** The template it was cloned from; absent: it booted cold. */
   readonly template?: PoolTemplate;
 }
 
@@ -93,8 +94,8 @@ export interface PoolTemplate {
 }
 
 /**
- * Why there is such a pool: `standing`, the configuration names it; `asked`, it was asked for lately; `superseded`, its
- * tag stands for another image now; `unused`, nobody wants it.
+ * Why a pool exists: `standing`, the configuration names it; `asked`, there was a recent request; `superseded`, its tag
+ * now names another image; `unused`, nothing needs it.
  */
 export type PoolReason = 'standing' | 'asked' | 'superseded' | 'unused';
 
@@ -105,14 +106,14 @@ export interface PoolFacts {
   readonly vms: readonly PoolVm[];
   /** Requests within the last `max_idle_time`. */
   readonly recentRequests: number;
-  /** Those of them that found no VM. */
+  /** Those of them that found no ready VM. */
   readonly recentMisses: number;
   /** The newest template; absent: there is none. */
   readonly template?: PoolTemplate;
   readonly refreshing: boolean;
-  /** A filling that was begun goes on to the target. */
+  /** A filling has begun and continues up to the target. */
   readonly filling: boolean;
-  /** Nothing is made before: the host was full, or VMs did not boot. */
+  /** Until then the pool makes no VM: the host was full, or VMs did not boot. */
   readonly blockedUntilMs: number;
 }
 
@@ -129,20 +130,20 @@ export const RECYCLE_CAUSES = [
   'failed',
   'capacity',
 ] as const;
-/** Why a VM was destroyed without having been of use. The last three are not decided here. */
+/** Why a VM was destroyed unused. The last three causes are not decided here. */
 export type RecycleCause = (typeof RECYCLE_CAUSES)[number];
 
 export interface PoolDecision {
   readonly create: number;
   readonly from: 'template' | 'cold';
   readonly recycle: readonly { readonly poolVmId: string; readonly cause: RecycleCause }[];
-  /** `source`: the idle VM that is frozen and thereby used up; absent: one is booted for it alone. */
+  /** `source`: the idle VM that is frozen and so used up; absent: a VM is booted only for the template. */
   readonly refresh?: { readonly cause: 'missing' | 'interval' | 'age'; readonly source?: string };
 }
 
 /**
- * Decides what becomes of a pool now. Between its low-water mark and its target nothing is done, so that demand that
- * comes and goes makes and destroys nothing.
+ * Decides what to do with a pool now. Between its low-water mark and its target it does nothing, so that changing
+ * demand does not make and destroy VMs.
  */
 export function decidePool(facts: PoolFacts): PoolDecision {
   const from = mayCloneFrom(facts.template, facts) ? 'template' : 'cold';
@@ -168,12 +169,12 @@ export function decidePool(facts: PoolFacts): PoolDecision {
   };
 }
 
-/** Ready VMs that a pool is filled up to: it grows by the requests that found none, and shrinks as they grow old. */
+/** Number of ready VMs to fill up to: grows with requests that found none, and shrinks as those become old. */
 export function poolTarget({ settings, recentMisses }: Pick<PoolFacts, 'settings' | 'recentMisses'>): number {
   return Math.min(settings.max_pool_size, settings.pool_size + recentMisses);
 }
 
-/** Fewer ready VMs than this, and the pool is filled up. */
+/** A pool with fewer ready VMs than this is filled up. */
 export function lowWaterMark(facts: Pick<PoolFacts, 'settings' | 'recentMisses' | 'recentRequests'>): number {
   const { min_idle } = facts.settings;
   return facts.recentRequests > 0 ? Math.max(min_idle, Math.ceil(poolTarget(facts) / 2)) : min_idle;
@@ -184,7 +185,7 @@ function drainCause({ settings, reason }: PoolFacts): RecycleCause | undefined {
   return reason === 'superseded' ? 'image-replaced' : undefined;
 }
 
-/** What forbids that a VM is handed out; undefined: nothing does. */
+/** Why a VM must not be handed out; undefined: it may be. */
 export function wornBy(
   vm: Pick<PoolVm, 'createdAtMs' | 'execCount' | 'template'>,
   { nowMs, settings }: Pick<PoolFacts, 'nowMs' | 'settings'>,
@@ -202,12 +203,12 @@ function mayCloneFrom(
   return template !== undefined && snapshots.enabled && nowMs - template.createdAtMs < snapshots.max_age;
 }
 
-/** A VM that booted cold is as good as a clone; one of an older template is not. */
+/** A VM that booted cold is as good as a clone; a clone of an older template is not. */
 function isReplaced(vm: PoolVm, { template }: PoolFacts): boolean {
   return vm.template !== undefined && template !== undefined && vm.template.templateId !== template.templateId;
 }
 
-/** Oldest first: they are handed out first, so what has waited long shows that it is not needed. */
+/** Oldest first: the oldest are handed out first, so a VM that has waited long is not needed. */
 function byAge(vms: readonly PoolVm[]): PoolVm[] {
   return [...vms].sort((a, b) => a.readySinceMs - b.readySinceMs || (a.poolVmId < b.poolVmId ? -1 : 1));
 }
@@ -224,7 +225,7 @@ function recycleIdle(fresh: readonly PoolVm[], facts: PoolFacts): PoolDecision['
   }));
 }
 
-/** Clones of an older template serve until enough of the new one are there; where there is no room for those, they go. */
+/** Clones of an older template serve until there are enough of the new one; if those have no room, the old ones go. */
 function recycleReplaced(
   fresh: readonly PoolVm[],
   replaced: readonly PoolVm[],
@@ -257,15 +258,15 @@ function decideRefresh(facts: PoolFacts, sound: readonly PoolVm[]): PoolDecision
   const must = ageMs !== undefined && ageMs >= settings.snapshots.max_age;
   if (!must && !quiet) return undefined;
   const cause = ageMs === undefined ? 'missing' : must ? 'age' : 'interval';
-  // A clone would carry the age of its own template along, so only what booted cold is frozen.
+  // A clone would carry the age of its own template, so only a VM that booted cold is frozen.
   const source = sound.find((vm) => vm.template === undefined)?.poolVmId;
-  // The first filling boots cold, and one of those is frozen; only a pool without any boots one for its template.
+  // The first filling boots cold, and one of those VMs is frozen; only a pool without VMs boots one for its template.
   const alone = facts.vms.length === 0 && facts.recentRequests > 0;
   if (cause === 'missing' && source === undefined && !alone) return undefined;
   return source === undefined ? { cause } : { cause, source };
 }
 
-/** @returns the VM to hand out: one of the newest template, the oldest first; undefined where none may be. */
+/** @returns the VM to hand out: of the newest template, the oldest first; undefined where there is none. */
 export function chooseClaim(facts: Pick<PoolFacts, 'nowMs' | 'settings' | 'vms' | 'template'>): PoolVm | undefined {
   const usable = byAge(facts.vms.filter((vm) => vm.state === 'ready' && wornBy(vm, facts) === undefined));
   const { template } = facts;
@@ -273,9 +274,9 @@ export function chooseClaim(facts: Pick<PoolFacts, 'nowMs' | 'settings' | 'vms' 
 }
 
 /**
- * Why there should be a pool. One request alone makes none: most images are asked for once.
- * @param standing whether the configuration names such a pool, by a tag that stands for its image now
- * @param superseded whether it did, until the tag moved
+ * Why there should be a pool. One request alone makes none: most images are requested once.
+ * @param standing whether the configuration names such a pool, by a tag that now means its image
+ * @param superseded whether it did so until the tag moved
  */
 export function poolReason(facts: {
   readonly standing: boolean;
@@ -287,7 +288,7 @@ export function poolReason(facts: {
   return facts.superseded ? 'superseded' : 'unused';
 }
 
-/** A ready VM beside what is known of its pool. */
+/** A ready VM and the facts of its pool. */
 export interface YieldCandidate {
   readonly poolVmId: string;
   readonly reason: PoolReason;
@@ -298,7 +299,7 @@ export interface YieldCandidate {
 
 const LEAST_WANTED: readonly PoolReason[] = ['unused', 'superseded', 'asked', 'standing'];
 
-/** @returns the VM that is given up first where a workload needs its place. */
+/** @returns the VM to give up first where a workload needs its place. */
 export function chooseYield(candidates: readonly YieldCandidate[]): string | undefined {
   const [first] = [...candidates].sort(
     (a, b) =>

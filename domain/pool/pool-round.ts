@@ -2,11 +2,11 @@ import { KilnError } from '../failures.ts';
 import { HOST_ID_PATTERN } from '../names.ts';
 import type { PoolCounters, PoolStatus } from './pool-status.ts';
 
-/** What a round of maintenance tells its workflow: small, because it stands in history. */
+/** What a round of maintenance reports to its workflow: small, because history stores it. */
 export interface PoolRound {
   readonly enabled: boolean;
   readonly counters: PoolCounters;
-  /** The largest pools; `more` are not shown. */
+  /** The largest pools; `more` counts those not shown. */
   readonly pools: readonly PoolRoundLine[];
   readonly more: number;
 }
@@ -41,11 +41,11 @@ export function poolRound({ enabled, counters, pools }: PoolStatus): PoolRound {
   };
 }
 
-/** What the workflow of a host's pool is started with. */
+/** Start input of the workflow of a host's pool. */
 export interface PoolInput {
   readonly hostId: string;
   readonly timings: PoolTimings;
-  /** What an execution hands on to the next. */
+  /** What one execution passes to the next. */
   readonly carried?: PoolProgress;
 }
 
@@ -54,10 +54,10 @@ export interface PoolTimings {
   readonly everyMs: number;
   /** How long the host may take to begin a round, ms. */
   readonly scheduleToStartMs: number;
-  /** Longest round: one boots a VM and freezes it, ms. */
+  /** Longest round, ms: a round may boot a VM and freeze it. */
   readonly startToCloseMs: number;
   readonly heartbeatMs: number;
-  /** A host that has not answered for so long is not asked any more; it starts its workflow again when it is back, ms. */
+  /** A host silent for this long is not asked any more, ms; it starts its workflow again when it is back. */
   readonly lostAfterMs: number;
   /** Rounds after which the workflow continues as new. */
   readonly continueAfter: number;
@@ -72,7 +72,7 @@ export const DEFAULT_POOL_TIMINGS: PoolTimings = {
   continueAfter: 500,
 };
 
-/** @throws SPEC_INVALID where it is none; what was started by hand, or by another version, may be anything */
+/** @throws SPEC_INVALID where the input is invalid: a start by hand, or by another version, may pass anything */
 export function assertPoolInput(input: unknown): asserts input is PoolInput {
   const { hostId, timings } = fieldsOf(input);
   if (typeof hostId !== 'string' || !HOST_ID_PATTERN.test(hostId)) throw new KilnError('SPEC_INVALID', 'No host id');

@@ -1,15 +1,15 @@
 import type { GuestKind } from '../guest-kind.ts';
 import { type PoolReason, type PoolSettings, type PoolVm, RECYCLE_CAUSES, type RecycleCause } from './pool-policy.ts';
 
-/** What a host says of its pools in `pools/<hostId>.json`. Counters begin with the host worker. */
+/** What a host writes about its pools to `pools/<hostId>.json`. Counters start at 0 with the host worker. */
 export interface PoolStatus {
   readonly hostId: string;
-  /** ISO 8601 of the writing. */
+  /** ISO 8601, when it was written. */
   readonly at: string;
   /** Whether pools are switched on: `pool_size` is not 0. */
   readonly enabled: boolean;
   readonly settings: PoolSettings;
-  /** Of all pools together, those that are forgotten by now included. */
+  /** Sum over all pools, including those that were removed. */
   readonly counters: PoolCounters;
   readonly pools: readonly PoolSummary[];
   /** Frozen guests that VMs of this host are cloned from, with or without a pool. */
@@ -23,18 +23,18 @@ export interface TemplateSummary extends GuestKind {
   readonly lastUsedAt?: string;
   /** Apparent size of its files. */
   readonly bytes: number;
-  /** VMs that this host worker has made from it. */
+  /** VMs that this host worker has cloned from it. */
   readonly clones: number;
-  /** `unverified`: its files are being read; `superseded`: kept only for VMs that run. */
+  /** `unverified`: its files are being checked; `superseded`: kept only for VMs that run. */
   readonly state: 'unverified' | 'usable' | 'superseded';
 }
 
 /** One pool: VMs of one kind. */
 export interface PoolSummary extends GuestKind {
-  /** What the configuration calls the image; absent where nobody configured the pool. */
+  /** The image name in the configuration; absent where the pool is not configured. */
   readonly image?: string;
   readonly reason: PoolReason;
-  /** Ready VMs it is filled up to once it has fewer than `lowWater`. */
+  /** Number of ready VMs it is filled up to once it has fewer than `lowWater`. */
   readonly target: number;
   readonly lowWater: number;
   readonly ready: number;
@@ -50,15 +50,15 @@ export interface PoolCounters {
   readonly waits: number;
   readonly misses: number;
   readonly created: number;
-  /** Makings that failed, or for which the host had no room. */
+  /** VMs that could not be made, or for which the host had no room. */
   readonly failed: number;
-  /** Destroyed without having been of use, by cause. */
+  /** VMs destroyed unused, by cause. */
   readonly recycled: Readonly<Partial<Record<RecycleCause, number>>>;
 }
 
 export const NO_COUNTS: PoolCounters = { hits: 0, waits: 0, misses: 0, created: 0, failed: 0, recycled: {} };
 
-/** @returns the sum of two. */
+/** @returns the sum of two sets of counters. */
 export function addCounters(a: PoolCounters, b: PoolCounters): PoolCounters {
   const recycled: Partial<Record<RecycleCause, number>> = { ...a.recycled };
   for (const cause of RECYCLE_CAUSES) {

@@ -6,8 +6,8 @@ export const TIERS = ['new', 'cold', 'restoring', 'hot', 'warm', 'evicting', 'cl
 export type Tier = (typeof TIERS)[number];
 
 /**
- * Every legal move. `cold → restoring` begins a wake; a VM that dies, or a save that is taken back, leads to where the
- * files still are.
+ * Every legal move. `cold → restoring` begins a wake. After the death of a VM, or a save that is undone, the session
+ * goes to the tier where its files still are.
  */
 export const SESSION_LIFECYCLE: Lifecycle<Tier> = {
   noun: 'session',

@@ -1,4 +1,4 @@
-/** Files that look like secrets: refused before anything goes up, unless their owner says otherwise. */
+/** Files that look like secrets: refused before any upload, unless their owner allows them. */
 
 const NAMES: readonly RegExp[] = [
   /^\.env(\..+)?$/i,
@@ -10,18 +10,18 @@ const NAMES: readonly RegExp[] = [
   /^\.dockercfg$/i,
   /\.tfstate(\.backup)?$/i,
 ];
-/** Keys of cloud accounts, whatever else is in the name. */
+/** Keys of cloud accounts, with anything else in the name. */
 const SERVICE_ACCOUNT = /service[-_]?account/i;
 /** Templates and public halves hold no secret. */
 const HARMLESS: readonly RegExp[] = [/^\.env\.(example|sample|template|dist|defaults)$/i, /\.pub$/i];
 const FOLDERS = new Set(['.aws', '.ssh', '.gnupg', '.azure', '.gcloud', '.kube']);
 
-/** The one file that is a secret only by what it holds. */
+/** The only file whose content decides whether it is a secret. */
 export const NPMRC = '.npmrc';
 
 /**
  * @param path plain path below the packed folder
- * @returns whether a file is a secret by its name or by a folder above it
+ * @returns whether the name of the file, or of a folder above it, marks it as a secret
  */
 export function isSecretPath(path: string): boolean {
   const parts = path.split('/');
@@ -35,7 +35,7 @@ function looksSecret(name: string): boolean {
   return NAMES.some((pattern) => pattern.test(name));
 }
 
-/** @returns whether an .npmrc holds a credential; one that names a variable (`${NPM_TOKEN}`) holds none. */
+/** @returns whether an .npmrc holds a credential; a reference to a variable (`${NPM_TOKEN}`) is not one. */
 export function npmrcHoldsSecret(text: string): boolean {
   return text.split(/\r?\n/).some(givesSecret);
 }
@@ -44,7 +44,7 @@ const FIRST_KEY = /^(?:[^#;]*[:\s])?_?(?:authToken|auth|password)$/i;
 const LATER_KEY = /^[^#;]*[:\s]_?(?:authToken|auth|password)$/i;
 const VARIABLE = /^["']?\$\{/;
 
-/** A line has a secret where a name that ends like one is followed by `=` and something that is no variable. */
+/** A line holds a secret where a name with such an ending is followed by `=` and a value that is not a variable. */
 function givesSecret(line: string): boolean {
   const parts = line.split('=');
   for (const [index, part] of parts.slice(0, -1).entries()) {

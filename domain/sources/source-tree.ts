@@ -1,22 +1,22 @@
-/** What may be part of uploaded sources: names, links, limits. Pure, so that who packs and who checks agree. */
+/** What uploaded sources may contain: names, links, limits. Pure, so that packer and checker agree. */
 
 /** Longest path of an entry, bytes of UTF-8. */
 export const MAX_ENTRY_PATH = 1024;
-/** Longest name of one file or folder, bytes of UTF-8: what Linux file systems take. */
+/** Longest name of one file or folder, bytes of UTF-8: the limit of Linux file systems. */
 export const MAX_ENTRY_NAME = 255;
 
-/** Folders that are made anew by every build, or are no part of a service. */
+/** Folders that every build makes again, or that do not belong to a service. */
 export const LEFT_OUT_OF_BUILDS: readonly string[] = ['node_modules', '.git', '.venv', '__pycache__'];
-/** What never goes up from a caller's folder, whatever its ignore files say. */
+/** What is never uploaded from a caller's folder, whatever its ignore files say. */
 export const LEFT_OUT_OF_UPLOADS: readonly string[] = [...LEFT_OUT_OF_BUILDS, '.kiln'];
 
-/** Name of the ignore file of Kiln's own; where a folder has one, its `.gitignore` does not count. */
+/** Kiln's own ignore file comes first; where a folder has one, its `.gitignore` does not count. */
 export const IGNORE_FILES = ['.kilnignore', '.gitignore'] as const;
 
 /** The kinds of entry that sources consist of. */
 export type SourceEntryKind = 'file' | 'directory' | 'symlink';
 
-/** @returns the kind of an entry, or undefined where sources may not hold such a thing. */
+/** @returns the kind of an entry, or undefined where sources may not contain that kind. */
 export function sourceEntryKind(type: string | null): SourceEntryKind | undefined {
   if (type === 'file' || type === 'contiguous-file') return 'file';
   return type === 'directory' || type === 'symlink' ? type : undefined;
@@ -33,7 +33,7 @@ export function plainEntryPath(name: string): string {
     .join('/');
 }
 
-/** @returns what is wrong with the name of an entry, or undefined. */
+/** @returns what is wrong with the name of an entry; undefined: nothing. */
 export function entryNameProblem(name: string): string | undefined {
   if (name.startsWith('/')) return 'is absolute';
   if (/[\u0000-\u001f\u007f]/.test(name)) return 'holds control characters';
@@ -46,10 +46,10 @@ export function entryNameProblem(name: string): string | undefined {
 }
 
 /**
- * A target may climb only at its beginning: `../a` can be judged by the link's own place, while `a/..` depends on
- * where another link leads.
+ * A target may go up only at its beginning: the link's own place decides about `../a`, while `a/..` depends on where
+ * another link leads.
  * @param path plain path of the link
- * @returns what is wrong with the target of a symbolic link, or undefined
+ * @returns what is wrong with the target of a symbolic link; undefined: nothing
  */
 export function linkProblem(path: string, target: string): string | undefined {
   if (target === '' || target.startsWith('/')) return 'leads to an absolute path';

@@ -1,22 +1,22 @@
-/** Which images a host need not keep. Pure. */
+/** Which images a host may remove. Pure. */
 
-/** An image that lies on a host. */
+/** An image on a host. */
 export interface KeptImage {
   readonly digest: string;
-  /** Since somebody asked for it, ms. */
+  /** Time since the last request for it, ms. */
   readonly idleMs: number;
-  /** Whether something that lies on the host is made over it: a VM, a template, a checkpoint. */
+  /** Whether a VM, a template or a checkpoint on the host is made over it. */
   readonly inUse: boolean;
 }
 
 export interface ImageCollectionLimits {
-  /** So many stay however long nobody asks for them: those that were asked for last. */
+  /** Number of images that always stay: those requested last. */
   readonly keep: number;
-  /** Nothing that was asked for more recently goes, ms: whoever was given it may just be about to make a VM over it. */
+  /** An image requested more recently than this stays, ms: a caller may be about to make a VM over it. */
   readonly idleMs: number;
 }
 
-/** @returns digests of those that may go, the one that was asked for longest ago first */
+/** @returns digests of the images to remove, the one requested longest ago first */
 export function imagesToRemove(images: readonly KeptImage[], { keep, idleMs }: ImageCollectionLimits): string[] {
   return [...images]
     .sort((a, b) => a.idleMs - b.idleMs)

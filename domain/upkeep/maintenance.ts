@@ -1,4 +1,4 @@
-/** What the maintenance of a whole Kiln is told and what it tells: input, policies and report of its workflow. */
+/** Maintenance of a whole Kiln: input, policies and report of its workflow. */
 import { KilnError } from '../failures.ts';
 
 /** Every limit and time-out of maintenance. All injectable. */
@@ -6,26 +6,26 @@ export interface MaintenancePolicies {
   /** One try of an activity on the control queue, ms; it sends heartbeats. */
   readonly activityMs: number;
   readonly heartbeatMs: number;
-  /** Tries of one activity before its part of the work is left to the next run. */
+  /** Tries of one activity; after that its part of the work is left to the next run. */
   readonly tries: number;
   readonly backoffMs: number;
   readonly maxBackoffMs: number;
-  /** How long a host may take to pick up its sweep before it is noted as silent, ms. */
+  /** How long a host may take to start its sweep before it counts as silent, ms. */
   readonly hostAnswerMs: number;
   readonly sweepMs: number;
-  /** Closed executions looked at in one activity. */
+  /** Closed executions read in one activity. */
   readonly pageSize: number;
   /** Pages after which the workflow continues as new. */
   readonly pagesPerExecution: number;
-  /** Executions recorded in one run; what is left over comes with the next. */
+  /** Executions recorded in one run; the next run does the rest. */
   readonly maxRecorded: number;
-  /** How much of the time before its last scan a scan looks at again, ms: indexes tell of a close with a delay. */
+  /** How much of the time before its last scan a scan reads again, ms: indexes show a close with a delay. */
   readonly overlapMs: number;
-  /** How long after its end a workload's own word is waited for before its result is read from its events, ms. */
+  /** Time after a workload's end for its own result; after that the result is read from its events, ms. */
   readonly deriveAfterMs: number;
-  /** Workloads with something unreleased that are looked after in one run, newest first. */
+  /** Workloads with something unreleased that one run checks, newest first. */
   readonly maxUnreleased: number;
-  /** Workloads or sources looked at in one activity that removes what is old. */
+  /** Workloads or sources checked in one activity that removes old data. */
   readonly pruneStep: number;
 }
 
@@ -49,11 +49,11 @@ export const DEFAULT_MAINTENANCE_POLICIES: MaintenancePolicies = {
   pruneStep: 500,
 };
 
-/** Ages after which what is over may go, ms. Absent: it is kept for ever. */
+/** Ages after which old data may be removed, ms. Absent: it stays for ever. */
 export interface KeepPolicies {
   /** Since the end of the workload whose log it is. */
   readonly logsMs?: number;
-  /** Since sources were uploaded, and since the end of the last workload that was made of them. */
+  /** Since the upload of sources, and since the end of the last workload that used them. */
   readonly sourcesMs?: number;
 }
 
@@ -64,7 +64,7 @@ export interface MaintenanceInput {
   readonly sweepHosts?: boolean;
   readonly keep?: KeepPolicies;
   readonly policies?: Partial<MaintenancePolicies>;
-  /** What an earlier execution of the same run handed over by continue-as-new. */
+  /** What an earlier execution of the same run passed on by continue-as-new. */
   readonly carried?: CarriedMaintenance;
 }
 
@@ -73,28 +73,28 @@ export interface CarriedMaintenance {
   readonly scan: RecordScan;
 }
 
-/** A scan over closed executions that is under way. */
+/** A scan over closed executions that is not finished. */
 export interface RecordScan {
-  /** ISO 8601, when it began: what closes later is left to the next. */
+  /** ISO 8601, when it began: executions that close later are left to the next scan. */
   readonly startedAt: string;
-  /** ISO 8601; absent: everything that Temporal remembers. */
+  /** ISO 8601; absent: everything that Temporal still has. */
   readonly closedAfter?: string;
   /** Where to go on. */
   readonly token?: string;
-  /** When the earliest of those closed that could not be recorded: the next scan begins there. */
+  /** Close time of the earliest execution that could not be recorded: the next scan begins there. */
   readonly earliestFailed?: string;
 }
 
 /** What one run of the maintenance has done. Counts and names only. */
 export interface MaintenanceReport {
   readonly recorded: {
-    /** Closed executions looked at. */
+    /** Closed executions read. */
     readonly seen: number;
     /** Executions whose history was written. */
     readonly executions: number;
     /** Workflows whose whole history is in the archive since this run. */
     readonly workflows: number;
-    /** Results written for workloads that could not write theirs. */
+    /** Results written for workloads that could not write their own. */
     readonly results: number;
     readonly failed: number;
     /** Whether some were left to the next run. */
@@ -102,18 +102,18 @@ export interface MaintenanceReport {
   };
   readonly hosts: readonly HostUpkeepReport[];
   readonly pruned: { readonly logs: number; readonly sources: number };
-  /** What did not work, in words; each is tried again by the next run. At most `MAX_PROBLEMS`. */
+  /** What failed, in words; the next run tries it again. At most `MAX_PROBLEMS`. */
   readonly problems: readonly string[];
 }
 
-/** What one host's sweep came to; absent counts: it did not answer. */
+/** Result of one host's sweep; without counts: the host did not answer. */
 export interface HostUpkeepReport {
   readonly hostId: string;
   readonly swept: boolean;
   readonly destroyed: number;
-  /** Workloads of which nothing is held any more. */
+  /** Workloads of which the host holds nothing any more. */
   readonly freed: number;
-  /** Workloads of which something is still held. */
+  /** Workloads of which the host still holds something. */
   readonly held: number;
 }
 
@@ -126,13 +126,13 @@ export const EMPTY_REPORT: MaintenanceReport = {
   problems: [],
 };
 
-/** @returns the defaults with the overrides laid over them. */
+/** @returns the defaults, replaced by the overrides where given. */
 export function resolveMaintenancePolicies(overrides: Partial<MaintenancePolicies> = {}): MaintenancePolicies {
   return { ...DEFAULT_MAINTENANCE_POLICIES, ...overrides };
 }
 
 /**
- * First line of the workflow: whoever starts one by hand gets a plain answer.
+ * First line of the workflow: a caller that starts one by hand gets a clear answer.
  * @throws KilnError SPEC_INVALID
  */
 export function assertMaintenanceInput(input: unknown): asserts input is MaintenanceInput {
@@ -152,8 +152,8 @@ export function assertMaintenanceInput(input: unknown): asserts input is Mainten
 }
 
 /**
- * Where the next scan may begin once a scan has come to its end.
- * @param overlapMs how much of the time before its start is looked at again
+ * Where the next scan may begin after a finished scan.
+ * @param overlapMs how much of the time before its start is read again
  * @returns ISO 8601
  */
 export function nextScanFrom(scan: RecordScan, overlapMs: number): string {

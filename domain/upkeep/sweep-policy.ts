@@ -1,23 +1,23 @@
 import type { VmRole } from '../vm.ts';
 
-/** What Temporal says of the workflow and epoch that own a VM. */
+/** What Temporal says about the workflow and epoch that own a VM. */
 export type OwnerVerdict = 'open' | 'over' | 'unreadable';
 
-/** A VM with a record, as the sweep finds it. */
+/** A VM with an instance record, as the sweep finds it. */
 export interface SweptVm {
   readonly vmId: string;
   readonly role: VmRole;
   readonly owner: OwnerVerdict;
-  /** How long the owner has been known to be over, ms; 0 where it was only just learnt. */
+  /** How long the owner has been known to be over, ms; 0 where the sweep has only just learnt it. */
   readonly overForMs: number;
-  /** Whether the host has it in hand: channel, ports and policy stand. */
+  /** Whether the host manages it: channel, ports and policy are in place. */
   readonly attached: boolean;
 }
 
-/** Disks or sockets that lie under the name of a VM without a record. */
+/** Disks or sockets under the name of a VM without an instance record. */
 export interface Orphan {
   readonly name: string;
-  /** An operation of this very process is at work on that name. */
+  /** This process is working on that name now. */
   readonly busy: boolean;
 }
 
@@ -27,9 +27,9 @@ export interface SweepFacts {
 }
 
 export interface SweepLimits {
-  /** How long an owner must have been over before its VM is destroyed, ms: its own undo comes first. */
+  /** How long an owner must have been over before its VM is destroyed, ms: its own workflow releases first. */
   readonly graceMs: number;
-  /** VMs destroyed by one sweep: a mistake about many owners at once must not end a fleet. */
+  /** Most VMs that one sweep destroys: a mistake about many owners at once must not end a fleet. */
   readonly maxDestroys: number;
 }
 
@@ -40,7 +40,7 @@ export type SweepAction =
   | { readonly kind: 'remove-orphan'; readonly name: string };
 
 /**
- * Decides what a sweep does. Nothing is destroyed but on proof that its owner is over; what cannot be read is left.
+ * Decides what a sweep does. It destroys only with proof that the owner is over; what cannot be read stays.
  * @returns one action for each thing that needs one, longest over first
  */
 export function decideSweep(facts: SweepFacts, limits: SweepLimits): SweepAction[] {

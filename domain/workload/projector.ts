@@ -5,9 +5,9 @@ import { WORKLOAD_LIFECYCLE } from './stages.ts';
 export type { RecordedEvent } from '../lifecycle/projector.ts';
 
 /**
- * Judges the recorded history of a workload with the rules the workflow itself ran under.
- * @returns the moves it records
- * @throws KilnError INVALID_TRANSITION where it is not the history of a lawful workload
+ * Checks the recorded history of a workload with the rules that its workflow followed.
+ * @returns the moves that it records
+ * @throws KilnError INVALID_TRANSITION where the history breaks these rules
  */
 export function project(events: readonly RecordedEvent[]): StageLedger {
   const { state, moves } = projectLifecycle(WORKLOAD_LIFECYCLE, events);

@@ -2,7 +2,7 @@ import { applyTransition } from '../lifecycle/lifecycle.ts';
 import { INITIAL_STAGE, type Stage, WORKLOAD_LIFECYCLE } from './stages.ts';
 import type { StageMove } from './workload.ts';
 
-/** Where a workload stands after a list of moves. */
+/** The moves of a workload so far, and its stage. */
 export interface StageLedger {
   readonly stage: Stage;
   readonly moves: readonly StageMove[];

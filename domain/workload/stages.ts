@@ -5,7 +5,7 @@ import type { Stage } from './stage-names.ts';
 
 export { STAGES, type Stage } from './stage-names.ts';
 
-/** Every legal move. A final stage has no way out: a retry is a new workload. */
+/** Every legal move. A final stage has none: a retry is a new workload. */
 export const TRANSITIONS: Readonly<Record<Stage, readonly Stage[]>> = {
   pending: ['validate', 'stopped', 'failed'],
   validate: ['build', 'stopped', 'failed'],

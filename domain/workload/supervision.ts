@@ -1,6 +1,6 @@
 import type { HealthCheck, ServiceExit } from './workload.ts';
 
-/** What a supervisor saw end. Plain data: observing an exit is a success of the observer. */
+/** What ended, as a supervisor saw it. Plain data: to observe an exit is a success of the observer. */
 export type Observation =
   | { readonly kind: 'service-exited'; readonly exit: ServiceExit; readonly tail: string }
   | { readonly kind: 'unhealthy'; readonly message: string }
@@ -8,7 +8,7 @@ export type Observation =
   /** The VM or its service was taken down by the workflow itself. */
   | { readonly kind: 'stopped' };
 
-/** Health of a service over time, folded from single checks. */
+/** Health of a service over time, computed from single checks. */
 export interface HealthState {
   readonly failuresInRow: number;
   readonly everHealthy: boolean;
@@ -16,14 +16,14 @@ export interface HealthState {
 
 export const UNKNOWN_HEALTH: HealthState = { failuresInRow: 0, everHealthy: false };
 
-/** One check later. */
+/** @returns the state after one more check. */
 export function nextHealth(state: HealthState, healthy: boolean): HealthState {
   return healthy
     ? { failuresInRow: 0, everHealthy: true }
     : { failuresInRow: state.failuresInRow + 1, everHealthy: state.everHealthy };
 }
 
-/** @returns whether the failures in a row are enough to end the workload. */
+/** @returns whether there are enough failures in a row to end the workload. */
 export function isUnhealthy(state: HealthState, check: HealthCheck): boolean {
   return state.failuresInRow >= check.failures;
 }

@@ -15,7 +15,7 @@ export interface WorkloadInput {
   readonly servicePath: string;
   readonly deploymentId?: string;
   readonly projectId?: string;
-  /** Image reference as asked for; resolved to a digest once, by the workflow. */
+  /** Image reference of the request; the workflow resolves it to a digest once. */
   readonly image: string;
   readonly resources: Resources;
   /** Absent: the default. */
@@ -28,7 +28,7 @@ export interface WorkloadInput {
   readonly policies?: WorkloadPolicyOverrides;
   /** Page of the logs, shown in the current details. */
   readonly logsUrl?: string;
-  /** What an earlier execution of the same workload handed over by continue-as-new. */
+  /** What an earlier execution of the same workload passed on by continue-as-new. */
   readonly carried?: CarriedWorkload;
 }
 
@@ -59,7 +59,7 @@ export interface StopRequest {
 }
 
 /**
- * First line of the workflow: whoever starts one without the client gets a plain answer.
+ * First line of the workflow: a caller that starts one without the client gets a clear answer.
  * @throws KilnError SPEC_INVALID
  */
 export function assertWorkloadInput(input: unknown): asserts input is WorkloadInput {

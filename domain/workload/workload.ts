@@ -12,39 +12,39 @@ export interface Resources {
 }
 
 export const DEFAULT_SERVICE_RESOURCES: Resources = { vcpus: 1, memMib: 512 };
-/** What the images of Kiln give to /workspace. */
+/** Size of /workspace in Kiln's images. */
 const BUILDER_DISK_MIB = 4096;
 export const DEFAULT_BUILDER_RESOURCES: Resources = { vcpus: 2, memMib: 1024 };
 
-/** A service that asks for a larger disk is built on one of that size: its output has to fit both. */
+/** A service that asks for a larger disk is built on a disk of that size: its output must fit on both. */
 export function builderResources(service: Resources): Resources {
   const { diskMib = 0 } = service;
   return diskMib > BUILDER_DISK_MIB ? { ...DEFAULT_BUILDER_RESOURCES, diskMib } : DEFAULT_BUILDER_RESOURCES;
 }
 
 export const DEFAULT_GUEST_PORT = 8080;
-/** Guest ports that the egress listeners hold. */
+/** Guest ports that the egress listeners use. */
 export const RESERVED_GUEST_PORTS: readonly number[] = [53, 80, 443];
 export const DEFAULT_IMAGE = 'node';
 
-/** What a service is written in; `none` = whatever its hooks run. */
+/** Language of a service; `none`: its hooks decide what runs. */
 export const LANGUAGES = ['node', 'python', 'none'] as const;
 export type Language = (typeof LANGUAGES)[number];
 
-/** Folder of a Python service, relative to it, that its packages are installed into. */
+/** Folder in a Python service into which its packages are installed. */
 export const PYTHON_ENVIRONMENT = '.venv';
 
-/** Image of a service whose request names none. */
+/** Image of a service whose request names no image. */
 const LANGUAGE_IMAGES: Readonly<Record<Language, string>> = { node: DEFAULT_IMAGE, python: 'python', none: 'base' };
 
-/** What a workload has to be given before it can be built and run. */
+/** What a workload needs before it can be built and run. */
 export interface ServiceNeeds {
   /** Image reference. */
   readonly image: string;
   readonly resources: Resources;
 }
 
-/** The request counts over the manifest, the manifest over the defaults. */
+/** The request comes before the manifest, the manifest before the defaults. */
 export function needsOf(
   request: Pick<WorkloadRequest, 'image' | 'resources'>,
   manifest: Pick<ServiceManifest, 'language' | 'resources'> = { language: 'node', resources: {} },
@@ -59,12 +59,12 @@ export function sameNeeds(a: ServiceNeeds, b: ServiceNeeds): boolean {
   return a.image === b.image && sameResources(a.resources, b.resources) && a.resources.diskMib === b.resources.diskMib;
 }
 
-/** Whether both take the same share of a host: disks are not reserved, only what is written to them takes space. */
+/** Whether both need the same share of a host: disks are not reserved, because only written data takes space. */
 export function sameResources(a: Resources, b: Resources): boolean {
   return a.vcpus === b.vcpus && a.memMib === b.memMib;
 }
 
-/** How readiness and liveness of a service are judged. Without `path` a TCP connect that is not closed at once counts. */
+/** How readiness and liveness of a service are checked. Without `path`, a TCP connection that stays open counts. */
 export interface HealthCheck {
   readonly path?: string;
   readonly intervalMs: number;
@@ -77,12 +77,12 @@ export interface HealthCheck {
 
 export const DEFAULT_HEALTH: HealthCheck = { intervalMs: 10_000, timeoutMs: 2_000, failures: 3, startPeriodMs: 60_000 };
 
-/** Uploaded sources, by the sha256 (hex) of their tar. */
+/** Uploaded sources, named by the sha256 (hex) of their tar. */
 export interface SourceRef {
   readonly sha256: string;
 }
 
-/** What a caller asks for. Stored as the spec document; environment variables live only there, never in history. */
+/** What a caller requests. Stored as the spec document; environment variables are only there, never in history. */
 export interface WorkloadRequest {
   readonly deploymentId?: string;
   readonly projectId?: string;
@@ -93,7 +93,7 @@ export interface WorkloadRequest {
   readonly env?: Readonly<Record<string, string>>;
   /** Guest port the service listens on. */
   readonly port?: number;
-  /** Host port wanted; a free one where absent. */
+  /** Requested host port; absent: any free one. */
   readonly hostPort?: number;
   /** `name`, `name:tag` or `name@sha256:…`. */
   readonly image?: string;
@@ -104,7 +104,7 @@ export interface WorkloadRequest {
   readonly health?: Partial<HealthCheck>;
 }
 
-/** `kiln.json` (or what is derived from the files of the language) after parsing, defaults filled in. */
+/** `kiln.json` (or what the language's files imply) after parsing, defaults filled in. */
 export interface ServiceManifest {
   readonly language: Language;
   readonly hooks: {
@@ -113,9 +113,9 @@ export interface ServiceManifest {
     readonly build?: string;
     readonly start: string;
   };
-  /** Paths, relative to the service, that the running service needs; empty = the whole folder. */
+  /** Paths in the service folder that the running service needs; empty = the whole folder. */
   readonly outputs: readonly string[];
-  /** Names of environment variables without which the service cannot build or run. */
+  /** Names of environment variables that the service must have to build or run. */
   readonly envRequired: readonly string[];
   readonly health: HealthCheck;
   readonly resources: Partial<Resources>;
@@ -146,14 +146,14 @@ export interface WorkloadFailure {
   readonly stack?: string;
 }
 
-/** A resource that could not be freed in time; the host's sweep owns it now. */
+/** A resource that could not be released in time; the host's sweep has to free it. */
 export interface Unreleased {
   readonly name: string;
   readonly hostId: string;
   readonly message: string;
 }
 
-/** Where a workload's VM is and how it is reached. */
+/** Where a workload's VM is and how to reach it. */
 export interface PlacedVm {
   readonly hostId: string;
   readonly epoch: number;
@@ -165,7 +165,7 @@ export interface PlacedVm {
   readonly url?: string;
 }
 
-/** The whole of a workload, as its workflow knows it: query answer, failure details, archive. */
+/** The whole state of a workload, as its workflow knows it: query answer, failure details, archive. */
 export interface WorkloadState {
   readonly workloadId: string;
   readonly deploymentId?: string;
