@@ -1,4 +1,4 @@
-/** The API for people: one page without scripts or anything from elsewhere, so that it works offline. */
+/** The API documentation for people: one page without scripts or outside resources, so that it works offline. */
 import type { OpenApiDocument, Operation, Parameter } from './openapi.ts';
 
 /** @returns HTML of an OpenAPI document. Pure. */
@@ -53,7 +53,7 @@ function schemaHtml(title: string, schema: object | undefined): string {
   return `<details><summary>${escaped(title)}</summary><pre>${escaped(JSON.stringify(schema, null, 2))}</pre></details>`;
 }
 
-/** Only what our own texts use: code between back-quotes. */
+/** Only the Markdown that our own texts use: code between back-quotes. */
 function markdown(text: string): string {
   return escaped(text).replaceAll(/`([^`]+)`/g, '<code>$1</code>');
 }

@@ -1,4 +1,4 @@
-/** The REST gateway: stateless, any number may run. */
+/** The REST gateway: stateless, any number of them may run. */
 
 import { tmpdir } from 'node:os';
 import type { FastifyInstance } from 'fastify';
@@ -37,19 +37,19 @@ export interface GatewayOptions {
   readonly isPolled: (taskQueue: string, kind: 'workflow' | 'activity') => Promise<boolean>;
   /** Data planes of hosts: `hostLogsOverHttp`. */
   readonly hostLogs: HostLogsApi;
-  /** Absent: what VMs use is not told. */
+  /** Absent: the API does not show what VMs use. */
   readonly fetchVmUsage?: FetchVmUsage;
   /** At least 16 characters. */
   readonly token: string;
   readonly log: GatewayLogger;
   readonly version: string;
-  /** @returns page of an execution in the Temporal Web UI. */
+  /** @returns the page of an execution in the Temporal Web UI. */
   readonly temporalUrl?: (execution: { workflowId: string; executionId: string }) => string;
-  /** Counts the workloads that are open, for the metrics; absent: they are not counted. */
+  /** Counts the open workloads for the metrics; absent: they are not counted. */
   readonly openWorkloads?: () => Promise<readonly OpenWorkloads[]>;
-  /** Archives what is over; absent: it cannot be asked for here. */
+  /** Archives closed workloads on request; absent: the route is not available. */
   readonly recordNow?: RecordNow;
-  /** For uploads on their way in, which have no names there; default: that of the system. */
+  /** For files of running uploads, which have no names there; default: the system's directory for temporary files. */
   readonly uploadDir?: string;
   readonly limits?: Partial<GatewayLimits>;
 }
@@ -58,27 +58,27 @@ export interface GatewayLimits {
   readonly bodyBytes: number;
   /** Log lines shown with a single workload. */
   readonly tailLines: number;
-  /** Age of a host's registration from which on it is not asked. */
+  /** A host whose registration is older than this is not asked. */
   readonly hostFreshMs: number;
   readonly maxLogStreams: number;
-  /** Pause between two looks at a workload that is streamed and whose host does not tell when something happens. */
+  /** Pause between two reads of a streamed workload whose host does not report changes. */
   readonly streamPollMs: number;
-  /** What that pause grows to where no host answers. */
+  /** Longest such pause, where no host answers. */
   readonly streamMaxPollMs: number;
   /** How long a host is asked to hold a request for the next line. */
   readonly streamFollowMs: number;
-  /** Lines that follow one another more quickly than this are fetched together. */
+  /** Lines that follow each other faster than this are fetched together. */
   readonly streamGatherMs: number;
-  /** A streamed workload is looked at after so long in any case, one that was moved to another host more often. */
+  /** A streamed workload is read again at least this often; one that was moved to another host, more often. */
   readonly streamLookMs: number;
   readonly streamMovedLookMs: number;
   readonly streamKeepAliveMs: number;
   readonly slowReaderMs: number;
-  /** How long the stream of a workload that is over waits for a host that does not hand out its last lines. */
+  /** How long the stream of a finished workload waits for a host that does not return its last lines. */
   readonly streamIncompleteMs: number;
-  /** How long one count of the open workloads serves the metrics. */
+  /** How long the metrics reuse one count of the open workloads. */
   readonly countsKeptMs: number;
-  /** For a request to arrive whole. */
+  /** Time for a request to arrive completely. */
   readonly requestMs: number;
   /** The same for uploads. */
   readonly uploadMs: number;
@@ -106,7 +106,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   requestMs: 30_000,
   uploadMs: 600_000,
   maxUploads: 4,
-  // Less than a host takes: what is stored can be built.
+  // Less than a host accepts: everything that is stored can be built.
   sources: { maxBytes: 64 * MIB, maxTarBytes: 128 * MIB, maxEntries: 20_000, drainMs: 5_000 },
 };
 
@@ -120,7 +120,7 @@ export interface Gateway {
   close(): Promise<void>;
 }
 
-/** @returns a gateway that listens nowhere yet. @throws CONFIG_INVALID where the token is too short */
+/** @returns a gateway that does not listen yet. @throws CONFIG_INVALID where the token is too short */
 export function createGateway(options: GatewayOptions): Gateway {
   const limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
   const server = createHttpServer(limits);

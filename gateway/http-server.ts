@@ -1,4 +1,4 @@
-/** The HTTP server under the routes: bounds on every request, and problem documents for what never becomes a request. */
+/** The HTTP server under the routes: limits on every request, and problem documents for what is not a valid request. */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -10,13 +10,13 @@ import { problemOfError, sendProblem, UnsupportedBody } from './problem-replies.
 
 export interface HttpServerLimits {
   readonly bodyBytes: number;
-  /** For a request to arrive whole. */
+  /** Time for a request to arrive completely. */
   readonly requestMs: number;
-  /** For a request whose body is bytes to arrive whole. */
+  /** The same for a request whose body is bytes. */
   readonly uploadMs: number;
 }
 
-/** @returns a server without routes whose bodies are JSON. */
+/** @returns a server without routes that reads JSON bodies. */
 export function createHttpServer(limits: HttpServerLimits): FastifyInstance {
   const server = Fastify({
     logger: false,
@@ -26,10 +26,10 @@ export function createHttpServer(limits: HttpServerLimits): FastifyInstance {
     http: {
       headersTimeout: limits.requestMs,
       connectionsCheckingInterval: Math.ceil(limits.requestMs / 4),
-      // Refused below, as every other bad request is: with a problem document.
+      // Refused below with a problem document, like every other bad request.
       requireHostHeader: false,
     },
-    // A malformed URL is refused before any route is found.
+    // A malformed URL is refused before the route is looked up.
     frameworkErrors: (error, _request, reply) => void sendProblem(reply, problemOfError(error)),
     clientErrorHandler: (error, socket) => answerBrokenRequest(error, socket),
   });
@@ -55,11 +55,11 @@ export function createHttpServer(limits: HttpServerLimits): FastifyInstance {
   return server;
 }
 
-/** An empty body is no body, whatever its type says; what is no JSON is the caller's fault. */
+/** An empty body counts as no body, whatever its type; a body that is not JSON is the caller's error. */
 function parseJsonBodies(server: FastifyInstance): void {
   server.removeAllContentTypeParsers();
   server.addHook('onRequest', async ({ headers, is404 }) => {
-    // Nothing reads its body.
+    // No handler reads its body.
     if (is404) return;
     const encoding = headers['content-encoding']?.trim().toLowerCase() ?? 'identity';
     if (encoding !== 'identity') throw new UnsupportedBody('Send the body as it is, without `Content-Encoding`.');
@@ -77,7 +77,7 @@ function parseJsonBodies(server: FastifyInstance): void {
   });
 }
 
-/** A body of bytes is read by its handler, as it comes; to every other route its type is unknown. */
+/** The handler of an upload route reads a body of bytes as it arrives; all other routes refuse its type. */
 function passUploadsOn(server: FastifyInstance): void {
   server.addContentTypeParser([TAR_TYPE, GZIP_TYPE], (request, payload, done) => {
     const { upload } = request.routeOptions.config.route ?? {};
@@ -91,7 +91,7 @@ export function mediaType(header: string | undefined): string {
   return (header ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
 }
 
-/** Node knows one limit for all requests, which is that of uploads. */
+/** Node.js has one limit for all requests: that is the limit for uploads; other requests get theirs here. */
 function limitTimeOfBodies(server: FastifyInstance, requestMs: number): void {
   server.addHook('onRequest', async (request, reply) => {
     if (request.routeOptions.config.route?.upload !== undefined) return;
@@ -103,14 +103,14 @@ function limitTimeOfBodies(server: FastifyInstance, requestMs: number): void {
   });
   server.addHook('onResponse', async ({ raw }) => {
     if (raw.complete) return;
-    // Answered before it had come: Node no longer asks when the rest of it does.
+    // The answer was sent before the body arrived: Node.js no longer limits how long the rest may take.
     setTimeout(() => !raw.complete && raw.socket.destroy(), requestMs).unref();
   });
 }
 
 /**
- * Halves of a character pair cannot be written as UTF-8: what carries the text further on would break off. A key
- * `__proto__` would be dropped in silence.
+ * Refuses lone halves of a character pair: they cannot be written as UTF-8, so later code would fail. Refuses a key
+ * `__proto__`: it would be dropped without notice.
  */
 function wellFormed(key: string, value: unknown): unknown {
   if (key === '__proto__')
@@ -123,7 +123,7 @@ function wellFormed(key: string, value: unknown): unknown {
 
 type BrokenRequest = Error & { readonly code?: string };
 
-/** Answers what the HTTP parser refused, or what did not arrive in time. The connection ends: where it stands is unknown. */
+/** Answers what the HTTP parser refused, or what was too slow. Ends the connection: its position is unknown. */
 function answerBrokenRequest(error: BrokenRequest, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();

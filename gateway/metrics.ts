@@ -1,4 +1,4 @@
-/** Metrics of the gateway, in a registry of its own. Each metric is described in docs/metrics.md. */
+/** Metrics of the gateway, in their own registry. docs/metrics.md describes each metric. */
 import type { FastifyInstance } from 'fastify';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { OpenWorkloads } from '../client/temporal/workloads/open-workloads.ts';
@@ -7,21 +7,21 @@ const SECONDS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 export interface GatewayMetrics {
   readonly registry: Registry;
-  /** Told how many log streams are open now. */
+  /** Receives the number of open log streams. */
   readonly openStreams: (count: number) => void;
-  /** Told how many requests wait at hosts for the next line now. */
+  /** Receives the number of requests that wait at hosts for the next line. */
   readonly heldFollows: (count: number) => void;
 }
 
 export interface FleetCounts {
-  /** Asked when somebody reads the metrics; what fails is left out of that reading. */
+  /** Called when the metrics are read; on failure that reading leaves the counts out. */
   readonly openWorkloads: () => Promise<readonly OpenWorkloads[]>;
-  /** For how long an answer serves every reader, ms: several scrapers must not load Temporal. */
+  /** How long readers share one answer, ms: several scrapers must not load Temporal. */
   readonly keepMs: number;
   readonly now: () => number;
 }
 
-/** Counts and times every request by route, never by path: ids would make endless series. */
+/** Counts and times every request by route, never by path: ids would make an unlimited number of series. */
 export function gatewayMetrics(server: FastifyInstance, fleet?: FleetCounts): GatewayMetrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'kiln_gateway_' });
@@ -54,7 +54,7 @@ export function gatewayMetrics(server: FastifyInstance, fleet?: FleetCounts): Ga
   };
 }
 
-/** The same on every gateway: look at one of them, or at the greatest, never at the sum. */
+/** The same value on every gateway: use one gateway's value or the maximum, never the sum. */
 function addFleet({ openWorkloads, keepMs, now }: FleetCounts, registry: Registry): void {
   let kept: { at: number; counts: Promise<readonly OpenWorkloads[]> } | undefined;
   new Gauge({

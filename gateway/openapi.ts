@@ -1,4 +1,4 @@
-/** The OpenAPI 3.1 document, made of the route table. */
+/** The OpenAPI 3.1 document, made from the route table. */
 import { z } from 'zod';
 import { PROBLEM_TYPE, problemSchema } from '../contracts/api/problem.ts';
 import type { Route } from '../contracts/api/routes/route.ts';
@@ -81,7 +81,7 @@ function uploadBody(types: readonly string[]): NonNullable<Operation['requestBod
 
 function parameters(where: 'path' | 'query', schema: z.ZodObject | undefined): Parameter[] {
   return Object.entries(schema?.shape ?? {}).map(([name, field]) => {
-    // Text in the URL becomes the value of the schema: what it becomes is what is documented.
+    // The schema converts text from the URL to a value: the document describes the value.
     const { description, ...fieldSchema } = schemaOf(field, 'output');
     const required = where === 'path' || !field.safeParse(undefined).success;
     const text = typeof description === 'string' ? { description } : {};

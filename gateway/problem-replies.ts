@@ -3,7 +3,7 @@ import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { PROBLEM_TYPE, type Problem, problem, problemOf } from '../contracts/api/problem.ts';
 import { isKilnError, KilnError } from '../domain/failures.ts';
 
-/** A request that its route's schemas refuse. */
+/** A request that the schemas of its route refuse. */
 export class InvalidRequest extends KilnError {
   readonly errors: NonNullable<Problem['errors']>;
 
@@ -16,7 +16,7 @@ export class InvalidRequest extends KilnError {
   }
 }
 
-/** A body in a form that this API does not read. */
+/** A body in a format that this API does not read. */
 export class UnsupportedBody extends KilnError {
   constructor(message: string) {
     super('UNSUPPORTED', message);
@@ -30,7 +30,7 @@ export interface GatewayLogger {
   error(facts: object, message: string): void;
 }
 
-/** @returns the problem that an error is for the caller; an unknown one tells nothing of its inside. */
+/** @returns the problem to send for an error; for an unknown error it reveals nothing internal. */
 export function problemOfError(error: unknown): Problem {
   if (error instanceof InvalidRequest) return { ...problemOf(error), errors: error.errors };
   if (error instanceof UnsupportedBody) return problem(error.code, error.message, 415);
@@ -45,7 +45,7 @@ export function problemOfError(error: unknown): Problem {
 /** Answers with a problem document. */
 export function sendProblem(reply: FastifyReply, found: Problem): FastifyReply {
   if (found.status === 401) void reply.header('www-authenticate', 'Bearer');
-  // The rest of a body that is too large is read and dropped: a connection that is cut under it loses this answer.
+  // The rest of a body that is too large is read and dropped: if the connection were cut, this answer would be lost.
   if (found.status === 413) void reply.removeHeader('connection');
   if (found.status === 503) void reply.header('retry-after', '1');
   return reply
@@ -60,7 +60,7 @@ export function errorHandler(log: GatewayLogger) {
     const found = problemOfError(error);
     if (found.status >= 500) {
       const facts = { code: found.code, method: request.method, url: request.url, err: error };
-      // The rest of a body that is too large is read and dropped: a connection that is cut under it loses this answer.
+      // The rest of a body that is too large is read and dropped: if the connection were cut, this answer would be lost.
       if (found.status === 413) void reply.removeHeader('connection');
       if (found.status === 503) log.warn(facts, 'a part of Kiln does not answer');
       else log.error(facts, 'a request failed');
@@ -69,7 +69,7 @@ export function errorHandler(log: GatewayLogger) {
   };
 }
 
-/** The framework's own refusals (bad URL, bad media type, body too large) carry the status of a client's fault. */
+/** The framework's own refusals (bad URL, bad media type, body too large) carry a 4xx status. */
 function frameworkStatus(error: unknown): number | undefined {
   if (typeof error !== 'object' || error === null || !('statusCode' in error)) return undefined;
   const { statusCode } = error;

@@ -15,7 +15,7 @@ export interface ReadinessSources {
 
 type Check = Readiness['checks'][number];
 
-/** Never throws: what cannot be asked is not ready. */
+/** Never throws: a part that does not answer is not ready. */
 export async function readiness(sources: ReadinessSources): Promise<Readiness> {
   const checks = await Promise.all([
     check('control worker', async () =>

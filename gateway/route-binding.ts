@@ -1,4 +1,4 @@
-/** Makes the server's routes of the route table: each part of a request is parsed before its handler sees it. */
+/** Makes the server's routes from the route table: each part of a request is parsed before its handler gets it. */
 import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
@@ -23,16 +23,16 @@ declare module 'fastify' {
   }
 }
 
-/** A body of bytes on its way in. */
+/** A body of bytes that is still arriving. */
 export interface UploadBody {
-  /** One of those that the route takes: without parameters, in lower case. */
+  /** One of the media types that the route accepts: without parameters, in lower case. */
   readonly type: string;
   readonly bytes: Readable;
 }
 
 type RawRouteName = Exclude<RouteName, JsonRouteName>;
 
-/** A handler for every route: the compiler misses the one that is not there. */
+/** A handler for every route: the compiler reports a missing one. */
 export type RouteHandlers = {
   readonly [Name in Exclude<JsonRouteName, UploadRouteName>]: (input: RouteInput<Name>) => Promise<RouteReply<Name>>;
 } & {
@@ -51,7 +51,7 @@ export type RouteHandlers = {
 
 type AnyHandler = (input: never, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 
-/** Adds every route of the table, the check of the token, and answers for what is not in the table. */
+/** Adds every route of the table, the check of the token, and the answers for unknown routes. */
 export function bindRoutes(
   server: FastifyInstance,
   handlers: RouteHandlers,
@@ -59,7 +59,7 @@ export function bindRoutes(
 ): void {
   server.addHook('onRequest', async (request, reply) => {
     const { route } = request.routeOptions.config;
-    // Before any look at its body: the framework refuses some methods for their headers alone.
+    // Before the body is read: the framework refuses some methods for their headers alone.
     if (route === undefined) return sendUnknown(request, reply);
     if (route.open === true || isAllowed(request.headers.authorization)) return;
     throw new KilnError(
@@ -111,14 +111,14 @@ function parseRequest(route: Route, request: FastifyRequest): Record<string, unk
 
 function uploadOf(types: readonly string[], { headers, body, raw }: FastifyRequest): UploadBody {
   const type = mediaType(headers['content-type']);
-  // A body that was parsed is none that may be read as bytes.
+  // A parsed body cannot be read as bytes.
   if (body === raw && types.includes(type)) return { type, bytes: raw };
   throw new UnsupportedBody(`Send the body as ${types.join(' or ')}.`);
 }
 
-/** A misspelt filter must not answer as if nothing had been asked for. */
+/** A misspelt filter must not be answered as if there were no filter. */
 function unknownParameters(route: Route, query: unknown): InvalidRequest['errors'] {
-  // Probes and caches add what they like to the addresses that need no token.
+  // Probes and caches may add parameters to the addresses that need no token.
   if (route.open === true) return [];
   const known = Object.keys(route.query?.shape ?? {});
   const unknown = Object.keys(Object(query)).filter((name) => !known.includes(name));
@@ -150,16 +150,16 @@ function sendUnknown(request: FastifyRequest, reply: FastifyReply): FastifyReply
   return sendProblem(reply.header('allow', allowed), found);
 }
 
-/** @returns whether a URL's path is one of a route's, whatever the method. */
+/** @returns whether a URL's path matches a route, for any method. */
 function matches(pattern: string, url: string): boolean {
   const wanted = pattern.split('/');
-  // Proxies are sent the whole address, and so is this server by some clients.
+  // Some clients send the whole address to this server, as they would to a proxy.
   const path = url.replace(/^https?:\/\/[^/?]*/i, '').split('?')[0] ?? '';
   const given = path.split('/').map(decoded);
   return wanted.length === given.length && wanted.every((part, index) => part.startsWith(':') || part === given[index]);
 }
 
-/** @returns a part of a path without percent encoding; one that is encoded wrongly as it is. */
+/** @returns a part of a path without percent encoding; where the encoding is wrong, unchanged. */
 function decoded(part: string): string {
   try {
     return decodeURIComponent(part);

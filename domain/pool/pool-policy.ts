@@ -2,7 +2,6 @@
  * Rules of a pool: ready VMs of one image, size and project that wait for a workload. Pure: facts and the time in,
  * decisions out. A VM that was handed out belongs to its workload and never returns, so a pool holds only clean VMs.
  */
- */
 import { KilnError } from '../failures.ts';
 
 /** Names are those of the configuration; durations in ms. */

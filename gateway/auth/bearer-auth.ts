@@ -1,12 +1,12 @@
-/** The one token of the stack. */
+/** Check of the one token of the stack. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { KilnError } from '../../domain/failures.ts';
 
 const MIN_TOKEN_LENGTH = 16;
 
 /**
- * @returns a check of an `Authorization` header, in a time that tells nothing of the token
- * @throws CONFIG_INVALID where the token is too short to be one
+ * @returns a check of an `Authorization` header whose duration reveals nothing about the token
+ * @throws CONFIG_INVALID where the token is too short
  */
 export function bearerCheck(token: string): (header: string | undefined) => boolean {
   if (token.length < MIN_TOKEN_LENGTH) {
@@ -16,7 +16,7 @@ export function bearerCheck(token: string): (header: string | undefined) => bool
   return (header) => timingSafeEqual(digest(/^Bearer (\S+)$/i.exec(header ?? '')?.[1] ?? ''), expected);
 }
 
-/** Digests have one length, so that neither content nor length shows. */
+/** Digests all have one length, so the comparison reveals neither content nor length. */
 function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }

@@ -1,4 +1,4 @@
-/** Routes of deployments: records of the store. */
+/** Routes of deployments: documents in the store. */
 import { z } from 'zod';
 import { decodeCursor, encodeCursor } from '../../contracts/api/cursor.ts';
 import { deploymentIdSchema } from '../../contracts/identifiers.ts';
@@ -11,7 +11,7 @@ type DeploymentRoutes = 'createDeployment' | 'listDeployments' | 'getDeployment'
 
 const pageCursor = z.object({ after: deploymentIdSchema });
 
-/** @param mintId makes ids of deployments that come without one */
+/** @param mintId makes ids for deployments that are sent without one */
 export function deploymentHandlers(store: ObjectStore, mintId: () => string): Pick<RouteHandlers, DeploymentRoutes> {
   const deployments = createDeployments(store);
   return {

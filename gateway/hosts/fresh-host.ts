@@ -1,15 +1,15 @@
-/** Whether a host is worth asking. */
+/** Whether a host has registered recently enough to be asked. */
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 
 export interface FreshHostOptions {
   /** Registrations of hosts. */
   readonly host: (hostId: string) => Promise<HostEntry | undefined>;
-  /** A host that was not heard of for so long is not asked, ms. */
+  /** A host that has not registered for this long is not asked, ms. */
   readonly hostFreshMs: number;
   readonly now: () => number;
 }
 
-/** @returns the host's registration; undefined where it was not heard of lately. @throws what `host` throws */
+/** @returns the host's registration; undefined where it is missing or too old. @throws what `host` throws */
 export async function freshHost(
   { host, hostFreshMs, now }: FreshHostOptions,
   hostId: string,

@@ -1,4 +1,4 @@
-/** Routes of hosts and their pools, as the hosts last told. */
+/** Routes of hosts and their pools, as the hosts last reported. */
 import { poolListSchema } from '../../contracts/api/pool.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { createHostDirectory } from '../../store/hosts/host-directory.ts';
@@ -9,7 +9,7 @@ import type { RouteHandlers } from '../route-binding.ts';
 
 type HostRoutes = 'listHosts' | 'drainHost' | 'listPools';
 
-/** @returns handlers that read and write the store; the hosts follow what they find there. */
+/** @returns handlers that read and write the store; the hosts act on what they find there. */
 export function hostHandlers(store: ObjectStore): Pick<RouteHandlers, HostRoutes> {
   const hosts = createHostDirectory(store);
   return {

@@ -4,10 +4,10 @@ import { type VmUsageView, vmUsageSchema } from '../../contracts/host/vm-usage.t
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { type FreshHostOptions, freshHost } from './fresh-host.ts';
 
-/** @returns undefined where the host does not answer in time, or has no such VM that runs; never fails. */
+/** @returns undefined where the host does not answer in time, or the VM does not run there; never fails. */
 export type FetchVmUsage = (host: HostEntry, vmId: string) => Promise<VmUsageView | undefined>;
 
-/** @param options.timeoutMs for the whole answer: a slow host must not hold up what else is known of a workload */
+/** @param options.timeoutMs for the whole answer: a slow host must not delay the rest of a workload's view */
 export function vmUsageFetcher(options: { readonly token: string; readonly timeoutMs: number }): FetchVmUsage {
   return async (host, vmId) => {
     try {
@@ -25,7 +25,7 @@ export function vmUsageFetcher(options: { readonly token: string; readonly timeo
   };
 }
 
-/** @returns what the VM of a workload uses, asked of its host where that was heard of lately. */
+/** @returns what the VM of a workload uses; asks only a host that has registered recently. */
 export function usageReader(
   options: FreshHostOptions & { readonly fetchVmUsage: FetchVmUsage },
 ): (vm: { hostId: string; vmId: string }) => Promise<VmUsageView | undefined> {

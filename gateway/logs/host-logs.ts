@@ -1,4 +1,4 @@
-/** Reads the newest lines of a workload from the host that writes them, and waits there for the next ones. */
+/** Reads the newest lines of a workload from the host that writes them, and waits there for the next lines. */
 import type { z } from 'zod';
 import {
   type HostFollowReply,
@@ -20,7 +20,7 @@ export interface HostLogsQuery {
 }
 
 export interface HostFollowQuery extends HostLogsQuery {
-  /** Mark of the answer before: the next comes at once where it is not the host's any more. */
+  /** Mark of the previous answer: the host answers at once where its mark has changed since. */
   readonly mark?: string;
   /** How long the host may hold the request, ms. */
   readonly waitMs: number;
@@ -32,7 +32,7 @@ type WithMore<Reply> = Reply & { readonly more: boolean };
 export type HostLogsAnswer = WithMore<HostLogsReply>;
 export type HostFollowAnswer = WithMore<HostFollowReply>;
 
-/** @returns undefined where the host has no log of it. @throws HOST_LOST where it does not answer as it should */
+/** @returns undefined where the host has no log of it. @throws HOST_LOST where its answer fails or is invalid */
 export type FetchHostLogs = (
   host: HostEntry,
   workloadId: string,
@@ -40,8 +40,8 @@ export type FetchHostLogs = (
 ) => Promise<HostLogsAnswer | undefined>;
 
 /**
- * Comes when there are entries, another mark than the query's, or the time is over.
- * @throws HOST_LOST where the host does not answer as it should, or holds as many readers as it may
+ * Resolves when there are entries, when the mark differs from the query's, or when the time is over.
+ * @throws HOST_LOST where the answer fails or is invalid, or the host already holds as many readers as it may
  */
 export type FollowHostLogs = (
   host: HostEntry,
@@ -50,7 +50,7 @@ export type FollowHostLogs = (
   signal: AbortSignal,
 ) => Promise<HostFollowAnswer>;
 
-/** Hosts' data planes, as far as they hand out logs. */
+/** The parts of hosts' data planes that return logs. */
 export interface HostLogsApi {
   readonly fetch: FetchHostLogs;
   readonly follow: FollowHostLogs;
@@ -59,7 +59,7 @@ export interface HostLogsApi {
 export interface HostFetchOptions {
   /** Token of the hosts' data planes. */
   readonly token: string;
-  /** For the whole answer, ms; beside the time that a host was told to wait. */
+  /** For the whole answer, ms; in addition to the time that the host was asked to wait. */
   readonly timeoutMs: number;
   /** Longest answer that is read. */
   readonly maxBytes: number;
@@ -84,7 +84,7 @@ export function hostLogsOverHttp(options: HostFetchOptions): HostLogsApi {
   };
 }
 
-/** Asks for fewer entries where those that were asked for are too long for one answer. */
+/** Asks again for fewer entries where one answer would be too long. */
 async function asked<Reply extends { entries: readonly unknown[] }>(
   host: HostEntry,
   query: HostLogsQuery,

@@ -1,7 +1,7 @@
 /**
- * What all readers of one workload's log share: a look at where the workload is, and one request that waits at its host.
- * While work on the workload is under way on a host, everything that could change its log shows there first: then neither
- * Temporal nor the store is asked.
+ * What all readers of one workload's log share: reads of where the workload is, and one request that waits at its host.
+ * While a host works on the workload, everything that could change its log shows on that host first: then the feed asks
+ * neither Temporal nor the store. A "look" is one read of where the workload is.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
@@ -15,17 +15,17 @@ import type { FollowHostLogs, HostFollowAnswer } from './host-logs.ts';
 import type { LogPlace } from './log-reader.ts';
 
 export interface LogFeedLimits {
-  /** Pause between two looks at a workload whose host does not tell when something happens, ms. */
+  /** Pause between two looks at a workload whose host does not report changes, ms. */
   readonly pollMs: number;
-  /** What that pause grows to, ms, where no host answers: before a placement, or while a host is away. */
+  /** Longest such pause, ms, where no host answers: before a placement, or while a host is away. */
   readonly maxPollMs: number;
   /** How long a host is asked to hold a request, ms. */
   readonly followMs: number;
-  /** Lines that follow one another more quickly than this are fetched together, ms. */
+  /** Lines that follow each other faster than this are fetched together, ms. */
   readonly gatherMs: number;
-  /** A look is taken after so long without any, ms: a host that is cut off from Temporal alone would tell of nothing. */
+  /** Longest time between two looks, ms: a host that has lost only Temporal would report no change. */
   readonly lookEveryMs: number;
-  /** The same for a workload that was moved, ms: an earlier host may still bring lines that it has kept. */
+  /** The same for a workload that was moved, ms: an earlier host may still send lines from its spool. */
   readonly movedLookEveryMs: number;
   /** Lines of one answer of a host. */
   readonly pageSize: number;
@@ -34,7 +34,7 @@ export interface LogFeedLimits {
 export interface LocatedWorkload {
   readonly place: LogPlace;
   readonly stage: Stage;
-  /** Whether its workflow goes on: it says its final stage before it writes its last lines. */
+  /** Whether its workflow is open: it shows its final stage before it writes its last lines. */
   readonly isOpen: boolean;
 }
 
@@ -42,20 +42,20 @@ export interface LogFeedOptions extends FreshHostOptions {
   readonly locate: (workloadId: string) => Promise<LocatedWorkload>;
   readonly follow: FollowHostLogs;
   readonly limits: LogFeedLimits;
-  /** Told how many requests wait at hosts now. */
+  /** Receives the number of requests that wait at hosts now. */
   readonly onHeld: (held: number) => void;
 }
 
 export interface Look extends LocatedWorkload {
-  /** Counts the looks of a feed. */
+  /** Number of this look within its feed. */
   readonly number: number;
 }
 
-/** How far a reader is. */
+/** How far a reader has read. */
 export interface FeedPosition {
-  /** Number of the look whose log the reader has read to its end. */
+  /** Number of the look whose log the reader has read completely. */
   readonly look: number;
-  /** Epoch that the host writes; absent: it has written nothing yet. */
+  /** Epoch that the host writes; absent: the host has written nothing yet. */
   readonly epoch?: number;
   /** Number of the last line of the host that the reader has; -1: none. */
   readonly after: number;
@@ -63,19 +63,19 @@ export interface FeedPosition {
 
 export type FeedNews =
   | { readonly kind: 'lines'; readonly lines: readonly NumberedLogEntry[] }
-  /** Something has happened, or may have: the log is to be read on from there. */
+  /** Something has, or may have, happened: the reader reads the log again from there. */
   | { readonly kind: 'look'; readonly look: Look }
-  /** Lines that the reader lacks are no longer here: it has to read them as any page. */
+  /** The feed no longer holds lines that the reader lacks: the reader has to read them as a page. */
   | { readonly kind: 'gap' }
-  /** Nothing, for as long as was waited. */
+  /** Nothing happened during the wait. */
   | { readonly kind: 'quiet' };
 
 export interface LogFeed {
   /** @throws what `locate` throws */
   look(): Promise<Look>;
-  /** Waits for what comes after a position. A reader that is slow holds up no other. @throws what `locate` throws */
+  /** Waits for what follows a position. A slow reader does not delay others. @throws what `locate` throws */
   next(position: FeedPosition, waitMs: number, signal: AbortSignal): Promise<FeedNews>;
-  /** The reader is no longer one; with the last of them the feed ends. */
+  /** Removes the reader; the feed ends with its last reader. */
   leave(): void;
 }
 
@@ -83,13 +83,13 @@ export interface LogFeeds {
   join(workloadId: string): LogFeed;
 }
 
-/** Lines that are kept for readers which are busy writing. */
+/** Lines in memory for readers that are busy writing. */
 const RECENT = { maxLines: 1000, maxUnits: 128 * 1024 };
 
-/** Beyond every line: asks for the mark alone. */
+/** Starts after every possible line: asks for the mark only. */
 const NO_LINES = { after: Number.MAX_SAFE_INTEGER, limit: 1, waitMs: 0 };
 
-/** @returns the feeds of one gateway: one for each workload that somebody reads. */
+/** @returns the feeds of one gateway: one for each workload that has readers. */
 export function createLogFeeds(options: LogFeedOptions): LogFeeds {
   const feeds = new Map<string, SharedFeed>();
   let held = 0;
@@ -122,7 +122,7 @@ interface Waiter {
   readonly fail: (error: unknown) => void;
 }
 
-/** A host, and its mark, that was known before the last look was taken: whatever happened since shows as another mark. */
+/** A host and its mark, known before the last look: a later change shows as another mark. */
 interface Marked {
   readonly host: HostEntry;
   readonly mark: string;
@@ -148,7 +148,7 @@ class SharedFeed {
   constructor(workloadId: string, options: SharedFeedOptions) {
     this.workloadId = workloadId;
     this.options = options;
-    // Whoever reads is told; where nobody does any more, nobody needs to be.
+    // Readers get this error; without readers it does not matter.
     this.firstLook.promise.catch(() => undefined);
     void this.run();
   }
@@ -201,7 +201,7 @@ class SharedFeed {
     for (const waiter of this.waiters) {
       const news = this.newsAfter(waiter.position);
       if (news === undefined) continue;
-      // Not one that waits any more, also before its turn to go on has come.
+      // Removed at once, even before the waiting code continues.
       this.waiters.delete(waiter);
       waiter.tell(news);
     }
@@ -228,7 +228,7 @@ class SharedFeed {
     this.options.onOver();
   }
 
-  /** Looks again where a mark has only just become known: what happened before it was, only a later look can show. */
+  /** Looks again after a mark has become known: only a later look can show what happened before the mark. */
   private async takeLook(): Promise<void> {
     for (;;) {
       const located = await this.options.locate(this.workloadId);
@@ -253,7 +253,7 @@ class SharedFeed {
     return answer?.mark === undefined ? undefined : { host, mark: answer.mark };
   }
 
-  /** Hands lines on until something else has happened, or is to be looked for. */
+  /** Passes lines on until something else has happened, or a look is due. */
   private async follow({ host, mark }: Marked): Promise<void> {
     const { limits } = this.options;
     const start = await this.waiter();
@@ -270,7 +270,7 @@ class SharedFeed {
       const answer = await this.held(host, { ...query, mark, waitMs, limit: limits.pageSize });
       if (answer?.mark !== mark) {
         this.marked = answer?.mark === undefined ? undefined : { host, mark: answer.mark };
-        // Who could not be asked is not asked again at once.
+        // A host that did not answer is not asked again at once.
         return answer === undefined ? this.pause() : undefined;
       }
       if (answer.entries.length === 0) continue;
@@ -292,7 +292,7 @@ class SharedFeed {
     }
   }
 
-  /** @returns undefined where the host does not answer, or for another */
+  /** @returns undefined where the host does not answer, or answers for another host */
   private async ask(host: HostEntry, query: Parameters<FollowHostLogs>[2]): Promise<HostFollowAnswer | undefined> {
     this.hostAnswers = false;
     try {
@@ -306,7 +306,7 @@ class SharedFeed {
     }
   }
 
-  /** @returns a reader that has read everything else, once there is one; undefined where the feed is over */
+  /** @returns a reader that has read everything else, once there is one; undefined where the feed has ended */
   private async waiter(): Promise<Waiter | undefined> {
     for (;;) {
       if (this.gone.signal.aborted) return undefined;

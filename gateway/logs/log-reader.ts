@@ -1,4 +1,4 @@
-/** One log of many writers: chunks in the store, and what the host has not shipped yet. */
+/** One log of many writers: chunks in the store, and lines that the host has not shipped yet. */
 import { advance, type LogPositions, writerKey } from '../../contracts/api/log-page.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { isKilnError } from '../../domain/failures.ts';
@@ -25,14 +25,14 @@ export interface LogPlace {
   readonly hostId?: string;
   /** Epoch of the placement, where it is known. */
   readonly epoch?: number;
-  /** Lines that no writer has written: they follow from the state of the workload. */
+  /** Lines without a writer: they are derived from the state of the workload. */
   readonly derived?: readonly NumberedLogEntry[];
 }
 
 export interface ReadLogPage {
   readonly entries: readonly NumberedLogEntry[];
   readonly positions: LogPositions;
-  /** Whether to go on at once. With a filter also where nothing was found so far. */
+  /** Whether to read on at once. With a filter, also where this page found nothing. */
   readonly more: boolean;
   readonly incomplete?: string;
   /** Epoch that the workload's host has answered for. */
@@ -47,8 +47,8 @@ export interface LogPageOptions {
 
 export interface LogReader {
   /**
-   * Entries after the positions, oldest first, each once; of those that a filter wants. A page looks at a bounded number
-   * of lines: one without entries and with `more` is lawful, and its positions are further on.
+   * Entries after the positions, oldest first, each once, only those that the filter selects. A page reads a bounded
+   * number of lines: it may have no entries and still `more`; then its positions have moved forward.
    * @throws STORE_UNAVAILABLE
    */
   page(place: LogPlace, options: LogPageOptions): Promise<ReadLogPage>;
@@ -56,10 +56,10 @@ export interface LogReader {
   tail(place: LogPlace, limit: number): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }>;
 }
 
-/** Answers of a host that are read for one tail. */
+/** Most answers of a host that are read for one tail. */
 const MAX_TAIL_PAGES = 20;
 const HOST_PAGE = 1000;
-/** Lines looked at for one page of those that a filter wants: at a time, and in all. */
+/** Lines read for one filtered page: per step, and in all. */
 const SCAN_AT_ONCE = 1000;
 const MAX_SCAN = 20_000;
 
@@ -117,7 +117,7 @@ async function readPage(
   if (live.reply !== undefined) {
     const { epoch, writer, entries } = live.reply;
     const next = (queues.get(writerKey(live.reply))?.at(-1)?.n ?? positions[writerKey(live.reply)] ?? -1) + 1;
-    // What it has shipped and forgotten since the store was looked at is in the store by now.
+    // Lines that the host has shipped and dropped since the store was read are in the store now.
     if (entries[0]?.n !== next) await addStored({ workloadId: place.workloadId, epoch, writer });
     add(writerKey(live.reply), entries);
   }
@@ -135,7 +135,7 @@ async function readPage(
   };
 }
 
-/** Asks the host, unless the store alone has all that the page can take of that host's lines. */
+/** Asks the host, unless the store alone can fill the page with that host's lines. */
 async function askForNewest(
   sources: LogSources,
   place: LogPlace,
@@ -197,7 +197,7 @@ async function askHost(
   }
   try {
     const reply = await askEpoch(sources, host, place, positions, Math.min(limit, HOST_PAGE));
-    // A host speaks for itself only.
+    // A host may only return its own lines.
     return reply === undefined || reply.writer !== host.hostId ? {} : { reply: ownEntries(reply) };
   } catch (error) {
     if (!isKilnError(error, 'HOST_LOST')) throw error;
@@ -225,6 +225,6 @@ async function askEpoch(
 
 function ownEntries(reply: HostLogsAnswer): HostLogsAnswer {
   const entries = reply.entries.filter(({ epoch, writer }) => epoch === reply.epoch && writer === reply.writer);
-  // What brings nothing forward cannot be gone on with.
+  // An answer without entries cannot be continued.
   return { ...reply, entries, more: reply.more && entries.length > 0 };
 }

@@ -9,35 +9,35 @@ import type { FeedPosition, LogFeed, Look } from './log-feed.ts';
 import type { LogReader, ReadLogPage } from './log-reader.ts';
 
 export interface LogStreamLimits {
-  /** Pause before lines are looked for again that are nowhere to be had just now. */
+  /** Pause before the next try where lines are missing for the moment. */
   readonly pollMs: number;
-  /** A comment is sent after so long without a line, so that nothing in between closes the connection. */
+  /** A comment is sent after this long without a line, so that no proxy closes the connection. */
   readonly keepAliveMs: number;
-  /** A reader whose buffers stay full for so long is cut off. */
+  /** A reader whose buffers stay full for this long is disconnected. */
   readonly slowReaderMs: number;
-  /** How long a workload that is over waits for lines that its host has and does not hand out just now. */
+  /** How long the stream of a finished workload waits for lines that its host has but does not return. */
   readonly incompleteMs: number;
   /** Lines of one page. */
   readonly pageSize: number;
 }
 
-/** Events are written together up to so much: one write for each costs more than the event. */
+/** Events are written together up to this size: one write costs more than the event itself. */
 const WRITE_UNITS = 32 * 1024;
 
 export interface LogStreamOptions {
   readonly reader: LogReader;
-  /** Where the workload is, and what its host says next. */
+  /** Where the workload is, and what its host sends next. */
   readonly feed: LogFeed;
   readonly positions: LogPositions;
   readonly filter: LogFilter;
   readonly limits: LogStreamLimits;
-  /** Aborted when the reader has gone or the gateway ends. */
+  /** Aborted when the reader disconnects or the gateway ends. */
   readonly signal: AbortSignal;
 }
 
 /**
  * Writes the log until the workload is over and every line was sent, or the signal is aborted.
- * @throws what the feed and the reader throw; the caller closes the connection, and the reader goes on by its last id
+ * @throws what the feed and the reader throw; the caller closes the connection, and the client resumes from its last id
  */
 export async function streamLog(response: ServerResponse, options: LogStreamOptions): Promise<void> {
   await new LogStream(response, options).run();
@@ -55,7 +55,7 @@ class LogStream {
     this.positions = options.positions;
   }
 
-  /** Reads the log to its end after each look of the feed, and in between takes what the feed hands on. */
+  /** Reads the log completely after each look of the feed; in between, passes on the lines of the feed. */
   async run(): Promise<void> {
     const { reader, feed, limits, filter, signal } = this.options;
     const isOver = endOfLog(limits);
@@ -63,7 +63,7 @@ class LogStream {
     while (!signal.aborted) {
       const page = await reader.page(look.place, { positions: this.positions, limit: limits.pageSize, filter });
       await this.sendLines(page.entries);
-      // Lines that the filter has left out are passed by as well.
+      // The position also moves past lines that the filter left out.
       this.positions = page.positions;
       if (page.more) continue;
       if (isOver(look, page)) {
@@ -74,7 +74,7 @@ class LogStream {
     }
   }
 
-  /** Hands lines of the feed on for as long as nothing else has to be read. @returns the look to read on from */
+  /** Passes on lines of the feed while nothing else must be read. @returns the look to continue with */
   private async handOn(look: Look, page: ReadLogPage): Promise<Look> {
     const { feed, limits, signal } = this.options;
     while (!signal.aborted) {
@@ -110,7 +110,7 @@ class LogStream {
     if (events !== '') await this.send(events);
   }
 
-  /** Writes events; waits for a reader that is slow, for so long as it is allowed to be. */
+  /** Writes events; waits for a slow reader, up to its limit. */
   private async send(text: string): Promise<void> {
     const { limits, signal } = this.options;
     this.sentAt = performance.now();
@@ -124,13 +124,13 @@ class LogStream {
   }
 }
 
-/** @returns what tells of each look in turn whether nothing can follow it any more. */
+/** @returns a function that says, for each look in turn, whether the log has ended. */
 function endOfLog({ incompleteMs }: LogStreamLimits): (look: Look, page: ReadLogPage) => boolean {
   let incompleteSince: number | undefined;
   return ({ stage, isOpen }, { entries, incomplete }) => {
     if (entries.length > 0 || !isFinal(stage) || isOpen) return false;
     if (incomplete === undefined) return true;
-    // A host that is starting again has its lines back in a moment; one that is gone for good must not hold a reader.
+    // A restarting host has its lines back in a moment; a host that never comes back must not hold a reader.
     incompleteSince ??= Date.now();
     return Date.now() - incompleteSince >= incompleteMs;
   };

@@ -6,9 +6,9 @@ import { receiveSource, type SourceUploadLimits } from './source-upload.ts';
 
 export interface SourceHandlerOptions {
   readonly sources: StoredSources;
-  /** For uploads on their way in. */
+  /** For the files of running uploads. */
   readonly directory: string;
-  /** At a time: each holds a file. */
+  /** At the same time: each upload holds a file open. */
   readonly maxUploads: number;
   readonly limits: SourceUploadLimits;
 }
@@ -32,7 +32,7 @@ function uploadHandler({
 }: SourceHandlerOptions): RouteHandlers['uploadSource'] {
   let open = 0;
   return async ({ query, upload }, _request, reply) => {
-    // After a refusal in the middle of a body nobody knows where the next request would begin.
+    // After a refusal in the middle of a body, the start of the next request is unknown.
     const refusing = (): void => void reply.header('connection', 'close');
     if (open >= maxUploads) {
       refusing();

@@ -1,4 +1,4 @@
-/** Receives sources: bounded, judged and hashed while they come in, kept in a file that has no name. */
+/** Receives sources: limits, checks and hashes them while they arrive, and stores them in a file without a name. */
 import { createHash, randomUUID } from 'node:crypto';
 import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,13 +10,13 @@ import { readSourceTar } from '../../sources/source-tar.ts';
 import type { UploadBody } from '../route-binding.ts';
 
 export interface SourceUploadLimits {
-  /** Bytes as they are sent. */
+  /** Bytes as sent. */
   readonly maxBytes: number;
   /** Bytes of the tar, not compressed. */
   readonly maxTarBytes: number;
-  /** Files, folders and links, folders that are only implied included. */
+  /** Files, folders and links, including folders that only paths imply. */
   readonly maxEntries: number;
-  /** How long the rest of a refused upload is read, so that its sender sees the answer, ms. */
+  /** How long the rest of a refused upload is read, ms, so that its sender sees the answer. */
   readonly drainMs: number;
 }
 
@@ -27,7 +27,7 @@ export interface ReceivedSource extends UploadedSource {
 }
 
 /**
- * Reads an upload to its end; whatever goes wrong, and whatever kills this process, no file is left.
+ * Reads an upload completely. On any failure, even if this process is killed, no file is left.
  * @param directory for the file
  * @throws SPEC_INVALID, PAYLOAD_TOO_LARGE, DISK_FULL
  */
@@ -45,11 +45,11 @@ export async function receiveSource(
       transform(chunk: Buffer, _encoding, done) {
         bytes += chunk.length;
         hash.update(chunk);
-        // Nobody is told of a chunk before it is on its way to the file.
+        // A chunk is passed on only after its write to the file.
         file.writeFile(chunk).then(() => done(null, chunk), done);
       },
     });
-    // The last stream tells its reader of what failed before it.
+    // The last stream also reports failures of the streams before it.
     const stages = type === GZIP_TYPE ? [incoming, createGunzip(), kept] : [incoming, kept];
     pipeline(stages, () => undefined);
     const { files } = await readSourceTar(kept, { maxBytes: limits.maxTarBytes, maxEntries: limits.maxEntries }, DRAIN);
@@ -62,7 +62,7 @@ export async function receiveSource(
   }
 }
 
-/** Opened and unlinked: the bytes go with the last descriptor. */
+/** Opened and unlinked: the bytes are freed with the last descriptor. */
 async function namelessFile(directory: string): Promise<FileHandle> {
   const path = join(directory, `kiln-upload-${randomUUID()}`);
   const file = await open(path, 'wx+', 0o600);
@@ -70,7 +70,7 @@ async function namelessFile(directory: string): Promise<FileHandle> {
   return file;
 }
 
-/** The body as a stream that may be destroyed without the connection, over which the answer must still go. */
+/** The body as a stream that can be destroyed without the connection, which the answer still needs. */
 function boundedBody(body: Readable, maxBytes: number): Readable {
   let bytes = 0;
   const bounded = new Transform({
@@ -94,7 +94,7 @@ const DRAIN = {
   },
 };
 
-/** Reads on for a while: a connection that is closed on unread bytes loses the answer on its way. */
+/** Reads on for a while: if a connection closes with unread bytes, the answer is lost. */
 async function drained(body: Readable, { maxBytes, drainMs }: SourceUploadLimits): Promise<void> {
   if (body.readableEnded || body.destroyed) return;
   const over = Promise.withResolvers<void>();

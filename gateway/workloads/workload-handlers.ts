@@ -21,15 +21,15 @@ export interface WorkloadHandlerOptions {
   readonly workloads: WorkloadClient;
   readonly sources: Pick<StoredSources, 'find'>;
   readonly logs: LogReader;
-  /** Where workloads are (`locatedBy`), and what their hosts say next, for all streams together. */
+  /** Where workloads are (`locatedBy`), and what their hosts send next, shared by all streams. */
   readonly feeds: LogFeeds;
-  /** @returns what a VM uses now, where its host tells. */
+  /** @returns what a VM uses now, where its host answers. */
   readonly usage?: (vm: { hostId: string; vmId: string }) => Promise<VmUsageView | undefined>;
   readonly log: GatewayLogger;
   /** Lines shown with a single workload. */
   readonly tailLines: number;
   readonly streams: LogStreamLimits & { readonly max: number; readonly onCount: (open: number) => void };
-  /** @returns page of an execution in the Temporal Web UI, where there is one. */
+  /** @returns the page of an execution in the Temporal Web UI, where there is one. */
   readonly temporalUrl?: (execution: { workflowId: string; executionId: string }) => string;
   /** Aborted when the gateway ends. */
   readonly ending: AbortSignal;
@@ -75,8 +75,8 @@ export function workloadHandlers(options: WorkloadHandlerOptions): Pick<RouteHan
 }
 
 /**
- * Says at once that sources are not there; but a create that is repeated is answered for its workload, whatever has
- * become of them.
+ * Reports at once that sources are missing. A repeated create is still answered for its workload, even where its
+ * sources are gone.
  */
 async function assertSources(
   { sources, workloads }: WorkloadHandlerOptions,
@@ -112,11 +112,11 @@ function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWo
       );
     }
     const positions = startOf(request, after);
-    // Counted before anything is waited for: many at one time would pass the limit otherwise.
+    // Counted before the first await: otherwise many requests at one time would exceed the limit.
     count(1);
     const feed = options.feeds.join(params.id);
     try {
-      // Whatever is wrong with the request is answered as a problem, before the stream begins.
+      // Any error of the request is answered as a problem before the stream begins.
       await feed.look();
       await runStream(options, params.id, { feed, positions, filter }, reply);
     } finally {
@@ -126,7 +126,7 @@ function streamHandler(options: WorkloadHandlerOptions): RouteHandlers['streamWo
   };
 }
 
-/** A reader that comes back says by `Last-Event-ID` where it was, whatever its first request asked for. */
+/** A client that reconnects sends its position in `Last-Event-ID`, which overrides its first request. */
 function startOf(request: FastifyRequest, after: string | undefined): LogPositions {
   const last = request.headers['last-event-id'];
   const cursor = typeof last === 'string' && last !== '' ? last : after;
@@ -143,7 +143,7 @@ async function runStream(
   const response = reply.raw;
   const gone = new AbortController();
   response.once('close', () => gone.abort());
-  // A reader that has left before this was listened for is not told of again.
+  // No `close` event comes for a client that has disconnected before this point.
   if (response.destroyed) gone.abort();
   // A broken connection ends in `close` as well.
   response.on('error', () => undefined);
@@ -169,7 +169,7 @@ async function runStream(
   }
 }
 
-/** @returns where a workload is now, as streams of its log have to know it. */
+/** @returns where a workload is now, in the form that log streams need. */
 export async function locatedBy(workloads: Pick<WorkloadClient, 'get'>, id: string): Promise<LocatedWorkload> {
   const snapshot = await workloads.get(id);
   return { place: placeOf(snapshot), stage: snapshot.state.stage, isOpen: snapshot.isOpen === true };
@@ -192,7 +192,7 @@ async function view(options: WorkloadHandlerOptions, snapshot: WorkloadSnapshot)
   });
 }
 
-/** Only what runs has a use of anything. */
+/** Only a running VM uses anything. */
 async function usageOf(
   { usage }: WorkloadHandlerOptions,
   { state }: WorkloadSnapshot,
