@@ -45,7 +45,7 @@ export function problemOfError(error: unknown): Problem {
 /** Answers with a problem document. */
 export function sendProblem(reply: FastifyReply, found: Problem): FastifyReply {
   if (found.status === 401) void reply.header('www-authenticate', 'Bearer');
-  // The rest of a body that is too large is read and dropped: if the connection were cut, this answer would be lost.
+  // The rest of a body that is too large is read and dropped: on a cut connection this answer would be lost.
   if (found.status === 413) void reply.removeHeader('connection');
   if (found.status === 503) void reply.header('retry-after', '1');
   return reply
@@ -60,7 +60,7 @@ export function errorHandler(log: GatewayLogger) {
     const found = problemOfError(error);
     if (found.status >= 500) {
       const facts = { code: found.code, method: request.method, url: request.url, err: error };
-      // The rest of a body that is too large is read and dropped: if the connection were cut, this answer would be lost.
+      // The rest of a body that is too large is read and dropped: on a cut connection this answer would be lost.
       if (found.status === 413) void reply.removeHeader('connection');
       if (found.status === 503) log.warn(facts, 'a part of Kiln does not answer');
       else log.error(facts, 'a request failed');

@@ -1,4 +1,4 @@
-/** A client for backend services that is ready to be used: Temporal and object store, opened and checked. */
+/** A ready client for backend services: opens and checks Temporal and the object store. */
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
 import type { KilnStoreOptions } from '../store/kiln-store.ts';
 import type { ClientTimings } from '../temporal/client-timings.ts';
@@ -11,7 +11,7 @@ export interface ConnectKilnOptions {
   readonly temporal: TemporalOptions;
   readonly store: KilnStoreOptions;
   readonly timings?: Partial<ClientTimings>;
-  /** Overrides of timeouts and retries, given to every workload that this client starts. */
+  /** Overrides of timeouts and retries for every workload that this client starts. */
   readonly policies?: WorkloadPolicyOverrides;
   /** @returns the page of a workload's logs, shown in the Temporal Web UI. */
   readonly logsUrl?: (workloadId: string) => string;
@@ -20,15 +20,15 @@ export interface ConnectKilnOptions {
 export interface Workloads extends WorkloadClient {
   /**
    * Yields every move between stages and every stored line of the log, in one order, until the workload is over or the
-   * signal is aborted. Outages are waited out; `after` goes on behind an earlier event.
-   * @throws NOT_FOUND, SPEC_INVALID (cursor); TEMPORAL_UNAVAILABLE, STORE_UNAVAILABLE once it has given up
+   * signal is aborted. It waits during outages; `after` continues after an earlier event.
+   * @throws NOT_FOUND, SPEC_INVALID (cursor); TEMPORAL_UNAVAILABLE, STORE_UNAVAILABLE after `giveUpAfterMs`
    */
   follow(id: string, options?: FollowOptions): AsyncGenerator<WorkloadEvent, void>;
 }
 
 export interface Kiln {
   readonly workloads: Workloads;
-  /** Closes what `connectKiln` has opened; a Temporal client that was given stays open. */
+  /** Closes what `connectKiln` has opened; a Temporal client of the caller stays open. */
   close(): Promise<void>;
 }
 
@@ -58,7 +58,7 @@ export async function connectKiln(options: ConnectKilnOptions): Promise<Kiln> {
   }
 }
 
-/** What imports a peer package is loaded only here. */
+/** Modules that import a peer package are loaded only here. */
 async function loadModules() {
   const [{ openKilnStore }, { openTemporal }, { createWorkloadClient }, { followWorkload }] = await Promise.all([
     import('../store/kiln-store.ts'),
@@ -69,7 +69,7 @@ async function loadModules() {
   return { openKilnStore, openTemporal, createWorkloadClient, followWorkload };
 }
 
-/** Waits for both; what was opened is closed again where the check fails. */
+/** Waits for both; if the check fails, closes what was opened. */
 async function opened<T extends { close(): Promise<void> }>(opening: Promise<T>, checking: Promise<void>): Promise<T> {
   const [temporal, store] = await Promise.allSettled([opening, checking]);
   if (temporal.status === 'rejected') throw temporal.reason;

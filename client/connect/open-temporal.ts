@@ -1,22 +1,22 @@
-/** A Temporal client that is known to reach its namespace. */
+/** A Temporal client that has reached its namespace. */
 import { Client, Connection, type ConnectionOptions, isGrpcServiceError, ServiceError } from '@temporalio/client';
 import { KilnError } from '../../domain/failures.ts';
 import { isNoWorkflow, withDeadline } from '../temporal/temporal-calls.ts';
 
-/** Where Temporal is and who asks. */
+/** Address of Temporal, and who connects. */
 export interface TemporalAddressOptions {
   /** `host:port` of the frontend. */
   readonly address: string;
   /** Default `default`. */
   readonly namespace?: string;
-  /** `true`, or certificates; as `Connection.connect` of `@temporalio/client` takes it. */
+  /** `true`, or certificates, as for `Connection.connect` of `@temporalio/client`. */
   readonly tls?: ConnectionOptions['tls'];
   readonly apiKey?: string;
   /** Deadline of the first connection, ms; default 10,000. */
   readonly connectMs?: number;
 }
 
-/** An address, or a client of the caller, which stays the caller's: closing Kiln's client leaves it open. */
+/** An address, or the caller's own client, which Kiln's client does not close. */
 export type TemporalOptions = TemporalAddressOptions | { readonly client: Client };
 
 export interface OpenedTemporal {

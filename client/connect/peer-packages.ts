@@ -1,4 +1,4 @@
-/** Packages that a caller installs beside this one, loaded when they are needed. */
+/** Packages that the caller installs as well; loaded when they are needed. */
 import { KilnError } from '../../domain/failures.ts';
 
 const PEERS = ['@temporalio/client', '@temporalio/common', '@temporalio/workflow', '@aws-sdk/client-s3'];
@@ -32,7 +32,7 @@ async function missingPeers(): Promise<string[]> {
   return found.flat();
 }
 
-/** `import` and `require` say it with codes of their own. */
+/** `import` and `require` use different codes for a missing package. */
 function isNotFound(error: unknown): boolean {
   const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
   return code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND';

@@ -1,4 +1,4 @@
-/** One request of the REST API: URL, token, bounds, problem documents. */
+/** One request of the REST API: URL, token, limits, problem documents. */
 
 import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
 import type { Route } from '../../contracts/api/routes/route.ts';
@@ -27,14 +27,14 @@ export interface RequestParts {
   readonly query?: Readonly<Record<string, unknown>>;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** Sent as it is, in place of a body. */
+  /** Sent unchanged, instead of `body`. */
   readonly upload?: Upload;
 }
 
 /**
  * @param headers besides the token's
  * @returns the answer, whatever its status
- * @throws API_UNAVAILABLE where none came; the signal's reason where it was aborted
+ * @throws API_UNAVAILABLE where there is no answer; the signal's reason where it was aborted
  */
 export async function send(
   options: HttpClientOptions,
@@ -91,7 +91,7 @@ export async function call(
   }
 }
 
-/** @returns the error that an answer other than the good ones stands for. */
+/** @returns the error for an answer without success. */
 export async function problemOf(options: HttpClientOptions, reply: Response): Promise<KilnError> {
   const text = await boundedText(reply, options.maxBytes);
   const isProblem = reply.headers.get('content-type')?.startsWith(PROBLEM_TYPE) === true;
@@ -124,7 +124,7 @@ function urlOf(apiUrl: string, route: Route, { params = {}, query = {} }: Reques
   return url;
 }
 
-/** @returns the error of a request that got no answer, or not the whole of it. */
+/** @returns the error of a request without an answer, or with an incomplete one. */
 export function unavailable({ apiUrl }: HttpClientOptions, error: unknown): KilnError {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const reason = messageOf(cause);

@@ -1,4 +1,4 @@
-/** What the package offers to programs that speak to Kiln over HTTP. */
+/** What the package offers to programs that use Kiln over HTTP. */
 
 export type { Deployment } from '../../contracts/api/deployment.ts';
 export type { Problem } from '../../contracts/api/problem.ts';

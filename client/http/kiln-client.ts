@@ -1,4 +1,4 @@
-/** Typed client of the REST API, made of the route table. Knows nothing of Temporal. */
+/** Typed client of the REST API, made from the route table. Does not use Temporal. */
 import type { Route } from '../../contracts/api/routes/route.ts';
 import {
   type JsonRouteName,
@@ -29,7 +29,7 @@ export interface CallOptions {
 export interface UploadOptions extends CallOptions {
   /** Digest (hex) that the tar must have; refused where it differs. */
   readonly sha256?: string;
-  /** Whether the bytes are compressed; the digest is that of the tar itself all the same. */
+  /** Whether the bytes are compressed; `sha256` is still the digest of the tar itself. */
   readonly gzip?: boolean;
 }
 
@@ -47,9 +47,9 @@ type Arguments<Name extends MethodName> =
 export type KilnClient = {
   readonly [Name in MethodName]: (...args: Arguments<Name>) => Promise<RouteReply<Name>['body']>;
 } & {
-  /** The log of a workload from the first line (or `after`) on, as it is written, over broken connections. */
+  /** The log of a workload from the first line (or from `after`) on, as it is written; reconnects when needed. */
   streamWorkloadLogs(id: string, options?: LogStreamOptions): AsyncGenerator<LogEvent, void>;
-  /** Stores the sources of a service; the same tar is stored once. A stream cannot be sent again where it failed. */
+  /** Stores the sources of a service; the same tar is stored once. A failed stream cannot be sent again. */
   uploadSource(tar: Blob | ReadableStream<Uint8Array>, options?: UploadOptions): Promise<UploadedSource>;
 };
 

@@ -1,4 +1,4 @@
-/** The log of a workload as it is written: server-sent events, taken up again where a connection broke. */
+/** The log of a workload as it is written: server-sent events, continued after a broken connection. */
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EventSourceMessage } from 'eventsource-parser';
@@ -14,32 +14,32 @@ import type { Stage } from '../../domain/workload/stages.ts';
 import { type HttpClientOptions, problemOf, send, unavailable } from './http-calls.ts';
 
 export type LogEvent =
-  /** `cursor` goes on after this entry. */
+  /** `cursor` continues after this entry. */
   | { readonly kind: 'log'; readonly cursor: string; readonly entry: LogEntry }
   /** The workload is over and every line was sent. Nothing follows. */
   | { readonly kind: 'end'; readonly stage: Stage };
 
-/** With `stage` or `level` only those lines come. */
+/** With `stage` or `level`, only matching lines are returned. */
 export interface LogStreamOptions extends LogFilter {
-  /** Cursor to go on after. */
+  /** Cursor to continue after. */
   readonly after?: string;
   readonly signal?: AbortSignal;
-  /** Pause before a broken connection is made anew. */
+  /** Pause before a new connection replaces a broken one. */
   readonly retryMs?: number;
-  /** How long broken connections are made anew without a line or a sign of life in between. */
+  /** How long to reconnect without receiving a line or a keep-alive. */
   readonly giveUpAfterMs?: number;
-  /** A connection without a byte for so long counts as broken. The gateway sends a sign of life every 15 s. */
+  /** A connection without a byte for this long counts as broken. The gateway sends a keep-alive every 15 s. */
   readonly silentMs?: number;
 }
 
 const DEFAULTS = { retryMs: 500, giveUpAfterMs: 60_000, silentMs: 45_000 };
-/** Longest event that is read, UTF-16 units. */
+/** Longest event accepted, UTF-16 units. */
 const MAX_EVENT = 1024 * 1024;
 const endSchema = z.object({ stage: stageSchema });
 
 /**
  * Yields events until the workload is over or the signal is aborted; then it returns.
- * @throws KilnError with the code of the API's problem; API_UNAVAILABLE once it has given up
+ * @throws KilnError with the code of the API's problem; API_UNAVAILABLE after `giveUpAfterMs`
  */
 export async function* logEvents(
   client: HttpClientOptions,
@@ -76,7 +76,7 @@ interface Connection {
   readonly cursor: string | undefined;
   readonly signal: AbortSignal | undefined;
   readonly silentMs: number;
-  /** Called at every byte. */
+  /** Called for every chunk of bytes. */
   readonly alive: () => void;
 }
 
@@ -85,7 +85,7 @@ async function* connection(
   id: string,
   { query, cursor, signal, silentMs, alive }: Connection,
 ): AsyncGenerator<LogEvent, void> {
-  // Loaded here: the package is an ES module only, and `require` of one needs a newer Node than this client does.
+  // Loaded here: the package is an ES module only; to `require` one needs a newer Node.js than this client does.
   const { EventSourceParserStream } = await import('eventsource-parser/stream');
   const silence = new AbortController();
   const broken = (): void =>
@@ -124,8 +124,8 @@ async function* connection(
 }
 
 /**
- * @returns what an event of the stream says; undefined where this version does not know its kind
- * @throws the problem that the gateway tells; INTERNAL where the event is not of the expected form
+ * @returns the content of a stream event; undefined where this version does not know its kind
+ * @throws the problem that the gateway sends; INTERNAL where the event has not the expected form
  */
 export function parseLogEvent(message: Pick<EventSourceMessage, 'event' | 'data' | 'id'>): LogEvent | undefined {
   const data = jsonOrUndefined(message.data);

@@ -1,4 +1,4 @@
-/** The object store as a client needs it: documents of workloads, their logs, and a check that it can be reached. */
+/** The object store for clients: documents of workloads, their logs, and a check that it can be reached. */
 import { createLogChunks } from '../../store/logs/log-chunks.ts';
 import { createObjectStore, type StoreCredentials } from '../../store/object-store.ts';
 import { prefixedStore } from '../../store/prefixed-store.ts';
@@ -14,13 +14,13 @@ export interface KilnStoreOptions {
   readonly prefix?: string;
   /** Default `us-east-1`. */
   readonly region?: string;
-  /** Absent: where the AWS SDK finds them by itself (environment, profile, role of the machine). */
+  /** Absent: the AWS SDK finds them (environment, profile, role of the machine). */
   readonly credentials?: StoreCredentials;
   /** Bucket in the path instead of the host name; default true. */
   readonly forcePathStyle?: boolean;
-  /** Until a TCP connection stands, ms; default 2,000. */
+  /** To open a TCP connection, ms; default 2,000. */
   readonly connectMs?: number;
-  /** Without a byte in either direction, ms; default 10,000. */
+  /** Longest time without a byte in either direction, ms; default 10,000. */
   readonly idleMs?: number;
 }
 

@@ -11,20 +11,20 @@ import type { ClientTimings } from './client-timings.ts';
 /** A workload as it is known now. */
 export interface WorkloadSnapshot {
   readonly state: WorkloadState;
-  /** Image reference as asked for. */
+  /** Image reference of the request. */
   readonly requestedImage?: string;
-  /** Host that it is or was placed on last. */
+  /** Host of its last placement. */
   readonly hostId?: string;
-  /** Execution that it runs or ran in, while Temporal knows it. */
+  /** Its last execution, while Temporal has it. */
   readonly execution?: { readonly workflowId: string; readonly executionId: string };
-  /** Its workflow is still going on: also in a final stage, until the last lines of its log and its result are written. */
+  /** Its workflow is open: also in a final stage, until the last lines of its log and its result are written. */
   readonly isOpen?: true;
   /**
-   * Who said so: the workflow itself, the archive of its result, Temporal's record of it where no worker answered
-   * (stage and times only), or the request alone, which was accepted and not yet started.
+   * Where this comes from: the workflow itself; the archive of its result; Temporal's record, where no worker answered
+   * (stage and times only); or only the request, which was accepted and not yet started.
    */
   readonly origin: 'workflow' | 'archive' | 'temporal' | 'request';
-  /** What of `state.unreleased` was freed later: the hosts that hold nothing of it any more. */
+  /** Later releases of `state.unreleased`: the hosts that hold nothing of it any more. */
   readonly releases?: readonly Release[];
 }
 

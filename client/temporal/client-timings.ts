@@ -1,12 +1,12 @@
-/** How patient the client is. */
+/** How long the client waits. */
 export interface ClientTimings {
   /** Deadline of one call of the Temporal frontend. */
   readonly callMs: number;
   /** Deadline of a query, which a worker has to answer. */
   readonly queryMs: number;
-  /** A poller that was not seen for so long counts as gone. A poll takes up to a minute. */
+  /** A poller not seen for this long counts as gone. A poll takes up to a minute. */
   readonly pollerFreshMs: number;
-  /** A task that waits longer in a queue says that nobody takes it, whatever was seen of pollers. */
+  /** A task that waits longer than this shows that no worker takes it, even if pollers were seen. */
   readonly backlogMs: number;
 }
 

@@ -1,4 +1,4 @@
-/** Follow: the moves between stages and the lines of the log in one order, until the workload is over. */
+/** Follow: the moves between stages and the lines of the log, in one order, until the workload is over. */
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   advance,
@@ -17,19 +17,19 @@ import type { WorkloadSnapshot } from './client-context.ts';
 import type { WorkloadLogs } from './workload-logs.ts';
 import type { WorkloadClient } from './workloads/workload-client.ts';
 
-/** `cursor` goes on after its event. */
+/** `cursor` continues after its event. */
 export type WorkloadEvent =
   | { readonly kind: 'stage'; readonly cursor: string; readonly move: StageMove }
   | { readonly kind: 'log'; readonly cursor: string; readonly entry: LogEntry }
-  /** The workload is over and all of its lines were given. Nothing follows. */
+  /** The workload is over and all of its lines were yielded. Nothing follows. */
   | { readonly kind: 'end'; readonly snapshot: WorkloadSnapshot };
 
 export interface FollowOptions {
-  /** Cursor of an earlier event to go on after. */
+  /** Cursor of the earlier event to continue after. */
   readonly after?: string;
   /** Ends the following without an error. */
   readonly signal?: AbortSignal;
-  /** Pause between two looks, ms; default 500. */
+  /** Pause between two reads, ms; default 500. */
   readonly pollMs?: number;
   /** How long Temporal or the store may be away before the following fails, ms; default 60,000. */
   readonly giveUpAfterMs?: number;
@@ -39,8 +39,8 @@ const DEFAULTS = { pollMs: 500, giveUpAfterMs: 60_000 };
 const LINES_AT_ONCE = 1000;
 
 /**
- * Yields what happens to a workload until it is over or the signal is aborted; then it returns.
- * @throws NOT_FOUND, SPEC_INVALID (cursor); TEMPORAL_UNAVAILABLE, STORE_UNAVAILABLE once it has given up
+ * Yields the events of a workload until it is over or the signal is aborted; then it returns.
+ * @throws NOT_FOUND, SPEC_INVALID (cursor); TEMPORAL_UNAVAILABLE, STORE_UNAVAILABLE after `giveUpAfterMs`
  */
 export async function* followWorkload(
   workloads: Pick<WorkloadClient, 'get'>,
@@ -88,7 +88,7 @@ async function nextLines(
   for (const writer of await logs.writers(state.workloadId)) {
     queues.push(await logs.read(writer, { after: after(writer), limit: LINES_AT_ONCE }));
   }
-  // A queue that was cut may go on with lines that are older than those of the others.
+  // A queue that was cut may continue with lines that are older than those of the others.
   return mergeQueues(
     queues.map((entries) => ({ entries, goesOn: entries.length >= LINES_AT_ONCE })),
     LINES_AT_ONCE,

@@ -1,4 +1,4 @@
-/** What the package offers to backend services that have a Temporal connection of their own. */
+/** What the package offers to backend services with their own Temporal connection. */
 export { type FailureCode, isKilnError, KilnError } from '../../domain/failures.ts';
 export { isFinal, STAGES, type Stage } from '../../domain/workload/stages.ts';
 export type { WorkloadRequest, WorkloadState } from '../../domain/workload/workload.ts';

@@ -1,4 +1,4 @@
-/** Who takes the tasks of a queue: the answer to why nothing happens. */
+/** Whether workers take the tasks of a queue: explains why nothing happens. */
 import type { Client } from '@temporalio/client';
 import type { ClientContext } from './client-context.ts';
 import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from './client-timings.ts';
@@ -19,8 +19,8 @@ export async function whyNoAnswer(context: ClientContext): Promise<string> {
 }
 
 /**
- * @returns whether somebody takes the tasks of a queue: a worker has polled it lately, and no task has waited there for
- * longer than a worker that lives would let it. @throws TEMPORAL_UNAVAILABLE
+ * @returns whether a worker takes the tasks of a queue: one has polled it lately, and no task has waited there longer
+ * than a live worker would allow. @throws TEMPORAL_UNAVAILABLE
  */
 export async function isPolled(
   context: Pick<ClientContext, 'client' | 'timings'>,
@@ -34,9 +34,9 @@ export async function isPolled(
 interface QueueFacts {
   /** When a worker was last seen polling, epoch ms; 0: never. */
   readonly polledAtMs: number;
-  /** Tasks that nobody has taken, as far as Temporal knows. */
+  /** Tasks that no worker has taken, as far as Temporal knows. */
   readonly backlog: number;
-  /** How long the oldest of them has waited. */
+  /** How long the oldest of these tasks has waited. */
   readonly backlogAgeMs: number;
 }
 

@@ -1,14 +1,14 @@
-/** Calls of the Temporal frontend: each with a deadline, each failing with codes of the failure table. */
+/** Calls of the Temporal frontend: each has a deadline and fails with codes of the failure table. */
 import { type Client, isGrpcServiceError, ServiceError, WorkflowNotFoundError } from '@temporalio/client';
 import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 
-/** gRPC status of a server that is away, overloaded, or slower than the deadline. */
+/** gRPC status codes of a server that is away, overloaded, or slower than the deadline. */
 const UNAVAILABLE_STATUS: readonly number[] = [1, 4, 8, 14];
 const NOT_FOUND_STATUS = 5;
 
 /**
  * Makes one call with a deadline.
- * @throws TEMPORAL_UNAVAILABLE where no answer came; what the call itself throws otherwise
+ * @throws TEMPORAL_UNAVAILABLE where no answer came; otherwise what the call itself throws
  */
 export async function withDeadline<T>(client: Client, deadlineMs: number, call: () => Promise<T>): Promise<T> {
   try {
@@ -18,7 +18,7 @@ export async function withDeadline<T>(client: Client, deadlineMs: number, call: 
   }
 }
 
-/** @returns whether Temporal knows no such workflow, or none that is open. */
+/** @returns whether Temporal has no such workflow, or no open one. */
 export function isNoWorkflow(error: unknown): boolean {
   return error instanceof WorkflowNotFoundError || grpcStatus(error) === NOT_FOUND_STATUS;
 }

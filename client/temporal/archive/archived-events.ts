@@ -1,6 +1,6 @@
 /**
- * Turns archived histories, which are JSON, into the events that the projector judges. Reads the little that it needs by
- * schemas of its own: what was kept for years must not hang on the internals of a library.
+ * Turns archived histories, which are JSON, into the events that the projector checks. Its own schemas read the few
+ * fields that it needs: data that is years old must not depend on the internals of a library.
  */
 import { z } from 'zod';
 import { KilnError } from '../../../domain/failures.ts';
@@ -38,7 +38,7 @@ const historySchema = z.object({ events: z.array(eventSchema) });
 
 /**
  * @param executions of one workload, the first one first
- * @returns the events, once each execution is whole and follows the one before it
+ * @returns the events, after checking that each execution is complete and follows the one before it
  * @throws ARCHIVE_CORRUPT
  */
 export function archivedEvents(workloadId: string, executions: readonly ArchivedExecution[]): RecordedEvent[] {
@@ -59,7 +59,7 @@ export function archivedEvents(workloadId: string, executions: readonly Archived
   return recorded;
 }
 
-/** @returns the failure of an archive that is not what was recorded. */
+/** @returns the error for an archive that differs from what was recorded. */
 export function corrupt(workloadId: string, what: string): KilnError {
   return new KilnError('ARCHIVE_CORRUPT', `The archived history of ${workloadId} is not what was recorded: ${what}.`, {
     workloadId,

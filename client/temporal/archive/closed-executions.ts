@@ -1,4 +1,4 @@
-/** What the recorder needs of Temporal: which executions are over, their events, and who has left something behind. */
+/** What the recorder reads from Temporal: closed executions, their events, and workloads that left something behind. */
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { KilnError } from '../../../domain/failures.ts';
 import { workloadIdOf } from '../../../domain/names.ts';
@@ -11,23 +11,23 @@ export interface ClosedExecution {
   readonly executionId: string;
   /** ISO 8601. */
   readonly closedAt: string;
-  /** Whether another execution of the same workflow goes on from it. */
+  /** Whether another execution of the same workflow continues it. */
   readonly continued: boolean;
 }
 
 export interface FetchedExecution {
   readonly workflowId: string;
   readonly executionId: string;
-  /** Execution that this one went on from. */
+  /** Execution that this one continues. */
   readonly continuedFrom?: string;
   readonly events: number;
-  /** The history in the form that the SDK replays. */
+  /** The history in the format that the SDK replays. */
   readonly json: string;
 }
 
 export interface ClosedExecutions {
   /**
-   * One page of the closed executions of workloads, as the index has them: it follows a close with a short delay.
+   * One page of the closed executions of workloads, from the index, which shows a close after a short delay.
    * @param query.token `next` of the page before, with the same `closedAfter` @throws TEMPORAL_UNAVAILABLE
    */
   list(query: {
@@ -46,7 +46,7 @@ export interface ClosedExecutions {
 const UNRELEASED = `(KilnAttention = 'UNRELEASED' OR ExecutionStatus IN ('Terminated', 'TimedOut'))`;
 const CONTINUED_AS_NEW = 6;
 
-/** @returns what is over, as Temporal tells it. */
+/** @returns the closed executions that Temporal has. */
 export function createClosedExecutions(context: Pick<ClientContext, 'client' | 'timings'>): ClosedExecutions {
   const { client, timings } = context;
   const page = (query: string, pageSize: number, token: string | undefined) =>

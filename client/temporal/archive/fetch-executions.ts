@@ -1,4 +1,4 @@
-/** The events that Temporal keeps of a workload, over all of its executions. */
+/** The events that Temporal still has of a workload, over all of its executions. */
 import { KilnError } from '../../../domain/failures.ts';
 import { workloadWorkflowId } from '../../../domain/names.ts';
 import type { ClientContext } from '../client-context.ts';
@@ -9,7 +9,7 @@ type HistoryContext = Pick<ClientContext, 'client' | 'timings'>;
 
 /**
  * Fetches the executions of a workload, the first one first: each continued one names the one before it.
- * @throws TEMPORAL_UNAVAILABLE, NOT_FOUND where one of them was forgotten
+ * @throws TEMPORAL_UNAVAILABLE, NOT_FOUND where Temporal has forgotten one of them
  */
 export async function fetchExecutions(
   context: HistoryContext,
@@ -21,7 +21,7 @@ export async function fetchExecutions(
   throw new KilnError('NOT_FOUND', `Temporal has forgotten the execution ${forgotten} of ${id}.`, { id });
 }
 
-/** @returns the executions that Temporal knows, and the id of the one before them where it has forgotten that. */
+/** @returns the executions that Temporal has, and the id of the one before them where Temporal has forgotten that. */
 export async function fetchKnown(
   context: HistoryContext,
   id: string,

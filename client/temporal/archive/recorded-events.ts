@@ -1,4 +1,4 @@
-/** Turns fetched histories into the events that the projector judges. */
+/** Turns fetched histories into the events that the projector checks. */
 import type { WorkflowHandle } from '@temporalio/client';
 import { z } from 'zod';
 import type { RecordedEvent } from '../../../domain/workload/projector.ts';
@@ -9,7 +9,7 @@ type Payload = { readonly data?: Uint8Array | null };
 type Payloads = { readonly payloads?: readonly Payload[] | null } | null;
 type Fields = { readonly indexedFields?: Readonly<Record<string, Payload>> | null } | null;
 
-/** What of a history event tells of stages, whether it was fetched or archived. */
+/** The parts of a history event that concern stages, whether it was fetched or archived. */
 export interface StageEvent {
   readonly workflowExecutionStartedEventAttributes?: { readonly searchAttributes?: Fields } | null;
   readonly upsertWorkflowSearchAttributesEventAttributes?: { readonly searchAttributes?: Fields } | null;
@@ -31,7 +31,7 @@ export function recordedEvents(histories: readonly FetchedHistory[]): RecordedEv
   );
 }
 
-/** @param at ISO 8601, in milliseconds @returns undefined where the event says nothing of stages */
+/** @param at ISO 8601, in milliseconds @returns undefined where the event does not concern stages */
 export function recordedEvent(event: StageEvent, at: string): RecordedEvent | undefined {
   const start = event.workflowExecutionStartedEventAttributes;
   if (start) return { kind: 'started', at, state: stageOf(start.searchAttributes?.indexedFields) };

@@ -1,12 +1,12 @@
 import type { SpecDocument } from '../../../contracts/store/workload-documents.ts';
 import type { WorkloadState } from '../../../domain/workload/workload.ts';
 
-/** What the client needs of the object store: the documents that outlive Temporal's retention. */
+/** What the client uses of the object store: the documents that outlive Temporal's retention. */
 export interface WorkloadArchive {
-  /** Writes the spec where the id is free. @returns the document that stands there now, ours or an earlier one. */
+  /** Writes the spec where the id is free. @returns the document that exists now: ours, or an earlier one. */
   createSpec(document: SpecDocument): Promise<SpecDocument>;
   specDocument(workloadId: string): Promise<SpecDocument | undefined>;
-  /** Whether there is such a deployment for workloads to name. */
+  /** Whether a deployment exists that workloads can name. */
   hasDeployment(deploymentId: string): Promise<boolean>;
   markStarted(workloadId: string, startedAt: string): Promise<void>;
   wasStarted(workloadId: string): Promise<boolean>;

@@ -1,4 +1,4 @@
-/** The archive's recorder on demand: one run of the maintenance that records and asks hosts, and removes nothing. */
+/** Runs the archive's recorder on demand: one maintenance run that records and asks hosts, and removes nothing. */
 import type { z } from 'zod';
 import { maintenanceReportSchema } from '../../../contracts/api/maintenance.ts';
 import { CONTROL_QUEUE, MAINTENANCE_PREFIX } from '../../../domain/names.ts';
@@ -7,10 +7,10 @@ import { MAINTENANCE_WORKFLOW } from '../../../workflows/messages.ts';
 import type { ClientContext } from '../client-context.ts';
 import { isUnavailable, withDeadline } from '../temporal-calls.ts';
 
-/** @returns the report, or undefined where it takes longer than `waitMs`; it goes on. */
+/** @returns the report, or undefined where the run takes longer than `waitMs`; the run continues. */
 export type RecordNow = (waitMs: number) => Promise<z.infer<typeof maintenanceReportSchema> | undefined>;
 
-/** @returns a function that @throws TEMPORAL_UNAVAILABLE. Two callers at a time share one run. */
+/** @returns a function that @throws TEMPORAL_UNAVAILABLE. Two callers at the same time share one run. */
 export function createRecordNow(
   context: Pick<ClientContext, 'client' | 'timings'> & { readonly taskQueue?: string },
   input: Omit<MaintenanceInput, 'schemaVersion' | 'keep' | 'carried'> = {},

@@ -3,7 +3,7 @@ import { CONTROL_QUEUE, poolWorkflowId } from '../../../domain/names.ts';
 import { DEFAULT_POOL_TIMINGS, type PoolInput, type PoolTimings } from '../../../domain/pool/pool-round.ts';
 import { POOL_WORKFLOW } from '../../../workflows/messages.ts';
 
-/** Starts what keeps the pool of a host in order, unless it runs already; that one is told that the host is there. */
+/** Starts the workflow that keeps a host's pool in order; a running one gets a signal that the host is back. */
 export async function ensurePoolWorkflow(
   client: Client,
   hostId: string,

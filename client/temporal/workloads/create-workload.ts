@@ -1,4 +1,4 @@
-/** Create: the spec document first, the workflow second; every step may be repeated, by anybody, at any time. */
+/** Create: writes the spec document first, then starts the workflow; every step may be repeated at any time. */
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/common';
 import { workloadRequestSchema } from '../../../contracts/api/workload-request.ts';
@@ -18,7 +18,7 @@ import { withDeadline } from '../temporal-calls.ts';
 import { assertMayBeNew } from './new-workload-rules.ts';
 import { readWorkload } from './read-workload.ts';
 
-/** The server takes 64 bytes; ids of projects are ASCII. */
+/** The server allows 64 bytes; ids of projects are ASCII. */
 const FAIRNESS_KEY_CHARS = 64;
 
 /** @throws SPEC_INVALID, PORT_NOT_ALLOWED, NOT_FOUND (deployment), CONFLICT, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
@@ -43,7 +43,7 @@ export async function createWorkload(
 }
 
 /**
- * Starts the workflow of a spec unless it was started ever before: a workload that is over, or that Temporal has
+ * Starts the workflow of a spec, unless it was ever started before: a workload that is over, or that Temporal has
  * forgotten, never gets a second VM.
  */
 export async function startFromSpec(context: ClientContext, spec: SpecDocument): Promise<void> {
@@ -55,7 +55,7 @@ export async function startFromSpec(context: ClientContext, spec: SpecDocument):
       client.workflow.start(WORKLOAD_WORKFLOW, startOptions(context, spec)),
     );
   } catch (error) {
-    // Closed already, and still remembered.
+    // Already closed, and Temporal still has it.
     if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
   }
   await archive.markStarted(spec.workloadId, new Date().toISOString());
@@ -71,12 +71,12 @@ function startOptions(context: ClientContext, spec: SpecDocument) {
     workflowIdReusePolicy: 'REJECT_DUPLICATE',
     staticSummary: `${code(input.servicePath, 120)} → ${code(input.image, 100)}`,
     staticDetails: staticDetails(input, spec),
-    // Temporal hands out the tasks of what matters more first, and of many projects in turns (where the server does so).
+    // Temporal hands out tasks of higher priority first, and serves projects in turn (where the server supports it).
     priority: {
       priorityKey: input.priority ?? DEFAULT_PRIORITY,
       ...(input.projectId === undefined ? {} : { fairnessKey: input.projectId.slice(0, FAIRNESS_KEY_CHARS) }),
     },
-    // What lists and a GET without a worker show; no environment.
+    // Shown by lists and by a GET without a worker; no environment.
     memo: { servicePath: input.servicePath, image: input.image, requestedAt: spec.requestedAt },
     typedSearchAttributes: attributes({
       KilnStage: INITIAL_STAGE,
@@ -86,7 +86,7 @@ function startOptions(context: ClientContext, spec: SpecDocument) {
   } as const;
 }
 
-/** What was asked for, as the Temporal Web UI shows it for good; values of environment variables are told nowhere. */
+/** The request, shown permanently in the Temporal Web UI; values of environment variables are never shown. */
 function staticDetails(input: WorkloadInput, { request }: SpecDocument): string {
   const names = Object.keys(request.env ?? {});
   const { vcpus, memMib, diskMib } = input.resources;

@@ -38,7 +38,7 @@ export async function listWorkloads(context: ClientContext, query: ListWorkloads
   };
 }
 
-/** What has closed keeps its attributes for ever; whether something is still unreleased is known to the archive. */
+/** A closed workflow keeps its attributes for ever; the archive knows whether something is still unreleased. */
 async function withoutOldAttention({ archive }: ClientContext, item: WorkloadSummary): Promise<WorkloadSummary> {
   if (item.attention !== 'UNRELEASED' || !isFinal(item.stage)) return item;
   const [state, releases] = await Promise.all([archive.result(item.id), archive.releases(item.id)]);
@@ -48,7 +48,7 @@ async function withoutOldAttention({ archive }: ClientContext, item: WorkloadSum
   return rest;
 }
 
-/** The server answers a token that is not its own only after its deadline, so what was cut or mixed up is told here. */
+/** The server rejects a foreign token only after its deadline, so a damaged or exchanged token is rejected here. */
 function tokenOf(cursor: string, query: ListWorkloads): string {
   const { token, of } = decodeCursor(pageCursor, cursor);
   if (of !== bindingOf(token, query)) throw badCursor();
@@ -59,7 +59,7 @@ function nextCursor(token: string, query: ListWorkloads): string {
   return encodeCursor({ token, of: bindingOf(token, query) });
 }
 
-/** Ties a token to the list that it is of. */
+/** Binds a token to its list. */
 function bindingOf(token: string, query: ListWorkloads): string {
   return createHash('sha256')
     .update(`${token} ${visibilityQuery(query)}`)
@@ -67,7 +67,7 @@ function bindingOf(token: string, query: ListWorkloads): string {
     .slice(0, 16);
 }
 
-/** Values come from schemas that know no quotes. */
+/** Safe without escaping: the schemas of these values allow no quotes. */
 function visibilityQuery({ stage, deploymentId, projectId }: ListWorkloads): string {
   const terms = [`WorkflowType = '${WORKLOAD_WORKFLOW}'`, `ExecutionStatus != 'ContinuedAsNew'`];
   if (stage !== undefined) terms.push(stageTerm(stage));
@@ -77,8 +77,8 @@ function visibilityQuery({ stage, deploymentId, projectId }: ListWorkloads): str
 }
 
 /**
- * A workflow that was ended from outside keeps the stage it was in as its attribute. Where that is a final one, it had
- * come to its own end before.
+ * A workflow that was ended from outside keeps its last stage as its attribute. Where that stage is final, the workload
+ * had ended by itself before.
  */
 function stageTerm(stage: Stage): string {
   const ended = `ExecutionStatus IN ('Terminated', 'TimedOut')`;
@@ -112,7 +112,7 @@ function summary(execution: Listed): WorkloadSummary | undefined {
   };
 }
 
-/** @returns a string value, as the default payload converter has written it. */
+/** @returns a string value that the default payload converter has written. */
 function text(payloads: Payloads, name: string): string | undefined {
   const data = payloads?.[name]?.data;
   if (!data) return undefined;

@@ -1,6 +1,6 @@
 /**
- * What is asked of a new workload beyond the form of its request. A create that is repeated is answered for its workload,
- * whatever the rules say by now.
+ * Rules for new workloads beyond the schema of the request. A repeated create returns the existing workload, whatever
+ * the rules are now.
  */
 import type { SpecDocument } from '../../../contracts/store/workload-documents.ts';
 import { isKilnError, KilnError } from '../../../domain/failures.ts';
@@ -14,15 +14,15 @@ type Rules = Pick<ClientContext, 'hostPorts'> & {
 };
 
 /**
- * Passes a workload that exists, whatever it asks for, and a new one that keeps the rules.
- * @throws SPEC_INVALID where its id can be no host name, PORT_NOT_ALLOWED where its host port is outside of the range,
- *   NOT_FOUND where it names a deployment that does not exist, STORE_UNAVAILABLE
+ * Accepts any workload that exists, and a new one that follows the rules.
+ * @throws SPEC_INVALID where its id cannot be a host name, PORT_NOT_ALLOWED where its host port is outside of the
+ *   range, NOT_FOUND where it names a deployment that does not exist, STORE_UNAVAILABLE
  */
 export async function assertMayBeNew(rules: Rules, document: SpecDocument): Promise<void> {
   try {
     await assertKeepsRules(rules, document);
   } catch (error) {
-    // Only a request that is refused pays for this look-up.
+    // Only a refused request costs this look-up.
     if (isKilnError(error) && (await rules.archive.specDocument(document.workloadId)) !== undefined) return;
     throw error;
   }

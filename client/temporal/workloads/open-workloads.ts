@@ -1,4 +1,4 @@
-/** How many workloads are open now, by stage and by age: "stuck" as a figure. Counted by Temporal, not listed. */
+/** How many workloads are open now, by stage and age: "stuck" as a figure. Temporal counts them, nothing is listed. */
 import type { Client } from '@temporalio/client';
 import { STAGES, type Stage } from '../../../domain/workload/stages.ts';
 import { WORKLOAD_WORKFLOW } from '../../../workflows/messages.ts';
@@ -6,9 +6,9 @@ import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from '../client-timings.ts
 import { withDeadline } from '../temporal-calls.ts';
 
 export interface OpenWorkloads {
-  /** A final stage here: decided, and its books are not closed yet. */
+  /** A final stage here: the outcome is fixed, but the books are not closed yet. */
   readonly stage: Stage;
-  /** Counted are those whose execution began longer ago than this; 0: all. */
+  /** Counts executions that began longer ago than this; 0: all. */
   readonly olderThanS: number;
   readonly count: number;
 }
@@ -34,7 +34,7 @@ export function createOpenWorkloadCount(options: {
   const ofStage = async (stage: Stage): Promise<OpenWorkloads[]> => {
     const counts: OpenWorkloads[] = [];
     for (const olderThanS of agesS) {
-      // Nothing is older than this where nothing is older than that.
+      // If there are none at a lower age, there are none at a higher one.
       const none = counts.at(-1)?.count === 0;
       counts.push({ stage, olderThanS, count: none ? 0 : await count(stage, olderThanS) });
     }

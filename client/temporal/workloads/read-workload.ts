@@ -1,4 +1,4 @@
-/** Get: Temporal's description first, then the workflow itself, then what the archive keeps. */
+/** Get: Temporal's description first, then the workflow itself, then the archive. */
 import type { WorkflowExecutionDescription } from '@temporalio/client';
 import { WorkflowFailedError } from '@temporalio/client';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
@@ -49,7 +49,7 @@ async function readKnown(
   return { ...common, ...(await readClosed(context, description, id)) };
 }
 
-/** @returns undefined where Temporal knows no such workflow. */
+/** @returns undefined where Temporal has no such workflow. */
 export async function describe(context: ClientContext, id: string): Promise<WorkflowExecutionDescription | undefined> {
   try {
     const handle = context.client.workflow.getHandle(workloadWorkflowId(id));
@@ -71,7 +71,7 @@ async function readOpen(context: ClientContext, description: WorkflowExecutionDe
   return { state: { ...known, waiting: { reason, since } }, origin: 'temporal' };
 }
 
-/** @returns what Temporal alone knows; in a final stage with how it came there, where its events can be had. */
+/** @returns what Temporal alone knows; in a final stage also the moves, where the events are available. */
 async function recordedState(
   context: ClientContext,
   description: WorkflowExecutionDescription,
@@ -103,12 +103,12 @@ async function readClosed(
   const closedAt = (description.closeTime ?? new Date()).toISOString();
   const hostId = attributeOf(description, 'KilnHost');
   const state = terminatedState(last ?? (await recordedState(context, description)), closedAt, status, hostId);
-  // Its workflow could not write a result any more. What Temporal alone knows is too little to be kept for ever.
+  // Its workflow could write no result. Without a last known state there is too little to store for ever.
   if (last !== undefined) await context.archive.writeResult(state);
   return { state, origin: last === undefined ? 'temporal' : 'workflow' };
 }
 
-/** One that Temporal did not know a moment ago: forgotten, or about to be started. */
+/** A workload that Temporal did not have a moment ago: forgotten, or about to be started. */
 async function readUnknown(context: ClientContext, id: string): Promise<WorkloadSnapshot> {
   const archived = await context.archive.result(id);
   const spec = await context.archive.specDocument(id);
@@ -120,7 +120,7 @@ async function readUnknown(context: ClientContext, id: string): Promise<Workload
   if (spec === undefined) throw new KilnError('NOT_FOUND', `There is no workload ${id}.`, { id });
   const unstarted = unstartedState(spec);
   if (await context.archive.wasStarted(id)) {
-    // The mark follows the start: only who does not find it now that the mark is there finds one that is forgotten.
+    // The mark is written after the start: if the mark exists and Temporal still has no workflow, it has forgotten it.
     const description = await describe(context, id);
     if (description !== undefined) return readKnown(context, id, description);
     const state = terminatedState(unstarted, spec.requestedAt, 'FORGOTTEN');
@@ -129,7 +129,7 @@ async function readUnknown(context: ClientContext, id: string): Promise<Workload
   return { state: unstarted, requestedImage, origin: 'request' };
 }
 
-/** @returns the workflow's own state, or undefined where no worker answers in time or in a form that is understood. */
+/** @returns the workflow's own state, or undefined where no worker answers in time or the answer is not valid. */
 async function queryState(
   context: ClientContext,
   { workflowId, runId }: WorkflowExecutionDescription,
@@ -139,12 +139,12 @@ async function queryState(
     const answer = await withDeadline(context.client, context.timings.queryMs, () => handle.query(workloadQuery));
     return parseState(answer);
   } catch {
-    // Whatever hinders the query (no worker, a failing one, an old one), Temporal's own record still answers.
+    // Whatever prevents the query (no worker, a failing one, an old one), Temporal's own record still answers.
     return undefined;
   }
 }
 
-/** @returns the state in the result or in the failure of a closed workflow, where there is one. */
+/** @returns the state in the result or the failure of a closed workflow, where there is one. */
 async function stateFromClose(
   context: ClientContext,
   { workflowId, runId }: WorkflowExecutionDescription,

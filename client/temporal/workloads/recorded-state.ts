@@ -1,4 +1,4 @@
-/** What is known of a workload when its workflow does not tell: from Temporal's record or from the request. Pure. */
+/** State of a workload whose workflow does not answer: from Temporal's record or from the request. Pure. */
 import type { WorkflowExecutionDescription } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { z } from 'zod';
@@ -15,7 +15,7 @@ const memoSchema = z.object({
   requestedAt: z.iso.datetime().exactOptional(),
 });
 
-/** @returns what `create` noted beside the workflow. */
+/** @returns the memo that `create` attached to the workflow. */
 export function memoOf({ memo }: Pick<WorkflowExecutionDescription, 'memo'>): z.infer<typeof memoSchema> {
   const parsed = memoSchema.safeParse(memo ?? {});
   return parsed.success ? parsed.data : {};
@@ -29,7 +29,7 @@ export function attributeOf(
   return info.typedSearchAttributes.get(defineSearchAttributeKey(name, 'KEYWORD'));
 }
 
-/** @returns the stage by Temporal's record: a workflow that was ended from outside, before its own end, is failed. */
+/** @returns the stage by Temporal's record: a workflow that was ended from outside too early counts as failed. */
 export function recordedStage(status: string, attribute: string | undefined): Stage {
   if (isStage(attribute) && isFinal(attribute)) return attribute;
   if (status === 'TERMINATED' || status === 'TIMED_OUT' || status === 'FAILED') return 'failed';
@@ -59,11 +59,10 @@ export function stateFromDescription(info: WorkflowExecutionDescription): Worklo
 }
 
 /**
- * @param known a state in a final stage, without how it came there
+ * @param known a state in a final stage, without its moves
  * @param ledger of its recorded events
  * @param outcome its attribute `KilnOutcome`, which is set with the final stage
- * @returns the state with its moves and, where it has failed, with the code and the stage; the message only its
- * workflow knows
+ * @returns the state with its moves and, where it has failed, with code and stage; only its workflow knows the message
  */
 export function endedState(known: WorkloadState, ledger: StageLedger, outcome: string | undefined): WorkloadState {
   const last = ledger.moves.at(-1);
@@ -74,7 +73,7 @@ export function endedState(known: WorkloadState, ledger: StageLedger, outcome: s
   return { ...ended, failure: { code: outcome, message, stage: last.from } };
 }
 
-/** @returns the state of a workload that was accepted and whose workflow was not started. */
+/** @returns the state of a workload that was accepted but whose workflow was not started. */
 export function unstartedState({ workloadId, request, requestedAt }: SpecDocument): WorkloadState {
   return {
     workloadId,
@@ -96,7 +95,7 @@ export function unstartedState({ workloadId, request, requestedAt }: SpecDocumen
 }
 
 /**
- * @param hostId host that it was placed on last, where that is known beside `last`
+ * @param hostId host of its last placement, where that is known besides `last`
  * @returns a last known state as `failed TERMINATED`: its workflow was ended from outside, without its clean-up
  */
 export function terminatedState(
@@ -126,7 +125,7 @@ export function terminatedState(
   };
 }
 
-/** What it held when it ended is known to its host alone, whose sweep frees it and says so. */
+/** Only its host knows what it held at its end; the host's sweep frees that and reports it. */
 function leftBehind(hostId: string): Unreleased {
   return { name: 'whatever it held', hostId, message: 'Its workflow ended without clean-up.' };
 }

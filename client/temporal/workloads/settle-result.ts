@@ -1,4 +1,4 @@
-/** Makes sure that the result of a workload that is over is kept, also where its workflow could not write it. */
+/** Makes sure that the result of a finished workload is stored, also where its workflow could not write it. */
 import type { WorkflowExecutionDescription } from '@temporalio/client';
 import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import { project } from '../../../domain/workload/projector.ts';
@@ -10,12 +10,12 @@ import type { ClientContext } from '../client-context.ts';
 import { describe, readWorkload } from './read-workload.ts';
 import { attributeOf, endedState, stateFromDescription, terminatedState } from './recorded-state.ts';
 
-/** `derived`: read from its events, which know less than the workflow itself did. */
+/** `derived`: read from its events, which say less than the workflow itself. */
 export type SettledResult = 'standing' | 'written' | 'derived' | 'none';
 
 /**
- * @param options.deriveAfterMs how long after its end the workflow's own word is waited for
- * @returns what became of it; `none`: it was never a lawful workload, there is nothing to say
+ * @param options.deriveAfterMs how long after its end to wait for the workflow's own result
+ * @returns how it was settled; `none`: its history is not that of a workload, so there is no result
  * @throws TIMED_OUT where its workflow does not answer yet; TEMPORAL_UNAVAILABLE, STORE_UNAVAILABLE
  */
 export async function settleResult(
@@ -43,7 +43,7 @@ export async function settleResult(
   return 'derived';
 }
 
-/** @returns undefined where the events are not those of a lawful workload that was ended from outside. */
+/** @returns undefined where the events are not those of a valid workload that was ended from outside. */
 async function stateFromEvents(
   context: ClientContext,
   id: string,

@@ -1,4 +1,4 @@
-/** Stop: a signal, then patience. */
+/** Stop: sends a signal, then waits. */
 
 import { workloadWorkflowId } from '../../../domain/names.ts';
 import { isFinal } from '../../../domain/workload/stages.ts';
@@ -18,19 +18,19 @@ export async function stopWorkload(
   for (;;) {
     await healUnstarted(context, id);
     const sent = await signalStop(context, id, request);
-    // A deadline passed, a failure of the workload: what counts is the state, read below.
+    // A passed deadline or a failed workload does not matter here: the state, read below, decides.
     if (sent && waitMs > 0) {
       const handle = context.client.workflow.getHandle(workloadWorkflowId(id));
       await withDeadline(context.client, waitMs, () => handle.result()).catch(() => undefined);
     }
     const snapshot = await readWorkload(context, id);
     const settled = isFinal(snapshot.state.stage);
-    // One that was started between the signal and the read has not heard of the stop yet.
+    // A workload that was started between the signal and the read has not received the stop yet.
     if (sent || settled) return { snapshot, settled };
   }
 }
 
-/** @returns false where there is no open workflow: over already, or never there; reading tells */
+/** @returns false where there is no open workflow: ended already, or never started; a read shows which */
 async function signalStop(context: ClientContext, id: string, request: StopRequest): Promise<boolean> {
   const { client, timings } = context;
   const handle = client.workflow.getHandle(workloadWorkflowId(id));
@@ -43,7 +43,7 @@ async function signalStop(context: ClientContext, id: string, request: StopReque
   }
 }
 
-/** A create that broke off half way is finished first, so that its retry cannot start what was stopped. */
+/** Completes an interrupted create first, so that its retry cannot start what was stopped. */
 async function healUnstarted(context: ClientContext, id: string): Promise<void> {
   if ((await describe(context, id)) !== undefined) return;
   const spec = await context.archive.specDocument(id);

@@ -1,4 +1,4 @@
-/** Workloads for backend services: starts, reads, stops and lists them in Temporal directly, without the REST API. */
+/** Workloads for backend services: starts, reads, stops and lists them directly in Temporal, without the REST API. */
 import type { Client } from '@temporalio/client';
 import type { WorkloadHistoryView, WorkloadPage } from '../../../contracts/api/workload-view.ts';
 import type { PortRange } from '../../../domain/host-ports.ts';
@@ -21,9 +21,9 @@ export interface WorkloadClientOptions {
   /** The documents of workloads, e.g. `createWorkloadDocuments` of the store. */
   readonly archive: WorkloadArchive;
   readonly timings?: Partial<ClientTimings>;
-  /** Overrides of timeouts and retries, given to every workload that this client starts. */
+  /** Overrides of timeouts and retries for every workload that this client starts. */
   readonly policies?: WorkloadPolicyOverrides;
-  /** Host ports that new workloads may ask for; absent: the host alone judges, when it opens the port. */
+  /** Host ports that new workloads may request; absent: the host alone checks, when it opens the port. */
   readonly hostPorts?: PortRange;
   /** @returns the page of a workload's logs, shown in the Temporal Web UI. */
   readonly logsUrl?: (workloadId: string) => string;
@@ -32,19 +32,19 @@ export interface WorkloadClientOptions {
 
 export interface WorkloadClient {
   /**
-   * Finds or creates. The same id with the same request, however often and however late, is the same workload.
+   * Finds or creates. The same id with the same request is always the same workload, however often and however late.
    * @param id minted where absent
-   * @throws SPEC_INVALID, PORT_NOT_ALLOWED, NOT_FOUND (no such deployment), CONFLICT (id taken by another request),
-   *   STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE: repeat it
+   * @throws SPEC_INVALID, PORT_NOT_ALLOWED, NOT_FOUND (no such deployment), CONFLICT (id taken by another request);
+   *   STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE: repeat the call
    */
   create(request: WorkloadRequest, id?: string): Promise<{ snapshot: WorkloadSnapshot; created: boolean }>;
   /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
   get(id: string): Promise<WorkloadSnapshot>;
-  /** What Temporal remembers, newest first. @throws SPEC_INVALID (cursor), TEMPORAL_UNAVAILABLE */
+  /** The workloads that Temporal still has, newest first. @throws SPEC_INVALID (cursor), TEMPORAL_UNAVAILABLE */
   list(query: ListWorkloads): Promise<WorkloadPage>;
   /** Idempotent. `settled`: whether the final stage was reached in time. @throws NOT_FOUND, TEMPORAL_UNAVAILABLE */
   stop(id: string, options: StopOptions): Promise<{ snapshot: WorkloadSnapshot; settled: boolean }>;
-  /** The moves, folded from the events. @throws NOT_FOUND, TEMPORAL_UNAVAILABLE, INVALID_TRANSITION */
+  /** The moves, computed from the events. @throws NOT_FOUND, TEMPORAL_UNAVAILABLE, INVALID_TRANSITION */
   history(id: string): Promise<WorkloadHistoryView>;
 }
 

@@ -1,4 +1,4 @@
-/** History: the moves of a workload, folded from the events that Temporal, or later the archive, keeps. */
+/** History: the moves of a workload, computed from the events in Temporal or, later, in the archive. */
 import type { WorkloadHistoryView } from '../../../contracts/api/workload-view.ts';
 import { project } from '../../../domain/workload/projector.ts';
 import { type StageLedger, stagesOf } from '../../../domain/workload/reducer.ts';
@@ -10,15 +10,15 @@ import type { ClientContext } from '../client-context.ts';
 import { describe, readWorkload } from './read-workload.ts';
 
 /**
- * @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE, INVALID_TRANSITION where the events are no lawful history,
- * ARCHIVE_CORRUPT where they are not those that were recorded
+ * @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE, INVALID_TRANSITION where the events are not a valid
+ * history, ARCHIVE_CORRUPT where they differ from those that were recorded
  */
 export async function workloadHistory(context: ClientContext, id: string): Promise<WorkloadHistoryView> {
   const description = await describe(context, id);
   if (description === undefined) return archivedHistory(context, id);
   const { state } = await readWorkload(context, id);
   const { histories, forgotten } = await fetchKnown(context, id, description.runId);
-  // What a workload has continued as new from is forgotten by itself, perhaps long before the workload is over.
+  // Temporal forgets each earlier execution by itself, perhaps long before the workload is over.
   const earlier = forgotten === undefined ? [] : await context.archive.historyUpTo(id, forgotten);
   if (earlier === undefined) return { id, source: 'temporal', stages: stagesOf(state), moves: [...state.moves] };
   const ledger = project([...archivedEvents(id, earlier), ...recordedEvents(histories)]);
@@ -28,7 +28,7 @@ export async function workloadHistory(context: ClientContext, id: string): Promi
   return { id, source: 'temporal', ...told(ledger, state), events };
 }
 
-/** Once Temporal has forgotten it: from the recorded events; where there are none, the result is all that is left. */
+/** After Temporal has forgotten it: from the recorded events; without them, from the result. */
 async function archivedHistory(context: ClientContext, id: string): Promise<WorkloadHistoryView> {
   const { state } = await readWorkload(context, id);
   const executions = await context.archive.history(id);
@@ -39,7 +39,7 @@ async function archivedHistory(context: ClientContext, id: string): Promise<Work
   return { id, source: 'archive', ...told(ledger, state), events };
 }
 
-/** Events tell what and when; why is in the workflow's own list. */
+/** Events say what and when; the workflow's own list also says why. */
 function told(ledger: StageLedger, state: WorkloadState): Pick<WorkloadHistoryView, 'stages' | 'moves'> {
   const moves = ledger.moves.map((move) => {
     const known = state.moves[move.seq - 1];
@@ -48,7 +48,7 @@ function told(ledger: StageLedger, state: WorkloadState): Pick<WorkloadHistoryVi
   return { stages: stagesOf(ledger), moves };
 }
 
-/** What ended from outside has a last move that no event tells. */
+/** A workload that was ended from outside has a last move that no event shows. */
 function tellTheSame(ledger: StageLedger, { moves, failure }: WorkloadState): boolean {
   const expected = failure?.code === 'TERMINATED' ? moves.slice(0, ledger.moves.length) : moves;
   return expected.length === ledger.moves.length && expected.every(({ to }, index) => ledger.moves[index]?.to === to);
