@@ -1,5 +1,5 @@
 /**
- * Holds a schema to its domain type: `const _check: Same<z.infer<typeof schema>, Domain> = true` compiles only where
- * each is assignable to the other, so neither can gain, lose or loosen a field alone.
+ * Ties a schema to its domain type: `const _check: Same<z.infer<typeof schema>, Domain> = true` compiles only where
+ * each is assignable to the other, so neither can change a field alone.
  */
 export type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;

@@ -1,16 +1,16 @@
-/** Where services come from, and what their builds make. Types only; the rules of `ports/README.md` hold. */
+/** Where services come from, and what their builds make. Types only; see the rules in `ports/README.md`. */
 
 import type { Readable } from 'node:stream';
 import type { ServiceManifest, WorkloadRequest } from '../domain/workload/workload.ts';
 
-/** Where the code of a service lies. */
+/** Where the code of a service is. */
 export type ServiceCode = Pick<WorkloadRequest, 'servicePath' | 'source' | 'projectId'>;
 
 /** Service folders: below the project root of this host, or in uploaded sources. */
 export interface ServiceSources {
   /**
    * Reads and checks a service folder.
-   * @param signal gives it up; the work has ended once this rejects
+   * @param signal cancels it; the work has ended when this rejects
    * @throws SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, INSPECTION_LIMIT
    */
   inspect(code: ServiceCode, signal?: AbortSignal): Promise<ServiceManifest>;
@@ -31,7 +31,7 @@ export interface RegistrySettings {
   readonly endpoints: readonly string[];
   /** Text of an .npmrc without credentials. */
   readonly npmrc: string;
-  /** PEM bundle of extra CAs that the registries need; absent where the system's own are enough. */
+  /** PEM bundle of extra CAs that the registries need; absent where the system's own CAs are enough. */
   readonly caBundlePem?: string;
 }
 
@@ -41,9 +41,9 @@ export interface PipSettings {
   readonly endpoints: readonly string[];
   /** Text of a pip.conf without credentials. */
   readonly pipConf: string;
-  /** Whether packages come from the index that pip knows by itself, since no other is configured. */
+  /** Whether packages come from pip's default index, because no other is configured. */
   readonly ownIndex: boolean;
-  /** PEM bundle of extra CAs that pip is told to trust. */
+  /** PEM bundle of extra CAs that pip must trust. */
   readonly caBundlePem?: string;
 }
 

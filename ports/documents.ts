@@ -1,4 +1,4 @@
-/** Documents of the object store that activities read and write. Types only; the rules of `ports/README.md` hold. */
+/** Documents of the object store that activities read and write. Types only; see the rules in `ports/README.md`. */
 import type { HostEntry } from '../domain/capacity/host-entry.ts';
 import type { WaitingRequest } from '../domain/capacity/waiting-line.ts';
 import type { WorkloadRequest, WorkloadState } from '../domain/workload/workload.ts';
@@ -6,7 +6,7 @@ import type { WorkloadRequest, WorkloadState } from '../domain/workload/workload
 export interface WorkloadDocuments {
   /** @throws SPEC_INVALID where the document is missing or its hash differs. */
   readSpec(workloadId: string, specHash: string): Promise<WorkloadRequest>;
-  /** Writes the result once; a second write of the same workload is the same fact. */
+  /** Writes the result once; a second write changes nothing. */
   writeResult(state: WorkloadState): Promise<void>;
 }
 
@@ -16,12 +16,12 @@ export interface HostDirectory {
   read(hostId: string): Promise<HostEntry | undefined>;
 }
 
-/** Workloads that wait for capacity, each seen again and again while it does. */
+/** Workloads that wait for capacity; each renews its entry while it waits. */
 export interface WaitingLine {
-  /** @returns everybody, with the time when each was last seen, ms since 1970. */
+  /** @returns all requests, with the time when each was last seen, ms since 1970. */
   list(): Promise<readonly { readonly request: WaitingRequest; readonly seenMs: number }[]>;
-  /** Stands in the line, or is seen there again: its place is told by priority and age, not by when it came. */
+  /** Adds or renews the entry: priority and age decide its place, not the time of this call. */
   join(request: WaitingRequest): Promise<void>;
-  /** Not in the line: nothing to do. */
+  /** Not in the line: does nothing. */
   leave(workloadId: string): Promise<void>;
 }

@@ -8,7 +8,7 @@ import type { GuestIdentity } from '../domain/vm.ts';
 export interface AgentHello {
   readonly agentVersion: string;
   readonly protocol: number;
-  /** Random, made when the agent process started: differs after a reboot, not after a reattach. */
+  /** Random, made when the agent process started: changes with a reboot, not with a reattach. */
   readonly bootId: string;
   readonly features: readonly string[];
 }
@@ -57,16 +57,16 @@ export interface ExecHandle {
   readonly output: AsyncIterable<ExecOutput>;
   /** Resolves only on the agent's explicit exit message; rejects with AGENT_LOST when the channel is lost. */
   readonly exit: Promise<ExecExit>;
-  /** Everything below `offset` may be forgotten by the guest. `output` acknowledges by itself unless `manualAck`. */
+  /** The guest may forget everything below `offset`. `output` acknowledges by itself unless `manualAck`. */
   acknowledge(offset: number): void;
   /** To the whole process group. */
   signal(name: 'SIGTERM' | 'SIGKILL' | 'SIGINT' | 'SIGHUP'): Promise<void>;
 }
 
 export interface AttachOptions {
-  /** First byte of output wanted; default 0. Older bytes that are gone come as a gap. */
+  /** First byte of output wanted; default 0. Older bytes that are gone are reported as a gap. */
   readonly fromOffset?: number;
-  /** The reader acknowledges by itself once the output is safe (e.g. after fsync). */
+  /** The reader acknowledges by itself when the output is safe (e.g. after fsync). */
   readonly manualAck?: boolean;
 }
 
@@ -83,7 +83,7 @@ export type EgressVerdict =
   | { readonly allow: true; readonly socket: Duplex }
   | { readonly allow: false; readonly reason: string };
 
-/** The one multiplexed connection between a host and a guest's agent. One owner at a time. */
+/** The only connection, multiplexed, between a host and a guest's agent. One owner at a time. */
 export interface AgentChannel {
   readonly hello: AgentHello;
   /** Resolves (never rejects) once the connection is gone, with the reason. */
@@ -100,22 +100,22 @@ export interface AgentChannel {
   putTar(path: string, tar: Readable): Promise<{ bytes: number }>;
   /** Packs `paths` (relative to `root`; empty = all) as a tar with stable order and zeroed owners. */
   getTar(root: string, paths: readonly string[], exclude?: readonly string[]): Readable;
-  /** Opens a stream to a port of the guest's loopback. @throws NOT_FOUND where nobody listens. */
+  /** Opens a stream to a port of the guest's loopback. @throws NOT_FOUND where nothing listens. */
   connectTcp(port: number): Promise<Duplex>;
-  /** Names for which the guest opens connections go to this handler; without one every connection is refused. */
+  /** Passes the guest's outgoing connections, by name, to this handler; without one every connection is refused. */
   serveEgress(handler: EgressHandler): void;
   /** Memory and CPU of the guest, as the agent reads them from /proc. */
   usage(): Promise<GuestUsage>;
-  /** Sets the guest's wall clock, which stood still while the VM was paused. */
+  /** Sets the guest's wall clock, which did not run while the VM was paused. */
   setClock(wallClockMs: number): Promise<void>;
   /**
-   * Makes the guest ready to be frozen as a template: nothing runs, nothing is remembered, disks agree with memory.
+   * Prepares the guest to be frozen as a template: no process runs, nothing is left in caches, disks match memory.
    * @throws CONFLICT while a process runs
    */
   quiesce(): Promise<void>;
   /** Syncs disks and powers the guest off. Resolves when the agent has confirmed. */
   shutdown(): Promise<void>;
-  /** Lets go of the guest without disturbing it. */
+  /** Closes the connection without disturbing the guest. */
   detach(): Promise<void>;
 }
 

@@ -1,4 +1,4 @@
-/** What a host offers to activities: capacity, VMs, egress, its pool. Types only; the rules of `ports/README.md` hold. */
+/** What a host offers to activities: capacity, VMs, egress, its pool. Types only; see `ports/README.md`. */
 import type { HostCapacity } from '../domain/capacity/host-entry.ts';
 import type { PoolStatus } from '../domain/pool/pool-status.ts';
 import type { VmExit, VmOwner, VmStart, VmStatus } from '../domain/vm.ts';
@@ -8,17 +8,17 @@ import type { AgentChannel } from './guest-agent.ts';
 export interface CapacityLedger {
   /**
    * Find-or-create by id; a known id is renewed.
-   * @returns false where it does not fit now. @throws NO_CAPACITY where it never could
+   * @returns false where it does not fit now. @throws NO_CAPACITY where it can never fit
    */
   reserve(request: {
     id: string;
     ownerWorkflowId: string;
     resources: Resources;
     ttlMs: number;
-    /** Id of a reservation that is held all the while. */
+    /** Id of another reservation that is needed at the same time. */
     beside?: string;
   }): Promise<boolean>;
-  /** Unknown id: nothing to do. */
+  /** Unknown id: does nothing. */
   release(id: string): Promise<void>;
   totals(): Promise<{ capacity: HostCapacity; free: HostCapacity }>;
 }
@@ -26,40 +26,41 @@ export interface CapacityLedger {
 /** The VMs of one host with their disks, channels, ports and logs. */
 export interface VmHost {
   readonly hostId: string;
-  /** Disks for the VM and its record. @throws DISK_FULL, IMAGE_MISSING, CONFLICT */
+  /** Disks for the VM and its instance record. @throws DISK_FULL, IMAGE_MISSING, CONFLICT */
   provision(request: {
     vmId: string;
     owner: VmOwner;
     imageDigest: string;
     resources: Resources;
-    /** Boots cold even where there is a template to go on from. */
+    /** Boots cold even where there is a template. */
     cold?: boolean;
     signal?: AbortSignal;
   }): Promise<{ provisioner: string; provisionMs: number; start: VmStart }>;
   /**
-   * To a configured agent, by booting or from a template, as was decided when it was provisioned; a VM that runs already
-   * is found. `bootMs` counts from the call. @throws TEMPLATE_CORRUPT where the next try should be a cold one
+   * Starts the VM until its agent is configured: by booting or from a template, as decided when it was provisioned.
+   * Finds a VM that runs already. `bootMs` counts from the call. @throws TEMPLATE_CORRUPT where the next try should be
+   * a cold one
    */
   boot(request: { vmId: string; hostname: string; deadlineMs: number; signal?: AbortSignal }): Promise<{
     pid: number;
     bootMs: number;
     start: VmStart;
   }>;
-  /** The VM's channel, attached anew where it was lost. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
+  /** The VM's channel, opened again where it was lost. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
   agent(vmId: string): Promise<AgentChannel>;
-  /** Names and ports that the guest may reach from now on; default nothing. */
+  /** Names and ports that the guest may reach from now on; by default none. */
   setEgress(vmId: string, policy: EgressPolicy): Promise<void>;
   /** Opens (or finds) the host listener of a guest port. @throws PORT_IN_USE, PORT_NOT_ALLOWED */
   openPort(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }>;
   status(vmId: string): Promise<VmStatus>;
   waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
-  /** Port, channel, process, disks, files, record: in that order, each proven gone. Unknown id: nothing to do. */
+  /** Port, channel, process, disks, files, record: in that order, each proven gone. Unknown id: does nothing. */
   release(vmId: string, options: { graceMs: number }): Promise<void>;
 }
 
-/** The ready VMs of this host, as far as a workflow keeps them in order. */
+/** Maintenance of this host's ready VMs, for a workflow. */
 export interface PoolMaintenance {
-  /** One round; what fails is told in a log and made up for by the next. */
+  /** One round; failures are logged, and the next round makes up for them. */
   maintain(signal: AbortSignal): Promise<PoolStatus>;
 }
 

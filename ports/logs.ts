@@ -1,4 +1,4 @@
-/** Logs of those who own VMs: the writers of hosts, and that of the control workers. Types only; the rules of `ports/README.md` hold. */
+/** Logs of VM owners: the writers of hosts and of control workers. Types only; see the rules in `ports/README.md`. */
 import type { LogLevel } from '../domain/logs/log-entry.ts';
 import type { LogStage } from '../domain/logs/log-stage.ts';
 import type { LogRef, OwnerId } from '../domain/owner.ts';
@@ -14,7 +14,7 @@ export interface LogWriter {
 }
 
 export interface OwnerLogs {
-  /** Finds or makes the spool; numbering goes on where it stopped. */
+  /** Finds or makes the spool; numbering continues where it stopped. */
   open(log: LogRef): Promise<LogWriter>;
   /** Output offset of the service up to which lines are on disk; 0 where unknown. */
   serviceOffset(log: LogRef): Promise<number>;
@@ -23,13 +23,13 @@ export interface OwnerLogs {
   /** Ships what is not in the store yet. @throws STORE_UNAVAILABLE (the spool keeps the lines) */
   ship(log: LogRef): Promise<void>;
   /**
-   * A piece of work for an owner begins here: as long as one is under way its workflow waits for this host, so that
-   * readers of the log need to wait for nobody else. @returns what is called at its end
+   * Marks the start of a piece of work for an owner: while one is running, the owner's workflow waits for this host, so
+   * readers of the log wait only for this host. @returns the function to call at its end
    */
   attend(owner: OwnerId): () => void;
 }
 
-/** Entries of the control writer: numbered by the workflow, each one object of its own, written at most once. */
+/** Entries of the control writer: numbered by the workflow, each in its own object, written at most once. */
 export interface ControlLog {
   append(request: {
     workloadId: string;

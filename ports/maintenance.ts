@@ -1,18 +1,18 @@
-/** What the activities of maintenance need from the outside. Types only; the rules of `ports/README.md` hold. */
+/** What the activities of maintenance need from outside. Types only; see the rules in `ports/README.md`. */
 import type { ExecutionHistory } from '../contracts/store/archive.ts';
 import type { HostDirectory } from './documents.ts';
 
-/** An execution that is over. */
+/** A closed execution. */
 export interface ClosedExecution {
   readonly workflowId: string;
   readonly executionId: string;
   /** ISO 8601. */
   readonly closedAt: string;
-  /** Whether another execution of the same workflow goes on from it. */
+  /** Whether another execution of the same workflow continues it. */
   readonly continued: boolean;
 }
 
-/** What Temporal tells of closed executions. */
+/** What Temporal has of closed executions. */
 export interface ClosedExecutions {
   list(query: { closedAfter?: string; pageSize: number; token?: string }): Promise<{
     items: ClosedExecution[];
@@ -22,7 +22,7 @@ export interface ClosedExecutions {
   /** @throws NOT_FOUND where Temporal has forgotten it */
   fetch(workflowId: string, executionId: string): Promise<ExecutionHistory>;
   listUnreleased(limit: number): Promise<string[]>;
-  /** Makes sure that the result of a workload that is over is kept. */
+  /** Makes sure that the result of a finished workload is stored. */
   settleResult(
     workloadId: string,
     options: { deriveAfterMs: number; nowMs: number },
@@ -35,7 +35,7 @@ export interface RecordedExecution {
   readonly continuedFrom?: string;
 }
 
-/** Where histories are kept. */
+/** Where histories are stored. */
 export interface HistoryArchive<Recorded extends RecordedExecution = RecordedExecution> {
   execution(workflowId: string, executionId: string): Promise<Recorded | undefined>;
   saveExecution(history: ExecutionHistory): Promise<Recorded>;
@@ -60,7 +60,7 @@ export interface PruneOptions {
   readonly onProgress: () => void;
 }
 
-/** What a workload left behind, and what of it was freed later. */
+/** What a workload left behind, and which of it was released later. */
 export interface LeftBehind {
   result(workloadId: string): Promise<{ readonly unreleased: readonly { readonly hostId: string }[] } | undefined>;
   releases(workloadId: string): Promise<readonly { readonly hostId: string }[]>;
@@ -78,6 +78,6 @@ export interface MaintenancePorts {
 export interface HostUpkeep {
   /** @returns how many VMs were destroyed */
   sweep(): Promise<{ readonly destroyed: readonly string[] }>;
-  /** Keeps in the archive of which workloads nothing is held here any more. */
+  /** Records, for finished workloads, that this host holds nothing of theirs any more. */
   settleFreed(workloadIds: readonly string[]): Promise<{ freed: readonly string[]; held: readonly string[] }>;
 }

@@ -1,8 +1,8 @@
-/** Opaque cursors: base64url of small JSON. A caller hands back what it was given; anything else is SPEC_INVALID. */
+/** Opaque cursors: base64url of small JSON. A caller returns them unchanged; anything else is SPEC_INVALID. */
 import { z } from 'zod';
 import { KilnError } from '../../domain/failures.ts';
 
-/** Longest cursor that is read, characters. */
+/** Longest cursor accepted, characters. */
 export const MAX_CURSOR = 8192;
 
 export const cursorSchema = z
@@ -25,7 +25,7 @@ export function decodeCursor<T>(schema: z.ZodType<T>, cursor: string): T {
   throw badCursor();
 }
 
-/** @returns the refusal of a cursor that this list has not given. */
+/** @returns the error for a cursor that does not come from this list. */
 export function badCursor(): KilnError {
   return new KilnError('SPEC_INVALID', 'The cursor is not one of an earlier answer of this list; begin without one.');
 }

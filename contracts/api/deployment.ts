@@ -1,4 +1,4 @@
-/** Deployments: plain records that workloads may name. */
+/** Deployments: plain documents that workloads can name. */
 import { z } from 'zod';
 import { deploymentIdSchema, isoTimeSchema, projectIdSchema, servicePathSchema } from '../identifiers.ts';
 

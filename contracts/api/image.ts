@@ -1,8 +1,8 @@
-/** What the API says of images. */
+/** Images in the API. */
 import { z } from 'zod';
 import { digestSchema, imageNameSchema, imageTagSchema, isoTimeSchema } from '../identifiers.ts';
 
-/** A tag: also the form of `images/<name>/tags/<tag>.json`, the only thing of an image that may change. */
+/** A tag: also the content of `images/<name>/tags/<tag>.json`, the only part of an image that may change. */
 export const imageViewSchema = z.object({
   name: imageNameSchema,
   tag: imageTagSchema,

@@ -13,30 +13,30 @@ export const logEntrySchema = z.object({
 });
 const _entry: Same<z.infer<typeof logEntrySchema>, LogEntry> = true;
 
-/** Query of logs: which lines are wanted. */
+/** Query of logs: which lines to return. */
 export const logFilterSchema = z.object({
   /** Only lines of this stage. */
   stage: stageSchema.exactOptional(),
-  /** The least grave level that is wanted. */
+  /** The lowest level to return. */
   level: z.enum(LOG_LEVELS).exactOptional(),
 });
 const _filter: Same<z.infer<typeof logFilterSchema>, LogFilter> = true;
 
 export const logPageSchema = z.object({
   entries: z.array(logEntrySchema),
-  /** Hand it back as `after` for what follows; good for ever, also at the end. */
+  /** Send it as `after` to read on; always valid, also at the end of the log. */
   cursor: cursorSchema,
-  /** Whether to ask again at once. With a filter also where this page found nothing in the lines it looked at. */
+  /** Whether to read on at once. With a filter, also where this page found nothing in the lines that it read. */
   more: z.boolean(),
   /** Why the newest lines may be missing for now, e.g. a host that does not answer. */
   incomplete: z.string().exactOptional(),
 });
 export type LogPage = z.infer<typeof logPageSchema>;
 
-/** The last number handed out of each writer, by `<epoch>-<writer>`. */
+/** The last number returned of each writer, by `<epoch>-<writer>`. */
 export type LogPositions = Readonly<Record<string, number>>;
 
-/** Writers that one cursor may tell apart: control and host for each of 32 epochs. */
+/** Most writers in one cursor: control and host for each of 32 epochs. */
 const MAX_WRITERS = 64;
 const positionsSchema = z
   .record(z.string().regex(/^\d{1,6}-[a-z0-9-]{1,64}$/), z.int().min(0))
@@ -47,7 +47,7 @@ export function writerKey({ epoch, writer }: { epoch: number; writer: string }):
   return `${epoch}-${writer}`;
 }
 
-/** @returns positions after one more entry was handed out. */
+/** @returns the positions after one more entry. */
 export function advance(positions: LogPositions, entry: NumberedLogEntry): LogPositions {
   return { ...positions, [writerKey(entry)]: entry.n };
 }

@@ -1,4 +1,4 @@
-/** What a run of the maintenance tells. */
+/** The report of a maintenance run. */
 import { z } from 'zod';
 import type { MaintenanceReport } from '../../domain/upkeep/maintenance.ts';
 import { hostIdSchema } from '../identifiers.ts';

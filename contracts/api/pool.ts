@@ -1,4 +1,4 @@
-/** `pools/<hostId>.json`, what the API says of pools, and how they are configured. */
+/** `pools/<hostId>.json`, pools in the API, and their configuration. */
 import { z } from 'zod';
 import { type PoolSettingOverrides, type PoolSettings, RECYCLE_CAUSES } from '../../domain/pool/pool-policy.ts';
 import type { PoolStatus, TemplateSummary } from '../../domain/pool/pool-status.ts';
@@ -33,7 +33,7 @@ const limitShape = {
   max_uptime: durationSchema.exactOptional(),
 };
 
-/** The configuration file of a pool; `warm`: pools that stand before anybody asks. */
+/** The configuration file of a pool; `warm`: pools that exist before any request. */
 export const poolConfigSchema = z.strictObject({
   ...limitShape,
   warm: z
@@ -50,7 +50,7 @@ export const poolConfigSchema = z.strictObject({
 });
 export type PoolConfig = z.infer<typeof poolConfigSchema>;
 
-/** Durations in ms, as a host tells them. */
+/** Durations in ms, as a host reports them. */
 const settingsSchema = z.object({
   pool_size: count,
   max_pool_size: count,
@@ -122,7 +122,7 @@ export const poolStatusSchema = z.object({
 
 export const poolListSchema = z.object({ items: z.array(poolStatusSchema) });
 
-/** What is configured is of the domain's type: the compiler looks. */
+/** The compiler checks the configuration against the domain's type. */
 export function poolLimits({ warm: _, ...limits }: PoolConfig): PoolSettingOverrides {
   return limits;
 }

@@ -1,4 +1,4 @@
-/** RFC 9457 problem documents: every error of the API, whatever the status. */
+/** RFC 9457 problem documents: every error of the API, with any status. */
 import { z } from 'zod';
 import { type FailureCode, failureKind, type KilnError } from '../../domain/failures.ts';
 import { failureCodeSchema } from '../identifiers.ts';
@@ -16,7 +16,7 @@ export const problemSchema = z.object({
 });
 export type Problem = z.infer<typeof problemSchema>;
 
-/** @param status where it differs from the one that the failure table has for the code */
+/** @param status where it differs from the status in the failure table */
 export function problem(code: FailureCode, detail: string, status: number = failureKind(code).status): Problem {
   return {
     type: `urn:kiln:problem:${code.toLowerCase().replaceAll('_', '-')}`,

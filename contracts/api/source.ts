@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { isoTimeSchema, sha256Schema } from '../identifiers.ts';
 
-/** A tar, and the same compressed. The digest is that of the tar itself. */
+/** A tar, and a compressed tar. The digest is always that of the tar itself. */
 export const TAR_TYPE = 'application/x-tar';
 export const GZIP_TYPE = 'application/gzip';
 
@@ -16,12 +16,12 @@ export const uploadedSourceSchema = z.object({
 });
 export type UploadedSource = z.infer<typeof uploadedSourceSchema>;
 
-/** `sources/<sha256>/source.json`: written after the tar, so where it is the tar is. */
+/** `sources/<sha256>/source.json`: written after the tar, so where it exists, the tar exists. */
 export const sourceDocumentSchema = uploadedSourceSchema.extend({
   schemaVersion: z.literal(1),
   storedAt: isoTimeSchema,
 });
 export type SourceDocument = z.infer<typeof sourceDocumentSchema>;
 
-/** `sources/<sha256>/retired.json`: not to be used by new workloads; removed for good after a while, or taken back. */
+/** `sources/<sha256>/retired.json`: new workloads may not use it; later it is removed, or the retirement is undone. */
 export const retiredSourceSchema = sourceDocumentSchema.extend({ retiredAt: isoTimeSchema });

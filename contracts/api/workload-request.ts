@@ -1,4 +1,4 @@
-/** What a caller may ask for, with a bound on everything. */
+/** What a caller may request, with a limit on every part. */
 import { z } from 'zod';
 import { RESERVED_GUEST_PORTS, type WorkloadRequest } from '../../domain/workload/workload.ts';
 import {
@@ -62,7 +62,7 @@ export const workloadRequestSchema = z.strictObject({
 
 const _request: Same<z.infer<typeof workloadRequestSchema>, WorkloadRequest> = true;
 
-/** Body of `POST /api/workloads`: the request and, optionally, the caller's key of it. */
+/** Body of `POST /api/workloads`: the request and, optionally, the caller's own id for it. */
 export const createWorkloadBodySchema = workloadRequestSchema
   .extend({
     id: workloadIdSchema.exactOptional().meta({
@@ -80,7 +80,7 @@ export const createWorkloadBodySchema = workloadRequestSchema
   });
 export type CreateWorkloadBody = z.infer<typeof createWorkloadBodySchema>;
 
-/** @returns the request that a body stands for. */
+/** @returns the request in a body. */
 export function requestOf({ id: _, servicePath = '.', ...rest }: CreateWorkloadBody): WorkloadRequest {
   return { servicePath, ...rest };
 }

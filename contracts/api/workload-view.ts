@@ -75,7 +75,7 @@ export const workloadViewSchema = z.object({
 });
 export type WorkloadView = z.infer<typeof workloadViewSchema>;
 
-/** One line of a list: what visibility knows without asking each workload. */
+/** One line of a list: what visibility knows without a query to each workload. */
 export const workloadSummarySchema = z.object({
   id: workloadIdSchema,
   stage: stageSchema,
@@ -95,22 +95,22 @@ export type WorkloadPage = z.infer<typeof workloadPageSchema>;
 
 export const workloadHistorySchema = z.object({
   id: workloadIdSchema,
-  /** Who has the events. Without `events` nobody has them any more, and the moves are those that the result tells. */
+  /** Where the events are. Without `events` they are gone, and the moves come from the result. */
   source: z.enum(['temporal', 'archive']),
   stages: z.array(stageSchema),
   moves: z.array(stageMoveSchema),
-  /** Events over all executions; absent where they were forgotten before they were recorded. */
+  /** Events over all executions; absent where Temporal forgot them before they were recorded. */
   events: z.int().exactOptional(),
 });
 export type WorkloadHistoryView = z.infer<typeof workloadHistorySchema>;
 
 export interface WorkloadViewContext {
-  /** Image reference as asked for. */
+  /** Image reference of the request. */
   readonly requestedImage?: string;
   readonly logs?: { readonly entries: readonly LogEntry[]; readonly truncated: boolean };
-  /** Hosts that hold nothing of it any more, and since when that is known. */
+  /** Hosts that hold nothing of it any more, and when that was proven. */
   readonly releases?: readonly { readonly hostId: string; readonly freedAt: string }[];
-  /** What its VM uses now, where its host has told. */
+  /** What its VM uses now, where its host answered. */
   readonly usage?: VmUsageView;
   /** Page of the workload in the Temporal Web UI. */
   readonly temporalUrl?: string;
@@ -161,7 +161,7 @@ function durationMs(state: WorkloadState): number | undefined {
   return Date.parse(state.moves.at(-1)?.at ?? state.updatedAt) - Date.parse(state.createdAt);
 }
 
-/** Leaves out what is undefined: an absent field and a field without a value are one thing in JSON. */
+/** Leaves out undefined fields: in JSON, an absent field and a field without a value are the same. */
 function defined<T extends object>(fields: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
     [Key in keyof T]?: Exclude<T[Key], undefined>;

@@ -12,7 +12,7 @@ const disk = z.strictObject({
   /** Whether the file only holds the differences to the image's root file system. */
   overImage: z.boolean(),
   bytes: z.int().min(0),
-  /** Over place and content of its blocks of 64 KiB that are not all zeros. */
+  /** Hash of the positions and contents of its 64 KiB blocks that are not all zeros. */
   sha256,
 });
 
@@ -20,7 +20,7 @@ export const checkpointManifestSchema = z.strictObject({
   version: z.literal(1),
   checkpointId: z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/),
   vmId: z.string().min(1).max(64),
-  /** What the disks belong to: with another root file system or kernel under them they would be nonsense. */
+  /** Image that the disks belong to: with another root file system or kernel they would be useless. */
   imageDigest: z.string().regex(DIGEST_PATTERN),
   kernelSha256: sha256,
   rootfsSha256: sha256,

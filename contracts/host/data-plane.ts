@@ -1,4 +1,4 @@
-/** What a host's data plane answers the gateway. Bearer: the host token of the stack. */
+/** Answers of a host's data plane to the gateway. Bearer: the host token of the stack. */
 import { z } from 'zod';
 import { hostIdSchema } from '../identifiers.ts';
 import { numberedLogEntrySchema } from '../store/workload-documents.ts';
@@ -15,7 +15,7 @@ export function hostLogsPath(workloadId: string): string {
 export const hostLogsQuerySchema = z.object({
   /** Absent: the newest epoch that this host has a spool of. */
   epoch: z.coerce.number().int().min(0).max(999_999).exactOptional(),
-  /** Entries with a greater `n` are wanted; absent: from the first. */
+  /** Only entries with a greater `n`; absent: from the first. */
   after: z.coerce.number().int().min(0).exactOptional(),
   limit: z.coerce.number().int().min(1).max(MAX_HOST_LOG_ENTRIES).default(MAX_HOST_LOG_ENTRIES),
 });
@@ -28,28 +28,28 @@ export const hostLogsReplySchema = z.object({
 });
 export type HostLogsReply = z.infer<typeof hostLogsReplySchema>;
 
-/** @returns path at which the next lines of a workload's log are waited for. */
+/** @returns the path that waits for the next lines of a workload's log. */
 export function hostFollowPath(workloadId: string): string {
   return `${hostLogsPath(workloadId)}/follow`;
 }
 
-/** Longest time that a host is asked to hold a request, ms. */
+/** Longest time that a host may be asked to hold a request, ms. */
 export const MAX_FOLLOW_MS = 60_000;
 
 const markSchema = z.string().regex(/^[a-z0-9-]{1,40}$/);
 
 /** Query of `GET /v1/workloads/<id>/logs/follow`, as text. */
 export const hostFollowQuerySchema = hostLogsQuerySchema.extend({
-  /** Of the answer before; the next comes at once where it is not the host's any more. */
+  /** Mark of the previous answer; the host answers at once where its mark has changed since. */
   mark: markSchema.exactOptional(),
   /** How long to wait at most, ms; a host may answer earlier. */
   waitMs: z.coerce.number().int().min(0).max(MAX_FOLLOW_MS),
 });
 
 /**
- * Comes when there are entries, when the mark is another, or when the time is over. The mark stands for the work on the
- * workload that is under way on the host: it changes when a piece of it begins or ends. Without one there is none, and
- * nobody is held: what happens to the workload happens elsewhere. 429 where the host holds as many as it may.
+ * Sent when there are entries, when the mark has changed, or when the time is over. The mark stands for the host's
+ * current work on the workload: it changes when a piece of work begins or ends. No mark: the host does no work for it
+ * and holds no request, because changes happen elsewhere. 429 where the host already holds as many requests as it may.
  */
 export const hostFollowReplySchema = hostLogsReplySchema.extend({
   /** Absent: the host has no log of it. */

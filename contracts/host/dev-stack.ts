@@ -1,4 +1,4 @@
-/** `dev.json` in a stack's home: where its parts are, while it runs. */
+/** `dev.json` in a stack's home: where its parts are while it runs. */
 import { z } from 'zod';
 import { hostIdSchema } from '../identifiers.ts';
 

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { FAILURES, type FailureCode } from '../../domain/failures.ts';
 import type { DiskRef, DriveSpec, TemplateRef, VmExit, VmOwner, VmStart } from '../../domain/vm.ts';
 
-/** The file on a host that owns a VM: `<state>/vms/<vmId>/instance.json`. No record, no VM. */
+/** The file that owns a VM on a host: `<state>/vms/<vmId>/instance.json`. Without this record there is no VM. */
 
 export const VM_ID_PATTERN = /^[a-z0-9][a-z0-9-]{0,23}$/;
 
@@ -29,7 +29,7 @@ const drive = z
     ...disk.shape,
     readOnly: z.boolean(),
     backing: z.array(disk).max(8).exactOptional(),
-    /** The raw image below, as records were written before a base could be a template's disk. */
+    /** The raw image below; used by older records, from when a base could not be a template's disk. */
     backingPath: absolutePath.exactOptional(),
   })
   .transform(({ backingPath, ...drive }): DriveSpec => {
@@ -52,7 +52,7 @@ const exit = z.strictObject({
 
 const start = z.enum(['cold', 'template', 'pool']) satisfies z.ZodType<VmStart>;
 
-/** A process that cannot be taken for another one: pids come back, a start time on one boot of the host does not. */
+/** Identifies one process for certain: pids are reused, start times within one boot of the host are not. */
 const vmProcess = z.strictObject({
   pid: z.int().min(2),
   /** Field 22 of `/proc/<pid>/stat`: clock ticks since the host's boot. */
@@ -74,22 +74,22 @@ export const instanceRecordSchema = z.strictObject({
   kernelPath: absolutePath,
   initrdPath: absolutePath,
   drives: z.array(drive).max(8),
-  /** That of the agent, and those that the driver's program has besides, by the driver's own names. */
+  /** Socket of the agent, and others of the driver's program under the driver's own names. */
   sockets: z.object({ agent: absolutePath }).catchall(absolutePath),
-  /** Host listeners that lead to guest ports; kept by the host, not by the driver. */
+  /** Host listeners for guest ports; the host manages them, not the driver. */
   ports: z.array(z.strictObject({ guestPort: port, hostPort: port })).max(64),
-  /** The frozen guest that this one goes on from; absent: it boots cold. */
+  /** The frozen guest that this VM continues; absent: it boots cold. */
   template: template.exactOptional(),
-  /** How the VM comes to run, as it was decided when it was provisioned; absent in records of older versions. */
+  /** How the VM starts, decided when it was provisioned; absent in records of older versions. */
   start: start.exactOptional(),
   createdAt: isoTime,
-  /** Absent until the process was started and written down. */
+  /** Absent until the process was started and recorded. */
   process: vmProcess.exactOptional(),
-  /** Present once the process is known to be gone; such a VM is never started again. */
+  /** Present once the process is known to be gone; such a VM never starts again. */
   exit: exit
     .extend({
       at: isoTime,
-      /** Why the start failed, where it did: a repeated start fails with the same code. */
+      /** Why the start failed: a repeated start fails with the same code. */
       failure: z.strictObject({ code: failureCode, message: z.string().max(4096) }).exactOptional(),
     })
     .exactOptional(),

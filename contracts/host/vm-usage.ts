@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** What a VM takes of its machine, guest and VMM together, as the host measures it. */
+/** What a VM uses of its machine, guest and VMM together, as the host measures it. */
 export const vmUsageSchema = z.object({
   source: z
     .enum(['cgroup', 'process'])

@@ -1,6 +1,6 @@
 /**
- * What a host and the process that reads strangers' folders say to each other: one JSON object a line, requests one at
- * a time. The reader has eaten what a stranger wrote, so every reply is bounded and checked like a stranger's own words.
+ * Messages between a host and the process that reads strangers' folders: one JSON object a line, one request at a time.
+ * The reader has read a stranger's data, so every reply is limited and checked as if the stranger had written it.
  */
 import { z } from 'zod';
 import type { FailureCode } from '../../domain/failures.ts';
@@ -24,7 +24,7 @@ const request = z.strictObject({
   root: path,
   /** Path of the service below it, as the caller named it. */
   servicePath: z.string().max(8192),
-  /** A tar that is unpacked to `root` first, which is not there yet. */
+  /** A tar to unpack to `root` first; `root` must not exist yet. */
   tarPath: path.exactOptional(),
   /** Of the sources: bytes of their tar; files, folders and links. */
   limits: z.strictObject({ maxBytes: z.int().min(1), maxEntries: z.int().min(1) }),
@@ -32,7 +32,7 @@ const request = z.strictObject({
 
 export const inspectionRequestSchema = z.discriminatedUnion('act', [
   request.extend({ act: z.literal('inspect') }),
-  /** `packedPath`: the tar to make; it is not there yet. */
+  /** `packedPath`: the tar to make; it must not exist yet. */
   request.extend({ act: z.literal('pack'), packedPath: path }),
 ]);
 export type InspectionRequest = z.infer<typeof inspectionRequestSchema>;
@@ -60,7 +60,7 @@ const manifestSchema = z.strictObject({
 });
 const _manifest: Same<z.infer<typeof manifestSchema>, ServiceManifest> = true;
 
-/** Codes that reading a folder may fail with by what is in it. A reader that names another is not believed. */
+/** Codes that the content of a folder may cause. A reply with any other code is not believed. */
 export const FOLDER_FAILURES = [
   'SPEC_INVALID',
   'SERVICE_NOT_FOUND',
@@ -80,7 +80,7 @@ const detail = z.union([
 const id = z.int().min(1);
 
 export const inspectionReplySchema = z.discriminatedUnion('kind', [
-  /** Said once, at the start. `dataBytes`: what the process has of memory of its own, as the kernel counts it. */
+  /** Sent once, at the start. `dataBytes`: private memory of the process, as the kernel counts it. */
   z.strictObject({ kind: z.literal('ready'), dataBytes: z.int().min(0) }),
   z.strictObject({ kind: z.literal('inspected'), id, manifest: manifestSchema }),
   z.strictObject({
@@ -98,9 +98,9 @@ export const inspectionReplySchema = z.discriminatedUnion('kind', [
     message: z.string().max(MAX_FAILURE_MESSAGE),
     details: z.record(z.string().max(64), detail),
   }),
-  /** It took more memory, or a deeper stack, than it may have. */
+  /** It needed more memory, or a deeper stack, than allowed. */
   z.strictObject({ kind: z.literal('exhausted'), id }),
-  /** Something that no folder is to reportFailure for. `errno`: the code of a system error, e.g. `ENOSPC`. */
+  /** A failure that no folder has caused. `errno`: the code of a system error, e.g. `ENOSPC`. */
   z.strictObject({
     kind: z.literal('failed'),
     id,

@@ -1,10 +1,10 @@
-/** Packages of a Python service: what Kiln reads of requirements.txt and pyproject.toml; pip owns the rest. */
+/** Packages of a Python service: what Kiln reads of requirements.txt and pyproject.toml; pip reads the rest. */
 import { z } from 'zod';
 
 export const REQUIREMENTS_FILE = 'requirements.txt';
 export const PYPROJECT_FILE = 'pyproject.toml';
 
-/** A PEP 508 requirement; it may not look like an option of pip. */
+/** A PEP 508 requirement; it must not look like an option of pip. */
 const requirement = z
   .string()
   .min(1)
@@ -24,23 +24,23 @@ export const pyprojectSchema = z.object({
 
 export type Pyproject = z.infer<typeof pyprojectSchema>;
 
-/** What a requirements.txt says, as far as it matters here. */
+/** The relevant content of a requirements.txt. */
 export interface Requirements {
   /** Whether anything is to be installed. */
   readonly installs: boolean;
   /**
    * Whether the same file always installs the same packages: every line is `name==version` with at least one
-   * `--hash=sha256:…`. pip then refuses whatever the file does not name.
+   * `--hash=sha256:…`. pip then refuses packages that the file does not name.
    */
   readonly locked: boolean;
 }
 
 const PINNED = /^[A-Za-z0-9][\w.-]*(?:\[[\w.,\s-]*\])?\s*===?\s*[\w.!+-]+\s*(?:;[^#]*?)?$/;
 const HASH = /^--hash=sha(?:256|384|512):[0-9a-f]{64,128}$/;
-/** Options that change where from, not what: with hashes they are harmless. */
+/** Options that change the origin of packages, not their content: with hashes they are harmless. */
 const HARMLESS = /^(?:--require-hashes|--no-binary|--only-binary|--prefer-binary)\b/;
 
-/** Reads a requirements.txt. Never fails: what it does not understand is simply no lock. */
+/** Reads a requirements.txt. Never fails: a file that it does not understand counts as not locked. */
 export function readRequirements(text: string): Requirements {
   const lines = logicalLines(text);
   const wanted = lines.filter((line) => !HARMLESS.test(line));
@@ -55,7 +55,7 @@ function isLocked(line: string): boolean {
   return PINNED.test(words.slice(0, options).join(' ')) && hashes.every((word) => HASH.test(word));
 }
 
-/** Lines as pip sees them: continued ones joined, comments and blanks gone. */
+/** Lines as pip sees them: continued lines joined, comments and blank lines removed. */
 function logicalLines(text: string): string[] {
   const joined = text
     .replaceAll('\r\n', '\n')

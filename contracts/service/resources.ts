@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Resources } from '../../domain/workload/workload.ts';
 
-/** What a VM may use, as a request or a kiln.json asks for it; what is absent has the default. */
+/** What a VM may use, in a request or a kiln.json; absent parts have the default. */
 export const resourcesSchema = z.strictObject({
   vcpus: z.int().min(1).max(64).exactOptional().meta({ description: 'Virtual processors.' }),
   memMib: z.int().min(128).max(262_144).exactOptional().meta({ description: 'Memory of the guest, MiB.' }),

@@ -3,13 +3,13 @@ import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { type HealthCheck, LANGUAGES } from '../../domain/workload/workload.ts';
 import { resourcesSchema } from './resources.ts';
 
-/** The two files in a service's folder that say what it is: `kiln.json`, and `package.json` as npm knows it. */
+/** The two files that describe a service: `kiln.json`, and npm's `package.json`. */
 
 export const SERVICE_CONFIG_FILE = 'kiln.json';
 export const PACKAGE_FILE = 'package.json';
 export const LOCK_FILE = 'package-lock.json';
 
-/** Longest configuration or package file that is read, bytes. A lock file may be larger. */
+/** Longest configuration or package file accepted, bytes. A lock file may be larger. */
 export const MAX_CONFIG_BYTES = 1024 * 1024;
 export const MAX_LOCK_BYTES = 32 * 1024 * 1024;
 
@@ -23,7 +23,7 @@ const milliseconds = z.int().min(1).max(3_600_000);
 
 const relativePath = z.string().min(1).max(1024).refine(isInside, 'must be a path inside the service, relative to it');
 
-/** Part of a health check; what is absent has the default. */
+/** Part of a health check; absent parts have the default. */
 export const healthSettingsSchema = z.strictObject({
   path: z
     .string()
@@ -36,7 +36,7 @@ export const healthSettingsSchema = z.strictObject({
   startPeriodMs: milliseconds.exactOptional(),
 }) satisfies z.ZodType<Partial<HealthCheck>>;
 
-/** Ports on which a guest can reach anything at all. */
+/** The only ports that a guest can reach at all. */
 const EGRESS_PORTS: readonly number[] = [80, 443];
 const DEFAULT_EGRESS_PORT = 443;
 
@@ -48,12 +48,12 @@ const egressEntry = z
     return entry !== undefined && EGRESS_PORTS.includes(entry.port);
   }, 'must be a name such as "api.example.com", "*.example.com" or "api.example.com:80"; the port is 443 (default) or 80, and addresses are refused');
 
-/** @returns an entry of `egress.allow` with its port spelled out. */
+/** @returns an entry of `egress.allow` with an explicit port. */
 export function egressEntryOf(text: string): string {
   return text.includes(':') ? text : `${text}:${DEFAULT_EGRESS_PORT}`;
 }
 
-/** `kiln.json`. Unknown keys are refused: a misspelt hook that never runs is worse than an error. */
+/** `kiln.json`. Unknown keys are refused: an error is better than a misspelt hook that never runs. */
 export const serviceConfigSchema = z.strictObject({
   $schema: z.string().exactOptional(),
   language: z
@@ -99,7 +99,7 @@ export type ServiceConfig = z.infer<typeof serviceConfigSchema>;
 
 const versions = z.record(z.string().max(256), z.string().max(2048));
 
-/** What Kiln reads of a package.json; npm owns the rest of it. */
+/** The part of a package.json that Kiln reads; npm reads the rest. */
 export const packageManifestSchema = z.object({
   main: z.string().max(1024).exactOptional(),
   scripts: z.record(z.string(), z.string()).exactOptional(),
@@ -110,7 +110,7 @@ export const packageManifestSchema = z.object({
 
 export type PackageManifest = z.infer<typeof packageManifestSchema>;
 
-/** What Kiln reads of a package-lock.json: versions 2 and 3 have `packages`, version 1 has only `dependencies`. */
+/** The part of a package-lock.json that Kiln reads: versions 2 and 3 have `packages`, version 1 only `dependencies`. */
 export const packageLockSchema = z.object({
   lockfileVersion: z.int().exactOptional(),
   packages: z

@@ -1,4 +1,4 @@
-/** What the archive keeps of a workflow that is over, beside the result that the workflow itself has written. */
+/** What the archive stores of a closed workflow, besides the result that the workflow itself has written. */
 import { z } from 'zod';
 import { hostIdSchema, isoTimeSchema, sha256Schema, workloadIdSchema } from '../identifiers.ts';
 
@@ -9,7 +9,7 @@ export const executionDocumentSchema = z.strictObject({
   schemaVersion: z.literal(1),
   workflowId: z.string().min(1).max(1000),
   executionId,
-  /** Execution that this one went on from by continue-as-new. */
+  /** Execution that this one continues (continue-as-new). */
   continuedFrom: executionId.exactOptional(),
   events: z.int().min(1),
   /** Of the compressed bytes, hex. */
@@ -20,7 +20,7 @@ export const executionDocumentSchema = z.strictObject({
 });
 export type ExecutionDocument = z.infer<typeof executionDocumentSchema>;
 
-/** `archive/<workflow id>/history.json`: where it is, the whole history is. Executions in order, the first one first. */
+/** `archive/<workflow id>/history.json`: where it exists, the history is complete. Executions, the first one first. */
 export const historyDocumentSchema = z.strictObject({
   schemaVersion: z.literal(1),
   workflowId: z.string().min(1).max(1000),
@@ -31,7 +31,7 @@ export const historyDocumentSchema = z.strictObject({
 });
 export type HistoryDocument = z.infer<typeof historyDocumentSchema>;
 
-/** `archive/workload/<id>/released/<hostId>.json`: nothing of the workload is held on that host any more. */
+/** `archive/workload/<id>/released/<hostId>.json`: that host holds nothing of the workload any more. */
 export const releaseDocumentSchema = z.strictObject({
   schemaVersion: z.literal(1),
   workloadId: workloadIdSchema,
@@ -41,16 +41,16 @@ export const releaseDocumentSchema = z.strictObject({
 });
 export type ReleaseDocument = z.infer<typeof releaseDocumentSchema>;
 
-/** `maintenance/recorder.json`: everything that closed before is recorded. Without it everything is looked at anew. */
+/** `maintenance/recorder.json`: everything closed before is recorded. Without it, the recorder reads everything. */
 export const recorderPositionSchema = z.strictObject({ schemaVersion: z.literal(1), closedBefore: isoTimeSchema });
 
-/** One execution's history on its way from Temporal into the archive. */
+/** The history of one execution, on its way from Temporal to the archive. */
 export interface ExecutionHistory {
   readonly workflowId: string;
   readonly executionId: string;
-  /** Execution that this one went on from. */
+  /** Execution that this one continues. */
   readonly continuedFrom?: string;
   readonly events: number;
-  /** As `historyToJSON` of the SDK makes it. */
+  /** Made by `historyToJSON` of the SDK. */
   readonly json: string;
 }

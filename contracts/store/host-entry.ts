@@ -1,4 +1,4 @@
-/** `hosts/<hostId>.json`, and what the API says of a host. */
+/** `hosts/<hostId>.json`, and hosts in the API. */
 import { z } from 'zod';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { hostIdSchema, isoTimeSchema } from '../identifiers.ts';
@@ -22,7 +22,7 @@ export const hostEntrySchema = z.object({
   draining: z.boolean(),
 }) satisfies z.ZodType<HostEntry>;
 
-/** `drains/<hostId>.json`: what an operator wants of a host; the host itself obeys with its next registration. */
+/** `drains/<hostId>.json`: whether an operator wants to drain a host; the host obeys at its next registration. */
 export const hostDrainSchema = z.object({ hostId: hostIdSchema, draining: z.boolean(), at: isoTimeSchema });
 export type HostDrain = z.infer<typeof hostDrainSchema>;
 

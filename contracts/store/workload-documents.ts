@@ -1,4 +1,4 @@
-/** What the object store keeps of a workload. */
+/** What the object store holds of a workload. */
 import { z } from 'zod';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import { LOG_LEVELS, MAX_LOG_MESSAGE, type NumberedLogEntry } from '../../domain/logs/log-entry.ts';
@@ -24,7 +24,7 @@ import {
 } from '../identifiers.ts';
 import type { Same } from '../same-type.ts';
 
-/** `workloads/<id>/spec.json`: written once, before the workflow is started. The only place of the environment. */
+/** `workloads/<id>/spec.json`: written once, before the workflow starts. Only this document holds the environment. */
 export const specDocumentSchema = z.strictObject({
   schemaVersion: z.literal(1),
   workloadId: workloadIdSchema,
@@ -60,7 +60,7 @@ export const waitingSchema = z.object({
 });
 export const unreleasedSchema = z.object({ name: z.string(), hostId: z.string(), message: z.string() });
 
-/** State of a workload as its workflow tells it: query answer, result, failure details, `result.json`. */
+/** State of a workload as its workflow reports it: query answer, result, failure details, `result.json`. */
 export const workloadStateSchema = z.object({
   workloadId: workloadIdSchema,
   deploymentId: deploymentIdSchema.exactOptional(),
@@ -113,19 +113,19 @@ export const numberedLogEntrySchema = z.object({
 const _entry: Same<z.infer<typeof numberedLogEntrySchema>, NumberedLogEntry> = true;
 
 /**
- * Parses one line of a chunk or of a spool, which is a chunk to be.
- * @returns undefined where the text is no such entry (cut, damaged)
+ * Parses one line of a chunk or of a spool.
+ * @returns undefined where the text is not such an entry (cut, damaged)
  */
 export function parseLogLine<T>(line: string, schema: z.ZodType<T>): T | undefined {
   return schema.safeParse(jsonOrUndefined(line)).data;
 }
 
-/** One line in a host's spool, whoever owns the log. */
+/** One line in a host's spool, for a log of any owner. */
 export const ownerLogEntrySchema = numberedLogEntrySchema.extend({ stage: z.enum([...STAGES, ...TIERS]) });
 
 const _ownerEntry: Same<z.infer<typeof ownerLogEntrySchema>, NumberedLogEntry<LogStage>> = true;
 
-/** zod infers mutable arrays; a list that only its reader must not change is the same document. */
+/** zod infers mutable arrays; they have the same content as the readonly lists of the domain. */
 type Mutable<T> = T extends readonly (infer Item)[]
   ? Mutable<Item>[]
   : T extends object

@@ -1,4 +1,4 @@
-/** Routes of the gateway itself: is it well, and what can it do. */
+/** Routes of the gateway itself: whether it is well, and what it can do. */
 import { z } from 'zod';
 import { readinessSchema } from '../readiness.ts';
 import type { Route } from './route.ts';

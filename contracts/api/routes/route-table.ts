@@ -1,6 +1,6 @@
 /**
- * The one table of the REST API: it makes the server's routes and checks, the typed client and the OpenAPI document, which
- * shows the routes in this order.
+ * The only table of the REST API: the server's routes and checks, the typed client and the OpenAPI document are made
+ * from it. The document shows the routes in this order.
  */
 import type { z } from 'zod';
 import { ARCHIVE_ROUTES } from './archive.ts';
@@ -45,7 +45,7 @@ type Given<R, Part extends string> =
       ? { [P in Part]?: z.input<Schema> }
       : { [P in Part]: z.input<Schema> }
     : unknown;
-/** A body may be left out only where its schema says so: one whose parts are all optional may need one of them. */
+/** A body may be left out only where its schema allows it: a schema of optional parts may still need one of them. */
 type GivenBody<R> =
   R extends Record<'body', infer Schema extends z.ZodType>
     ? undefined extends z.input<Schema>
@@ -53,19 +53,19 @@ type GivenBody<R> =
       : { body: z.input<Schema> }
     : unknown;
 
-/** What a handler is given: everything checked, defaults filled in. */
+/** What a handler receives: everything checked, defaults filled in. */
 export type RouteInput<Name extends RouteName> = Parsed<Routes[Name], 'params'> &
   Parsed<Routes[Name], 'query'> &
   Parsed<Routes[Name], 'body'>;
 
-/** What a caller has to say. */
+/** What a caller must send. */
 export type RouteRequest<Name extends RouteName> = Given<Routes[Name], 'params'> &
   Given<Routes[Name], 'query'> &
   GivenBody<Routes[Name]>;
 
 type Responses<Name extends JsonRouteName> = Routes[Name]['responses'];
 
-/** What a handler answers. */
+/** What a handler returns. */
 export type RouteReply<Name extends JsonRouteName> = {
   [Status in keyof Responses<Name>]: {
     readonly status: Status;

@@ -1,4 +1,4 @@
-/** What every route of the REST API is made of. Paths are in the server's form, `:name` for a parameter. */
+/** The parts of every REST route. Paths have the server's form, `:name` for a parameter. */
 import { z } from 'zod';
 
 export interface Route {
@@ -12,18 +12,18 @@ export interface Route {
   readonly params?: z.ZodObject;
   readonly query?: z.ZodObject;
   readonly body?: z.ZodType;
-  /** Media types of a body of bytes, read as it comes; no route has both. */
+  /** Media types of a body of bytes, read as it arrives; a route has either this or a JSON body. */
   readonly upload?: readonly string[];
   /** JSON bodies by status. Every other status answers with a problem document. */
   readonly responses?: Readonly<Record<number, z.ZodType>>;
-  /** Media type of a 200 that is no JSON. */
+  /** Media type of a 200 that is not JSON. */
   readonly content?: 'text/event-stream' | 'text/html' | 'text/plain' | 'application/json';
 }
 
 export const MAX_PAGE = 200;
 export const MAX_LOG_PAGE = 1000;
-/** Longest time that a call waits for what it has asked for, ms. */
+/** Longest time that a call may wait, ms. */
 export const MAX_WAIT_MS = 30_000;
 
-/** @returns the schema of how many entries a page has */
+/** @returns the schema of the number of entries in a page */
 export const pageLimit = (most: number, preset: number) => z.coerce.number().int().min(1).max(most).default(preset);
