@@ -1,4 +1,4 @@
-/** Waiting work of several owners, who are served in turn: one that asks much keeps only itself waiting. */
+/** Waiting work of several owners, served in turn: an owner with many requests delays only itself. */
 
 export interface FairQueueLimits {
   readonly max: number;
@@ -7,7 +7,7 @@ export interface FairQueueLimits {
 
 export class FairQueue<T> {
   private readonly limits: FairQueueLimits;
-  /** In the order in which the owners are served next; none of the lists is empty. */
+  /** In the order in which the owners are served next; no list is empty. */
   private readonly waiting = new Map<string, T[]>();
   private size = 0;
 
@@ -25,7 +25,7 @@ export class FairQueue<T> {
     return true;
   }
 
-  /** @returns the next item: of the owner who was served longest ago, the one that has waited longest */
+  /** @returns the item that has waited longest, of the owner who was served longest ago */
   take(): T | undefined {
     for (const [owner, own] of this.waiting) {
       const item = own.shift();
@@ -37,7 +37,7 @@ export class FairQueue<T> {
     return undefined;
   }
 
-  /** Forgets an item that nobody waits for any more. @returns whether it was waiting */
+  /** Removes an item that is no longer needed. @returns whether it was waiting */
   remove(owner: string, item: T): boolean {
     const own = this.waiting.get(owner) ?? [];
     const index = own.indexOf(item);
@@ -48,7 +48,7 @@ export class FairQueue<T> {
     return true;
   }
 
-  /** @returns everything that waits; nothing waits afterwards */
+  /** @returns all waiting items; the queue is empty afterwards */
   drain(): T[] {
     const all = [...this.waiting.values()].flat();
     this.waiting.clear();

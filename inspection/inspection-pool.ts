@@ -1,6 +1,6 @@
 /**
- * The processes in which a host reads strangers' folders: started before anybody asks, used again and again, killed by a
- * folder that takes too much and replaced beside what goes on.
+ * The processes in which a host reads strangers' folders: started in advance and reused. A folder that takes too much
+ * gets its process killed and replaced; the others continue.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -21,19 +21,19 @@ import { type ChildOptions, type InspectionChild, startInspectionChild } from '.
 import type { LimitKind, RequestLimits } from './process/request-meter.ts';
 
 export interface InspectionSettings {
-  /** Processes; each works on one folder at a time. */
+  /** Number of processes; each works on one folder at a time. */
   readonly children: number;
   /** Memory that a folder may take, MiB. */
   readonly memoryMib: number;
-  /** What checking a folder may take, its unpacking included. */
+  /** Limits for checking a folder, including its unpacking. */
   readonly inspect: RequestLimits;
-  /** What packing one may take, its unpacking included. */
+  /** Limits for packing a folder, including its unpacking. */
   readonly pack: RequestLimits;
   readonly lookEveryMs: number;
-  /** Requests that may wait, in all and of one project. */
+  /** Most waiting requests, in all and for one project. */
   readonly maxWaiting: number;
   readonly maxWaitingPerProject: number;
-  /** A process is replaced after so many requests, or once it holds so much memory, MiB. */
+  /** A process is replaced after this many requests, or once it holds this much memory, MiB. */
   readonly recycleAfter: number;
   readonly recycleMib: number;
   /** How long a process may take to start, ms. */
@@ -46,16 +46,16 @@ export interface InspectionSettings {
 export interface InspectionPoolOptions extends InspectionSettings {
   readonly readProcess: ChildOptions['readProcess'];
   readonly logger: { warn(details: object, message: string): void };
-  /** Program of the processes; default: the one of this folder. */
+  /** Program of the processes; default: the one in this folder. */
   readonly main?: string;
 }
 
 export interface InspectionPool extends Inspections {
-  /** Starts the processes. @returns at once; what is asked meanwhile waits */
+  /** Starts the processes. @returns at once; requests wait until a process is ready */
   start(): void;
-  /** @returns pids of the processes that can be asked now */
+  /** @returns pids of the processes that are ready now */
   pids(): number[];
-  /** Ends the processes; what is under way or waits fails. @returns once they are gone */
+  /** Ends the processes; running and waiting requests fail. @returns once they are gone */
   stop(): Promise<void>;
 }
 
@@ -69,7 +69,7 @@ interface Job {
 const MAIN = fileURLToPath(new URL('process/child-main.ts', import.meta.url));
 const MIB = 1024 * 1024;
 
-/** @returns a pool that has yet to be started. */
+/** @returns a pool that is not started yet. */
 export function createInspectionPool(options: InspectionPoolOptions): InspectionPool {
   return new Pool(options);
 }
@@ -124,7 +124,7 @@ class Pool implements InspectionPool {
     }
     this.added.resolve();
     this.added = Promise.withResolvers();
-    // One that a process works on is given up there.
+    // A request that a process works on is cancelled in that process.
     const onAbort = () => {
       if (this.queue.remove(owner, job)) done.reject(signal?.reason);
     };
@@ -136,7 +136,7 @@ class Pool implements InspectionPool {
     }
   }
 
-  /** One process after another, for as long as the pool lives. */
+  /** Runs one process after another until the pool stops. */
   private async keepServing(): Promise<void> {
     for (let failures = 0; !this.stopping.signal.aborted; ) {
       let child: InspectionChild;
@@ -171,7 +171,7 @@ class Pool implements InspectionPool {
     await delay(pause, undefined, { signal: this.stopping.signal }).catch(() => undefined);
   }
 
-  /** @returns once the process is to be replaced */
+  /** @returns once the process must be replaced */
   private async serve(child: InspectionChild): Promise<void> {
     let isGone = false;
     const gone = child.ended.then(() => {
@@ -191,7 +191,7 @@ class Pool implements InspectionPool {
     }
   }
 
-  /** @returns whether the process can be asked again */
+  /** @returns whether the process can take another request */
   private async carryOut({ work, asker, limits, done }: Job, child: InspectionChild): Promise<boolean> {
     this.count += 1;
     try {

@@ -1,4 +1,4 @@
-/** Reading of strangers' folders, as it is asked for: in a limited process by hosts, or right here. */
+/** Reading of strangers' folders: hosts do it in a limited process, others in their own process. */
 import type { InspectionAnswer, InspectionRequest } from '../contracts/service/inspection-messages.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { ServiceManifest } from '../domain/workload/workload.ts';
@@ -9,29 +9,29 @@ type Work<Act extends InspectionRequest['act']> = Omit<Extract<InspectionRequest
 export type InspectWork = Work<'inspect'>;
 export type PackWork = Work<'pack'>;
 
-/** For whom something is read. */
+/** Who asks for the reading. */
 export interface Asker {
   /** Owners are served in turn. */
   readonly owner: string;
-  /** Gives the work up: at once where it waits, by the end of the process that does it. */
+  /** Cancels the work: at once where it waits; where it runs, by ending its process. */
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface Inspections {
   /**
    * Reads and checks a service.
-   * @throws SPEC_INVALID, SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED, PAYLOAD_TOO_LARGE,
-   * INSPECTION_LIMIT; an error without a code where the service is not to reportFailure
+   * @throws SPEC_INVALID, SERVICE_NOT_FOUND, MANIFEST_MISSING, CONFIG_INVALID, DEPENDENCY_UNDECLARED,
+   *   PAYLOAD_TOO_LARGE, INSPECTION_LIMIT; an error without a code where the service is not the cause
    */
   inspect(work: InspectWork, asker: Asker): Promise<ServiceManifest>;
   /**
-   * Packs a service into a new file. After a failure a part of it may be left.
+   * Packs a service into a new file. A failure may leave a part of it.
    * @throws as `inspect`
    */
   pack(work: PackWork, asker: Asker): Promise<PackedService>;
 }
 
-/** @returns the reading without a process of its own: for folders of the user who asks, and for tests of what is read */
+/** @returns inspections without a separate process: for the user's own folders, and for tests */
 export function createInProcessInspections(): Inspections {
   const id = 1;
   return {
@@ -40,13 +40,13 @@ export function createInProcessInspections(): Inspections {
   };
 }
 
-/** @throws what the answer tells of */
+/** @throws the failure in the answer */
 export function manifestOf(answer: InspectionAnswer): ServiceManifest {
   if (answer.kind === 'inspected') return answer.manifest;
   throw failureOf(answer);
 }
 
-/** @throws what the answer tells of */
+/** @throws the failure in the answer */
 export function packedOf(answer: InspectionAnswer): PackedService {
   if (answer.kind !== 'packed') throw failureOf(answer);
   const { sha256, bytes, lockSha256 } = answer;
@@ -63,7 +63,7 @@ function failureOf(answer: InspectionAnswer): Error {
   return answer.errno === undefined ? error : Object.assign(error, { code: answer.errno });
 }
 
-/** @returns the failure of a service whose folder takes too much to read, with what helps */
+/** @returns the error for a service whose folder takes too much to read, with advice */
 export function inspectionLimit(limit: 'cpu' | 'memory' | 'wall', what: string): KilnError {
   const fix =
     'Make what is read of it smaller or simpler (lock file, configuration, number and depth of files), and deploy it again.';

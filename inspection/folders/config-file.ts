@@ -1,4 +1,4 @@
-/** JSON files written by people: read with bounds, and wrong ones explained by place and key. */
+/** JSON files written by people: read with limits; errors name place and key. */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import jsonc from 'jsonc-parser';
@@ -12,9 +12,9 @@ export interface ConfigFile<T> {
 }
 
 /**
- * @param folder where the file lies; its name stands in every message
+ * @param folder of the file; every message contains its name
  * @returns undefined where there is no such file
- * @throws CONFIG_INVALID with line and column where it is no JSON, with the key where it is not of the schema
+ * @throws CONFIG_INVALID with line and column where it is not JSON, with the key where it breaks the schema
  */
 export async function readConfigFile<T>(
   folder: string,
@@ -26,7 +26,7 @@ export async function readConfigFile<T>(
   return text === undefined ? undefined : { value: parseConfig(parseJson(text, name), name, schema), text };
 }
 
-/** @throws CONFIG_INVALID with the keys that are not of the schema */
+/** @throws CONFIG_INVALID with the keys that break the schema */
 export function parseConfig<T>(value: unknown, name: string, schema: z.ZodType<T>): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
@@ -35,7 +35,7 @@ export function parseConfig<T>(value: unknown, name: string, schema: z.ZodType<T
   });
 }
 
-/** @returns undefined where there is no such file. @throws CONFIG_INVALID where it is none, or too large */
+/** @returns undefined where there is no such file. @throws CONFIG_INVALID where it is not a file, or too large */
 export async function readConfigText(folder: string, name: string, maxBytes: number): Promise<string | undefined> {
   const path = join(folder, name);
   let handle: Awaited<ReturnType<typeof open>>;
@@ -73,7 +73,7 @@ function parseJson(text: string, name: string): unknown {
   }
 }
 
-/** Line and column from 1 of the first thing that is not JSON. */
+/** Line and column, from 1, of the first error in the JSON. */
 function placeOfError(text: string): { what: string; at: string; line: number; column: number } {
   const { what, offset } = firstError(text);
   let line = 1;
@@ -86,7 +86,7 @@ function placeOfError(text: string): { what: string; at: string; line: number; c
   return { what, at: `line ${line}, column ${column}`, line, column };
 }
 
-/** Looks no further than the first error: a text of commas has as many as bytes. */
+/** Stops at the first error: a text of commas has as many errors as bytes. */
 function firstError(text: string): { what: string; offset: number } {
   let first: { what: string; offset: number } | undefined;
   const onError = (error: jsonc.ParseErrorCode, offset: number) => {

@@ -1,4 +1,4 @@
-/** What package.json and package-lock.json say of a service that runs on Node. */
+/** What package.json and package-lock.json say about a Node.js service. */
 import { join } from 'node:path';
 import {
   LOCK_FILE,
@@ -23,7 +23,7 @@ export interface LanguagePart {
   readonly installs: boolean;
   readonly lockFile?: string;
   readonly requirements?: readonly string[];
-  /** What the running service needs of the built folder whatever `outputs` names. */
+  /** What the running service always needs of the built folder, even if `outputs` does not name it. */
   readonly alwaysNeeded: readonly string[];
 }
 
@@ -55,7 +55,7 @@ async function hooksOf(
   const { preBuild } = config.hooks ?? {};
   const build = config.hooks?.build ?? scriptOf(manifest, 'build');
   const start = config.hooks?.start ?? scriptOf(manifest, 'start') ?? (await mainOf(folder, manifest, build));
-  // A build may make the file; without one it has to be there already.
+  // A build may make the file; without a build it must exist already.
   if (build === undefined && preBuild === undefined) await assertStartFile(folder, start, startFiles(start));
   return {
     ...(preBuild === undefined ? {} : { preBuild }),
@@ -64,7 +64,7 @@ async function hooksOf(
   };
 }
 
-/** The script itself, since npm takes seconds to start in a guest; through npm only where it has hooks of its own. */
+/** The script itself, since npm takes seconds to start in a guest; through npm only where the script has npm hooks. */
 function scriptOf(manifest: PackageManifest, name: 'build' | 'start'): string | undefined {
   const scripts = manifest.scripts ?? {};
   const script = scripts[name];
@@ -85,8 +85,8 @@ const OPTION = /^-[\w-]+(?:=[^\s"'$`;&|<>]*)?$/;
 const PLAIN_FILE = /^[\w@./+-]+$/;
 
 /**
- * Only commands of the plain form `node [options] file` name a file that can be checked. Judged word by word: one pattern
- * for the whole command has exponentially many ways to fail.
+ * Only commands of the plain form `node [options] file` name a file that can be checked. Checks word by word: one
+ * pattern for the whole command would need exponential time to fail.
  */
 function startFiles(start: string): string[] {
   const command = start.trim();
@@ -96,7 +96,7 @@ function startFiles(start: string): string[] {
   return [file, `${file}.js`, join(file, 'index.js')];
 }
 
-/** @returns the words before the last one, and that one where it is no more to a shell than a name */
+/** @returns the words before the last one, and the last one where it is a plain name to a shell */
 function plainFile(command: string): [string[], string | undefined] {
   const words = command.split(/\s+/);
   const file = words.pop() ?? '';

@@ -1,4 +1,4 @@
-/** Whether package.json and package-lock.json speak of the same dependencies; npm would find out only in the build. */
+/** Whether package.json and package-lock.json have the same dependencies; npm would only find out in the build. */
 import {
   LOCK_FILE,
   PACKAGE_FILE,
@@ -41,7 +41,7 @@ function differences(
   return wrong;
 }
 
-/** Locks of version 1 name packages, not what was asked for. */
+/** Locks of version 1 name packages, not the requested versions. */
 function notInOldLock(manifest: PackageManifest, lock: PackageLock): string[] {
   return [...allOf(manifest).keys()]
     .filter((name) => !Object.hasOwn(lock.dependencies ?? {}, name))
@@ -51,6 +51,6 @@ function notInOldLock(manifest: PackageManifest, lock: PackageLock): string[] {
 function allOf(
   source: Partial<Record<(typeof GROUPS)[number], Record<string, string> | undefined>>,
 ): Map<string, string> {
-  // As npm: an optional dependency counts over a plain one of the same name.
+  // As in npm: an optional dependency overrides a plain one of the same name.
   return new Map(GROUPS.flatMap((group) => Object.entries(source[group] ?? {})));
 }

@@ -1,4 +1,4 @@
-/** What requirements.txt and pyproject.toml say of a service that runs on Python. */
+/** What requirements.txt and pyproject.toml say about a Python service. */
 import { join } from 'node:path';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import {
@@ -20,7 +20,7 @@ import { parseConfig, readConfigText } from './config-file.ts';
 import type { LanguagePart } from './nodejs-service.ts';
 import { assertStartFile, isFileOrLink } from './start-file.ts';
 
-/** Where nothing says how to start, the first of these that is there is run. */
+/** Without a start command, the first of these files that exists is run. */
 const START_FILES = ['main.py', 'app.py'];
 
 /** @throws CONFIG_INVALID */
@@ -33,7 +33,7 @@ export async function inspectPython(folder: string, config: ServiceConfig): Prom
   };
 }
 
-/** A requirements.txt counts over a pyproject.toml: it is what tools that pin versions write beside one. */
+/** A requirements.txt overrides a pyproject.toml: tools that pin versions write it next to that file. */
 async function packagesOf(folder: string): Promise<Pick<LanguagePart, 'installs' | 'lockFile' | 'requirements'>> {
   const text = await readConfigText(folder, REQUIREMENTS_FILE, MAX_LOCK_BYTES);
   if (text !== undefined) {
@@ -73,7 +73,7 @@ function requirementsOf({ project, tool }: Pyproject): readonly string[] {
 async function hooksOf(folder: string, { hooks = {} }: ServiceConfig): Promise<LanguagePart['hooks']> {
   if (hooks.start !== undefined) {
     const { start } = hooks;
-    // A build may make the file; without one it has to be there already.
+    // A build may make the file; without a build it must exist already.
     if (hooks.build === undefined && hooks.preBuild === undefined) {
       await assertStartFile(folder, start, startFiles(start));
     }

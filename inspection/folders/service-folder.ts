@@ -1,4 +1,4 @@
-/** Folders of services below the project root: found without ever leaving it. */
+/** Finds folders of services below the project root, and never leaves that root. */
 import { realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
@@ -38,7 +38,7 @@ export async function findServiceFolder(projectRoot: string, servicePath: string
   return real;
 }
 
-/** A path as it may stand in a message. */
+/** A path in a form that is safe in a message. */
 export function printable(path: string): string {
   return path.slice(0, 512).replace(/[\0-\x1f\x7f]/g, '?');
 }

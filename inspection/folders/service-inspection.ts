@@ -1,4 +1,4 @@
-/** What a service folder says of itself: kiln.json, the files of its language, or both, as one manifest with defaults. */
+/** What a service folder declares: kiln.json, the files of its language, or both, as one manifest with defaults. */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PYPROJECT_FILE, REQUIREMENTS_FILE } from '../../contracts/service/python-packages.ts';
@@ -47,7 +47,7 @@ function inspectLanguage(folder: string, language: Language, config: ServiceConf
   return inspectHooks(config);
 }
 
-/** Without a language there is nothing but the hooks. */
+/** Without a language, only the hooks exist. */
 async function inspectHooks({ hooks }: ServiceConfig): Promise<LanguagePart> {
   const { start } = hooks ?? {};
   if (start !== undefined) return { hooks: { ...hooks, start }, installs: false, alwaysNeeded: [] };
@@ -57,7 +57,7 @@ async function inspectHooks({ hooks }: ServiceConfig): Promise<LanguagePart> {
   );
 }
 
-/** @returns undefined where no file tells. @throws CONFIG_INVALID where the files tell of two languages */
+/** @returns undefined where no file shows it. @throws CONFIG_INVALID where the files show two languages */
 async function detectLanguage(folder: string): Promise<Language | undefined> {
   const has = (name: string) => isFileOrLink(join(folder, name));
   const node = await has(PACKAGE_FILE);

@@ -1,4 +1,4 @@
-/** The folder of a service as the tar that a builder VM is given. */
+/** Packs the folder of a service as the tar for a builder VM. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -20,7 +20,7 @@ export interface PackedService {
 /**
  * Packs a service, without node_modules and .git, in stable order.
  * @param folder real absolute path of the service
- * @param tarPath of a file that is not there yet; after a failure it is gone
+ * @param tarPath of a file that must not exist yet; after a failure it is removed
  * @throws PAYLOAD_TOO_LARGE, SPEC_INVALID
  */
 export async function packService(folder: string, tarPath: string, limits: SourceLimits): Promise<PackedService> {

@@ -1,10 +1,10 @@
-/** The file that a start command names, looked for before anything is built. */
+/** Looks for the file that a start command names, before anything is built. */
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KilnError } from '../../domain/failures.ts';
 import { printable } from './service-folder.ts';
 
-/** @throws CONFIG_INVALID where none of `candidates` is in the folder; paths out of it are not judged */
+/** @throws CONFIG_INVALID where none of `candidates` is in the folder; paths that lead out of it are not checked */
 export async function assertStartFile(folder: string, start: string, candidates: readonly string[]): Promise<void> {
   const [file] = candidates;
   if (file === undefined || file.startsWith('-') || file.startsWith('/')) return;

@@ -1,4 +1,4 @@
-/** One request about a stranger's folder, carried out: what the process that reads such folders does. */
+/** Carries out one request about a stranger's folder, in the process that reads such folders. */
 import { open } from 'node:fs/promises';
 import {
   FOLDER_FAILURES,
@@ -17,7 +17,7 @@ import { packService } from '../folders/service-packing.ts';
 
 const NO_MEMORY = ['ERR_MEMORY_ALLOCATION_FAILED', 'ENOMEM'];
 
-/** Carries a request out. Never throws: whatever goes wrong is an answer, cut to what a reply may hold. */
+/** Carries out a request. Never throws: every failure is an answer, cut to the limits of a reply. */
 export async function answerRequest(request: InspectionRequest): Promise<InspectionAnswer> {
   const { id } = request;
   try {
@@ -48,7 +48,7 @@ function failureAnswer(id: number, error: unknown): InspectionAnswer {
       details: detailsOf(error),
     };
   }
-  // A stack that overflows, a string or a buffer that would be too long: all of them for what was read.
+  // A stack overflow, or a string or buffer that is too long: what was read has caused all of these.
   if (error instanceof RangeError || isErrno(error, ...NO_MEMORY)) return { kind: 'exhausted', id };
   const message = (error instanceof Error ? error.message : String(error)).slice(0, MAX_FAILURE_MESSAGE);
   const errno = error instanceof Error && 'code' in error ? String(error.code).slice(0, 64) : undefined;

@@ -1,6 +1,6 @@
 /**
- * The process that reads strangers' folders: requests on standard input, answers on standard output, a line each. It is
- * killed when it takes too much, and ends with the process that started it.
+ * The process that reads strangers' folders: requests on standard input, answers on standard output, one per line. It
+ * is killed when it takes too much, and ends with the process that started it.
  */
 import { writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -15,7 +15,7 @@ function say(reply: InspectionReply): void {
   process.stdout.write(`${JSON.stringify(reply)}\n`);
 }
 
-// Whoever ends the host's processes all at once lets the host end its own.
+// A signal to all of the host's processes must not end this one: the host ends it.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => undefined);
 try {
   writeFileSync('/proc/self/oom_score_adj', String(OOM_SCORE));

@@ -1,4 +1,4 @@
-/** One process that reads strangers' folders, as its owner sees it: asked one thing at a time, watched, killed. */
+/** One process that reads strangers' folders, seen by its owner: gets one request at a time, is watched, is killed. */
 import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,29 +14,29 @@ import { ReplyLines } from './reply-lines.ts';
 import { type LimitKind, type ProcessReading, type RequestLimits, RequestMeter } from './request-meter.ts';
 
 export interface ChildOptions {
-  /** Program that answers, of `inspection/process/child-main.ts`. */
+  /** Program that answers, with the protocol of `inspection/process/child-main.ts`. */
   readonly main: string;
-  /** Memory that it may take beyond what it has when it starts, MiB. */
+  /** Memory that it may use beyond what it has at its start, MiB. */
   readonly memoryMib: number;
-  /** Pause between two looks at what a request takes, ms. */
+  /** Pause between two measurements of a request, ms. */
   readonly lookEveryMs: number;
   /** @returns what a process uses now; undefined where it is gone */
   readonly readProcess: (pid: number) => Promise<ProcessReading | undefined>;
 }
 
-/** How a request came out that has no answer. */
+/** Outcome of a request without an answer. */
 export type Unanswered =
   | { readonly kind: 'limit'; readonly limit: LimitKind }
-  /** The process ended, or spoke nonsense: what was asked may not be to reportFailure. */
+  /** The process ended, or sent an invalid reply: the request may not be the cause. */
   | { readonly kind: 'lost'; readonly reason: string };
 
 export interface InspectionChild {
   readonly pid: number;
-  /** Resolves once the process is gone, with how that came; never rejects. */
+  /** Resolves once the process is gone, with the reason; never rejects. */
   readonly ended: Promise<string>;
   /**
-   * Asks one thing; not to be called before the one before it is over. Where it has no answer the process is gone.
-   * @throws the signal's reason, once the process is gone, which an abort kills
+   * Sends one request; call it only after the previous one is over. Without an answer the process is gone.
+   * @throws the signal's reason where it was aborted, which kills the process; only once the process is gone
    */
   ask(request: InspectionRequest, limits: RequestLimits, signal?: AbortSignal): Promise<InspectionAnswer | Unanswered>;
   /** @returns what the process holds in memory, bytes */
@@ -46,21 +46,21 @@ export interface InspectionChild {
 }
 
 const MIB = 1024 * 1024;
-/** Where programs of the system are; the child is told nothing else of the environment, which may hold secrets. */
+/** Where programs of the system are; the child gets nothing else of the environment, which may hold secrets. */
 const ENVIRONMENT = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
-/** The kernel ends it with the thread that started it, also in the middle of a loop that never looks at its input. */
+/** The kernel ends it with the thread that started it, even in a loop that never reads its input. */
 const DIE_WITH_PARENT = ['setpriv', '--pdeathsig', 'KILL', '--'];
 /** Share of its memory that JavaScript's objects may take; the rest is for buffers. */
 const HEAP_SHARE = 0.75;
-/** What V8, Node and the C++ library say when they get no memory any more. */
+/** What V8, Node.js and the C++ library print when they get no more memory. */
 const OUT_OF_MEMORY = /out of memory|allocation.failed|bad_alloc|ENOMEM/i;
 const KEPT_STDERR = 4096;
 const run = promisify(execFile);
 
 /**
  * Starts a process.
- * @param startMs how long it may take until it can be asked
- * @throws an Error where it does not come to that; then it is gone
+ * @param startMs how long it may take until it is ready
+ * @throws an Error where it does not become ready; then it is gone
  */
 export async function startInspectionChild(options: ChildOptions, startMs: number): Promise<InspectionChild> {
   const child = new Child(options);
@@ -92,7 +92,7 @@ class Child implements InspectionChild {
       this.process.on('error', (error) => resolve(error.message));
       this.process.once('close', (code, signal) => resolve(signal ?? `code ${code}`));
     });
-    // One that ended hears nothing any more, and its end is told elsewhere.
+    // A process that has ended reads nothing any more; its end is reported elsewhere.
     this.process.stdin.on('error', () => undefined);
     this.process.stdout.on('data', (chunk: Buffer) => this.hear(chunk));
     this.process.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -117,7 +117,7 @@ class Child implements InspectionChild {
     await this.boundMemory(reply.dataBytes);
   }
 
-  /** The bound of V8's heap knows nothing of buffers, and a look comes only now and then: the kernel's holds always. */
+  /** V8's heap limit does not cover buffers, and measurements have gaps: the kernel's limit always holds. */
   private async boundMemory(dataBytes: number): Promise<void> {
     const memory = this.options.memoryMib * MIB;
     const bounds = [`--data=${dataBytes + memory}`, '--core=0'];
@@ -148,7 +148,7 @@ class Child implements InspectionChild {
     }
   }
 
-  /** @param outcome a reply, nonsense, a limit, or how the process ended */
+  /** @param outcome a reply, an invalid reply, a limit, or how the process ended */
   private async judged(
     outcome: InspectionReply | Error | { limit: LimitKind } | string,
     request: InspectionRequest,
@@ -167,7 +167,7 @@ class Child implements InspectionChild {
     return { kind: 'lost', reason: problem ?? 'it said what it may not' };
   }
 
-  /** @returns the limit that the request goes beyond; never, where it is over before */
+  /** @returns the limit that the request exceeds; never resolves where the request is over before */
   private async watch(limits: RequestLimits, over: AbortSignal): Promise<{ limit: LimitKind }> {
     const { lookEveryMs, readProcess } = this.options;
     const meter = new RequestMeter({ ...limits, rssBytes: this.maxRssBytes, lookEveryMs }, performance.now());
@@ -200,7 +200,7 @@ class Child implements InspectionChild {
     for (const reply of this.parsed(chunk)) {
       const waiting = this.waiting;
       this.waiting = undefined;
-      // Words that nobody asked for: it will never be asked anything again.
+      // A reply without a request: the process gets no more requests.
       if (waiting === undefined) void this.kill();
       waiting?.(reply);
     }
@@ -210,7 +210,7 @@ class Child implements InspectionChild {
     try {
       return this.lines.push(chunk).map((line) => inspectionReplySchema.parse(JSON.parse(line)));
     } catch {
-      // What it said is a stranger's text by now, so it is not repeated.
+      // A stranger may have written this text, so it is not repeated.
       return [new Error('its reply is not of the form that replies have')];
     }
   }

@@ -1,4 +1,4 @@
-/** The lines of a process that is not believed: cut from its output, never more in memory than one of them may have. */
+/** Lines of a process that is not trusted: cut from its output, with at most one longest line in memory. */
 
 export class ReplyLines {
   private readonly maxBytes: number;
@@ -9,7 +9,7 @@ export class ReplyLines {
     this.maxBytes = maxBytes;
   }
 
-  /** @returns the lines that this chunk ends. @throws RangeError where one is longer than it may be */
+  /** @returns the lines that this chunk completes. @throws RangeError where a line is too long */
   push(chunk: Buffer): string[] {
     const lines: string[] = [];
     let from = 0;

@@ -1,6 +1,6 @@
-/** What one request has taken of the process that works on it, held against its limits. Pure: the looks come from outside. */
+/** Compares what one request has used of its process with its limits. Pure: the caller takes the measurements. */
 
-/** What a process has used since its start, and has in memory now. */
+/** What a process has used since its start, and its memory now. */
 export interface ProcessReading {
   readonly cpuMs: number;
   readonly rssBytes: number;
@@ -15,7 +15,7 @@ export interface RequestLimits {
 
 export type LimitKind = 'cpu' | 'memory' | 'wall';
 
-/** Longest time that counts between two looks: the rest of a longer gap this process itself stood still. */
+/** Longest time that counts between two measurements: in the rest of a longer gap this process itself did not run. */
 const MAX_GAP_LOOKS = 4;
 
 export class RequestMeter {
@@ -25,7 +25,7 @@ export class RequestMeter {
   private wallMs = 0;
 
   /**
-   * @param limits `rssBytes`: what the process may have in memory; `lookEveryMs`: from one look to the next
+   * @param limits `rssBytes`: memory that the process may have; `lookEveryMs`: time between two measurements
    * @param nowMs monotonic
    */
   constructor(limits: RequestLimits & { readonly rssBytes: number; readonly lookEveryMs: number }, nowMs: number) {
@@ -34,8 +34,8 @@ export class RequestMeter {
   }
 
   /**
-   * @param reading undefined where the process could not be read: then its time alone counts
-   * @returns the limit that the request has gone beyond, if any
+   * @param reading undefined where the process could not be read: then only the time counts
+   * @returns the limit that the request has exceeded, if any
    */
   look(nowMs: number, reading: ProcessReading | undefined): LimitKind | undefined {
     const { cpuMs, wallMs, rssBytes, lookEveryMs } = this.limits;
