@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { mustRun } from '../linux/run-command.ts';
 
-/** Fixed, so that file systems made from equal trees are equal; nothing is looked up by them. */
+/** Fixed, so that equal trees make equal file systems; nothing uses them for lookups. */
 const FILESYSTEM_ID = '6b696c6e-0000-4000-8000-000000000001';
 const EPOCH = { SOURCE_DATE_EPOCH: '1700000000', E2FSPROGS_FAKE_TIME: '1700000000' };
 
@@ -10,7 +10,7 @@ export interface Ext4Options {
   readonly asRoot?: readonly string[];
   /** Folder whose tree goes in; absent: an empty file system. */
   readonly contents?: string;
-  /** Leaves out what would let it grow later: megabytes that every copy of an empty one would hold. */
+  /** Leaves out what growing it later needs: megabytes in every copy of an empty file system. */
   readonly fixedSize?: true;
 }
 

@@ -1,4 +1,4 @@
-/** Proves that the store honours conditional writes also when many arrive at one time: everything rests on that. */
+/** Proves that the store honours conditional writes also when many arrive at once: everything depends on that. */
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { isKilnError, KilnError } from '../domain/failures.ts';

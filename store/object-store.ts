@@ -1,6 +1,6 @@
 /**
  * The object store: JSON documents with conditional writes and blobs with checksums, over any S3 that honours
- * `If-None-Match: *` and `If-Match` on PUT. Every method throws `KilnError` and nothing else on purpose:
+ * `If-None-Match: *` and `If-Match` on PUT. Every method deliberately throws only `KilnError`:
  * STORE_UNAVAILABLE where the store did not answer, STORE_CONFLICT where a condition did not hold.
  */
 import { createHash } from 'node:crypto';
@@ -23,7 +23,7 @@ export interface ObjectStoreOptions {
   /** Bucket in the path instead of the host name; true for everything but AWS itself. */
   readonly forcePathStyle: boolean;
   readonly timeouts: {
-    /** Until a TCP connection stands. */
+    /** Until a TCP connection is established. */
     readonly connectMs: number;
     /** Without a byte in either direction. */
     readonly idleMs: number;
@@ -49,8 +49,8 @@ export type WriteCondition = 'create' | { readonly etag: string };
 export interface WrittenDocument {
   readonly etag: string;
   /**
-   * False where the condition failed but the very same bytes stand there already: our own write whose reply was lost,
-   * or somebody else's equal one. Who needs to know which puts a name of his own into the document.
+   * False where the condition failed but the same bytes are already there: our own write whose reply was lost,
+   * or an equal write by another. A caller that must know which one puts a name of its own into the document.
    */
   readonly written: boolean;
 }
@@ -93,11 +93,11 @@ export interface ListOptions {
 
 export interface ObjectStore {
   readonly bucket: string;
-  /** @returns undefined where there is no such key. @throws STORE_CONFLICT where the document is not of the schema. */
+  /** @returns undefined where there is no such key. @throws STORE_CONFLICT where the document does not match the schema. */
   readDocument<T>(key: string, schema: z.ZodType<T>): Promise<StoredDocument<T> | undefined>;
-  /** Writes JSON. @throws STORE_CONFLICT where the condition does not hold and other bytes stand there. */
+  /** Writes JSON. @throws STORE_CONFLICT where the condition does not hold and other bytes are there. */
   writeDocument(key: string, value: unknown, condition?: WriteCondition): Promise<WrittenDocument>;
-  /** Puts bytes whole, with their sha256 checked by the server and kept beside them. `expectedSha256` is hex. */
+  /** Puts all bytes; the server checks their sha256, which is stored beside them. `expectedSha256` is hex. */
   putBlob(key: string, source: BlobSource, options?: { expectedSha256?: string }): Promise<Required<BlobInfo>>;
   /** @throws NOT_FOUND where there is no such key. */
   openBlob(key: string, signal?: AbortSignal): Promise<OpenedBlob>;

@@ -5,13 +5,13 @@ import { z } from 'zod';
 import { hashFile, type ImageFile, type ImageManifest } from './manifest.ts';
 
 /**
- * What the files of an image looked like on this host when their content was last known to be right: inode, size, and the
- * times of the last write and of the last change of any kind. Whoever writes to one changes its look, and it is read again.
+ * stat fingerprints of an image's files on this host when their content was last known to be right: inode, size, and the
+ * times of the last write and of the last change of any kind. A write changes the fingerprint, and the file is read again.
  */
 const LOOKS_FILE = 'looks.json';
 const looksSchema = z.record(z.string().max(64), z.string().max(256));
 
-/** Notes the present look of every file. Call it only where their content has just been checked. */
+/** Notes every file's present fingerprint. Call it only when their content has just been checked. */
 export async function noteFingerprints(directory: string, manifest: ImageManifest): Promise<void> {
   for (const { name } of manifest.files) await noteFingerprint(directory, name);
 }
@@ -22,14 +22,14 @@ export async function noteFingerprint(directory: string, name: string): Promise<
   await writeFileAtomic(join(directory, LOOKS_FILE), JSON.stringify(looks), { mode: 0o600 });
 }
 
-/** @returns the files whose content is not what the manifest says; those that look as they did are believed */
+/** @returns the files whose content is not what the manifest says; files with the noted fingerprint are trusted */
 export async function changedFiles(directory: string, manifest: ImageManifest): Promise<ImageFile[]> {
   const noted = await notedLooks(directory);
   const changed: ImageFile[] = [];
   for (const file of manifest.files) {
     const path = join(directory, file.name);
     if (noted[file.name] === (await lookOf(path))) continue;
-    // A link more or fewer changes the look as well.
+    // Adding or removing a hard link changes the fingerprint as well.
     if (await hasContent(path, file)) await noteFingerprint(directory, file.name);
     else changed.push(file);
   }
@@ -45,7 +45,7 @@ async function notedLooks(directory: string): Promise<Record<string, string>> {
   try {
     return looksSchema.parse(JSON.parse(await readFile(join(directory, LOOKS_FILE), 'utf8')));
   } catch {
-    // Notes only save work.
+    // The notes only save work.
     return {};
   }
 }

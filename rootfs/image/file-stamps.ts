@@ -4,8 +4,8 @@ import { z } from 'zod';
 import type { ImageFileName } from './manifest.ts';
 
 /**
- * Hashing an image takes seconds, so its builder, which has just done it, notes what the files looked like then. A
- * file that still looks so has the content of its hash; one that does not is hashed again.
+ * Hashing an image takes seconds, so its builder, which has just done it, notes the stat values of the files. A
+ * file with the same stat values still has that hash; a file with other values is hashed again.
  */
 const STAMPS_FILE = 'stamps.json';
 
@@ -13,14 +13,14 @@ const stampSchema = z.strictObject({ inode: z.string(), bytes: z.string(), modif
 const stampsSchema = z.record(z.string(), stampSchema);
 type Stamp = z.infer<typeof stampSchema>;
 
-/** Notes the present look of files whose content has been checked. */
+/** Notes the present stat values of files whose content has been checked. */
 export async function writeStamps(directory: string, names: readonly ImageFileName[]): Promise<void> {
   const stamps: Record<string, Stamp> = {};
   for (const name of names) stamps[name] = await stampOf(join(directory, name));
   await writeFile(join(directory, STAMPS_FILE), JSON.stringify(stamps), { mode: 0o444, flush: true });
 }
 
-/** @returns whether a file looks as it did when it was checked; false where nothing was noted. */
+/** @returns whether a file has the stat values it had when it was checked; false where nothing was noted. */
 export async function hasCheckedLook(directory: string, name: ImageFileName): Promise<boolean> {
   try {
     const noted = stampsSchema.parse(JSON.parse(await readFile(join(directory, STAMPS_FILE), 'utf8')))[name];

@@ -20,14 +20,14 @@ export interface ImageCacheOptions {
   /** `<cache>/images` of the machine: an image that was built here is linked or copied from there. */
   readonly localBuildsDir?: string;
   readonly store: ImageStore;
-  /** Milliseconds of a clock that nobody sets; default: this process's. */
+  /** Monotonic milliseconds; default: this process's clock. */
   readonly now?: () => number;
 }
 
 export interface HostImages extends ImageCache {
   /**
-   * Removes images that nobody needs and that can be had again. An image counts as asked for when it is seen first.
-   * @param inUse digests of images that something on this host is made over
+   * Removes images that nobody needs and that can be fetched again. An image counts as requested when it is first seen.
+   * @param inUse digests of images that something on this host is built on
    * @returns digests of what was removed
    */
   collect(inUse: ReadonlySet<string>, limits: ImageCollectionLimits): Promise<string[]>;
@@ -40,10 +40,10 @@ export function createImageCache(options: ImageCacheOptions): HostImages {
   const askedAt = new Map<string, number>();
   const now = options.now ?? (() => performance.now());
   const idleMs = (digest: string) => now() - (askedAt.get(digest) ?? now());
-  /** Nobody is given an image that is being removed, and none that somebody is being given is removed. */
+  /** An image that is being removed is not handed out, and an image that is being handed out is not removed. */
   const remove = async (digest: string, limits: ImageCollectionLimits): Promise<boolean> => {
     if (!(await canBeHadAgain(options, digest))) return false;
-    // No wait between this look and the mark, so that nobody is given it in between.
+    // No await between this check and the mark, so that the image is not handed out in between.
     if (fetching.underWay(digest) !== undefined || idleMs(digest) < limits.idleMs) return false;
     await removing.run(digest, () => removeDirectory(imageDirectory(options.imagesDir, digest)));
     askedAt.delete(digest);
@@ -53,7 +53,7 @@ export function createImageCache(options: ImageCacheOptions): HostImages {
     async ensure(digest, signal) {
       signal?.throwIfAborted();
       askedAt.set(digest, now());
-      // Shared by all who wait, so no single caller's signal may end it.
+      // All waiting callers share it, so no single caller's signal may end it.
       const work = fetching.run(digest, async () => {
         await removing.underWay(digest)?.catch(() => undefined);
         return ensureImage(options, digest);
@@ -78,7 +78,7 @@ async function canBeHadAgain({ localBuildsDir, store }: ImageCacheOptions, diges
     await readPublishedManifest(store, digest);
     return true;
   } catch (error) {
-    // A store that is away, or one that has lost it: then what lies here may be all there is.
+    // The store is unreachable or has lost the image: the local copy may be the only one.
     if (isKilnError(error)) return false;
     throw error;
   }
@@ -86,14 +86,14 @@ async function canBeHadAgain({ localBuildsDir, store }: ImageCacheOptions, diges
 
 const NAMELESS = '.removed-';
 
-/** Half of an image must never be taken for one: it loses its name first. */
+/** A half-removed image must never pass for a whole one: it is renamed first. */
 async function removeDirectory(directory: string): Promise<void> {
   const nameless = join(dirname(directory), `${NAMELESS}${basename(directory)}`);
   await rename(directory, nameless);
   await rm(nameless, { recursive: true, force: true });
 }
 
-/** What a process that died was removing. */
+/** Leftovers of a process that died while it was removing an image. */
 async function removeNameless(imagesDir: string): Promise<void> {
   const names = await readdir(imagesDir).catch(() => []);
   const left = names.filter((name) => name.startsWith(NAMELESS));
@@ -128,8 +128,8 @@ async function ensureImage(options: ImageCacheOptions, digest: string): Promise<
 }
 
 /**
- * Puts a file that is not what it was in order: from this machine's own build, else from the store. VMs that have the bad
- * one open keep it; what starts from now on has the good one.
+ * Repairs a damaged file: from this machine's own build, else from the store. VMs that have the bad
+ * one open continue with it; VMs that start later use the good one.
  * @throws IMAGE_CORRUPT where neither has it
  */
 async function mend(options: ImageCacheOptions, digest: string, directory: string, file: ImageFile): Promise<void> {

@@ -63,7 +63,7 @@ export async function listImages(store: ImageStore): Promise<ImageTag[]> {
   return tags;
 }
 
-/** @returns what a reference stands for and its manifest. @throws SPEC_INVALID, IMAGE_MISSING, IMAGE_CORRUPT */
+/** @returns the image a reference names and its manifest. @throws SPEC_INVALID, IMAGE_MISSING, IMAGE_CORRUPT */
 export async function inspectImage(
   store: ImageStore,
   reference: string,
@@ -72,7 +72,7 @@ export async function inspectImage(
   return { name, digest, manifest: await readPublishedManifest(store, digest) };
 }
 
-/** @throws IMAGE_MISSING where the store has no such image, IMAGE_CORRUPT where its manifest is another's */
+/** @throws IMAGE_MISSING where the store has no such image, IMAGE_CORRUPT where its manifest is another image's */
 export async function readPublishedManifest(store: ImageStore, digest: string): Promise<ImageManifest> {
   if (!isImageDigest(digest)) throw new KilnError('SPEC_INVALID', `not an image digest: ${digest.slice(0, 100)}`);
   const key = storeKeys.imageManifest(digest);

@@ -71,8 +71,8 @@ export async function download(store: ImageStore, digest: string, file: ImageFil
   const stream = await openStored(store, digest, file);
   const decompress = createZstdDecompress({ chunkSize: 1 << 20 });
   try {
-    // A pipeline owns the errors of all its parts from the first byte on; a bare pipe has a moment, while the target
-    // file is being opened, in which bad bytes would end the whole process.
+    // A pipeline handles the errors of all its parts from the first byte on; with a bare pipe, bad bytes that arrive while
+    // the target file is being opened would end the whole process.
     const found = await pipeline(stream, decompress, (source: AsyncIterable<Buffer>) =>
       writeSparse(source, file.bytes, target),
     );
@@ -105,12 +105,12 @@ async function openStored(store: ImageStore, digest: string, file: ImageFile): P
   }
 }
 
-/** @returns size and SHA-256 of what was written, taken on the way: reading it once more would double the time. */
+/** @returns size and SHA-256 of what was written, computed while writing: reading it again would double the time. */
 async function writeSparse(source: AsyncIterable<Buffer>, bytes: number, target: string): Promise<FileContent> {
   const hash = createHash('sha256');
   const file = await open(target, 'wx', 0o444);
   try {
-    // Whatever the umask: VMMs of other users read it.
+    // Regardless of the umask: VMMs that run as other users read it.
     await file.chmod(0o444);
     let position = 0;
     for await (const data of source) {

@@ -16,7 +16,7 @@ export interface ImageStore {
   listAll(prefix: string): AsyncIterable<{ readonly key: string }>;
 }
 
-/** `images/<name>/tags/<tag>.json`: the one thing about images that changes. */
+/** `images/<name>/tags/<tag>.json`: the only part of an image that changes. */
 export const imageTagSchema = z.strictObject({
   name: z.string().regex(IMAGE_NAME_PATTERN),
   tag: z.string().regex(IMAGE_TAG_PATTERN),

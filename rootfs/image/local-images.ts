@@ -16,7 +16,7 @@ import {
   manifestDigest,
 } from './manifest.ts';
 
-/** Which image a name and tag stand for in the local build cache, and what it was made from. */
+/** The image that a name and tag point at in the local build cache, and what it was made from. */
 const localTagSchema = z.strictObject({ digest: z.string().regex(DIGEST_PATTERN), recipeKey: z.string().min(1) });
 export type LocalTag = z.infer<typeof localTagSchema>;
 
@@ -39,12 +39,12 @@ export async function readLocalTag(imagesDir: string, name: string, tag: string)
   try {
     return localTagSchema.parse(JSON.parse(text));
   } catch {
-    // The record only saves work: what it pointed at is found again by building.
+    // The record only saves work: a build finds its target again.
     return undefined;
   }
 }
 
-/** @returns the images that a tag of this folder stands for, by name. */
+/** @returns the images that the tags of this folder point at, by name. */
 export async function listLocalTags(imagesDir: string, tag: string): Promise<{ name: string; digest: string }[]> {
   const files = await directoryEntries(join(imagesDir, 'tags'));
   const ending = `@${tag}.json`;

@@ -32,7 +32,7 @@ export const imageManifestSchema = z.strictObject({
   nodeVersion: z.string().min(1).max(32).exactOptional(),
   npmVersion: z.string().min(1).max(32).exactOptional(),
   pythonVersion: z.string().min(1).max(64).exactOptional(),
-  /** Stands for everything the image was made from. */
+  /** Key of everything the image was made from. */
   recipeKey: z.string().min(1).max(64),
 });
 export type ImageManifest = z.infer<typeof imageManifestSchema>;

@@ -17,13 +17,13 @@ export interface PublishImageRequest {
   readonly tag: string;
   /** ISO 8601. */
   readonly publishedAt: string;
-  /** Told of each file before it is sent. */
+  /** Called before each file is sent. */
   readonly onStep?: (step: string) => void;
 }
 
 /**
  * Puts an image of this machine into the store and points a tag at it. What is there is not sent again; the manifest
- * goes after the files, and the tag last, so that whoever finds either finds all that it names.
+ * goes after the files, and the tag last, so that a reader who finds one of them also finds everything that it names.
  * @throws IMAGE_MISSING where the folder has no such image; STORE_UNAVAILABLE; STORE_CONFLICT where others keep moving the tag
  */
 export async function publishImage(request: PublishImageRequest): Promise<ImageTag> {
@@ -45,7 +45,7 @@ export async function publishImage(request: PublishImageRequest): Promise<ImageT
   return await moveTag(request, manifest.name);
 }
 
-/** Packs a file of an image, once: the result is kept beside the images, as every new stack publishes it anew. */
+/** Packs a file of an image, once: the result stays beside the images, because every new stack publishes it again. */
 async function packedFile(imagesDir: string, digest: string, file: ImageFile): Promise<string> {
   const directory = join(imagesDir, 'packed', file.sha256);
   await stageDirectory(directory, async (temporary) => {

@@ -19,8 +19,8 @@ interface Candidate {
 }
 
 /**
- * Best first; the last one works everywhere. An overlay leaves the base's pages in the host's cache to all VMs, which a
- * reflink does not; a reflink shows the guest one plain file system, which a scratch disk does not.
+ * Best first; the last one works everywhere. With an overlay all VMs share the base's pages in the host's cache; with a
+ * reflink they do not. With a reflink the guest sees one plain file system; with a scratch disk it does not.
  */
 const CANDIDATES: readonly Candidate[] = [
   { kind: 'qcow2-overlay', format: 'qcow2', create: createQcow2OverlayProvisioner },
@@ -29,12 +29,12 @@ const CANDIDATES: readonly Candidate[] = [
   { kind: 'sparse-copy', format: 'raw', create: createSparseCopyProvisioner },
 ];
 
-/** Free space below which nothing can prove itself, bytes. */
+/** Bytes of free space below which no provisioner can be tested. */
 const ROOM_TO_PROBE = 1 << 20;
 
 /**
- * Picks how disks are made in a folder: the first that the VM driver can open and that has just proved itself there. On
- * a full disk the first that it can open: the VMs that are there must be looked after, and a new disk is DISK_FULL.
+ * Picks how disks are made in a folder: the first way that the VM driver can open and that has just worked there. On
+ * a full disk, the first that it can open: existing VMs still need a provisioner, and a new disk fails with DISK_FULL.
  * @param diskFormats what the VM driver opens
  * @param options `emptyDisks` makes scratch disks; `only`: take this one or none
  * @throws UNSUPPORTED naming why each one was refused
@@ -70,7 +70,7 @@ async function hasRoomToProbe(directory: string): Promise<boolean> {
     const { bavail, bsize } = await statfs(directory);
     return bavail * bsize >= ROOM_TO_PROBE;
   } catch {
-    // What is wrong with the folder is the probe's to tell.
+    // The probe reports what is wrong with the folder.
     return true;
   }
 }

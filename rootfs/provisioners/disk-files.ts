@@ -8,7 +8,7 @@ import { isErrno } from '../../linux/errno.ts';
 
 /**
  * Names and makes the disks of one folder, for provisioners. A disk appears whole or not at all; a disk that is there
- * is the one that was asked for, because its name says VM and base. Nothing is flushed: a VM does not outlive its
+ * is the requested one, because its name says VM and base. Nothing is flushed: a VM does not outlive its
  * machine, so its disk need not either.
  */
 
@@ -29,7 +29,7 @@ export async function makeDisk(
   try {
     await mkdir(join(path, '..'), { recursive: true });
     await fill(temporary);
-    // Not a rename: a call that was thought dead must not replace a disk that a VM has open by now.
+    // Not a rename: an old call that is still running must not replace a disk that a VM has open by now.
     await link(temporary, path);
   } catch (error) {
     if (isErrno(error, 'EEXIST') && (await exists(path))) return;
@@ -41,7 +41,7 @@ export async function makeDisk(
 
 /**
  * Removes every disk of a VM and what an interrupted call left of one. An unknown VM is no error.
- * @param request `disks`: those that its record names; what lies outside of its folder is a base, or another's
+ * @param request `disks`: those that its record names; a file outside of its folder is a base or another VM's disk
  */
 export async function removeDisks(request: {
   directory: string;
@@ -58,7 +58,7 @@ export async function removeDisks(request: {
   for (const name of ours) await rm(join(directory, name), { force: true });
 }
 
-/** A dot ends the VM id in a file name, so that one VM's disks are never taken for another's. */
+/** A dot ends the VM id in a file name, so that one VM's disks are never mistaken for another's. */
 function checkVmId(vmId: string): void {
   if (!/^[a-z0-9-]{1,24}$/.test(vmId)) throw new KilnError('INTERNAL', `not a VM id: ${JSON.stringify(vmId)}`);
 }

@@ -6,7 +6,7 @@ import type { DiskRef } from '../../domain/vm.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { makeExt4 } from '../make-ext4.ts';
 
-/** Sizes that are kept: a caller may ask for thousands. */
+/** How many sizes stay on disk: a caller may ask for thousands. */
 const KEPT = 64;
 
 /** What an empty disk is for: part of its name, so that one VM can have a copy of each. */
@@ -15,7 +15,7 @@ export type EmptyDiskUse = 'workspace' | 'scratch';
 /** Empty file systems of any size, made once each; the disks of VMs are copies of them. */
 export interface EmptyDisks {
   /**
-   * @param mib size of the disk, the most that a guest can ever keep on it
+   * @param mib size of the disk, the most that a guest can ever store on it
    * @returns a raw ext4 disk that nobody may write
    * @throws DISK_FULL, UNSUPPORTED
    */
@@ -34,7 +34,7 @@ export function createEmptyDisks(stateDir: string): EmptyDisks {
   };
 }
 
-/** Also where it is only half there: the machine may have gone down before names and bytes were both on the disk. */
+/** Also makes a half-written one again: the machine may have crashed before both name and bytes were on the disk. */
 async function isThere(path: string, mib: number): Promise<boolean> {
   try {
     return (await stat(path)).size === mib * 2 ** 20;
@@ -56,7 +56,7 @@ async function make(directory: string, path: string, mib: number): Promise<void>
     } finally {
       await file.close();
     }
-    // All of one size are equal, so it does not matter whose stays.
+    // All disks of one size are equal, so it does not matter which one stays.
     await rename(temporary, path);
     await forgetOldest(directory);
   } catch (error) {

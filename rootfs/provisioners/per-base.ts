@@ -6,8 +6,8 @@ import type { DiskRef } from '../../domain/vm.ts';
 const REMEMBERED = 32;
 
 /**
- * What is worked out once for a base and used for every disk over it.
- * @param make called again where the file at the path is another one by now, or where the call before failed
+ * A value computed once for a base and used for every disk over it.
+ * @param make called again where the file at the path has been replaced, or where the previous call failed
  */
 export function rememberedPerBase<T>(
   make: (base: DiskRef, temporary: string) => Promise<T>,

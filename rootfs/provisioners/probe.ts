@@ -11,7 +11,7 @@ const PROBE_VM = 'probe-0-0';
 const BASE_BYTES = 8 << 20;
 
 /**
- * Makes one disk over a small sparse base in `directory`, has it judged, and removes everything again.
+ * Makes one disk over a small sparse base in `directory`, calls `judge` on it, and removes everything again.
  * @param judge throws where the disk is not a usable copy of the base
  */
 export async function probeByDoing(

@@ -20,7 +20,7 @@ export function createQcow2OverlayProvisioner(): RootfsProvisioner {
         await mustRun(['qemu-img', 'compare', '-q', '-f', 'raw', '-F', 'qcow2', basePath, disk.path]);
       }),
     async provision({ base, directory, vmId }) {
-      // The path is written into the overlay, so it must not depend on anybody's working directory.
+      // The path is written into the overlay, so it must not depend on a working directory.
       const below: DiskRef = { path: resolve(base.path), format: base.format };
       const path = diskPath(directory, vmId, below.path, 'qcow2');
       await makeDisk(path, below.path, async (temporary) => {

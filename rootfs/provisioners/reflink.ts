@@ -30,7 +30,7 @@ export function createReflinkProvisioner(): RootfsProvisioner {
   return provisioner;
 }
 
-/** What the kernel says where blocks cannot be shared: no such operation, another file system. */
+/** Kernel errors where blocks cannot be shared: no such operation, another file system. */
 const CANNOT_SHARE = ['ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'ENOTTY', 'EINVAL', 'EXDEV'];
 
 /** Never copies a byte. @throws UNSUPPORTED */

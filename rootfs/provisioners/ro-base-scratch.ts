@@ -7,12 +7,12 @@ import type { EmptyDisks } from './empty-disks.ts';
 import { probeByDoing } from './probe.ts';
 import { sparseCopier } from './sparse-copy.ts';
 
-/** Of a guest's own layer, where nobody asks for another size. */
+/** Default size of a guest's own layer. */
 const DEFAULT_SCRATCH_MIB = 2048;
 
 /**
  * The base itself, which every VM opens and none may write, and beside it a small empty disk of the VM's own. The guest
- * lays the one over the other (overlayfs). Works on every file system and for every VMM, and whatever the base holds.
+ * combines them with overlayfs. Works on every file system, for every VMM and with any content of the base.
  */
 export function createRoBaseScratchProvisioner(emptyDisks: EmptyDisks): RootfsProvisioner {
   const copy = sparseCopier();

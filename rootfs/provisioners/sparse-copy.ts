@@ -48,7 +48,7 @@ export function sparseCopier(): (base: DiskRef, to: string) => Promise<void> {
   };
 }
 
-/** Before the first byte is in it, nobody else may read it. */
+/** Access is closed to others before the first byte is written. */
 async function makeEmptyFile(path: string): Promise<void> {
   await (await open(path, 'wx', 0o600)).close();
 }

@@ -37,7 +37,7 @@ export async function readSparseImage(path: string): Promise<SparseImage | undef
   return { size, pieces };
 }
 
-/** Parts of a buffer that hold more than zeros, each as long as can be. */
+/** Parts of a buffer that are not all zeros, each as long as possible. */
 function filled(buffer: Buffer, start: number): { at: number; data: Buffer }[] {
   const pieces: { at: number; data: Buffer }[] = [];
   const zeros = Buffer.alloc(BLOCK);

@@ -1,6 +1,6 @@
 /**
- * Histories of workflows that are over: each execution's events as JSON, compressed, with a document of its own; and one
- * document for the whole, written last. Bytes first, documents after them, so that what is named is there.
+ * Histories of finished workflows: each execution's events as compressed JSON with its own document, and one
+ * document for the whole, written last. Bytes are written before documents, so that whatever a document names exists.
  */
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
@@ -30,18 +30,18 @@ const unzip = promisify(gunzip);
 export interface ArchivedExecution {
   readonly executionId: string;
   readonly events: number;
-  /** Parsed, and of any form: whoever uses it has to check it. */
+  /** Parsed but not checked: the caller has to check it. */
   readonly history: unknown;
 }
 
 export interface HistoryArchive {
-  /** What was recorded of one execution; undefined where nothing was. */
+  /** The record of one execution; undefined where there is none. */
   execution(workflowId: string, executionId: string): Promise<ExecutionDocument | undefined>;
-  /** Events first, then their document; again and again the same. */
+  /** Events first, then their document; may be repeated. */
   saveExecution(history: ExecutionHistory): Promise<ExecutionDocument>;
   /** @returns undefined where the whole history is not there */
   whole(workflowId: string): Promise<HistoryDocument | undefined>;
-  /** Says that these executions are the whole history; a later end than the one that stands there takes its place. */
+  /** Says that these executions are the whole history; a later end replaces the recorded one. */
   saveWhole(workflowId: string, executions: readonly ExecutionDocument[]): Promise<void>;
   /**
    * The whole history, each execution's bytes checked against its document.
@@ -49,11 +49,11 @@ export interface HistoryArchive {
    */
   read(workflowId: string): Promise<ArchivedExecution[] | undefined>;
   /**
-   * One execution and all before it, the first one first, as far back as it goes on from others.
+   * One execution and all earlier ones that it continues, the first one first.
    * @returns undefined where not all of them are recorded @throws ARCHIVE_CORRUPT
    */
   readUpTo(workflowId: string, executionId: string): Promise<ArchivedExecution[] | undefined>;
-  /** ISO 8601; undefined where nothing is known, or what is known cannot be read. */
+  /** ISO 8601; undefined where it is unknown or unreadable. */
   position(): Promise<string | undefined>;
   savePosition(closedBefore: string): Promise<void>;
 }
@@ -90,7 +90,7 @@ export function createHistoryArchive(store: ObjectStore, clock: () => number = D
       try {
         return (await store.readDocument(storeKeys.recorderPosition, recorderPositionSchema))?.value.closedBefore;
       } catch (error) {
-        // It only saves work: without it everything is looked at anew.
+        // It only saves work: without it everything is read again.
         if (isKilnError(error, 'STORE_CONFLICT')) return undefined;
         throw error;
       }
@@ -108,7 +108,7 @@ async function saveExecution(
 ): Promise<ExecutionDocument> {
   const data = await zip(json);
   const sha256 = createHash('sha256').update(data).digest('hex');
-  // Named by its digest: whoever else records this execution, in whatever form, writes beside it and not over it.
+  // Named by its digest: another recorder of this execution writes beside it, not over it, even in another form.
   await store.putBlob(storeKeys.archivedEvents(facts.workflowId, facts.executionId, sha256), { data });
   const recordedAt = new Date(clock()).toISOString();
   const document: ExecutionDocument = { schemaVersion: 1, ...facts, sha256, bytes: data.length, recordedAt };

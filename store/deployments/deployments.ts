@@ -9,7 +9,7 @@ export interface Deployments {
   /** Find-or-create by id. @throws CONFLICT where the id is taken by a record of another content */
   create(deployment: Deployment): Promise<Deployment>;
   get(id: string): Promise<Deployment | undefined>;
-  /** In the order of ids. `after` and `next` are ids. */
+  /** Ordered by id. `after` and `next` are ids. */
   list(options: { after?: string; limit: number }): Promise<{ items: Deployment[]; next?: string }>;
 }
 

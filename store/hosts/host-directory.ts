@@ -22,7 +22,7 @@ export function createHostDirectory(store: ObjectStore): HostDirectory {
   };
 }
 
-/** Writes what a host says of itself. */
+/** Writes a host's document about itself. */
 export async function writeHostEntry(store: ObjectStore, entry: HostEntry): Promise<void> {
   await store.writeDocument(storeKeys.host(entry.hostId), entry);
 }

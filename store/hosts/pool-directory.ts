@@ -1,10 +1,10 @@
-/** What hosts say of their pools: one document each, rewritten by the host where something has changed. */
+/** The state of each host's pool: one document each, rewritten by the host when something has changed. */
 import { poolStatusSchema } from '../../contracts/api/pool.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { PoolStatus } from '../../domain/pool/pool-status.ts';
 import type { ObjectStore } from '../object-store.ts';
 
-/** @returns what every host said last. @throws STORE_UNAVAILABLE */
+/** @returns the last document of every host. @throws STORE_UNAVAILABLE */
 export async function listPools(store: ObjectStore): Promise<PoolStatus[]> {
   const found: PoolStatus[] = [];
   for await (const { key } of store.listAll(storeKeys.pools)) {

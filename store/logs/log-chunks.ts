@@ -16,16 +16,16 @@ export interface LogWriterRef {
 /** Largest chunk that is read, bytes. */
 export const MAX_CHUNK_BYTES = 8 * 1024 * 1024;
 
-/** How far before an entry the chunk that holds it is looked for; some hold a single entry, some many thousands. */
+/** How far before an entry to search for its chunk; some chunks hold a single entry, some many thousands. */
 const WINDOWS = [64, 256, 1024, 4096, 16_384, 65_536, Number.POSITIVE_INFINITY];
 
-/** Chunks that are named by one listing: a page of a log is in few of them, however long the log is. */
+/** Chunks that one listing names: a page of a log is in few of them, however long the log is. */
 const CHUNKS_AT_ONCE = 100;
 
-/** Writers of which it is known where the last reader was: the next page begins there. */
+/** For how many writers to remember where the last reader was: the next page begins there. */
 const REMEMBERED_WRITERS = 256;
 
-/** Text of chunks that is kept parsed, bytes: several pages in a row come out of one chunk. */
+/** Bytes of chunk text that stay parsed in memory: several pages in a row come from one chunk. */
 const CACHE_BYTES = 8 * 1024 * 1024;
 
 export interface LogChunks {
@@ -37,7 +37,7 @@ export interface LogChunks {
   tail(ref: LogWriterRef, limit: number): Promise<{ entries: NumberedLogEntry[]; truncated: boolean }>;
 }
 
-/** What is asked of the store. */
+/** What the reader needs of the store. */
 type ChunkStore = Pick<ObjectStore, 'list' | 'listAll' | 'readBlob'>;
 
 /** @returns a reader of chunks that remembers the last few: they never change. Every method @throws STORE_UNAVAILABLE */
@@ -63,7 +63,7 @@ export function createLogChunks(store: ChunkStore, cacheBytes = CACHE_BYTES): Lo
 
 interface ParsedChunk {
   readonly entries: readonly NumberedLogEntry[];
-  /** Of its text. */
+  /** Size of its text. */
   readonly bytes: number;
 }
 
@@ -81,7 +81,7 @@ interface ChunkReader {
 
 type ReadChunk = (ref: LogWriterRef, key: string) => Promise<readonly NumberedLogEntry[]>;
 
-/** @returns everybody who has written chunks of a workload. */
+/** @returns every writer of a workload's chunks. */
 export async function listLogWriters(store: ChunkStore, workloadId: string): Promise<LogWriterRef[]> {
   const prefix = storeKeys.logs(workloadId);
   const writers: LogWriterRef[] = [];
@@ -159,7 +159,7 @@ interface ListedChunk {
   readonly first: number;
 }
 
-/** Names the chunk that may hold entry `n`, and those behind it, in their order; no more of them than are taken. */
+/** Lazily yields the name of the chunk that may hold entry `n`, then the names after it, in order. */
 async function* chunksFrom({ store, places }: ChunkReader, ref: LogWriterRef, n: number): AsyncIterable<ListedChunk> {
   const place = places.get(folderOf(ref));
   if (place === undefined || n < place.first || n > place.next) {
@@ -170,7 +170,7 @@ async function* chunksFrom({ store, places }: ChunkReader, ref: LogWriterRef, n:
   }
 }
 
-/** The chunk that begins last at or before `n` is the one: a window that shows any that begins there shows it. */
+/** The last chunk that begins at or before `n`: a window that shows any chunk beginning there shows this one too. */
 async function* searchedChunks(store: ChunkStore, ref: LogWriterRef, n: number): AsyncIterable<ListedChunk> {
   for (const window of WINDOWS) {
     const from = n - window;
@@ -224,7 +224,7 @@ async function fetchChunk(store: ChunkStore, ref: LogWriterRef, key: string): Pr
   }
 }
 
-/** @returns the entries of a chunk's text. A line that is none (cut, damaged) is left out: the others stay readable. */
+/** @returns the entries of a chunk's text. A cut or damaged line is left out: the others stay readable. */
 export function parseLogLines(text: string): NumberedLogEntry[] {
   return text.split('\n').flatMap((line) => parseLogLine(line, numberedLogEntrySchema) ?? []);
 }

@@ -1,4 +1,4 @@
-/** Removes the logs of workloads that have been over for long. Their state and history stay in the archive. */
+/** Removes the logs of workloads that ended long ago. Their state and history stay in the archive. */
 import { isLogExpired, type LogRetention } from '../../domain/logs/log-retention.ts';
 import { storeKeys, WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
 import type { ObjectStore } from '../object-store.ts';
@@ -7,27 +7,27 @@ import { createWorkloadDocuments } from '../workloads/workload-documents.ts';
 export interface PruneLogsOptions extends LogRetention {
   /** Milliseconds since 1970. */
   readonly now: number;
-  /** Workloads looked at in this call; `next` of the result goes on after them. Default: all. */
+  /** How many workloads this call checks; `next` of the result continues after them. Default: all. */
   readonly maxWorkloads?: number;
   /** `next` of an earlier call. */
   readonly after?: string;
-  /** Called after every workload, e.g. to send a heartbeat. @throws to end early: what is removed stays removed */
+  /** Called after every workload, e.g. to send a heartbeat. @throws to end early: what was removed stays removed */
   readonly onProgress?: () => void;
 }
 
 export interface PrunedLogs {
-  /** Workloads whose log was looked at. */
+  /** Workloads whose log was checked. */
   readonly seen: number;
   /** Workloads whose log is gone now. */
   readonly removed: number;
   readonly objects: number;
   readonly bytes: number;
-  /** Where to go on; absent: everything was looked at. */
+  /** Where to continue; absent: everything was checked. */
   readonly next?: string;
 }
 
 /**
- * May be repeated and may be cut off anywhere: oldest chunks go first, so that what is left of a log is its end.
+ * May be repeated and may be interrupted anywhere: oldest chunks go first, so that the rest of a log is its end.
  * A workload without an archived final state keeps its log: it may still run.
  * @throws STORE_UNAVAILABLE
  */
@@ -38,7 +38,7 @@ export async function pruneLogs(store: ObjectStore, options: PruneLogsOptions): 
   do {
     const page = await store.list(storeKeys.allLogs, { delimiter: '/', ...(after === undefined ? {} : { after }) });
     for (const folder of page.folders) {
-      // A server may name the folder again that the page begins after.
+      // A server may list the folder again after which the page begins.
       if (after !== undefined && folder <= after) continue;
       if (sum.seen >= (options.maxWorkloads ?? Number.POSITIVE_INFINITY)) {
         return { ...sum, ...(after === undefined ? {} : { next: after }) };

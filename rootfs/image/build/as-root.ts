@@ -5,18 +5,18 @@ import { runCommand } from '../../../linux/run-command.ts';
 export type AsRoot = readonly string[];
 
 /**
- * Root of a user namespace of its own, to which the numbers that `/etc/subuid` gives to this user are mapped: files made in
+ * Root of a user namespace of its own. The ids that `/etc/subuid` gives to this user are mapped into it: files made in
  * one such namespace have the same owners in the next.
  */
 export const IN_USER_NAMESPACE: AsRoot = ['unshare', '--map-root-user', '--map-auto', '--'];
 
-/** @returns whether such a command is root only in a namespace, and so may neither mount nor make devices for the machine */
+/** @returns whether a command is root only in a namespace, so it cannot mount or make devices for the machine */
 export function isInUserNamespace(asRoot: AsRoot): boolean {
   return asRoot[0] === 'unshare';
 }
 
 /**
- * Finds the way to be root here: being it, a user namespace, or sudo where it asks nothing.
+ * Finds a way to run as root here: already root, a user namespace, or sudo without a password.
  * @throws UNSUPPORTED naming what would make one of them work
  */
 export async function findAsRoot(): Promise<AsRoot> {

@@ -15,7 +15,7 @@ import {
 import { keyOf, type Recipe } from './recipe.ts';
 import { stageDirectory } from './stage-directory.ts';
 
-/** Raised when this builder makes something else of the same recipe. */
+/** Raise it when this builder makes something different from the same recipe. */
 const BUILDER_VERSION = 1;
 export const LOCAL_TAG = 'latest';
 
@@ -31,7 +31,7 @@ export interface BuildImageRequest {
   readonly nodeVersion: string;
   /** How privileged steps are run (`findAsRoot`). */
   readonly asRoot: AsRoot;
-  /** Told of each step that takes time. */
+  /** Called before each step that takes time. */
   readonly onStep?: (step: string) => void;
 }
 
@@ -45,7 +45,7 @@ export interface BuiltImage {
 
 /**
  * Builds an image, or finds the one made from exactly the same parts. What takes long (kernel, root file system) is
- * kept by its own key, so a change of the agent alone takes a second. May be interrupted at any point and called again.
+ * cached by its own key, so a change of the agent alone takes a second. May be interrupted at any point and called again.
  * @throws UNSUPPORTED (a tool is missing), DISK_FULL, IMAGE_CORRUPT (a pinned part differs), INTERNAL
  */
 export async function buildImage(request: BuildImageRequest): Promise<BuiltImage> {
@@ -74,7 +74,7 @@ export function imageKey(request: Pick<BuildImageRequest, 'recipe' | 'agentKey' 
   return keyOf([BUILDER_VERSION, request.recipe, request.agentKey, ...nodeParts(request)]);
 }
 
-/** A new Node makes no new image of those that have none. */
+/** A new Node version does not change images without Node. */
 function nodeParts({ recipe, nodeVersion }: Pick<BuildImageRequest, 'recipe' | 'nodeVersion'>): string[] {
   return recipe.npm === undefined ? [] : [nodeVersion];
 }

@@ -23,7 +23,7 @@ export async function buildKernelStage(recipe: Recipe, directory: string, asRoot
   const bzImage = await readFile(join(tree, 'boot', `vmlinuz-${release}`));
   const { offset, length, unpack } = findKernelPayload(bzImage);
   await writeFile(join(work, 'payload'), bzImage.subarray(offset, offset + length));
-  // The packed kernel is followed by its size, which lz4 takes for a broken block after writing all that counts.
+  // The kernel's size follows the packed kernel; lz4 reports it as a broken block, after it has written everything.
   await mustRun(['sh', '-c', `${unpack.join(' ')} < payload > vmlinux || test -s vmlinux`], { cwd: work });
   await checkElf(join(work, 'vmlinux'));
   await rename(join(work, 'vmlinux'), join(directory, 'vmlinux'));
@@ -151,7 +151,7 @@ async function packInitrd(kernelStage: string, agentPath: string): Promise<Buffe
 
 const HASHES = 'hashes.json';
 
-/** Hashing gigabytes takes seconds, so a stage's hashes are taken once and kept beside its files. */
+/** Hashing gigabytes takes seconds, so a stage's hashes are computed once and stored beside its files. */
 async function recordHashes(directory: string, names: readonly ImageFileName[]): Promise<void> {
   const record: Record<string, ImageFile> = {};
   for (const name of names) record[name] = { name, ...(await hashFile(join(directory, name))) };
@@ -159,7 +159,7 @@ async function recordHashes(directory: string, names: readonly ImageFileName[]):
   await writeFile(join(directory, HASHES), JSON.stringify(record));
 }
 
-/** Hashes were taken of what was written; it must also be what a crash leaves on the disk. */
+/** The hashes describe what was written; after a crash, the disk must hold the same bytes. */
 async function makeDurable(path: string): Promise<void> {
   const file = await open(path, 'r+');
   try {

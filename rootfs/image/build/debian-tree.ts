@@ -36,13 +36,13 @@ export async function installDebian(
   if (isInUserNamespace(asRoot)) return installByTar(join(workDirectory, 'tree.tar'), target, asRoot, { what, where });
   await mustRun([
     ...asRoot,
-    // Whatever it mounts in there is gone with it, however it ends: the tree is removed recursively afterwards.
+    // Its mounts must end with it in every case: the tree is removed recursively afterwards.
     ...['unshare', '--mount', '--propagation', 'private'],
     ...['mmdebstrap', '--mode=root', '--format=directory', ...what, ...where(target)],
   ]);
 }
 
-/** mmdebstrap makes a namespace of its own, with other numbers; a tar has none but those that count in the end. */
+/** mmdebstrap makes its own namespace with other ids; a tar holds only the final ids. */
 async function installByTar(
   tar: string,
   target: string,
@@ -51,7 +51,7 @@ async function installByTar(
 ): Promise<void> {
   await mustRun(['mmdebstrap', '--mode=unshare', '--format=tar', ...what, ...where(tar)]);
   await mustRun([...asRoot, 'mkdir', '-p', target]);
-  // Devices can be made by nobody but root; the guest has those of its kernel.
+  // Only root can make devices; the guest gets its devices from its kernel.
   await mustRun([...asRoot, 'tar', '-C', target, '--exclude=./dev/*', '-xf', tar]);
   await rm(tar);
 }
@@ -93,7 +93,7 @@ function isTransportOption(line: string): boolean {
 
 /**
  * Downloads the newest kernel package that `metaPackage` stands for and unpacks it. Needs no privileges, but apt's
- * package lists: they are fetched anew (which does) where the download fails.
+ * package lists. If the download fails, they are fetched again, and that needs root.
  * @returns path of the unpacked tree and the kernel release, e.g. `6.1.0-56-cloud-amd64`
  * @throws INTERNAL where apt knows no such package
  */
@@ -106,7 +106,7 @@ export async function unpackKernelPackage(
   try {
     packageName = await downloadKernel(metaPackage, workDirectory);
   } catch (error) {
-    // The lists of the machine are its root's.
+    // The machine's package lists belong to root.
     if (isInUserNamespace(asRoot)) throw error;
     await mustRun([...asRoot, 'apt-get', 'update', '-q']);
     packageName = await downloadKernel(metaPackage, workDirectory);
@@ -124,7 +124,7 @@ async function downloadKernel(metaPackage: string, directory: string): Promise<s
       metaPackage,
     });
   }
-  // `_apt` cannot write into a private directory; apt says so on every download and works all the same.
+  // `_apt` cannot write into a private directory; apt warns on every download but works.
   await mustRun(['apt-get', 'download', '-q', packageName], { cwd: directory });
   await mustRun(['sh', '-c', 'mv -- linux-image-*.deb kernel.deb'], { cwd: directory });
   return packageName;

@@ -21,7 +21,7 @@ export const recipeSchema = z.strictObject({
   prune: z.array(relativePath),
   /** Empty folders that the agent mounts over. */
   directories: z.array(relativePath),
-  /** Where it stands, Node and this npm go in; absent = an image without Node. */
+  /** If present, the image gets Node and this npm; absent = an image without Node. */
   npm: z
     .strictObject({ version: z.string().regex(/^\d+\.\d+\.\d+$/), integrity: z.string().startsWith('sha512-') })
     .exactOptional(),

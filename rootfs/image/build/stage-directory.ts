@@ -5,8 +5,8 @@ import { syncDirectory } from '../../../linux/sync-directory.ts';
 
 /**
  * Makes a directory all at once: `fill` works in a temporary one beside it, which is renamed when it is complete.
- * A directory that is there already is complete, so `fill` is not called. Safe against a death at any point and
- * against two processes doing the same: the second finds the first one's.
+ * An existing directory is complete, so `fill` is not called. Safe if the process dies at any point, and
+ * if two processes do the same: the second finds the first one's directory.
  * @param mode of the directory; what is built is for every user of the machine
  * @returns whether it was made now
  */
@@ -42,7 +42,7 @@ async function sweepAbandoned(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const pid = /^\.new-(\d+)-/.exec(name)?.[1];
     if (pid === undefined || Number(pid) === process.pid || isAlive(Number(pid))) continue;
-    // What sudo made for another user cannot be removed here; it is only space.
+    // What sudo made for another user cannot be removed here; it only takes space.
     await rm(join(directory, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }

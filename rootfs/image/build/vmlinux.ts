@@ -28,7 +28,7 @@ export function findKernelPayload(bzImage: Buffer): KernelPayload {
   }
   if (bzImage.readUInt16LE(0x206) < 0x208)
     throw new KilnError('CONFIG_INVALID', 'the bzImage is too old to name its payload');
-  // Zero stands for four sectors, for kernels from before this field.
+  // Zero means four sectors, for kernels older than this field.
   const setupSectors = bzImage.readUInt8(0x1f1) || 4;
   const offset = (setupSectors + 1) * 512 + bzImage.readUInt32LE(0x248);
   const length = bzImage.readUInt32LE(0x24c);
