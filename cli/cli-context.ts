@@ -2,7 +2,7 @@ import type { KilnClient } from '../client/http/kiln-client.ts';
 import type { StackAddress } from '../config/cli-config.ts';
 import type { TableStream } from './terminal/stage-table.ts';
 
-/** What a command touches of the world: the real one in main.ts, a stand-in in tests. */
+/** Everything outside the program that a command uses: real in main.ts, a stand-in in tests. */
 export interface CliContext {
   readonly stdout: TableStream;
   readonly stderr: { write(text: string): unknown };
@@ -12,9 +12,9 @@ export interface CliContext {
   connect(): Promise<KilnClient>;
   /** Aborts at Ctrl-C, from now until `release`. */
   interruptible(): { readonly signal: AbortSignal; release(): void };
-  /** Called before a command of ours writes: from then on a reader that went away (`| head`) ends the program quietly. */
+  /** Called before one of our commands writes: from then on a closed reader (`| head`) ends the program quietly. */
   begin(): void;
-  /** Told once the command has ended, unless it ended well. */
+  /** Called when the command has ended, unless it succeeded. */
   exit(code: number): void;
   /** Milliseconds since the epoch. */
   now(): number;
@@ -22,9 +22,9 @@ export interface CliContext {
 }
 
 export interface CliTimings {
-  /** Between two looks at a workload that is waited for. */
+  /** Time between two polls of an awaited workload. */
   readonly pollMs: number;
-  /** How long a stack that does not answer is asked again while one waits. */
+  /** How long to retry a stack that does not answer while waiting. */
   readonly giveUpAfterMs: number;
 }
 

@@ -4,7 +4,7 @@ import { plainText } from './terminal/terminal-text.ts';
 export interface CommandOutput {
   readonly json: boolean;
   readonly color: boolean;
-  /** Writes one JSON document on one line with `--json`, else the lines that stand for it. */
+  /** Writes one JSON document on one line with `--json`, else the same as lines for people. */
   answer(document: unknown, lines: () => readonly string[]): void;
   /** Says something beside the answer, on stderr; with `--json` as `{"note"}`. */
   note(text: string): void;

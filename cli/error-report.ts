@@ -6,9 +6,9 @@ export interface ErrorReport {
   readonly exitCode: number;
   readonly code: string;
   readonly message: string;
-  /** What to do about it, where the message alone does not say. */
+  /** What to do about it, if the message alone does not say it. */
   readonly fix?: string;
-  /** Where a defect was met; absent for failures that Kiln knows. */
+  /** Where a defect occurred; absent for failures that Kiln knows. */
   readonly stack?: string;
 }
 
@@ -26,7 +26,7 @@ const FIXES: Partial<Record<FailureCode, string>> = {
   INTERNAL: 'This is a defect in Kiln, or in the machine under it; the logs of the stack say more.',
 };
 
-/** @returns how an error is told and which exit code it has. */
+/** @returns how an error is reported and its exit code. */
 export function reportOf(error: unknown): ErrorReport {
   if (error instanceof UsageError) {
     return { exitCode: EXIT.usage, code: 'USAGE', message: error.message, fix: 'See the command with --help.' };
@@ -48,7 +48,7 @@ function defect(error: unknown): ErrorReport {
   };
 }
 
-/** @returns the report for stderr: one JSON document with `--json`, else the message, what to do, and where it was met. */
+/** @returns the report for stderr: one JSON document with `--json`, else the message, what to do, and where it occurred. */
 export function reportText({ exitCode: _, ...report }: ErrorReport, json: boolean): string {
   if (json) return `${JSON.stringify({ error: report })}\n`;
   const { code, message, fix, stack = '' } = report;

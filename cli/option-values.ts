@@ -10,14 +10,14 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
   };
 }
 
-/** Gathers `NAME=VALUE` of an option that may be given many times; of two with one name the later counts. */
+/** Collects `NAME=VALUE` of a repeatable option; of two with one name, the later one counts. */
 export function assignment(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
   const equals = text.indexOf('=');
   if (equals < 1) throw new InvalidArgumentError('It must have the form NAME=VALUE.');
   return { ...before, [text.slice(0, equals)]: text.slice(equals + 1) };
 }
 
-/** @returns a parser of one of some words. */
+/** @returns a parser that accepts one of the given words. */
 export function oneOf<Word extends string>(words: readonly Word[]): (text: string) => Word {
   return (text) => {
     const word = words.find((each) => each === text);

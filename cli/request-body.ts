@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { UsageError } from './cli-context.ts';
 
 /**
- * Checks what options add up to before anything is sent.
+ * Checks the body that the options form before anything is sent.
  * @param optionOf name of the option by path in the body
  * @throws UsageError that names every option that is wrong
  */

@@ -12,7 +12,7 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
     await kilnProgram(context).parseAsync([...args], { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) {
-      // Commander has written its message already; help that was asked for has exit code 0.
+      // Commander has already written its message; requested help has exit code 0.
       context.exit(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
       return;
     }

@@ -1,13 +1,13 @@
 import { abortable } from './deadline.ts';
 
 /**
- * Lets one piece of work per key run at a time; whoever waits can give up without disturbing the others. Work that was
- * given up keeps nobody waiting: it may hang for ever.
+ * Runs one piece of work per key at a time; a waiting caller can give up without disturbing the others. Abandoned work
+ * does not block the next: it may never end.
  */
 export class AbandonableTurns {
   private readonly last = new Map<string, Promise<unknown>>();
 
-  /** Runs `work` after every earlier work of this key has ended, whatever its end, or was given up by its signal. */
+  /** Runs `work` after every earlier work of this key has settled or was abandoned through its signal. */
   async run<T>(key: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     const before = this.last.get(key) ?? Promise.resolve();
     const mine = before.then(() => {
@@ -29,7 +29,7 @@ function endOrAbort(work: Promise<unknown>, signal: AbortSignal): Promise<void> 
   return abortable(work, signal).then(over, over);
 }
 
-/** Rejects when the signal fires while the turn has not come; once it has come, the work itself answers for the signal. */
+/** Rejects when the signal fires before the turn comes; after that the work itself handles the signal. */
 function aborted(signal: AbortSignal, turn: Promise<unknown>): Promise<never> {
   return new Promise((_, reject) => {
     const onAbort = () => reject(signal.reason);

@@ -1,4 +1,4 @@
-/** Waits that end before what is waited for does. The work itself goes on: its end, good or bad, concerns nobody then. */
+/** Waits that can end before the awaited work does. The work itself continues; its result or error is then ignored. */
 
 /** @throws the signal's reason, or what `reason` makes, once it fires; at once where it has fired */
 export async function abortable<T>(
@@ -43,14 +43,14 @@ export function msUntil(deadline: number): number {
   return Math.max(1, Math.ceil(deadline - performance.now()));
 }
 
-/** Calls `act` when the signal fires, at once where it has fired. @returns how to take that back */
+/** Calls `act` when the signal fires, at once where it has fired. @returns a function that cancels this */
 export function onAbort(signal: AbortSignal, act: () => void): () => void {
   if (signal.aborted) act();
   else signal.addEventListener('abort', act, { once: true });
   return () => signal.removeEventListener('abort', act);
 }
 
-/** @returns a signal that fires when one of both does */
+/** @returns a signal that fires when either of the two does */
 export function eitherSignal(signal: AbortSignal, other: AbortSignal | undefined): AbortSignal {
   return other === undefined ? signal : AbortSignal.any([signal, other]);
 }

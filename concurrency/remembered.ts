@@ -1,4 +1,4 @@
-/** @returns what was made the first time it was asked for; a failure is not kept, so the next caller tries again */
+/** @returns the value of the first call; a failure is not remembered, so the next caller tries again */
 export function remembered<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;
   return () => {

@@ -1,8 +1,8 @@
-/** Work that all who ask for it while it is under way share. Nothing is remembered: who asks later has it done again. */
+/** Shares running work among all callers that ask for it meanwhile. No result is stored: a later caller starts again. */
 export class SingleFlight<T, Key = string> {
   private readonly flights = new Map<Key, Promise<T>>();
 
-  /** Joins the work of this key that is under way, or begins it. A failure is everybody's who waited. */
+  /** Joins the running work of this key, or begins it. A failure reaches every waiting caller. */
   run(key: Key, work: () => Promise<T>): Promise<T> {
     const found = this.flights.get(key);
     if (found !== undefined) return found;
@@ -17,7 +17,7 @@ export class SingleFlight<T, Key = string> {
   }
 }
 
-/** @returns the work, done once for all who ask while it is being done; the arguments are those of who asked first */
+/** @returns the work, done once for all callers while it runs, with the arguments of the first caller */
 export function singleFlight<Args extends readonly unknown[], T>(
   work: (...args: Args) => Promise<T>,
 ): (...args: Args) => Promise<T> {

@@ -4,22 +4,22 @@ import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isErrno } from './errno.ts';
 
-/** Whatever this process and its children make from now on is for its user alone, unless it is made otherwise by name. */
+/** From now on, files made by this process and its children are for its user alone, unless a mode is set explicitly. */
 export function keepFilesPrivate(): void {
   process.umask(0o077);
 }
 
 export interface ClosingOptions {
-  /** Files and folders that are looked at, at most: a start must not wait for a store with millions of them. */
+  /** Most files and folders that are checked: a start must not wait for a store with millions of them. */
   readonly maxEntries: number;
   /** Folders, relative to the root, whose files keep their modes: others open these. The folders themselves are closed. */
   readonly keepFilesIn?: readonly string[];
 }
 
 export interface Closed {
-  /** How many were open to others, and are not any more. */
+  /** How many were open to others and are now closed. */
   readonly changed: number;
-  /** Whether everything was looked at; where not, what was not lies in folders that are closed. */
+  /** Whether everything was checked; if not, the unchecked rest lies in folders that are closed. */
   readonly whole: boolean;
 }
 
@@ -53,7 +53,7 @@ export async function closeToOthers(root: string, { maxEntries, keepFilesIn = []
 
 export type Outcome = 'closed' | 'was closed' | 'not ours';
 
-/** Opens only what has to be changed: opening costs more than a look, and there may be many. */
+/** Opens only what has to be changed: opening costs more than stat, and there may be many files. */
 async function closeFile(path: string): Promise<Outcome> {
   const found = await lstat(path).catch(ignoreGone);
   if (found === undefined || !found.isFile() || found.uid !== process.getuid?.()) return 'not ours';
@@ -61,7 +61,7 @@ async function closeFile(path: string): Promise<Outcome> {
 }
 
 /**
- * The same for one file or folder, without what lies in it. By descriptor, so that what is put in its place meanwhile, a
+ * The same for one file or folder, without its content. By descriptor, so that something put in its place meanwhile, a
  * link say, is not changed instead.
  */
 export async function closeAlone(path: string): Promise<Outcome> {
@@ -83,7 +83,7 @@ async function entriesOf(path: string): Promise<Dirent[]> {
   return (await readdir(path, { withFileTypes: true }).catch(ignoreGone)) ?? [];
 }
 
-/** What is gone, is something else by now, or belongs to somebody else needs no closing by us. */
+/** A file that is gone, was replaced, or belongs to another user needs no change by us. */
 function ignoreGone(error: unknown): undefined {
   const known = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'EPERM', 'ENXIO'];
   if (known.some((code) => isErrno(error, code))) return undefined;

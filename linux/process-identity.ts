@@ -4,7 +4,7 @@ import type { VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from './errno.ts';
 
-/** Processes known by pid, start time and boot of the host: never by the pid alone, which the kernel gives out again. */
+/** Processes known by pid, start time and boot of the host: never by the pid alone, which the kernel reuses. */
 
 export interface ProcessStat {
   readonly pid: number;
@@ -18,7 +18,7 @@ export interface ProcessStat {
 /**
  * Reads the text of `/proc/<pid>/stat`. The process name (field 2) may hold spaces and parentheses, so fields count from
  * the last `)`.
- * @returns undefined where the text is no stat line
+ * @returns undefined where the text is not a stat line
  */
 export function parseProcStat(text: string): ProcessStat | undefined {
   const pid = /^(\d+) \(/.exec(text)?.[1];
@@ -37,7 +37,7 @@ export function parseProcStat(text: string): ProcessStat | undefined {
   return { pid: Number(pid), parentPid: Number(parentPid), state, threads: Number(threads), startTicks };
 }
 
-/** @returns what the kernel says of a pid now; undefined where there is no such process */
+/** @returns the kernel's present entry for a pid; undefined where there is no such process */
 export async function readProcess(pid: number): Promise<ProcessStat | undefined> {
   try {
     return parseProcStat(await readFile(`/proc/${pid}/stat`, 'latin1'));
@@ -55,7 +55,7 @@ export function hostBootId(): Promise<string> {
   return bootId;
 }
 
-/** @returns the identity of a living process; undefined where it is gone or only waits to be collected */
+/** @returns the identity of a living process; undefined where it is gone or a zombie */
 export async function identify(pid: number): Promise<VmProcess | undefined> {
   const stat = await readProcess(pid);
   if (stat === undefined || isDead(stat)) return undefined;
@@ -64,7 +64,7 @@ export async function identify(pid: number): Promise<VmProcess | undefined> {
 
 /**
  * @returns start time of a living process, in clock ticks since the host's boot; '' where there is none, or where it is
- * dead and only waits to be collected: nobody may ever do that
+ * a zombie, which may never be reaped
  */
 export async function processStartTime(pid: number): Promise<string> {
   const stat = await readProcess(pid);

@@ -17,7 +17,7 @@ const KEPT_OUTPUT = 1 << 20;
 /**
  * Runs a program to its end, without a shell and without stdin.
  * @param argv program and arguments; arguments are never interpreted by a shell
- * @returns exit code and the last MiB of each output; -1 stands for death by a signal
+ * @returns exit code and the last MiB of each output; -1 for death by a signal
  * @throws UNSUPPORTED where the program is not installed
  */
 export async function runCommand(argv: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
@@ -63,7 +63,7 @@ export async function mustRun(argv: readonly string[], options: CommandOptions =
   throw new KilnError('INTERNAL', `${argv[0]} ended with code ${code}: ${tail}`, details);
 }
 
-/** What env(1) ends with where the program does not exist. */
+/** Exit code of env(1) where the program does not exist. */
 const NOT_INSTALLED = 127;
 
 function notInstalled(program: string): KilnError {

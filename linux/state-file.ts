@@ -1,4 +1,4 @@
-/** Small JSON files that must survive a crash between any two lines: whole or not there, never half. */
+/** Small JSON files that must survive a crash between any two lines: each file is complete or absent, never partial. */
 
 import { mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -18,7 +18,7 @@ export async function writeStateFile(path: string, value: unknown): Promise<void
   await syncDirectory(dirname(path));
 }
 
-/** @returns undefined where there is no such file. @throws INTERNAL, naming the file, where it is not of the schema */
+/** @returns undefined where there is no such file. @throws INTERNAL, naming the file, where it breaks the schema */
 export async function readStateFile<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
   const text = await readTextIfThere(path);
   if (text === undefined) return undefined;
@@ -39,8 +39,8 @@ export async function removeRecord(path: string): Promise<void> {
 }
 
 /**
- * Removes what interrupted writings left beside the records of a directory. Only before the first of this process: what
- * is being written looks the same.
+ * Removes what interrupted writes left beside the records of a directory. Call it only before this process first writes:
+ * a write in progress has the same form.
  */
 export async function removeInterrupted(directory: string): Promise<void> {
   for (const name of await directoryEntries(directory)) {

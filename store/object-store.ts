@@ -93,7 +93,7 @@ export interface ListOptions {
 
 export interface ObjectStore {
   readonly bucket: string;
-  /** @returns undefined where there is no such key. @throws STORE_CONFLICT where the document does not match the schema. */
+  /** @returns undefined where there is no such key. @throws STORE_CONFLICT where the document breaks the schema. */
   readDocument<T>(key: string, schema: z.ZodType<T>): Promise<StoredDocument<T> | undefined>;
   /** Writes JSON. @throws STORE_CONFLICT where the condition does not hold and other bytes are there. */
   writeDocument(key: string, value: unknown, condition?: WriteCondition): Promise<WrittenDocument>;
@@ -147,7 +147,7 @@ class S3ObjectStore implements ObjectStore {
       requestHandler: {
         connectionTimeout: options.timeouts.connectMs,
         socketTimeout: options.timeouts.idleMs,
-        // The time to connect is counted from the call: one that stood in line for a socket would be given up for it.
+        // The connect timeout counts from the call: a request that waits in line for a socket would time out.
         httpAgent: { maxSockets: Number.POSITIVE_INFINITY },
         httpsAgent: { maxSockets: Number.POSITIVE_INFINITY },
         // The SDK's line about a full connection pool would land on standard error of the command line.
@@ -193,14 +193,14 @@ class S3ObjectStore implements ObjectStore {
         });
         return { etag: reply.ETag ?? '', written: true };
       } catch (error) {
-        // A retry inside the SDK can meet our own first write, whose reply was lost: what stands there decides.
+        // A retry inside the SDK can meet our own first write, whose reply was lost: the bytes in the store decide.
         if (condition === undefined || !(isPreconditionFailed(error) || isMissing(error) || isUnanswered(error)))
           throw this.failure(error, key);
         const found = await this.readBytes(key, MAX_DOCUMENT_BYTES);
         if (found?.data.equals(body)) return { etag: found.etag, written: false };
         if (isUnanswered(error)) throw this.failure(error, key);
         if (condition !== 'create' || found !== undefined) throw changedByAnother(key);
-        // Refused for another write that did not come to be: nobody has written it, and whoever gave up would lose it.
+        // Refused because of another write that then failed: nobody has written it, and giving up would lose it.
         if (attempt >= this.attempts) throw nothingStands(key, error);
       }
     }
@@ -233,7 +233,7 @@ class S3ObjectStore implements ObjectStore {
         });
         return { sha256, bytes };
       } catch (error) {
-        // The SDK repeats no request whose body is a stream; a file can simply be read once more.
+        // The SDK does not retry a request whose body is a stream; a file can simply be read again.
         if (!isUnanswered(error) || attempt >= this.attempts) throw this.failure(error, key);
       } finally {
         if (!Buffer.isBuffer(body)) body.destroy();
@@ -386,7 +386,7 @@ function parseJson(key: string, data: Buffer): unknown {
   }
 }
 
-/** In Node the client answers with a Node stream; its type also allows for browsers. */
+/** In Node the client answers with a Node stream; its type also covers browsers. */
 function readable(body: unknown): Readable {
   if (body instanceof Readable) return body;
   throw new KilnError('INTERNAL', 'The S3 client answered without a stream.');

@@ -1,4 +1,4 @@
-/** A part of a bucket: every key of the store lies under one prefix, which nobody above it sees. */
+/** A part of a bucket: every key of the store lies under one prefix, which callers do not see. */
 import { KilnError } from '../domain/failures.ts';
 import type { ObjectStore } from './object-store.ts';
 

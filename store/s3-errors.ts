@@ -7,7 +7,7 @@ export function isMissing(error: unknown): boolean {
   return statusOf(error) === 404 && !isNoBucket(error) && !isRefusal(error);
 }
 
-/** @returns whether a conditional write was refused. 409 is S3's answer to two conditional writes at one time. */
+/** @returns whether a conditional write was refused. 409 is S3's answer to two conditional writes at once. */
 export function isPreconditionFailed(error: unknown): boolean {
   const status = statusOf(error);
   return status === 412 || status === 409;

@@ -1,7 +1,7 @@
 import { isKilnError } from '../domain/failures.ts';
 import type { ObjectStore } from './object-store.ts';
 
-/** @returns false where another document stands there already; it is left as it is. @throws STORE_UNAVAILABLE */
+/** @returns false where another document exists already; it is left unchanged. @throws STORE_UNAVAILABLE */
 export async function writeOnce(
   store: Pick<ObjectStore, 'writeDocument'>,
   key: string,

@@ -1,4 +1,4 @@
-/** What may stand at a place of a command line, as the program itself defines it. */
+/** What is allowed at a place of a command line, as the program itself defines it. */
 import type { Command, Option } from 'commander';
 
 export interface Candidate {
@@ -6,12 +6,12 @@ export interface Candidate {
   readonly description: string;
 }
 
-/** `files`: a path is wanted there, which the shell knows best. */
+/** `files`: a path is expected there; the shell completes it. */
 export type Candidates = readonly Candidate[] | 'files';
 
 /**
  * @param before the words between the name of the program and the place, as they were typed
- * @param current what stands there so far; only what begins with it is told
+ * @param current the text typed there so far; only candidates that begin with it are returned
  */
 export function candidatesAt(program: Command, before: readonly string[], current: string): Candidates {
   const { command, open, operands } = placeOf(program, before);
@@ -21,9 +21,9 @@ export function candidatesAt(program: Command, before: readonly string[], curren
 
 interface Place {
   readonly command: Command;
-  /** An option that waits for its value. */
+  /** The option whose value comes next. */
   readonly open?: Option;
-  /** Words of the command that are no options. */
+  /** Words of the command that are not options. */
   readonly operands: number;
 }
 

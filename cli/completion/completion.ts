@@ -5,10 +5,10 @@ import { inheritedEnvironment } from '../../config/environment.ts';
 import { candidatesAt } from './candidates.ts';
 
 const NAME = 'kiln';
-/** By this line the script knows that the shell is to offer files. */
+/** With this line the script knows that the shell must offer files. */
 const FILES = '__tabtab_complete_files__';
 
-/** tabtab's own for fish evaluates what was typed: a Tab behind `$(…)` would run it. Fish hands words on as they are. */
+/** tabtab's own for fish evaluates what was typed: a Tab after `$(…)` would run it. Fish passes words unchanged. */
 const FISH_SCRIPT = `function __kiln_completion
   set -l before (commandline -opc)
   set -l current (commandline -ct)
@@ -41,6 +41,6 @@ export async function answerShell(
   const place = parseEnv(env).words;
   const found = candidatesAt(program, words.slice(1, place), words[place] ?? '');
   if (found !== 'files') log([...found], shell, say);
-  // Bash offers files by itself where nothing else fits.
+  // Bash offers files by itself where nothing else matches.
   else if (shell !== 'bash') say(FILES);
 }

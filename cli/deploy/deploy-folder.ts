@@ -20,7 +20,7 @@ const MIB = 1024 * 1024;
 const LIMITS = { maxBytes: 128 * MIB, maxEntries: 20_000 };
 const NAMED_FILES = 3;
 
-/** `kiln deploy`. @returns exit code; 0 where it runs, or was only asked for */
+/** `kiln deploy`. @returns exit code; 0 where it runs, or where the caller does not wait */
 export async function deployFolder(
   context: CliContext,
   output: CommandOutput,
@@ -57,7 +57,7 @@ export async function deployFolder(
   );
 }
 
-/** Packs a folder into a file that is there for as long as it is used. @returns the digest of the tar */
+/** Packs a folder into a file that exists as long as it is used. @returns the digest of the tar */
 async function withPacked(
   folder: string,
   options: UploadOptions,

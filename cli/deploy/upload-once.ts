@@ -12,10 +12,10 @@ export interface PackedTar {
   readonly sha256: string;
 }
 
-/** Between two words on how far an upload is, ms. */
+/** Time between two progress messages of an upload, ms. */
 const PROGRESS_MS = 2_000;
 
-/** Uploads a tar unless the very same is stored already. @throws the signal's reason, or an error for it, once aborted */
+/** Uploads a tar unless it is stored already. @throws the signal's reason, or an error for it, once aborted */
 export async function uploadOnce(
   context: CliContext,
   api: KilnClient,

@@ -36,13 +36,13 @@ export interface DevStack {
   /** What `dev.json` says. */
   readonly info: StackInfo;
   pids(): Record<string, number>;
-  /** Ends every process. VMs are what the caller left of them. */
+  /** Ends every process. It does not touch VMs. */
   stop(): Promise<void>;
 }
 
 /**
  * Starts Temporal, the S3 server, both workers and the gateway, and supervises them. `dev.json` is there exactly while
- * everything answers. @throws CONFLICT where a stack runs on this home already, TIMED_OUT where a process does not answer
+ * everything answers. @throws CONFLICT if a stack already runs on this home, TIMED_OUT if a process does not answer
  */
 export async function startDevStack(options: DevStackOptions, signal: AbortSignal): Promise<DevStack> {
   const { paths } = options;
@@ -99,7 +99,7 @@ async function planStack(options: DevStackOptions): Promise<StackPlan> {
   return { paths, setup, baseEnv, projectRoot, addresses, identity: await stackIdentity(paths.home) };
 }
 
-/** @returns the port of the API, chosen as late as may be: a free port is anybody's until somebody listens on it. */
+/** @returns the port of the API, chosen as late as possible: until the gateway listens, anyone can take it. */
 async function startProcesses(
   plan: StackPlan,
   supervisor: ProcessSupervisor,

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 
-/** @returns the wanted port of the loopback where it is free, else one that is. */
+/** @returns the wanted loopback port if it is free, else another free one. */
 export async function freePort(wanted: number): Promise<number> {
   return (await canListen(wanted)) ?? (await canListen(0)) ?? wanted;
 }

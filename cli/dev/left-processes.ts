@@ -24,9 +24,9 @@ export async function recordProcesses(path: string, pids: Readonly<Record<string
 /** In a stack's home: which processes run it. */
 export const PROCESSES_FILE = 'processes.json';
 
-/** Environment variable by which a process of a stack is known, whoever recorded it. */
+/** Environment variable that marks a process of a stack, whether or not it was recorded. */
 const MARK = 'KILN_STACK_PROCESS';
-/** Workers let go of these in an orderly way, so they end last. */
+/** Workers disconnect from these in an orderly way, so these end last. */
 const SERVERS: readonly string[] = ['temporal', 's3'];
 
 /** @returns what a supervisor adds to the environment of a process of the stack in `home`. */
@@ -42,7 +42,7 @@ async function markedProcesses(home: string): Promise<[string, LeftProcess][]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const found: [string, LeftProcess][] = [];
   for (const pid of pids) {
-    // Of other users' processes and of those that have just ended nothing is to be known, and none is ours.
+    // Other users' processes and those that have just ended cannot be read, and none of them is ours.
     const environment = await readFile(`/proc/${pid}/environ`, 'latin1').catch(() => '');
     const mark = environment.split('\0').find((entry) => entry.startsWith(`${MARK}=`) && entry.endsWith(`@${home}`));
     if (mark === undefined || !(await leadsGroup(pid))) continue;
@@ -53,7 +53,7 @@ async function markedProcesses(home: string): Promise<[string, LeftProcess][]> {
   return found.sort(([a], [b]) => Number(SERVERS.includes(b)) - Number(SERVERS.includes(a)));
 }
 
-/** What a process of the stack starts itself has the mark too, and ends with its group. */
+/** Children of a process of the stack carry the mark too, and end with its group. */
 async function leadsGroup(pid: number): Promise<boolean> {
   const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
   return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[2]) === pid;
@@ -73,7 +73,7 @@ export async function endLeftProcesses(
   const unknown = (await markedProcesses(home)).filter(([, { pid }]) => known.every(([, other]) => other.pid !== pid));
   const recorded = [...known, ...unknown];
   const ended: string[] = [];
-  // The last started first: workers let go of their servers in an orderly way only while these still answer.
+  // The last started first: workers disconnect from their servers in an orderly way only while these still answer.
   for (const [name, { pid, startTime }] of recorded.reverse()) {
     const isLeft = async () => (await processStartTime(pid)) === startTime;
     if (!(await isLeft())) continue;
@@ -97,7 +97,7 @@ export async function endLeftProcesses(
   return ended;
 }
 
-/** @returns the processes of a stack by name. @throws CONFIG_INVALID: with a record that says nothing, a server may be running that nobody knows of */
+/** @returns the processes of a stack by name. @throws CONFIG_INVALID for an unreadable record: a server may still run */
 export async function readRecorded(path: string): Promise<z.infer<typeof schema>> {
   const text = (await readTextIfThere(path)) ?? '{}';
   try {

@@ -4,7 +4,7 @@ import { readdir, readFile, readlink } from 'node:fs/promises';
 const LISTEN = '0A';
 
 /**
- * Whether a process itself listens on a TCP port. That somebody accepts connections there proves nothing: between the
+ * Whether a process itself listens on a TCP port. A port that accepts connections proves nothing: between the
  * choice of a free port and its use another stack may have taken it.
  */
 export async function listensOn(pid: number, port: number): Promise<boolean> {

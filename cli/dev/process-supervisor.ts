@@ -10,13 +10,13 @@ export interface ProcessSpec {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Whether the process of this pid answers. Asked again and again until it does. */
+  /** Whether the process of this pid answers. Called repeatedly until it does. */
   readonly isReady: (pid: number) => Promise<boolean>;
 }
 
 export interface SupervisorOptions {
   readonly logsDir: string;
-  /** Environment by which a process of that name is found again, were this one to die before it is recorded. */
+  /** Environment that identifies a process of that name if the supervisor dies before recording it. */
   readonly markOf?: (name: string) => Readonly<Record<string, string>>;
   readonly readyDeadlineMs: number;
   readonly readyPollMs: number;
@@ -125,7 +125,7 @@ export class ProcessSupervisor {
       const { exitCode, signalCode } = supervised.child;
       const detail = `${signalCode ?? `code ${exitCode}`}, log ${this.logPath(supervised.spec.name)}`;
       this.options.onEvent({ name: supervised.spec.name, kind: 'exited', detail });
-      // One that had held out for a while gets its patience back.
+      // A process that ran for a while starts again without a pause.
       const lived = Date.now() - begun;
       supervised.restarts = lived > this.options.maxRestartBackoffMs ? 1 : supervised.restarts + 1;
       const { restartBackoffMs, maxRestartBackoffMs } = this.options;

@@ -7,13 +7,13 @@ import type { DevStack } from './dev-stack.ts';
 import { launchStack, ownInterrupts, untilAborted } from './stack-launch.ts';
 import { stopAllWorkloads } from './stop-workloads.ts';
 
-/** How long workloads may take to end when the stack stops; what is left then is ended by force. */
+/** How long workloads may take to end when the stack stops; the rest is then ended by force. */
 const STOP_PATIENCE = { deadlineMs: 60_000, pollMs: 100 };
 
 export interface DevOptions {
   readonly keepVms: boolean;
   readonly json: boolean;
-  /** Variables of the environment that options stand for. */
+  /** Environment variables that options set. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -33,7 +33,7 @@ export async function runDev(options: DevOptions): Promise<number> {
   return 0;
 }
 
-/** @returns the stack, or undefined where Ctrl-C came first and everything was taken down again. */
+/** @returns the stack, or undefined where Ctrl-C came first and everything was stopped again. */
 export async function launchUnlessInterrupted(
   ending: AbortSignal,
   env: Readonly<Record<string, string>> = {},
@@ -46,7 +46,7 @@ export async function launchUnlessInterrupted(
   }
 }
 
-/** Ends workloads first, while there is somebody to end them, then the processes, then what is left by force. */
+/** Ends workloads first, while their workers still run, then the processes, then the rest by force. */
 export async function endStack(stack: DevStack, keepVms: boolean): Promise<void> {
   if (!keepVms) {
     const client = createKilnClient({ apiUrl: stack.info.apiUrl, token: stack.info.token });
@@ -58,10 +58,10 @@ export async function endStack(stack: DevStack, keepVms: boolean): Promise<void>
   await stack.stop();
   if (!keepVms) {
     const { destroyRecordedVms } = await import('../../workers/host/destroy-recorded-vms.ts');
-    // What was ready and of nobody has no other end.
+    // Pooled VMs without a workload always end here, so they are not reported.
     const forced = (await destroyRecordedVms()).filter((vmId) => !vmId.startsWith(POOL_VM_PREFIX));
     for (const vmId of forced) say(`VM ${vmId} was destroyed by force`);
-    // Outside the home, so nobody would think of removing it. One with something in it is not ours to remove.
+    // It lies outside the home, so nothing else removes it. If it is not empty, it is not ours to remove.
     await rmdir(stackPaths(readEnvironment(), process.getuid?.() ?? 0).runtimeDir).catch(() => undefined);
   }
   say(keepVms ? 'stopped; running workloads were left alone' : 'stopped');

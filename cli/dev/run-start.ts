@@ -70,7 +70,7 @@ async function demonstrate(stack: DevStack, options: StartOptions, ending: Abort
   else say(`${result.stages.join(' → ')} in ${result.historyEvents} history events`);
 }
 
-/** @throws the workload's own failure where it does not come to run */
+/** @throws the workload's own failure where it does not reach `running` */
 async function untilRunning(client: KilnClient, id: string, ending: AbortSignal): Promise<WorkloadView> {
   const table = new LiveStageTable(process.stderr);
   try {
@@ -112,7 +112,7 @@ function showLinks(stack: DevStack, view: WorkloadView, response: unknown): void
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-/** Reads the story back from the recorded history. @throws INTERNAL where it is not the whole life */
+/** Reads the stages back from the recorded history. @throws INTERNAL where the history is not complete */
 async function resultOf(
   client: KilnClient,
   id: string,
@@ -136,7 +136,7 @@ async function resultOf(
 
 /** @throws INTERNAL naming what the host still holds of the stopped workload */
 async function assertNothingLeft(workloadId: string): Promise<void> {
-  // The host may hold things of its own meanwhile; all that is a workload's has a name that begins with it.
+  // The host may hold things of its own; everything of a workload has a name that begins with the workload's id.
   const own = `${shortHash(workloadWorkflowId(workloadId))}-`;
   const { hostDir } = stackPaths(readEnvironment(), process.getuid?.() ?? 0);
   for (const folder of ['vms', 'reservations']) {

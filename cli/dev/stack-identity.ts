@@ -18,7 +18,7 @@ export type StackIdentity = z.infer<typeof schema>;
 /** Finds or makes the identity of a home. The file is readable by its owner only. */
 export async function stackIdentity(home: string): Promise<StackIdentity> {
   const path = join(home, 'identity.json');
-  // Only where there is none may a new one be made: another identity would not find the data again.
+  // A new identity may be made only where none exists: with another one the data would not be found again.
   const text = await readTextIfThere(path);
   if (text !== undefined) return schema.parse(JSON.parse(text));
   const secret = () => randomBytes(24).toString('hex');

@@ -5,7 +5,7 @@ import { keepFilesPrivate } from '../../linux/private-files.ts';
 import { type DevStack, startDevStack } from './dev-stack.ts';
 import type { SupervisorEvent } from './process-supervisor.ts';
 
-/** How patient the supervisor of a laptop's stack is. */
+/** Timeouts and pauses of the supervisor of a laptop's stack. */
 const TIMINGS = {
   readyDeadlineMs: 90_000,
   readyPollMs: 50,
@@ -16,14 +16,14 @@ const TIMINGS = {
 
 /**
  * Starts the stack of this folder with what the environment says; progress goes to standard error.
- * @param given variables that options of the command stand for; they count over the environment
+ * @param given variables set by options of the command; they override the environment
  */
 export async function launchStack(
   signal: AbortSignal,
   say: (text: string) => void,
   given: Readonly<Record<string, string>> = {},
 ): Promise<DevStack> {
-  // Its servers, too, which know nothing of modes.
+  // It also applies to the servers it starts, which do not set file modes themselves.
   keepFilesPrivate();
   const baseEnv = { ...inheritedEnvironment(), ...given };
   const env = readEnvironment(baseEnv);
@@ -43,18 +43,18 @@ export async function launchStack(
   );
 }
 
-/** Starts and stops are progress of their own; what ended by itself is news. */
+/** Starts and stops are already reported as progress; only processes that ended by themselves are reported here. */
 function tellEvent(event: SupervisorEvent, say: (text: string) => void): void {
   if (event.kind === 'exited') say(`${event.name} ended by itself (${event.detail ?? 'unknown'}); starting it again`);
 }
 
 /**
- * The one owner of Ctrl-C. The first asks for an orderly end; a second one is for who cannot wait.
+ * The one owner of Ctrl-C. The first asks for an orderly end; the second ends at once.
  * @returns a signal that fires on SIGINT or SIGTERM
  */
 export function ownInterrupts(say: (text: string) => void): AbortSignal {
   const ending = new AbortController();
-  // A terminal or pipe that is gone must not take this process along before it has ended the stack.
+  // A closed terminal or pipe must not end this process before it has ended the stack.
   for (const output of [process.stdout, process.stderr]) output.on('error', () => undefined);
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {

@@ -13,7 +13,7 @@ export async function lockStack(home: string): Promise<() => Promise<void>> {
   await writeFile(draft, mine);
   try {
     for (;;) {
-      // A hard link either makes the name or fails: of two at once exactly one wins.
+      // A hard link either makes the name or fails: of two concurrent callers exactly one wins.
       if (await isLinked(draft, path)) return () => rm(path, { force: true });
       const owner = await readFile(path, 'utf8').catch(() => '');
       if (await isAlive(owner)) {
@@ -43,7 +43,7 @@ async function isLinked(draft: string, path: string): Promise<boolean> {
   }
 }
 
-/** Removes a dead owner's lock, and only that: between the look and the removal another may have taken it over. */
+/** Removes a dead owner's lock, and only that: between the check and the removal another process may have taken it over. */
 async function takeAway(path: string, owner: string): Promise<void> {
   const aside = `${path}.stale-${process.pid}`;
   await rename(path, aside).catch(() => undefined);

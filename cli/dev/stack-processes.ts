@@ -10,17 +10,17 @@ import { listensOn } from './listening-process.ts';
 import type { ProcessSpec } from './process-supervisor.ts';
 import type { StackIdentity } from './stack-identity.ts';
 
-/** Ports wanted first; a busy one means another. */
+/** Preferred ports; a busy one is replaced by another. */
 export const DEFAULT_PORTS = { api: 4800, temporal: 7233, temporalUi: 8233, s3: 7070 };
 
 export interface StackAddresses {
   readonly temporal: { readonly address: string; readonly uiUrl: string; readonly namespace: string };
   readonly s3: { readonly endpoint: string; readonly bucket: string };
-  /** Ports of the servers that the stack starts itself; absent where they were given. */
+  /** Ports of the servers that the stack starts itself; absent where an external server is used. */
   readonly own: { readonly temporalPort?: number; readonly temporalUiPort?: number; readonly s3Port?: number };
 }
 
-/** What was given from outside: then the stack starts no server of its own for it. */
+/** External servers: the stack does not start its own for these. */
 export interface GivenServers {
   readonly temporalAddress?: string;
   readonly temporalUiUrl?: string;
@@ -86,7 +86,7 @@ export async function s3Server(plan: StackPlan): Promise<ProcessSpec | undefined
   return {
     name: 's3',
     command: required(plan.setup.versitygwPath, 'S3 server'),
-    // Its own modes, whatever the umask.
+    // Sets its modes regardless of the umask.
     args: ['--port', `127.0.0.1:${s3Port}`, 'posix', '--dir-perms=0700', '--file-perms=0600', plan.paths.s3Dir],
     env: {
       ...plan.baseEnv,
@@ -97,7 +97,7 @@ export async function s3Server(plan: StackPlan): Promise<ProcessSpec | undefined
   };
 }
 
-/** Control worker, host worker and gateway: this program itself, told everything by its environment. */
+/** Control worker, host worker and gateway: this program itself, configured only by its environment. */
 export function kilnProcesses(plan: StackPlan, apiPort: number): ProcessSpec[] {
   const env = { ...kilnEnvironment(plan), KILN_API_PORT: String(apiPort) };
   const make = (name: string, args: readonly string[], isReady: ProcessSpec['isReady']): ProcessSpec => ({
@@ -109,7 +109,7 @@ export function kilnProcesses(plan: StackPlan, apiPort: number): ProcessSpec[] {
   });
   const always = async () => true;
   return [
-    // Whether the workers work is asked of the gateway: `/readyz` looks for their pollers and their host entry.
+    // The gateway tells whether the workers work: `/readyz` checks for their pollers and their host entry.
     make('control', ['worker', 'control'], always),
     make('host', ['worker', 'host'], always),
     make(
@@ -124,9 +124,9 @@ export function kilnProcesses(plan: StackPlan, apiPort: number): ProcessSpec[] {
 export function kilnEnvironment(plan: StackPlan): Record<string, string | undefined> {
   const { addresses, identity, paths } = plan;
   return {
-    // Code that was compiled once starts in half the time: a worker that has ended by itself is back the sooner.
+    // With cached compiled code a process starts in half the time, so a worker that ended by itself is back sooner.
     NODE_COMPILE_CACHE: join(paths.cacheDir, 'compiled'),
-    // A laptop may do without what a host in production must have; whoever sets it decides.
+    // A laptop does not need what a production host must have; an explicit setting overrides this.
     KILN_CGROUPS: plan.baseEnv.KILN_DRIVER === 'fake' ? 'off' : 'auto',
     ...plan.baseEnv,
     KILN_HOME: paths.home,

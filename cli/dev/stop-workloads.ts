@@ -13,7 +13,7 @@ export interface StopAllOptions {
 
 /**
  * Stops every workload that is not over and waits for their ends.
- * @returns ids of those that did not end in time; what was in the way of asking for them is said
+ * @returns ids of those that did not end in time; failed requests are reported
  */
 export async function stopAllWorkloads(client: KilnClient, options: StopAllOptions): Promise<string[]> {
   const signal = AbortSignal.timeout(options.deadlineMs);
@@ -33,7 +33,7 @@ export async function stopAllWorkloads(client: KilnClient, options: StopAllOptio
   do {
     for (const step of [ask, look]) {
       for (const id of open) {
-        // One that cannot be asked must not keep the others from being stopped: it has its turn again.
+        // A workload whose request fails must not keep the others from being stopped: it is tried again.
         await step(id).catch((error: unknown) => {
           if (error !== signal.reason) troubles.set(id, messageOf(error));
         });

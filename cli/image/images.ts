@@ -23,7 +23,7 @@ function imageTable(images: readonly ImageView[]): string[] {
   );
 }
 
-/** What a reference stands for, and who says so. */
+/** The image that a reference names, and where that was found. */
 interface FoundImage {
   readonly name: string;
   readonly tag?: string;
@@ -35,7 +35,7 @@ interface FoundImage {
 /**
  * `kiln image inspect`: the tag of the running stack, else that of this machine's builds; the manifest is this machine's.
  * @returns exit code
- * @throws SPEC_INVALID where the reference is none, IMAGE_MISSING, IMAGE_CORRUPT
+ * @throws SPEC_INVALID where the text is not a reference, IMAGE_MISSING, IMAGE_CORRUPT
  */
 export async function inspectImage(context: CliContext, output: CommandOutput, text: string): Promise<number> {
   const { parseImageReference } = await import('../../rootfs/image/image-catalog.ts');

@@ -1,7 +1,7 @@
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 
-/** `kiln host drain` and `kiln host undrain`. What runs there is not touched. @returns exit code */
+/** `kiln host drain` and `kiln host undrain`. Running workloads are not touched. @returns exit code */
 export async function drainHost(
   context: CliContext,
   output: CommandOutput,

@@ -19,7 +19,7 @@ const GATEWAY = 'gateway';
 /**
  * `kiln gateway restart`: ends the gateway of this machine's stack; the stack's supervisor starts it again at once, on
  * the same port. Nothing else is touched: workloads go on, and callers see refused connections for a moment.
- * @throws UNSUPPORTED where the gateway is not one of a stack on this machine, TIMED_OUT where it does not come back
+ * @throws UNSUPPORTED where the gateway is not one of a stack on this machine, TIMED_OUT where it does not answer again
  */
 export async function gatewayRestart(
   context: CliContext,

@@ -78,7 +78,7 @@ function inventoryOf(host: PoolStatus): InventoryItem[] {
   return [...templates.map((one) => ({ kind: 'template' as const, id: one.templateId, hostId, ...one })), ...vms];
 }
 
-/** What a host tells that does not list its templates by themselves. */
+/** Templates of a host that does not list them separately. */
 function templateOf(pool: PoolSummary): (Omit<InventoryItem, 'kind' | 'id' | 'hostId'> & { templateId: string })[] {
   const { vcpus, memMib, imageDigest, projectId, template } = pool;
   if (template === undefined) return [];

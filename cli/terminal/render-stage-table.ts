@@ -3,14 +3,14 @@ import { isFinal, type Stage } from '../../domain/workload/stages.ts';
 import { type Colour, durationText, fit, paint, plainText, wrap } from './terminal-text.ts';
 
 export interface StageTableOptions {
-  /** Milliseconds since the epoch: durations of what is not over end here. */
+  /** Milliseconds since the epoch: durations of unfinished stages end here. */
   readonly now: number;
   /** Columns that a line may take. */
   readonly width: number;
   readonly color: boolean;
 }
 
-/** What became of one stage. */
+/** How one stage went. */
 export type StageStatus = 'done' | 'current' | 'failed' | 'ended' | 'ahead' | 'skipped';
 
 export interface StageRow {
@@ -48,7 +48,7 @@ export function stageRows(view: WorkloadView, now: number): StageRow[] {
   });
 }
 
-/** A service that was stopped while it ran came to the end that it was meant for. */
+/** A service that was stopped while it ran has ended as intended. */
 function statusOf(stage: Stage, next: Stage | undefined): StageStatus {
   if (next === undefined) return 'current';
   if (next === 'failed') return 'failed';
@@ -56,7 +56,7 @@ function statusOf(stage: Stage, next: Stage | undefined): StageStatus {
 }
 
 /**
- * Draws a workload: its stages with marks and durations, why it waits, leaves or has failed, where it answers.
+ * Draws a workload: its stages with marks and durations, why it waits, moves away or has failed, and its address.
  * Pure; no line is wider than `width` (at least 40), none holds a character that steers the terminal.
  */
 export function renderStageTable(view: WorkloadView, options: StageTableOptions): string[] {

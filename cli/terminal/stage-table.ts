@@ -32,13 +32,13 @@ export class LiveStageTable {
     this.#now = options.now ?? Date.now;
   }
 
-  /** Shows a view. Call it as often as one likes; what has not changed is not written again. */
+  /** Shows a view. May be called at any rate; unchanged content is not written again. */
   show(view: WorkloadView): void {
     if (this.#stream.isTTY === true) this.#redraw(view);
     else this.#append(view);
   }
 
-  /** Leaves the table as it stands; a later `show` begins a new one below. */
+  /** Leaves the table on the screen; a later `show` begins a new one below. */
   end(): void {
     this.#drawn = [];
   }

@@ -1,10 +1,10 @@
-/** Text from guests and services for a terminal: it may hold anything, also sequences that move the cursor. */
+/** Prepares text from guests and services for a terminal: it may hold sequences that move the cursor. */
 import stringWidth from 'string-width';
 
 const CONTROL_SEQUENCE = /\u001b\[[0-?]*[ -/]*[@-~]/g;
 const CONTROL = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
 
-/** @returns one line without colours; whatever else could steer a terminal is shown as `·`, tabs and line breaks as a blank. */
+/** @returns one line without colours; other control characters are shown as `·`, tabs and line breaks as a blank. */
 export function plainText(text: string): string {
   return text
     .replace(CONTROL_SEQUENCE, '')

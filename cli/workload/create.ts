@@ -37,7 +37,7 @@ export interface RunOptions {
   readonly wait?: boolean;
 }
 
-/** `kiln workload create`. @returns exit code; with `wait` 0 only where it came to run */
+/** `kiln workload create`. @returns exit code; with `wait` 0 only where it reached `running` */
 export async function createWorkload(
   context: CliContext,
   output: CommandOutput,

@@ -36,7 +36,7 @@ export async function listWorkloads(context: CliContext, output: CommandOutput, 
   return EXIT.ok;
 }
 
-/** A list knows stages only; why something waits its workflow tells, one question each. */
+/** A list holds only stages; the reason for waiting comes from the workflow, one query each. */
 async function tellWhyPending(
   api: KilnClient,
   output: CommandOutput,

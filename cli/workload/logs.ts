@@ -6,7 +6,7 @@ import { logLine } from './log-line.ts';
 
 export interface LogOptions extends LogFilter {
   readonly follow?: boolean;
-  /** Only so many of the lines that are there already: the last ones. */
+  /** How many of the existing lines to show: the last ones. */
   readonly tail?: number;
 }
 
@@ -51,7 +51,7 @@ interface PageReading {
   readonly show: (entry: LogEntry) => void;
 }
 
-/** Shows what is there already: page by page, or its end where only that is wanted. */
+/** Shows the existing lines: page by page, or only the last ones. */
 async function readPages(
   api: KilnClient,
   id: string,

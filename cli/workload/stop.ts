@@ -11,7 +11,7 @@ export interface StopOptions {
 
 const MAX_REASON = 500;
 
-/** `kiln workload stop`. @returns exit code; 0 where it is over, or where nobody wanted to wait for that */
+/** `kiln workload stop`. @returns exit code; 0 where it has ended, or where the caller does not wait */
 export async function stopWorkload(
   context: CliContext,
   output: CommandOutput,

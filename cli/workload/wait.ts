@@ -6,12 +6,12 @@ import type { CliContext } from '../cli-context.ts';
 
 export interface WaitOptions {
   readonly signal: AbortSignal;
-  /** Told of every look at it, also where nothing has changed. */
+  /** Called at every poll, also where nothing has changed. */
   readonly onView: (view: WorkloadView) => void;
 }
 
 /**
- * Looks at a workload until it runs or is over. A stack that does not answer for a while is asked again.
+ * Polls a workload until it runs or has ended. A stack that does not answer for a while is asked again.
  * @returns the last view
  * @throws what the API throws; the signal's reason where it was aborted
  */

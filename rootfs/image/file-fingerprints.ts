@@ -5,8 +5,8 @@ import { z } from 'zod';
 import { hashFile, type ImageFile, type ImageManifest } from './manifest.ts';
 
 /**
- * stat fingerprints of an image's files on this host when their content was last known to be right: inode, size, and the
- * times of the last write and of the last change of any kind. A write changes the fingerprint, and the file is read again.
+ * stat fingerprints of an image's files on this host when their content was last known to be right: inode, size, and
+ * times of the last write and of the last change of any kind. A write changes the fingerprint: the file is read again.
  */
 const LOOKS_FILE = 'looks.json';
 const looksSchema = z.record(z.string().max(64), z.string().max(256));

@@ -71,8 +71,8 @@ export async function download(store: ImageStore, digest: string, file: ImageFil
   const stream = await openStored(store, digest, file);
   const decompress = createZstdDecompress({ chunkSize: 1 << 20 });
   try {
-    // A pipeline handles the errors of all its parts from the first byte on; with a bare pipe, bad bytes that arrive while
-    // the target file is being opened would end the whole process.
+    // A pipeline handles the errors of all its parts from the first byte on; with a bare pipe, bad bytes that arrive
+    // while the target file is being opened would end the whole process.
     const found = await pipeline(stream, decompress, (source: AsyncIterable<Buffer>) =>
       writeSparse(source, file.bytes, target),
     );

@@ -1,6 +1,6 @@
 /**
  * Removes uploaded sources that no workload needs any more, in two steps with a pause between them: first new workloads
- * can no longer use them, then, if nobody has come to need them meanwhile, they go. A create that is under way during
+ * can no longer use them; then, if no workload needs them by now, they are removed. A create that runs during
  * the first step is seen by the second.
  */
 import { retiredSourceSchema, type SourceDocument, sourceDocumentSchema } from '../../contracts/api/source.ts';
@@ -12,28 +12,28 @@ import { createWorkloadDocuments } from '../workloads/workload-documents.ts';
 import { writeOnce } from '../write-once.ts';
 
 export interface PruneSourcesOptions {
-  /** Since they were uploaded, and since the end of the last workload that was made of them, ms. */
+  /** Minimum ms since their upload and since the end of the last workload made from them. */
   readonly keepMs: number;
   /** Between the two steps, ms: longer than a create may take. */
   readonly graceMs: number;
   /** Milliseconds since 1970. */
   readonly now: number;
-  /** Sources looked at in this call. */
+  /** How many sources this call checks. */
   readonly maxSources: number;
   /** `next` of an earlier call. */
   readonly after?: string;
-  /** Called again and again. @throws to end early: what is done stays done */
+  /** Called repeatedly. @throws to end early: what is done stays done */
   readonly onProgress?: () => void;
 }
 
 export interface PrunedSources {
   /** Sources that are gone now. */
   readonly removed: number;
-  /** Where to go on; absent: all were looked at. */
+  /** Where to continue; absent: all were checked. */
   readonly next?: string;
 }
 
-/** May be repeated and cut off anywhere. @throws STORE_UNAVAILABLE */
+/** May be repeated, and interrupted anywhere. @throws STORE_UNAVAILABLE */
 export async function pruneSources(store: ObjectStore, options: PruneSourcesOptions): Promise<PrunedSources> {
   const { after, maxSources } = options;
   const page = await store.list(storeKeys.sources, {
@@ -42,7 +42,7 @@ export async function pruneSources(store: ObjectStore, options: PruneSourcesOpti
     ...(after === undefined ? {} : { after }),
   });
   const digests = page.folders
-    // A server may name the folder again that the page begins after.
+    // A server may list the folder again after which the page begins.
     .filter((folder) => after === undefined || folder > after)
     .map((folder) => folder.slice(storeKeys.sources.length, -1))
     .filter((name) => /^[0-9a-f]{64}$/.test(name));
@@ -62,7 +62,7 @@ export async function pruneSources(store: ObjectStore, options: PruneSourcesOpti
 
 async function isOld(store: ObjectStore, sha256: string, { keepMs, graceMs, now }: PruneSourcesOptions) {
   const { standing, retired } = await read(store, sha256);
-  // Both are there where a first step was cut off, or where the sources were uploaded again.
+  // Both exist where a first step was interrupted, or where the sources were uploaded again.
   if (retired !== undefined) return standing !== undefined || now - Date.parse(retired.retiredAt) > graceMs;
   return standing !== undefined && now - Date.parse(standing.storedAt) > keepMs;
 }
@@ -73,7 +73,7 @@ async function read(store: ObjectStore, sha256: string) {
   return { standing: standing?.value, retired: retired?.value };
 }
 
-/** @returns those that a workload names which is not known to be over for long: it may still have to be built. */
+/** @returns those named by a workload that is not known to have ended long ago: it may still have to be built. */
 async function neededSources(
   store: ObjectStore,
   candidates: ReadonlySet<string>,
@@ -118,7 +118,7 @@ async function removeOrKeep(
   return isGone;
 }
 
-/** The first step; done again where it was cut off, for the pause counts from its end. */
+/** The first step; repeated where it was interrupted, because the pause counts from its end. */
 async function retire(store: ObjectStore, standing: SourceDocument, now: number): Promise<void> {
   const retiredAt = new Date(now).toISOString();
   await store.writeDocument(storeKeys.retiredSource(standing.sha256), { ...standing, retiredAt });
@@ -128,7 +128,7 @@ async function retire(store: ObjectStore, standing: SourceDocument, now: number)
 async function removeTar(store: ObjectStore, sha256: string): Promise<void> {
   const keys = { document: storeKeys.sourceDocument(sha256), tar: storeKeys.sourceTar(sha256) };
   await store.delete(keys.tar);
-  // An upload whose document came in between puts its tar again where it finds none; one that died has no tar.
+  // An upload whose document arrived in between puts its tar again if it is missing; an upload that died has no tar.
   const uploaded = await store.readDocument(keys.document, sourceDocumentSchema);
   if (uploaded !== undefined && (await store.headBlob(keys.tar)) === undefined) await store.delete(keys.document);
 }

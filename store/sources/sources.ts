@@ -1,4 +1,4 @@
-/** Uploaded sources: each a tar that is never changed, named by its sha256, with a document that says that it is whole. */
+/** Uploaded sources: each is an immutable tar, named by its sha256, with a document that says it is complete. */
 import {
   retiredSourceSchema,
   type SourceDocument,
@@ -32,7 +32,7 @@ export function createSources(
     locate: async (sha256) => {
       const retired = async () =>
         (await store.readDocument(storeKeys.retiredSource(sha256), retiredSourceSchema))?.value;
-      // Asked last again: what was retired may have been taken back in between.
+      // Checked again last: retired sources may have been restored in between.
       const found = (await find(sha256)) ?? (await retired()) ?? (await find(sha256));
       return found === undefined ? undefined : partOf(found);
     },
@@ -42,7 +42,7 @@ export function createSources(
       await store.putBlob(storeKeys.sourceTar(source.sha256), { path }, { expectedSha256: source.sha256 });
       const document: SourceDocument = { schemaVersion: 1, ...source, storedAt: new Date().toISOString() };
       const created = await writeOnce(store, storeKeys.sourceDocument(source.sha256), document);
-      // The removal of old sources may have taken the tar, which was the same, before the document stood.
+      // The removal of old sources may have removed the same tar before the document was written.
       if ((await store.headBlob(storeKeys.sourceTar(source.sha256))) === undefined) {
         await store.putBlob(storeKeys.sourceTar(source.sha256), { path }, { expectedSha256: source.sha256 });
       }

@@ -1,4 +1,4 @@
-/** What was freed after its workload had ended: one document for each host that could not free in time what it held. */
+/** What was freed after its workload had ended: one document for each host that could not free it in time. */
 import { type ReleaseDocument, releaseDocumentSchema } from '../../contracts/store/archive.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { ObjectStore } from '../object-store.ts';
@@ -11,7 +11,7 @@ export interface WorkloadReleases {
   noteFreed(release: Omit<ReleaseDocument, 'schemaVersion'>): Promise<void>;
 }
 
-/** @returns the releases in a store. Every method @throws STORE_UNAVAILABLE */
+/** @returns the notices in a store. Every method @throws STORE_UNAVAILABLE */
 export function createWorkloadReleases(store: ObjectStore): WorkloadReleases {
   return {
     releases: async (workloadId) => {

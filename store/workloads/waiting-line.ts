@@ -1,4 +1,4 @@
-/** Who waits for capacity: one small object each, whose name says all, so that one listing tells the whole line. */
+/** Requests that wait for capacity: one small object each, whose name holds everything, so one listing is the line. */
 import { z } from 'zod';
 import { workloadIdSchema } from '../../contracts/identifiers.ts';
 import { PRIORITIES } from '../../domain/capacity/priority.ts';
@@ -40,7 +40,7 @@ function keyOf({ priority, sinceMs, resources, workloadId }: WaitingRequest): st
   return `${storeKeys.waitingLine}${priority}-${sinceMs}-${resources.vcpus}-${resources.memMib}-${workloadId}`;
 }
 
-/** @returns undefined for what is no name of ours */
+/** @returns undefined for a name that is not ours */
 function parse({ key }: ListedObject): WaitingRequest | undefined {
   const found = NAME.exec(key.slice(storeKeys.waitingLine.length));
   if (found === null) return undefined;

@@ -18,7 +18,7 @@ import { writeOnce } from '../write-once.ts';
 import { createWorkloadReleases, type WorkloadReleases } from './freed-notices.ts';
 
 export interface StoredWorkloads extends WorkloadDocuments, WorkloadReleases {
-  /** Writes the spec where the id is free. @returns the document that stands there now, ours or an earlier one. */
+  /** Writes the spec where the id is free. @returns the document that is there now, ours or an earlier one. */
   createSpec(document: SpecDocument): Promise<SpecDocument>;
   specDocument(workloadId: string): Promise<SpecDocument | undefined>;
   /** Whether there is such a deployment for workloads to name. */

@@ -45,7 +45,7 @@ export interface BuiltImage {
 
 /**
  * Builds an image, or finds the one made from exactly the same parts. What takes long (kernel, root file system) is
- * cached by its own key, so a change of the agent alone takes a second. May be interrupted at any point and called again.
+ * cached by its own key, so a change of only the agent takes a second. May be interrupted anywhere and called again.
  * @throws UNSUPPORTED (a tool is missing), DISK_FULL, IMAGE_CORRUPT (a pinned part differs), INTERNAL
  */
 export async function buildImage(request: BuildImageRequest): Promise<BuiltImage> {
