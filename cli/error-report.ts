@@ -48,7 +48,7 @@ function defect(error: unknown): ErrorReport {
   };
 }
 
-/** @returns the report for stderr: one JSON document with `--json`, else the message, what to do, and where it occurred. */
+/** @returns the report for stderr: one JSON document with `--json`, else message, what to do, and where it occurred. */
 export function reportText({ exitCode: _, ...report }: ErrorReport, json: boolean): string {
   if (json) return `${JSON.stringify({ error: report })}\n`;
   const { code, message, fix, stack = '' } = report;

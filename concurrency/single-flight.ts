@@ -1,4 +1,4 @@
-/** Shares running work among all callers that ask for it meanwhile. No result is stored: a later caller starts again. */
+/** Shares running work among all callers that ask for it meanwhile. No result is stored: later callers start again. */
 export class SingleFlight<T, Key = string> {
   private readonly flights = new Map<Key, Promise<T>>();
 

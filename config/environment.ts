@@ -16,7 +16,7 @@ const portRange = z
   })
   .refine(({ from, to }) => from >= 1 && from <= to && to <= 65_535, 'must go upwards, within 1 to 65535');
 
-/** What every process of a stack is told by its environment. */
+/** The settings that every process of a stack reads from its environment. */
 const schema = z.object({
   KILN_HOME: z.string().min(1).default('.kiln'),
   KILN_CACHE: z.string().exactOptional(),
@@ -36,12 +36,12 @@ const schema = z.object({
   KILN_HOST_TOKEN: z.string().exactOptional(),
   KILN_HOST_VCPUS: z.coerce.number().int().positive().exactOptional(),
   KILN_HOST_MEM_MIB: z.coerce.number().int().positive().exactOptional(),
-  /** Space kept free where the disks of VMs lie; with less there is no new VM. */
+  /** Space that must stay free where the disks of VMs lie; with less, no new VM starts. */
   KILN_HOST_FREE_DISK_MIB: z.coerce.number().int().min(0).exactOptional(),
   /** Memory of the machine that must stay available, MiB; absent: a twentieth of it, at most 1024. */
   KILN_HOST_MEM_FLOOR_MIB: z.coerce.number().int().min(0).exactOptional(),
   KILN_HOST_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
-  /** Ports of this host that VMs may be reached at; hosts and gateways are told the same. */
+  /** Ports of this host at which VMs can be reached; hosts and gateways need the same value. */
   KILN_HOST_PORTS: portRange.default(DEFAULT_HOST_PORTS),
   KILN_RUNTIME_DIR: z.string().exactOptional(),
   XDG_RUNTIME_DIR: z.string().exactOptional(),
@@ -68,22 +68,22 @@ const schema = z.object({
     .exactOptional(),
   /** Reads and writes, each, that one VM may make on the host's disk, MiB per second. */
   KILN_VM_IO_MIBPS: z.coerce.number().int().positive().exactOptional(),
-  /** Ready VMs of each pool; 0, the default: no pools. Counts over the file. */
+  /** Ready VMs of each pool; 0, the default: no pools. Overrides the file. */
   KILN_POOL_SIZE: z.coerce.number().int().min(0).max(1000).exactOptional(),
-  /** File with the settings of the pools; being there it switches them on. */
+  /** File with the settings of the pools; if it exists, pools are on. */
   KILN_POOL_FILE: z.string().exactOptional(),
   KILN_API_HOST: z.string().default('127.0.0.1'),
   KILN_API_PORT: z.coerce.number().int().min(0).max(65_535).default(4800),
   KILN_API_TOKEN: z.string().min(16).exactOptional(),
-  /** Where a control worker serves its metrics; 0: any free port, told in its log. */
+  /** Where a control worker serves its metrics; 0: any free port, written to its log. */
   KILN_CONTROL_METRICS_HOST: z.string().default('127.0.0.1'),
   KILN_CONTROL_METRICS_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
   /** From the start of one run of the maintenance to the next. */
   KILN_MAINTENANCE_EVERY_S: z.coerce.number().int().min(1).max(86_400).default(300),
-  /** Ages after which logs of what is over, and uploaded sources, are removed; absent: they are kept for ever. */
+  /** Ages after which logs of what is over, and uploaded sources, are removed; absent: never. */
   KILN_KEEP_LOGS_DAYS: z.coerce.number().min(0).max(36_500).exactOptional(),
   KILN_KEEP_SOURCES_DAYS: z.coerce.number().min(1).max(36_500).exactOptional(),
-  /** How long the event loop of a worker or gateway may stand still before its process is ended, seconds; 0: for ever. */
+  /** Seconds that the event loop of a worker or gateway may be stuck before its process is ended; 0: no limit. */
   KILN_STUCK_AFTER_S: z.coerce.number().min(0).max(3600).default(10),
   KILN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
   NODE_EXTRA_CA_CERTS: z.string().exactOptional(),

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { KilnError } from '../domain/failures.ts';
 import { DIGEST_PATTERN } from '../domain/names.ts';
 
-/** What set-up found or made on this machine. */
+/** The results of set-up on this machine. */
 const setupRecordSchema = z.object({
   /** Tools and images, shared by every checkout of this user. */
   cacheDir: z.string(),
@@ -22,7 +22,7 @@ const setupRecordSchema = z.object({
 export type SetupRecord = z.infer<typeof setupRecordSchema>;
 
 /**
- * Reads what set-up noted for this checkout.
+ * Reads the record that set-up wrote for this checkout.
  * @throws CONFIG_INVALID where set-up has not run
  */
 export function readSetupRecord(): SetupRecord {

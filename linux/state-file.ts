@@ -39,7 +39,7 @@ export async function removeRecord(path: string): Promise<void> {
 }
 
 /**
- * Removes what interrupted writes left beside the records of a directory. Call it only before this process first writes:
+ * Removes what interrupted writes left beside the records of a directory. Call it only before this process writes:
  * a write in progress has the same form.
  */
 export async function removeInterrupted(directory: string): Promise<void> {

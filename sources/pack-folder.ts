@@ -26,9 +26,9 @@ export interface PackOptions extends SourceLimits {
    * @param prefix plain path of the folder below the packed one; empty for itself
    */
   readonly choose: (prefix: string) => Promise<EntryChoice>;
-  /** What becomes of a symbolic link that leads out of the folder. */
+  /** How to treat a symbolic link that leads out of the folder. */
   readonly outsideLinks: 'leave-out' | 'refuse';
-  /** Told of each entry before it is packed; what it throws ends the packing. */
+  /** Called with each entry before it is packed; if it throws, the packing ends. */
   readonly onEntry?: (entry: PackedEntry) => Promise<void> | void;
 }
 
@@ -39,7 +39,7 @@ export interface PackedEntry {
   readonly bytes: number;
 }
 
-/** One time for all: when a file was checked out does not change what it is. */
+/** One time for all files: the checkout time must not change the tar. */
 const MTIME = new Date(0);
 
 interface Packing {
@@ -61,7 +61,7 @@ export async function packFolder(
   options: PackOptions,
 ): Promise<{ sha256: string; bytes: number }> {
   const tar = pack();
-  // The pipeline tells what failed; a listener here only keeps the error from ending the process.
+  // The pipeline reports the failure; a listener here only keeps the error from ending the process.
   tar.on('error', () => undefined);
   const hash = createHash('sha256');
   let bytes = 0;
@@ -127,7 +127,7 @@ async function packEntry(packing: Packing, packed: PackedEntry, mode: number): P
   }
 }
 
-/** A link that leads out means nothing in the guest, or something else. @returns the target where it stays inside */
+/** In the guest, a link that leads out is broken or leads elsewhere. @returns the target where it stays inside */
 async function insideTarget({ folder, options }: Packing, path: string): Promise<string | undefined> {
   const target = await readlink(join(folder, path));
   const real = await realpath(join(folder, path)).catch(() => undefined);
@@ -180,7 +180,7 @@ async function copyInto(sink: Sink, from: Readable, tar: Pack): Promise<number> 
   return read;
 }
 
-/** A tar that is given up (too large, disk full) drains nothing any more. */
+/** An abandoned tar (too large, disk full) no longer drains. */
 function drained(sink: Sink, tar: Pack): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (work: () => void) => () => {

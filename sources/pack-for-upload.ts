@@ -1,4 +1,4 @@
-/** A caller's folder as it may go up: without what its ignore files name, and without secrets. */
+/** Packs a caller's folder for upload: without ignored files and without secrets. */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import ignore, { type Ignore } from 'ignore';
@@ -8,7 +8,7 @@ import { IGNORE_FILES, LEFT_OUT_OF_UPLOADS, plainEntryPath } from '../domain/sou
 import { type EntryChoice, type PackedEntry, packFolder, type SourceLimits } from './pack-folder.ts';
 
 export interface UploadOptions extends SourceLimits {
-  /** Files that look like secrets and go up all the same, or folders of such, relative to the packed folder. */
+  /** Files that look like secrets but are uploaded anyway, or folders of them, relative to the packed folder. */
   readonly allowSecrets: readonly string[];
   /** Ends the packing before its next entry. */
   readonly signal?: AbortSignal;

@@ -1,4 +1,4 @@
-/** Reads a tar of sources that a stranger made: every entry is judged before anybody acts on it. */
+/** Reads an untrusted tar of sources: every entry is checked before it is used. */
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { extract, type Header } from 'tar-stream';
@@ -12,7 +12,7 @@ import {
 } from '../domain/sources/source-tree.ts';
 import type { SourceLimits } from './pack-folder.ts';
 
-/** Told of entries in the order of the tar. Paths are plain: no `.`, no `..`, no `/` at either end. */
+/** Receives entries in the order of the tar. Paths are plain: no `.`, no `..`, no `/` at either end. */
 export interface SourceSink {
   directory(path: string): Promise<void>;
   /** Must read the content to its end. */
@@ -27,7 +27,7 @@ const END_BYTES = 2 * BLOCK;
 /**
  * @param tar not compressed
  * @returns number of files and links
- * @throws SPEC_INVALID where it is no whole tar, or holds what sources may not; PAYLOAD_TOO_LARGE; whatever the stream
+ * @throws SPEC_INVALID where it is not a complete tar, or holds forbidden entries; PAYLOAD_TOO_LARGE; whatever the stream
  *   or the sink fails with
  */
 export async function readSourceTar(
@@ -36,7 +36,7 @@ export async function readSourceTar(
   sink: SourceSink,
 ): Promise<{ readonly files: number }> {
   const reader = extract();
-  // Each failure ends the others as well: only the first says what is wrong.
+  // Each failure ends the others as well: only the first is the cause.
   let first: { readonly error: unknown; readonly isOurs: boolean } | undefined;
   const note = (error: unknown, isOurs: boolean): void => {
     first ??= { error, isOurs };
@@ -57,7 +57,7 @@ export async function readSourceTar(
     await fed;
   } catch (error) {
     note(error, true);
-    // The stream must be let go of before the caller removes what it reads from.
+    // The stream must be closed before the caller removes the file it reads.
     await fed.catch(() => undefined);
     const told = first?.error ?? error;
     if (isKilnError(told) || first?.isOurs !== true) throw told;
@@ -78,7 +78,7 @@ class SourceTree {
     this.maxEntries = maxEntries;
   }
 
-  /** @throws SPEC_INVALID where the path was there before, or lies below something that is no folder */
+  /** @throws SPEC_INVALID where the path occurred before, or lies below something that is not a folder */
   add(path: string, kind: SourceEntryKind): void {
     this.addAbove(path);
     const known = this.kinds.get(path);
@@ -105,7 +105,7 @@ class SourceTree {
 
 type Deliver = (sink: SourceSink, content: Readable) => Promise<void>;
 
-/** @returns what is to be done with an entry. @throws SPEC_INVALID */
+/** @returns how to treat an entry. @throws SPEC_INVALID */
 function judged({ name, linkname, size, mode, type, pax }: Header, tree: SourceTree): Deliver {
   const kind = sourceEntryKind(type);
   if (kind === undefined) throw refused(name, notAllowed(type));

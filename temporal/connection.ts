@@ -17,7 +17,7 @@ export interface ConnectOptions {
   /** Pause between two tries, ms. */
   readonly retryMs: number;
   readonly signal?: AbortSignal;
-  /** Told once, where the first try has failed. */
+  /** Called once, if the first try has failed. */
   readonly onWaiting?: (reason: string) => void;
 }
 

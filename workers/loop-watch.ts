@@ -1,4 +1,4 @@
-/** Whether an event loop stands still, told from looks at it. Pure: clock and counters come from outside. */
+/** Decides from periodic samples whether an event loop is stuck. Pure: the caller supplies clock and counters. */
 
 export interface LoopLook {
   /** Monotonic; stands still while the machine sleeps. */
@@ -11,7 +11,7 @@ export interface LoopLook {
   readonly cpuMs: number;
 }
 
-/** A look that comes so many times later than it should shows that the watcher, too, did not run. */
+/** A sample this many times later than planned shows that the watcher did not run either. */
 const LATE = 2;
 
 export class LoopWatch {
@@ -19,7 +19,7 @@ export class LoopWatch {
   private last: LoopLook;
   private stillMs = 0;
 
-  /** @param lookEveryMs from one look to the next */
+  /** @param lookEveryMs from one sample to the next */
   constructor(lookEveryMs: number, first: LoopLook) {
     this.lookEveryMs = lookEveryMs;
     this.last = first;
@@ -27,8 +27,8 @@ export class LoopWatch {
 
   /**
    * @returns how long the loop has not turned though it could have, ms: what it has computed meanwhile, and how long it
-   * has waited for something. Waiting for a processor does not count, nor does a time in which the watcher, too, did not
-   * run: the machine slept, or the process was stopped.
+   * has waited for something. Waiting for a processor does not count, nor does time in which the watcher did not run
+   * either: the machine slept, or the process was stopped.
    */
   look(look: LoopLook): number {
     const { last } = this;

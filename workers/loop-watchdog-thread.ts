@@ -1,4 +1,4 @@
-/** The thread of `watchLoop`: sleeps, looks, and ends the process where the main thread's event loop stands still. */
+/** The thread of `watchLoop`: sleeps, samples, and ends the process if the main thread's event loop is stuck. */
 import { readFileSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { workerData } from 'node:worker_threads';

@@ -1,5 +1,5 @@
 /**
- * Ends this process where its event loop stands still: what is blocked can neither answer nor end itself, and nobody
+ * Ends this process if its event loop is stuck: a blocked process can neither answer nor end itself, and no supervisor
  * starts another as long as it lives.
  */
 import { url as debuggerUrl } from 'node:inspector';
@@ -8,11 +8,11 @@ import { Worker } from 'node:worker_threads';
 export interface LoopWatchdogOptions {
   /** Name of the process, for its last line of log. */
   readonly name: string;
-  /** How long the event loop may stand still, ms; 0: for ever. */
+  /** How long the event loop may be stuck, ms; 0: no limit. */
   readonly stuckMs: number;
 }
 
-/** What the thread is started with. */
+/** Data that the thread starts with. */
 export interface WatchedLoop {
   readonly name: string;
   readonly stuckMs: number;
@@ -21,13 +21,13 @@ export interface WatchedLoop {
   readonly turns: SharedArrayBuffer;
 }
 
-/** Looks within the time that is allowed; the loop shows itself twice as often. */
+/** How many samples the thread takes within the allowed time; the loop counts up twice as often. */
 const LOOKS = 20;
 const THREAD_MIB = 16;
 
 /**
  * Watches the event loop of the main thread from a thread of its own. Where it has not turned for `stuckMs`, the thread
- * writes one line of log to standard error and ends the process with SIGKILL; whoever supervises it starts another.
+ * writes one log line to standard error and ends the process with SIGKILL; its supervisor starts another.
  * Neither the watch nor its thread keeps a process alive. A process that is debugged is not watched.
  */
 export function watchLoop({ name, stuckMs }: LoopWatchdogOptions): void {

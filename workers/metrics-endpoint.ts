@@ -39,7 +39,7 @@ export async function serveMetrics(
   };
 }
 
-/** Of one length, so that neither content nor length shows in the time a comparison takes. */
+/** Of one length, so that the time of a comparison reveals neither content nor length. */
 function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }

@@ -10,7 +10,7 @@ import { storeFromEnvironment } from './store-from-environment.ts';
 const CONTENDERS = 8;
 
 /**
- * Brings an object store to where Kiln runs: bucket, proof that conditional writes hold under a race, and this
+ * Prepares an object store for Kiln: bucket, proof that conditional writes hold under a race, and this
  * machine's guest images. Safe to run again.
  * @throws UNSUPPORTED where the store does not honour conditional writes, STORE_UNAVAILABLE
  */
@@ -40,7 +40,7 @@ export async function prepareStore(
   }
 }
 
-/** Images that were built on this machine beside the one of set-up. Those with another agent would not understand us. */
+/** Images built on this machine besides that of set-up. Images with another agent would not understand this Kiln. */
 async function otherImages(
   imagesDir: string,
   setup: SetupRecord,

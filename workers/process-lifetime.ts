@@ -21,8 +21,8 @@ export function processLifetime(log: Logger): AbortSignal {
 }
 
 /**
- * Does the work of a process. Where it fails the process ends, with code 1: servers that listen and connections that
- * are open would keep one alive that does no work, and nobody would start another.
+ * Runs the work of a process. If it fails, the process ends with code 1: listening servers and open connections
+ * would keep a process alive that does no work, and no supervisor would start another.
  * @throws what the work throws, before the process ends
  */
 export async function endOnFailure(
@@ -32,7 +32,7 @@ export async function endOnFailure(
   try {
     await work();
   } catch (error) {
-    // Whoever called may still say why.
+    // The caller may still report the reason.
     setImmediate(() => exit(1));
     throw error;
   }

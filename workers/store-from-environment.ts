@@ -3,7 +3,7 @@ import { KilnError } from '../domain/failures.ts';
 import { createObjectStore, type ObjectStore } from '../store/object-store.ts';
 import { prefixedStore } from '../store/prefixed-store.ts';
 
-/** How patient a process is with the object store. */
+/** Timeouts and retries of a process for the object store. */
 const TIMEOUTS = { connectMs: 2_000, idleMs: 10_000, attempts: 3 };
 
 /** @returns the object store of the environment. @throws CONFIG_INVALID, naming what is missing */

@@ -5,7 +5,7 @@ import type { TemporalAddress } from '../temporal/connection.ts';
 export const CONNECT_PATIENCE = { deadlineMs: 60_000, retryMs: 200 };
 
 /**
- * A host waits for Temporal without end: what it has adopted serves on meanwhile, and every new process would cut all
+ * A host waits for Temporal without limit: its adopted VMs go on serving, and every new host process would cut all
  * connections once more.
  */
 export const HOST_PATIENCE = { ...CONNECT_PATIENCE, deadlineMs: Number.POSITIVE_INFINITY, attemptMs: 5_000 };

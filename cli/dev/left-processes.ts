@@ -97,7 +97,7 @@ export async function endLeftProcesses(
   return ended;
 }
 
-/** @returns the processes of a stack by name. @throws CONFIG_INVALID for an unreadable record: a server may still run */
+/** @returns the processes of a stack by name. @throws CONFIG_INVALID for a bad record: a server may still run */
 export async function readRecorded(path: string): Promise<z.infer<typeof schema>> {
   const text = (await readTextIfThere(path)) ?? '{}';
   try {

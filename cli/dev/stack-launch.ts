@@ -49,7 +49,7 @@ function tellEvent(event: SupervisorEvent, say: (text: string) => void): void {
 }
 
 /**
- * The one owner of Ctrl-C. The first asks for an orderly end; the second ends at once.
+ * The one owner of Ctrl-C. The first asks for an orderly end; later ones only print a notice.
  * @returns a signal that fires on SIGINT or SIGTERM
  */
 export function ownInterrupts(say: (text: string) => void): AbortSignal {

@@ -43,7 +43,7 @@ async function isLinked(draft: string, path: string): Promise<boolean> {
   }
 }
 
-/** Removes a dead owner's lock, and only that: between the check and the removal another process may have taken it over. */
+/** Removes a dead owner's lock, and only that: another may have taken it over between the check and the removal. */
 async function takeAway(path: string, owner: string): Promise<void> {
   const aside = `${path}.stale-${process.pid}`;
   await rename(path, aside).catch(() => undefined);

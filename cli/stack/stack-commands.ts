@@ -9,7 +9,7 @@ const DRAINS = [
 ] as const;
 const RESTART_TIMINGS = { graceMs: 15_000, deadlineMs: 30_000, pollMs: 50 };
 
-/** Registers commands about a stack and its machines: `kiln host …`, `kiln pool …`, `kiln archive …`, `kiln gateway …`. */
+/** Registers commands about a stack and its hosts: `kiln host …`, `kiln pool …`, `kiln archive …`, `kiln gateway …`. */
 export function registerStackCommands(program: Command, context: CliContext): void {
   const host = program.command('host').description('machines that run workloads');
   withJson(host.command('list'))

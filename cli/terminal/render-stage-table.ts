@@ -56,7 +56,7 @@ function statusOf(stage: Stage, next: Stage | undefined): StageStatus {
 }
 
 /**
- * Draws a workload: its stages with marks and durations, why it waits, moves away or has failed, and its address.
+ * Draws a workload: its stages with marks and durations, why it waits, leaves or has failed, and its address.
  * Pure; no line is wider than `width` (at least 40), none holds a character that steers the terminal.
  */
 export function renderStageTable(view: WorkloadView, options: StageTableOptions): string[] {

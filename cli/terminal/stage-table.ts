@@ -16,7 +16,7 @@ export interface TableStream {
 
 /**
  * Shows a workload while it changes: on a terminal one table that is redrawn in its place, elsewhere a new line for
- * each stage entered and each reason to wait or leave, said once.
+ * each stage entered and each reason to wait or leave, written once.
  */
 export class LiveStageTable {
   readonly #stream: TableStream;

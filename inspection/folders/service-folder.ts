@@ -8,7 +8,7 @@ import { isInside } from '../../sources/path-inside.ts';
 /**
  * @param servicePath relative to the project root
  * @returns the real absolute path of the folder
- * @throws SPEC_INVALID where the path is absolute or leads out of the root, SERVICE_NOT_FOUND where there is no such folder
+ * @throws SPEC_INVALID where the path is absolute or leads out of the root, SERVICE_NOT_FOUND where there is no folder
  */
 export async function findServiceFolder(projectRoot: string, servicePath: string): Promise<string> {
   const parts = servicePath.split(/[/\\]/);

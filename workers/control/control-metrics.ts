@@ -1,4 +1,4 @@
-/** What a control worker measures: how workloads went, told by the states that pass through its hands at their end. */
+/** Metrics of a control worker: how workloads went, taken from the final states that it writes. */
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import { isFinal, type Stage } from '../../domain/workload/stages.ts';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
@@ -9,7 +9,7 @@ const DISPATCH_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
 
 export interface ControlMetrics {
   readonly registry: Registry;
-  /** A workload's first activity runs, so long after its request was accepted. */
+  /** A workload's first activity runs, this long after its request was accepted. */
   noteDispatched(latencyMs: number): void;
   /** A workload has come to its end. */
   noteEnded(state: WorkloadState): void;
@@ -63,7 +63,7 @@ export function createControlMetrics(): ControlMetrics {
   };
 }
 
-/** @returns documents that tell the metrics of each end, once it is written. */
+/** @returns documents that report each end to the metrics once it is written. */
 export function measuredDocuments(documents: WorkloadDocuments, metrics: ControlMetrics): WorkloadDocuments {
   return {
     readSpec: (id, hash) => documents.readSpec(id, hash),

@@ -22,7 +22,7 @@ import { createControlMetrics, measuredDocuments } from './control-metrics.ts';
 import { createControlWorker } from './control-worker.ts';
 import { createMaintenancePorts } from './maintenance-ports.ts';
 
-/** About 2 MB each; more would only be replayed faster. */
+/** About 2 MB each; a larger cache would only save replays. */
 const MAX_CACHED_WORKFLOWS = 500;
 const SHUTDOWN_GRACE_MS = 5_000;
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -72,7 +72,7 @@ export async function runControlProcess(): Promise<void> {
   store.close();
 }
 
-/** Without its Schedule a Kiln runs; nothing is archived then but on demand. */
+/** Kiln runs without its Schedule too, but then archives only on demand. */
 async function scheduleMaintenance(client: Client, env: KilnEnvironment, log: Logger): Promise<void> {
   const { KILN_MAINTENANCE_EVERY_S: everyS, KILN_KEEP_LOGS_DAYS: logs, KILN_KEEP_SOURCES_DAYS: sources } = env;
   const keep = {
@@ -88,7 +88,7 @@ async function scheduleMaintenance(client: Client, env: KilnEnvironment, log: Lo
   }
 }
 
-/** Without the token of the stack's own processes there is nobody who could be let in. */
+/** Without the token of the stack's own processes no request could be authorized. */
 async function metricsEndpoint(env: KilnEnvironment, registry: Registry) {
   const { KILN_HOST_TOKEN: token, KILN_CONTROL_METRICS_HOST: host, KILN_CONTROL_METRICS_PORT: port } = env;
   return token === undefined ? undefined : serveMetrics(registry, { host, port, token });

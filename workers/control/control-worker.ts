@@ -11,7 +11,7 @@ export interface ControlWorkerOptions {
   readonly ports: ControlPorts;
   /** Workflows kept in memory between their tasks; 0 replays every task from the start. */
   readonly maxCachedWorkflows: number;
-  /** Time that running activities get when the worker is told to shut down, ms. */
+  /** Time that running activities get when the worker shuts down, ms. */
   readonly shutdownGraceMs: number;
   /** Where the figures of its activities go; absent: nowhere. */
   readonly metrics?: Registry;

@@ -13,10 +13,10 @@ import { createWorkloadDocuments } from '../../store/workloads/workload-document
 
 /** Histories are large and nobody waits for them. */
 const PATIENT: ClientTimings = { ...DEFAULT_CLIENT_TIMINGS, callMs: 60_000, queryMs: 10_000 };
-/** Between the step after which new workloads cannot use sources and the one that removes them. */
+/** Pause between the step after which new workloads cannot use sources and the step that removes them. */
 const SOURCE_GRACE_MS = 3_600_000;
 
-/** @returns what the maintenance's activities need, over a Temporal client and the store. */
+/** @returns the ports of the maintenance activities, over a Temporal client and the store. */
 export function createMaintenancePorts(options: {
   readonly client: Client;
   readonly store: ObjectStore;

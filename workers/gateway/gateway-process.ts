@@ -18,9 +18,9 @@ import { processLifetime, processLogger } from '../process-lifetime.ts';
 import { storeFromEnvironment } from '../store-from-environment.ts';
 import { CONNECT_PATIENCE, temporalFromEnvironment } from '../temporal-from-environment.ts';
 
-/** How long a workload is shown without what its VM uses, should its host be slow. */
+/** How long to wait for a slow host before a workload is shown without its VM's usage. */
 const USAGE_MS = 1_000;
-/** How patient the gateway is with a host's data plane, and how much of an answer it reads. */
+/** Timeouts for a host's data plane, and how much of an answer the gateway reads. */
 const HOST_FETCH = { timeoutMs: 3_000, maxBytes: 16 * 1024 * 1024 };
 
 /** Ages of open workloads that the metrics count, seconds. */

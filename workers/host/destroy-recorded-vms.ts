@@ -4,8 +4,8 @@ import { processLogger } from '../process-lifetime.ts';
 import { driverFromEnvironment } from './driver-from-environment.ts';
 
 /**
- * Ends and removes every VM that this home has a record of. Only for a stack whose workers are gone and whose owner
- * wants nothing left. @returns their ids
+ * Ends and removes every VM that this home has an instance record of. Only for a stack whose workers are gone and whose
+ * owner wants nothing left. @returns their ids
  */
 export async function destroyRecordedVms(): Promise<string[]> {
   const env = readEnvironment();

@@ -15,8 +15,8 @@ import { createTscRate } from '../../vmm/qemu/tsc-rate.ts';
 const TSC_MEASUREMENT_MS = 30_000;
 
 /**
- * @returns what holds this host's VMs to their size
- * @throws HYPERVISOR_UNAVAILABLE where control groups are required and cannot be had
+ * @returns what limits this host's VMs to their size
+ * @throws HYPERVISOR_UNAVAILABLE where control groups are required but not available
  */
 export function limitsFromEnvironment(env: KilnEnvironment, paths: StackPaths, log: Logger): Promise<VmLimits> {
   const { KILN_CGROUP_PARENT: parent, KILN_VM_IO_MIBPS: ioMib } = env;
@@ -29,7 +29,7 @@ export function limitsFromEnvironment(env: KilnEnvironment, paths: StackPaths, l
   });
 }
 
-/** @returns the VM driver of this host. @throws UNSUPPORTED, HYPERVISOR_UNAVAILABLE where KVM is required and not there */
+/** @returns the VM driver of this host. @throws UNSUPPORTED, HYPERVISOR_UNAVAILABLE where KVM is required but missing */
 export async function driverFromEnvironment(
   env: KilnEnvironment,
   paths: StackPaths,
@@ -65,7 +65,7 @@ export async function driverFromEnvironment(
   return driver;
 }
 
-/** @returns undefined where VMMs run as this worker: it is not root, or root of nothing but its own name, or told so. */
+/** @returns undefined where VMMs run as this worker: it is not root, or root of only its own id, or configured so. */
 async function vmUidsFromEnvironment(
   env: KilnEnvironment,
   stateDir: string,
@@ -84,7 +84,7 @@ async function vmUidsFromEnvironment(
   return createProjectUids(stateDir, range);
 }
 
-/** @returns a stable id for a machine that was given none. */
+/** @returns a stable id for a machine without a configured one. */
 export function defaultHostId(hostname: string): string {
   return `host-${createHash('sha256').update(hostname).digest('hex').slice(0, 8)}`;
 }

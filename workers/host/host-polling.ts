@@ -30,13 +30,13 @@ export interface HostPolling {
   readonly env: KilnEnvironment;
   readonly store: ObjectStore;
   readonly log: Logger;
-  /** Fires when the process is to end. */
+  /** Fires when the process must end. */
   readonly ending: AbortSignal;
-  /** Told how Temporal is asked whose VMs are still wanted, once it can be asked. */
+  /** Called with the owner lookup once Temporal can be asked whose VMs are still needed. */
   readonly onOwners: (owners: OwnerLookup) => void;
 }
 
-/** Takes the work of a started host from Temporal until `ending`, then lets go of the host; its VMs live on. */
+/** Takes the work of a started host from Temporal until `ending`, then releases the host; its VMs live on. */
 export async function pollForHost(host: Host, options: HostPolling): Promise<void> {
   const { env, store, log, ending } = options;
   installRuntime(log);
@@ -55,7 +55,7 @@ export async function pollForHost(host: Host, options: HostPolling): Promise<voi
     ports: hostPorts(host, {
       documents: createWorkloadDocuments(store),
       namespaceId: id,
-      // Asked last: npm takes its time, and only builds need its answer.
+      // Last, because npm is slow and only builds need its answer.
       registries: await registrySettings(env),
       pip: pipSettings(env),
     }),
@@ -73,7 +73,7 @@ export async function pollForHost(host: Host, options: HostPolling): Promise<voi
   await client.close();
 }
 
-/** A pool works without its workflow, which recycles and refreshes: a Temporal that does not answer is asked again. */
+/** A pool works without its workflow, which recycles and refreshes: if Temporal does not answer, this retries. */
 async function keepPoolInOrder(host: Host, temporal: Client, log: Logger, ending: AbortSignal): Promise<void> {
   while (host.pool.enabled && !ending.aborted) {
     try {

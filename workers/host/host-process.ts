@@ -50,10 +50,10 @@ export async function runHostProcess(): Promise<void> {
 async function serve(host: Host, around: HostPolling): Promise<void> {
   const { url, adoptions } = await host.start();
   around.log.info({ url, adoptions }, 'host is registered');
-  // Services answer again before Temporal is asked for anything, or its SDK so much as loaded: an outage of it must
-  // stop none of them, and loading it takes longer than all that was done until here.
+  // Services answer again before Temporal is contacted or even its SDK is loaded: a Temporal outage must
+  // stop none of them, and loading the SDK takes longer than everything up to here.
   const { pollForHost } = await import('./host-polling.ts');
-  // What a process that is killed has compiled is otherwise lost to the next one.
+  // Otherwise, if this process is killed, the next one loses the code it has compiled.
   flushCompileCache();
   await pollForHost(host, around);
 }
@@ -106,19 +106,19 @@ async function composeHost(env: KilnEnvironment, store: ObjectStore, log: Logger
   });
 }
 
-/** What VMMs of projects open by descriptor: files of images and of all that guests are made over. */
+/** Files that VMMs of projects open by descriptor: images and everything else that guests are built on. */
 const OPENED_BY_VMMS = ['images', 'templates', 'checkpoints', 'empty-disks'];
-/** What lies deeper is in folders that are closed by then. */
+/** Anything deeper is in folders that are already closed. */
 const MAX_CLOSED_ENTRIES = 50_000;
 
-/** State that an older Kiln has made was open to look at. */
+/** An older Kiln left its state readable for all. */
 async function closeState(directory: string, log: Logger): Promise<void> {
   const options = { maxEntries: MAX_CLOSED_ENTRIES, keepFilesIn: OPENED_BY_VMMS };
   const closed = await closeToOthers(directory, options);
   if (closed.changed > 0 || !closed.whole) log.info({ ...closed, directory }, 'state is closed to other users');
 }
 
-/** Where VMMs run as users of their own, these pass through to their sockets; there is nothing else to see there. */
+/** VMMs with their own users pass through this folder to their sockets; it holds nothing else that they can read. */
 async function makeSocketsFolder(directory: string): Promise<void> {
   const isRoot = process.getuid?.() === 0;
   await mkdir(directory, { recursive: true, mode: isRoot ? 0o711 : 0o700 });

@@ -6,7 +6,7 @@ import { hostQueue } from '../../domain/names.ts';
 import { activityMetrics } from '../activity-metrics.ts';
 
 /**
- * Every running VM has a supervisor that holds a slot for as long as it lives. The reservation, not the slot, is the
+ * Every running VM has a supervisor that holds a slot as long as the VM lives. The reservation, not the slot, is the
  * capacity, so there are more slots than a host could ever have VMs.
  */
 const ACTIVITY_SLOTS = 5000;
@@ -17,11 +17,11 @@ export interface HostWorkerOptions {
   readonly namespace: string;
   readonly hostId: string;
   readonly ports: HostActivityPorts;
-  /** Time that running activities get when the worker is told to shut down, ms. VMs are left as they are. */
+  /** Time that running activities get when the worker shuts down, ms. VMs are not touched. */
   readonly shutdownGraceMs: number;
   /** Where the figures of its activities go; absent: nowhere. */
   readonly metrics?: Registry;
-  /** Told of each build: made, found in the cache, or failed. */
+  /** Called after each build: made, found in the cache, or failed. */
   readonly onBuild?: (result: 'built' | 'cached' | 'failed', buildMs: number) => void;
   /** Longest pause between two heartbeats that are really sent; a cancel reaches an activity with them. */
   readonly heartbeatThrottleMs: number;

@@ -5,7 +5,7 @@ import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
 export function createOwnerLookup(options: { client: Client; namespaceId: string; hostId: string }): OwnerLookup {
   return {
     async lookup(owner) {
-      // Another namespace, or a server whose data was replaced, knows nothing of this VM: that is no proof.
+      // Another namespace, or a server whose data was replaced, does not know this VM: that proves nothing.
       if (owner.namespaceId !== options.namespaceId) return 'unreadable';
       try {
         const found = await options.client.workflow.getHandle(owner.workflowId).describe();

@@ -9,7 +9,7 @@ import { readConfigFile } from '../../inspection/folders/config-file.ts';
 const MAX_FILE_BYTES = 64 * 1024;
 
 /**
- * @returns the pools that this host keeps: those of the file, whose size the environment may change; none without either
+ * @returns this host's pools: those of the file, whose size the environment may change; none without either
  * @throws CONFIG_INVALID where the file is missing, wrong, or contradicts itself
  */
 export async function poolFromEnvironment(
