@@ -1,4 +1,4 @@
-/** What a measurement says: samples of Kiln against samples of a rival, taken in the same run. Pure. */
+/** Compares samples of Kiln with samples of a rival from the same run. Pure. */
 
 /** Samples of one figure, all in `unit`, in the order they were taken. */
 export interface Measurement {
@@ -48,7 +48,7 @@ export function median(samples: readonly number[]): number {
   return percentile(samples, 0.5);
 }
 
-/** @returns the figure of a measurement, numbers rounded to what a stopwatch can tell. */
+/** @returns the figure of a measurement, numbers rounded to measurable precision. */
 export function figureOf({ unit, kiln, rival }: Measurement): Figure {
   const kilnMedian = median(kiln);
   const rivalMedian = median(rival.samples);

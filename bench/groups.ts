@@ -5,7 +5,7 @@ import type { GroupOptions } from './group-options.ts';
 export interface Group {
   readonly what: string;
   readonly defaultN: number;
-  /** Loads what it measures only when it is asked to. */
+  /** Loads the measured code only when it runs. */
   readonly measure: (options: GroupOptions) => Promise<readonly Measurement[]>;
 }
 

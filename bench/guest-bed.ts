@@ -115,7 +115,7 @@ export class GuestBed {
   }
 }
 
-/** @returns MiB of memory that belong to a process, what it shares with others counted in parts */
+/** @returns MiB of memory of a process, shared memory counted proportionally (PSS) */
 export async function pssMib(pid: number): Promise<number> {
   return (parseKib(await readFile(`/proc/${pid}/smaps_rollup`, 'utf8'), 'Pss') ?? Number.NaN) / 2 ** 20;
 }

@@ -1,4 +1,4 @@
-/** The rival of a boot: QEMU as somebody would start it at a prompt, with the arguments that Kiln gives it, and nothing else. */
+/** The rival of a boot: QEMU started by hand, with the arguments that Kiln gives it, and nothing else. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, readFile, readlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -10,10 +10,10 @@ export interface DriveFile {
   readonly format: 'raw' | 'qcow2';
 }
 
-/** How a VMM with a user of its own is given files: as descriptors, which nobody else has. */
+/** How a VMM with a user of its own gets files: as descriptors that no other process has. */
 const LENT_FILE = /\/proc\/self\/fd\/(\d+)/g;
 
-/** @returns the arguments that a running process was started with; files that were lent to it by the names they have. */
+/** @returns the arguments that a running process was started with; files passed as descriptors appear by name. */
 export async function argumentsOf(pid: number): Promise<string[]> {
   const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((word) => word !== '');
   return await Promise.all(words.map((word) => withNames(word, pid)));
@@ -79,7 +79,7 @@ export async function bootByHand({ argv, directory, drives, hello }: BootByHand)
   }
 }
 
-/** @returns what waits for an agent's hello behind a socket, and then lets go of it. */
+/** @returns a function that waits for an agent's hello behind a socket, then closes it. */
 export function helloWithin(deadlineMs: number, signal: AbortSignal): BootByHand['hello'] {
   return async (socketPath) => {
     const agent = await connectAgent({ connect: socketPath, deadlineMs, signal });

@@ -1,4 +1,4 @@
-/** VMs straight from the driver, without Temporal: for what is measured of the VM layer alone. */
+/** VMs directly from the driver, without Temporal: for measurements of the VM layer alone. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readSetupRecord } from '../config/setup-record.ts';
@@ -43,7 +43,7 @@ export async function prepareBed(directory: string, limits?: VmLimits): Promise<
   };
 }
 
-/** Root and workspace of one VM, fresh. @param over what the root disk is made over; absent: the image */
+/** New root and workspace of one VM. @param over base of the root disk; absent: the image */
 export async function disks(
   { provisioner, image, disksDir }: Bed,
   vmId: string,

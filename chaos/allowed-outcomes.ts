@@ -1,4 +1,4 @@
-/** What may become of a workload, given all that was done to it and around it. Pure. */
+/** The allowed outcomes of a workload, given everything that was done to it and around it. Pure. */
 import type { ChaosEvent, Service } from './schedule.ts';
 
 /** `running`, `stopped`, or a failure code. */
@@ -13,7 +13,7 @@ const NATURAL: Readonly<Record<Service, Outcome>> = {
   'no-manifest': 'MANIFEST_MISSING',
 };
 
-/** What a VM that is killed looks like, by what was being done with it. */
+/** How the kill of a VM shows, by the operation that was running on it. */
 const VM_KILLED: readonly Outcome[] = ['VMM_EXITED', 'GUEST_CRASHED', 'AGENT_LOST', 'NOT_FOUND'];
 
 /** @returns every outcome that is right for the workload; a schedule that does nothing to it leaves one */

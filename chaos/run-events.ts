@@ -1,4 +1,4 @@
-/** Does to a Kiln what a schedule says, then waits for its end and judges it. */
+/** Applies a schedule to a Kiln, then waits for its end and checks the outcome. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { WorkloadClient } from '../client/temporal/workloads/workload-client.ts';
 import { isKilnError } from '../domain/failures.ts';
@@ -13,7 +13,7 @@ import type { ChaosEvent, FaultPort } from './schedule.ts';
 
 export interface RunOptions {
   readonly servers: Pick<Servers, 'temporalAddress' | 's3' | 'pids'>;
-  /** How long a workload may stand still after the last event, and the host hold what nobody needs, ms. */
+  /** How long after the last event a workload may make no progress, and the host hold unneeded resources, ms. */
   readonly settleMs: number;
   /** Breaks off, and leaves nothing. */
   readonly signal?: AbortSignal;
@@ -26,7 +26,7 @@ const MOST_CHARS = 4_000;
 /** A service that never listens is given up after this. */
 const HEALTH = { intervalMs: 100, timeoutMs: 500, failures: 3, startPeriodMs: 6_000 };
 const NEVER_LISTENS = { ...HEALTH, startPeriodMs: 1_000 };
-/** With many schedules at once workers are killed again and again: that is no reason to give a workload up. */
+/** With many schedules at once workers are killed repeatedly: that alone must not fail a workload. */
 const POLICIES: WorkloadPolicyOverrides = {
   ...FAST,
   placement: { ...FAST.placement, deadlineMs: 180_000 },
@@ -147,7 +147,7 @@ class ScheduleRun {
     signal(pid, 'SIGCONT');
   }
 
-  /** Waits until a workload runs or is over, and compares with what may be. */
+  /** Waits until a workload runs or has ended, and compares with the allowed outcomes. */
   private async settled({ id, service }: Extract<ChaosEvent, { kind: 'create' }>): Promise<WorkloadState | undefined> {
     let deadline = 0;
     let before = '';
@@ -163,7 +163,7 @@ class ScheduleRun {
         }
         return state;
       }
-      // A machine that is too slow for what is asked of it is not what is looked for: one that moves on is not stuck.
+      // The check is not for a machine that is too slow: a workload that still progresses is not stuck.
       const now = standing(state);
       if (now !== before) deadline = Date.now() + this.options.settleMs;
       before = now;
@@ -176,7 +176,7 @@ class ScheduleRun {
     }
   }
 
-  /** What Temporal itself still waits for: where a stuck workload stands. */
+  /** What Temporal itself still waits for: shows where a workload is stuck. */
   private async openWork(id: string): Promise<string> {
     const handle = this.stack.temporal.workflow.getHandle(`workload/${id}`);
     const { runId, status, raw } = await handle.describe();
@@ -224,7 +224,7 @@ async function answers({ vm }: WorkloadState): Promise<boolean> {
   return response?.ok === true;
 }
 
-/** Repeats what a caller repeats: a server that was away, a workload whose creation is still under way. */
+/** Retries what a caller would retry: an unreachable server, a workload whose creation still runs. */
 async function patient<T>(call: () => Promise<T>): Promise<T> {
   for (;;) {
     try {

@@ -1,4 +1,4 @@
-/** Random schedules: what is asked of a Kiln, and what is done to it, and when. Pure: a seed is a schedule. */
+/** Random schedules: the requests to a Kiln, the faults, and their times. Pure: a seed determines a schedule. */
 import { SeededRandom } from './random.ts';
 
 export const SERVICES = [
@@ -43,7 +43,7 @@ export type ChaosEvent = At &
     | { readonly kind: 'cancel'; readonly id: string }
     | { readonly kind: 'fail'; readonly port: FaultPort; readonly moment: 'before' | 'after' }
     | { readonly kind: 'kill-worker'; readonly role: 'host' | 'control' }
-    /** The server stands still and comes back as if nothing had been. */
+    /** The server is paused and then continues as if nothing had happened. */
     | { readonly kind: 'stall'; readonly server: 'temporal' | 'versitygw'; readonly forMs: number }
   );
 

@@ -2,7 +2,7 @@
  * The shortest part of a list that still fails, as far as leaving out pieces finds it (delta debugging): pieces of half
  * the list, then of a quarter, down to single items.
  * @param fails runs a part; true where it fails as the whole did
- * @param budget runs allowed; what is shortest by then is the answer
+ * @param budget runs allowed; the shortest schedule by then is the answer
  */
 export async function shrink<T>(
   items: readonly T[],

@@ -1,6 +1,6 @@
 /**
  * `npm run build:client [-- --out DIR]`: `client/` as a package of its own in `dist/client`, JavaScript with types,
- * ready for `npm pack`. Node strips no types below node_modules, so what others import has to be built.
+ * ready for `npm pack`. Node strips no types below node_modules, so a package for others has to be built.
  *
  * The code is built once, as CommonJS, in `lib/`; what `import` gets are thin modules over it. Two builds of the code
  * would be two classes `KilnError` in a program that uses both, and `instanceof` would fail between them.
@@ -14,7 +14,7 @@ import { projectRoot } from './setup/places.mjs';
 
 /** Name that others import → folder of its `index.ts`. */
 const ENTRIES = { '.': 'client', './http': 'client/http', './temporal': 'client/temporal', './store': 'client/store' };
-/** Whoever speaks HTTP only needs none of these; whoever has a Temporal client or an S3 client brings it along. */
+/** A user of HTTP only needs none of these; a user with a Temporal or S3 client has it installed already. */
 const PEERS = ['@aws-sdk/client-s3', '@temporalio/client', '@temporalio/common', '@temporalio/workflow'];
 
 const { values } = parseArgs({ options: { out: { type: 'string', default: join(projectRoot, 'dist', 'client') } } });

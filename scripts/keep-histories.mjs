@@ -1,6 +1,6 @@
 /**
  * `npm run keep-histories`: keeps the histories of the last `npm test -- --project workflow` that stand for a way
- * through the stages, so that later code is replayed against them. What only names this machine is taken out.
+ * through the stages, so that later code is replayed against them. Data that only names this machine is removed.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -4,7 +4,7 @@
  *
  * A stack over the fake driver runs through: workloads stopped, failed, waiting, and two that run; a deployment, uploaded
  * sources, a drained host, recorded histories. Then the store falls silent, a service writes three lines more, and the
- * host worker is killed: what lies there now is what the next version of Kiln finds.
+ * host worker is killed: the next version of Kiln finds exactly this state.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';

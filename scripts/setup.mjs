@@ -1,6 +1,6 @@
 /**
  * Brings a machine to where Kiln runs: `npm run setup`. `npm start` and `npm test` begin with it.
- * Every part is kept by what it was made from, so a second time only looks. Interrupt it at any point and run it again.
+ * Every part is cached by its inputs, so a second run only checks. Interrupt it at any point and run it again.
  */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,12 +19,12 @@ import { tscProbe } from './setup/tsc-probe.mjs';
 
 const STEPS = { debianPackages, npmPackages, tscProbe, guestAgent, nodeImage, temporalCli, s3Server };
 
-/** What the tests need beyond that; a user builds it when it is wanted: `kiln image build python`. */
+/** What the tests need beyond that; a user builds it on demand: `kiln image build python`. */
 const STEPS_FOR_TESTS = { ...STEPS, debianPackages: debianPackagesForTests, pythonImage };
 
 /**
- * What each step waits for. One lane mostly waits for downloads, the other one compiles: beside each other they take
- * hardly longer than the longer one. Nothing runs beside apt: what fails ends the others, and dpkg must not be ended in
+ * What each step waits for. One lane mostly waits for downloads, the other one compiles: in parallel they take
+ * hardly longer than the longer one. Nothing runs beside apt: a failure ends the others, and dpkg must not be ended in
  * the middle; nor is anything printed beside the question of a sudo.
  */
 const AFTER = {

@@ -27,7 +27,7 @@ const END_BYTES = 2 * BLOCK;
 /**
  * @param tar not compressed
  * @returns number of files and links
- * @throws SPEC_INVALID where it is not a complete tar, or holds forbidden entries; PAYLOAD_TOO_LARGE; whatever the stream
+ * @throws SPEC_INVALID where the tar is incomplete or holds forbidden entries; PAYLOAD_TOO_LARGE; whatever the stream
  *   or the sink fails with
  */
 export async function readSourceTar(

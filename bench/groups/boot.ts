@@ -15,7 +15,7 @@ export async function measureBoot(options: GroupOptions): Promise<readonly Measu
   const { n, say, directory, signal } = options;
   const bed = await prepareBed(directory);
   try {
-    // The first boot reads the image from disk and finds out about KVM; neither is what is measured.
+    // The first boot reads the image from disk and tests KVM; neither is part of the measurement.
     let { argv } = await bootByDriver(bed, 'warm-up', signal);
     const kiln: number[] = [];
     const samples: number[] = [];

@@ -18,7 +18,7 @@ import type { GroupOptions } from '../group-options.ts';
 
 const READERS = 200;
 const WORKLOADS = 4;
-/** What readers did who were not told: a page each half second. */
+/** Polling readers, without a live stream: a page each half second. */
 const POLL_MS = 500;
 /** So many of those readers, for so long: as many as there are of the others would need the whole machine. */
 const POLLERS = 20;
@@ -166,7 +166,7 @@ async function* streamed(client: KilnClient, id: string, signal: AbortSignal): A
   }
 }
 
-/** The log by pages, looked at over and over. */
+/** The log by pages, polled. */
 async function* polled(client: KilnClient, id: string, signal: AbortSignal): AsyncIterable<LogEntry> {
   let after: string | undefined;
   while (!signal.aborted) {

@@ -11,7 +11,7 @@ import type { GroupOptions } from '../group-options.ts';
 
 const LINE_BYTES = 100;
 const SAMPLE_MS = 1_000;
-/** What a process takes while it warms up is no growth. */
+/** Memory that a process takes while it warms up is not counted as growth. */
 const WARM_UP_MS = 10_000;
 const PAGE = 1_000;
 const MIB = 2 ** 20;
@@ -126,7 +126,7 @@ async function rssMib(pid: number): Promise<number> {
   return (parseKib(await readFile(`/proc/${pid}/status`, 'utf8'), 'VmRSS') ?? Number.NaN) / MIB;
 }
 
-/** @returns in words what came of the flood: lines that are kept, and gaps that are marked */
+/** @returns the result of the flood in words: stored lines and marked gaps */
 async function kept(client: KilnClient): Promise<string> {
   let lines = 0;
   let gaps = 0;

@@ -11,7 +11,7 @@ const IMAGE_BYTES = 3 * 1024 ** 3;
 const POLL_INTERVAL_MS = 5_000;
 const BOOT_DEADLINE_MS = 60_000;
 
-/** What many platforms do for a job: found by a poll, a full copy of the image, a cold boot. */
+/** What many platforms do for a job: a poll finds it, then a full copy of the image and a cold boot. */
 export interface Rival {
   /** One VM, from its submission to the hello of its agent. @returns ms */
   once(): Promise<number>;

@@ -19,8 +19,8 @@ const LIMITS = { pool_size: 3, max_pool_size: 10, min_idle: 2, max_idle_time: 10
 const BUSIEST = 'a';
 
 /**
- * The recorded load of 500 requests in bursts, with real guests: each is given one of the pool or a clone, told who it is,
- * kept for a while and destroyed. The rival has no pool and clones each guest when it is asked for.
+ * The recorded load of 500 requests in bursts, with real guests: each gets a pooled guest or a clone, which gets an id,
+ * lives for a while and is destroyed. The rival has no pool and clones each guest on request.
  */
 export async function measurePoolOfGuests({ n, say, signal }: GroupOptions): Promise<readonly Measurement[]> {
   const load = recordedBursts().slice(0, n);
@@ -70,7 +70,7 @@ async function play(
     for (const [index, request] of load.entries()) {
       await delay(Math.min(LONGEST_PAUSE_MS, request.atMs - (load[index - 1]?.atMs ?? 0)), undefined, { signal });
       const served = serve(bed, `r${index}-1-1`, request, starts, readyMs);
-      // Whoever fails is heard of below, and ends nothing before.
+      // A failure is reported below, and ends nothing before.
       served.catch(() => undefined);
       running.push(served);
     }

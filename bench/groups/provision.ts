@@ -19,9 +19,9 @@ const XFS_MIB = 16 * 1024;
 const COPIES = 3;
 
 /**
- * The root disk of one VM over an image of 3 GB of which every block is allocated, all on one XFS, so that each way can
+ * The root disk of one VM over an image of 3 GB with every block allocated, all on one XFS, so that each way can
  * work. What is made once for an image (an empty overlay, an empty file system) is made before, as it is on a host that
- * has booted one VM. The rival: a full copy of the image, which nobody waits to have on the disk.
+ * has booted one VM. The rival: a full copy of the image, without waiting for it to reach the disk.
  */
 export async function measureProvision({ n, say, signal }: GroupOptions): Promise<readonly Measurement[]> {
   const xfs = await makeXfsFolder(XFS_MIB);

@@ -1,4 +1,4 @@
-/** Looks at this machine. Every look has a limit of its own, so a doctor never hangs on what it is called for. */
+/** Probes this machine. Every probe has its own time limit, so the doctor never hangs on the fault it looks for. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -101,7 +101,7 @@ export function runtimeDir(home, env, uid) {
   return { path, exists: true, ownerUid: found.uid, mode: found.mode, uid };
 }
 
-/** @returns what dev.json of a home says, and whether that is true. */
+/** @returns the content of a home's dev.json, and whether it is true. */
 export async function stack(home, limitMs) {
   const path = join(home, 'dev.json');
   if (!existsSync(path)) return { home };
@@ -142,7 +142,7 @@ export function markedProcesses(home) {
   return found;
 }
 
-/** Any answer over HTTP proves that somebody is there. @returns also how far its clock is from ours, ms */
+/** Any answer over HTTP proves that a server is there. @returns also how far its clock is from ours, ms */
 export async function answer(url, limitMs) {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(limitMs) });

@@ -1,9 +1,9 @@
-/** Turns what a stack has left into small files that lie in the repository. */
+/** Turns the state that a stack left into small files for the repository. */
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { S3 } from '@aws-sdk/client-s3';
 
-/** What is larger is a disk, an image or a program: only its size is kept. */
+/** Larger files are disks, images or programs: only their size is stored. */
 const MAX_BYTES = 48 * 1024;
 
 /**
@@ -30,7 +30,7 @@ export function keepFolder(from, to, placeholders) {
 
 /**
  * Copies the objects of a bucket as they are: many are bound by checksums.
- * @returns what is known of each: key, metadata, and its size where its bytes are not kept
+ * @returns for each: key, metadata, and its size where its bytes are not stored
  */
 export async function keepObjects({ endpoint, bucket }, credentials, to) {
   const s3 = new S3({ endpoint, region: 'us-east-1', credentials, forcePathStyle: true });

@@ -73,12 +73,12 @@ export function untilStage({ api }, id, stage) {
   });
 }
 
-/** Stops a process of the stack where it stands; it goes on with nothing. */
+/** Freezes a process of the stack; it does nothing more. */
 export function freeze(stack, name) {
   process.kill(processesOf(stack)[name].pid, 'SIGSTOP');
 }
 
-/** Kills the supervisor and then a process of the stack, so that nobody starts it again. */
+/** Kills the supervisor and then a process of the stack, so that it is not started again. */
 export function killHost(stack) {
   process.kill(stack.info.pid, 'SIGKILL');
   process.kill(processesOf(stack).host.pid, 'SIGKILL');

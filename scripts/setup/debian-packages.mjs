@@ -44,7 +44,7 @@ async function missing(packages) {
 const step = (packages) => ({
   name: 'Debian packages',
 
-  /** @returns what is there, or undefined where something is missing. */
+  /** @returns the installed packages, or undefined if one is missing. */
   async ready() {
     return (await missing(packages)).length === 0 ? { text: `${packages.length} installed` } : undefined;
   },
@@ -62,7 +62,7 @@ const step = (packages) => ({
     progress.doing('reading package lists');
     await mustRun([...apt, 'update', '-q'], options);
     // An install that was interrupted leaves packages half configured, and apt refuses everything until that is done.
-    // It may fail where another apt works just now: the install waits for that one, and says itself what is wrong.
+    // It may fail while another apt runs: the install waits for that one, and reports its own errors.
     await run([...unattended, 'dpkg', '--configure', '-a'], options);
     progress.doing(`installing ${names.join(', ')}, about 1 min`);
     await mustRun([...apt, 'install', '-y', '-q', '--no-install-recommends', ...names], options);

@@ -1,4 +1,4 @@
-/** Go programs, built once for each state of their sources and kept in the cache. */
+/** Go programs, built once for each state of their sources and cached. */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

@@ -14,7 +14,7 @@ export async function makeSteps(steps, after) {
   let failed = false;
   for (const [index, [name, step]] of entries.entries()) {
     const before = () => Promise.all((after[name] ?? []).map((needed) => making[needed]));
-    // Not before all have been begun: one may wait for one that comes later in the list.
+    // Only after all have started: a step may wait for a later one in the list.
     making[name] = Promise.resolve()
       .then(before)
       .then(() => makeOne(step, stepProgress(index + 1, entries.length, step.name), () => failed));
@@ -33,7 +33,7 @@ export async function makeSteps(steps, after) {
 async function makeOne(step, progress, isOver) {
   try {
     const found = await step.ready();
-    // What looked was ended with the rest, and may have taken that for a part that is missing.
+    // The check was ended with the rest, and may have read that as a missing part.
     if (isOver()) throw new SetupError('another step has failed');
     const state = found ?? (await step.make(progress));
     progress.done(state.text);

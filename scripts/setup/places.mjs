@@ -26,5 +26,5 @@ export function requirePinnedNode() {
   return path;
 }
 
-/** What set-up found and made, for the programs that it prepared: read by config/ and by the tests. */
+/** The record of what set-up found and made: read by config/ and by the tests. */
 export const setupRecordPath = join(projectRoot, 'node_modules', '.kiln-setup.json');

@@ -12,7 +12,7 @@ export class SetupError extends Error {
 /** Children that run now; those with a terminal share this process's group, the others lead one of their own. */
 const running = new Map();
 
-/** Ends what runs now, and what that has started. What is left half made is swept the next time. */
+/** Ends the running program and its children. The next run sweeps half-made files. */
 export function endChildren() {
   for (const [child, ownGroup] of running) {
     try {
@@ -30,7 +30,7 @@ function stopChildren(signal) {
 
 /**
  * Runs a program without a shell.
- * @param options `onLine` is told of each line of its error output; `interactive` gives it the terminal (for sudo)
+ * @param options `onLine` gets each line of its error output; `interactive` gives it the terminal (for sudo)
  * @returns its exit code and outputs; code 127 where it is not installed
  */
 export function run(argv, { cwd, env, onLine, interactive = false } = {}) {
@@ -58,7 +58,7 @@ export function run(argv, { cwd, env, onLine, interactive = false } = {}) {
     });
     child.on('error', (error) => {
       forget();
-      // EACCES: found only in a folder of PATH that this user may not look into, which is as good as nowhere.
+      // EACCES: found only in a folder of PATH that this user may not read, which counts as not found.
       if (error.code === 'ENOENT' || error.code === 'EACCES')
         resolve({ code: 127, stdout, stderr: `${argv[0]}: not found` });
       else reject(error);
@@ -80,7 +80,7 @@ export async function mustRun(argv, { fix, ...options } = {}) {
   );
 }
 
-/** Programs say what is wrong at the start of their complaint or at its end. */
+/** Programs name the cause in the first or the last lines of their error output. */
 function excerpt(text) {
   const lines = text.split('\n');
   const shown = lines.length <= 20 ? lines : [...lines.slice(0, 8), '…', ...lines.slice(-11)];

@@ -29,7 +29,7 @@ export function limitsFromEnvironment(env: KilnEnvironment, paths: StackPaths, l
   });
 }
 
-/** @returns the VM driver of this host. @throws UNSUPPORTED, HYPERVISOR_UNAVAILABLE where KVM is required but missing */
+/** @returns the VM driver of this host. @throws UNSUPPORTED, HYPERVISOR_UNAVAILABLE if KVM is required but missing */
 export async function driverFromEnvironment(
   env: KilnEnvironment,
   paths: StackPaths,

@@ -73,7 +73,7 @@ func forward(conn *net.TCPConn, port int, names *Names, dial Dial) {
 	mux.Splice(stream, conn)
 }
 
-// refuse resets the connection: the kernel accepted it before anybody could ask the host.
+// refuse resets the connection: the kernel accepted it before the agent could ask the host.
 func refuse(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
 	_ = conn.Close()

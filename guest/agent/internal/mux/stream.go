@@ -10,7 +10,7 @@ import (
 	"kiln/guest-agent/internal/wire"
 )
 
-// ErrGone is what a stream's reads and writes answer after its session ended or its stream was let go.
+// ErrGone is the error of a stream's reads and writes after its session has ended or the stream was released.
 var ErrGone = errors.New("stream is gone")
 
 // Failure is a typed error that travels as the payload of a reset.

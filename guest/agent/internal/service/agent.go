@@ -27,13 +27,13 @@ type Machine interface {
 	PowerOff()
 }
 
-// Identity is what a guest is told before any user code runs.
+// Identity is what a guest receives before any user code runs.
 type Identity struct {
 	Hostname    string `json:"hostname"`
 	SeedHex     string `json:"seedHex"`
 	MachineID   string `json:"machineId"`
 	WallClockMs int64  `json:"wallClockMs"`
-	// Cloned says that this guest goes on from the memory of another one, whose identity it must lose.
+	// Cloned says that this guest continues from the memory of another guest, whose identity it must drop.
 	Cloned bool `json:"-"`
 }
 
@@ -59,7 +59,7 @@ type Agent struct {
 	cloned bool
 }
 
-// New makes an agent of a version that is told in the hello. egressPorts are the ports on which the agent itself listens.
+// New makes an agent; its hello carries the version. egressPorts are the ports on which the agent itself listens.
 func New(version string, machine Machine, registry *process.Registry, egressPorts []int) *Agent {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
@@ -108,7 +108,7 @@ func (a *Agent) Serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-// thaw gives a guest that goes on from a template a boot id of its own. Only a host's nonce differs between clones yet.
+// thaw gives a guest cloned from a template its own boot id. So far only the host's nonce differs between clones.
 func (a *Agent) thaw(nonce [wire.NonceBytes]byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

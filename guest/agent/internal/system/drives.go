@@ -56,13 +56,13 @@ func mountRoot(target string) error {
 	return mount{"overlay", target, "overlay", unix.MS_NOATIME, layers(lowerRoot, upper, work)}.do()
 }
 
-// isReadOnly tells whether the machine lets nobody write a drive.
+// isReadOnly tells whether a drive is read-only on this machine.
 func isReadOnly(device string) (bool, error) {
 	text, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(device), "ro"))
 	return strings.TrimSpace(string(text)) == "1", err
 }
 
-// mountWorkspaceDrive forgets first what the kernel has read of the drive: this guest may be the clone of one that had
+// mountWorkspaceDrive first drops the kernel's cache of the drive: this guest may be the clone of one that had
 // another disk in the same place.
 func mountWorkspaceDrive() error {
 	device, err := driveOf(spaceSerial)

@@ -17,7 +17,7 @@ func KeepFilesPrivate() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANG
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// DefaultEnv is the environment of processes of which the host says nothing else.
+// DefaultEnv is the environment of processes for which the host sets no other.
 func DefaultEnv(pathPrefix string) []string {
 	path := defaultPath
 	if pathPrefix != "" {

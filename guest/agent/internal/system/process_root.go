@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownFolders exist in the writable layer from the start, so that they belong to whoever runs this, also where the
+// ownFolders exist in the writable layer from the start, so that they belong to the user who runs this, also where the
 // machine's own do not.
 var ownFolders = []string{"etc", "root", "tmp", "run", "var/log", "workspace", "proc", "sys", "dev"}
 
