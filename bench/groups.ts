@@ -71,7 +71,7 @@ export interface BenchCommand {
   readonly groups: readonly string[];
   readonly json: boolean;
   readonly help: boolean;
-  /** Samples to take; absent = what each group thinks right. */
+  /** Samples to take; absent = each group's default. */
   readonly n?: number;
 }
 

@@ -1,5 +1,5 @@
 /**
- * `kiln doctor`: looks at everything that Kiln needs on this machine, names what is missing or wrong and its fix. Needs
+ * `kiln doctor`: checks everything that Kiln needs on this machine, names missing or wrong parts and their fix. Needs
  * no set-up. Exit code 0 where nothing is wrong.
  */
 import { connect } from 'node:net';

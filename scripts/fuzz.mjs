@@ -27,7 +27,7 @@ function run(command, args, cwd = projectRoot) {
   return spawnSync(command, args, { cwd, stdio: 'inherit' }).status === 0;
 }
 
-/** Go tells the end of its time as a failure where it comes in the middle of a run: a finding names its input. */
+/** Go reports the end of its time as a failure if it comes in the middle of a run: a real finding names its input. */
 function fuzzGo(name, folder, time) {
   const options = [
     '-run',

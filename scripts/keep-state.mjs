@@ -14,7 +14,7 @@ import { keepFolder, keepObjects, withPlaceholders, write } from './keep-state/k
 import { freeze, killAll, killHost, startStack, until, untilStage, vmProcesses } from './keep-state/kept-stack.mjs';
 import { projectRoot } from './setup/places.mjs';
 
-/** Writes a line for each request, so that lines can be had when they are wanted. */
+/** Writes a line for each request, so that lines can be produced on demand. */
 const CHATTY = {
   'package.json': JSON.stringify({
     name: 'chatty',

@@ -1,5 +1,5 @@
 /**
- * Brings a machine to where Kiln runs: `npm run setup`. `npm start` and `npm test` begin with it.
+ * Prepares a machine for Kiln: `npm run setup`. `npm start` and `npm test` begin with it.
  * Every part is cached by its inputs, so a second run only checks. Interrupt it at any point and run it again.
  */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ const STEPS_FOR_TESTS = { ...STEPS, debianPackages: debianPackagesForTests, pyth
 /**
  * What each step waits for. One lane mostly waits for downloads, the other one compiles: in parallel they take
  * hardly longer than the longer one. Nothing runs beside apt: a failure ends the others, and dpkg must not be ended in
- * the middle; nor is anything printed beside the question of a sudo.
+ * the middle; and nothing may be printed while sudo asks for a password.
  */
 const AFTER = {
   npmPackages: ['debianPackages'],

@@ -1,6 +1,6 @@
 /**
  * What each finding means. Pure: a probe's facts in, `{state, found, fix?}` out; `state` is `ok`, `note` (works, with a
- * limit that is worth knowing) or `wrong`.
+ * limit worth knowing) or `wrong`.
  */
 
 const ok = (found) => ({ state: 'ok', found });

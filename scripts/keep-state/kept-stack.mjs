@@ -1,6 +1,6 @@
 /**
- * A stack of this checkout over the fake driver, spoken to as strangers do: by the command line and REST. So the same
- * program keeps the state of an older checkout, whatever its files were called.
+ * A stack of this checkout over the fake driver, used only through the command line and REST. So the same
+ * program also stores the state of an older checkout, whatever its file names are.
  */
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';

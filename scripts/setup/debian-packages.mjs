@@ -12,7 +12,7 @@ export const DEBIAN_PACKAGES = [
   'xz-utils',
   'zstd',
   'ca-certificates',
-  // With it an ordinary user builds images as root of a namespace of his own.
+  // With it an ordinary user builds images as root of a user namespace.
   'uidmap',
 ];
 

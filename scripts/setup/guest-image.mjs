@@ -23,7 +23,7 @@ const result = (stdout) => {
   return { text: digest.slice(0, 'sha256:'.length + 12), digest, directory };
 };
 
-/** An ordinary user is root of a namespace of his own where the machine lets him, and asks for nothing. */
+/** An ordinary user becomes root of a user namespace where the machine allows it, without any question. */
 async function rootFlags() {
   if (process.getuid?.() === 0) return [];
   if ((await run(['unshare', '--map-root-user', '--map-auto', '--', 'true'])).code === 0) return ['--user-namespace'];

@@ -13,7 +13,7 @@ export function stepProgress(number, total, name) {
   let timer;
   return {
     label,
-    /** What happens now, and about how long it takes. Repeated with the time so far while it goes on. */
+    /** Prints the current action and its usual duration, and repeats it with the elapsed time while it runs. */
     doing(text) {
       doing = text;
       say(`${label} … ${text}`);

@@ -99,7 +99,7 @@ export async function asRoot(command) {
 }
 
 /**
- * Gives this process's place to a program: terminal, signals and exit code.
+ * Runs a program in place of this process: with its terminal, signals and exit code.
  * A terminal sends Ctrl-C to the whole group, so it is passed on only where there is none.
  */
 export function become(argv, { env } = {}) {

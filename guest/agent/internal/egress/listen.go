@@ -39,7 +39,7 @@ func accept(listener net.Listener, port int, names *Names, dial Dial) {
 			return
 		}
 		if err != nil {
-			// A program that holds every file the agent may open must not end the way out for good.
+			// A program that uses up the open files must not end egress for good.
 			time.Sleep(acceptPause)
 			continue
 		}

@@ -1,4 +1,4 @@
-// Package egress gives guest programs the outside world by name: a resolver that hands out loopback addresses, and
+// Package egress gives guest programs access to the outside by name: a resolver that hands out loopback addresses, and
 // listeners that turn a connection to such an address into a stream to the host, which alone decides.
 package egress
 

@@ -137,7 +137,7 @@ func (st *Stream) SendJSON(kind wire.Type, value any) error {
 	return st.Send(kind, payload)
 }
 
-// Done answers a request for good and lets go of the stream.
+// Done sends the final answer to a request and releases the stream.
 func (st *Stream) Done(value any) error {
 	err := st.SendJSON(wire.Done, value)
 	st.finish(ErrGone)
@@ -161,7 +161,7 @@ func (st *Stream) CloseWrite() error {
 	return err
 }
 
-// Abort tells the host that the stream failed and lets go of it. Harmless on a stream that is over.
+// Abort tells the host that the stream failed and releases it. Harmless on a stream that has ended.
 func (st *Stream) Abort(reason error) {
 	select {
 	case <-st.gone:
@@ -172,7 +172,7 @@ func (st *Stream) Abort(reason error) {
 	st.finish(reason)
 }
 
-// Release lets go of the stream without a word to the host.
+// Release releases the stream without a message to the host.
 func (st *Stream) Release() { st.finish(ErrGone) }
 
 func resetFrame(id uint32, reason error) []byte {
@@ -229,7 +229,7 @@ func (st *Stream) deliver(frame wire.Frame) bool {
 		st.changed.Broadcast()
 		st.mu.Unlock()
 		if over {
-			// What is queued is still to be read; only the wire is done with the stream.
+			// Queued data can still be read; only the wire no longer uses the stream.
 			st.session.forget(st.ID)
 		}
 	case wire.Opened:

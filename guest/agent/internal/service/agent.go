@@ -19,7 +19,7 @@ import (
 type Machine interface {
 	// Configure takes the identity that the host gives to this guest.
 	Configure(identity Identity) error
-	// SetClock sets the wall clock: the machine stood still for a while.
+	// SetClock sets the wall clock after the machine was paused.
 	SetClock(wallClockMs int64) error
 	// Settle stops every process and makes the disks safe.
 	Settle()
@@ -55,7 +55,7 @@ type Agent struct {
 	current *mux.Session
 	// frozen is set once the memory of this machine is about to become a template.
 	frozen bool
-	// cloned is set in a guest that went on from a template and has no identity of its own yet.
+	// cloned is set in a guest that continues from a template and has no identity of its own yet.
 	cloned bool
 }
 

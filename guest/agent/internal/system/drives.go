@@ -23,8 +23,8 @@ const (
 	scratch   = "/scratch"
 )
 
-// mountRoot mounts the root file system at target: the root drive itself, or, where that is one which many guests share
-// and none may write, a layer of this guest over it, which lies on the scratch drive.
+// mountRoot mounts the root file system at target: the root drive itself, or, if many guests share that drive
+// and none may write it, a layer of this guest over it, on the scratch drive.
 func mountRoot(target string) error {
 	device, err := driveOf(rootSerial)
 	if err != nil {

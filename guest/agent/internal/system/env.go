@@ -1,4 +1,4 @@
-// Package system is all that touches the machine: the way from process 1 to a guest that can serve, its identity, and
+// Package system is everything that touches the machine: from process 1 to a guest that can serve, its identity, and
 // its end.
 package system
 

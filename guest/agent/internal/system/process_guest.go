@@ -107,7 +107,7 @@ func runInNamespaces() error {
 
 // ProcessMachine is the guest that is a plain process.
 type ProcessMachine struct {
-	// workspace is a mount that hangs nowhere yet.
+	// workspace is a mount that is not attached anywhere yet.
 	workspace int
 }
 

@@ -15,7 +15,7 @@ import (
 var ownFolders = []string{"etc", "root", "tmp", "run", "var/log", "workspace", "proc", "sys", "dev"}
 
 // buildRoot lays a writable layer over the machine's root and makes it the root of this process. It returns the
-// descriptor of a mount of the workspace, which hangs nowhere yet.
+// descriptor of a mount of the workspace, which is not attached anywhere yet.
 func buildRoot(dir string) (int, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return 0, fmt.Errorf("private mounts: %w", err)
