@@ -13,7 +13,7 @@ const NATURAL: Readonly<Record<Service, Outcome>> = {
   'no-manifest': 'MANIFEST_MISSING',
 };
 
-/** How the kill of a VM shows, by the operation that was running on it. */
+/** Outcomes of a killed VM; which one depends on the operation that was running. */
 const VM_KILLED: readonly Outcome[] = ['VMM_EXITED', 'GUEST_CRASHED', 'AGENT_LOST', 'NOT_FOUND'];
 
 /** @returns every outcome that is right for the workload; a schedule that does nothing to it leaves one */

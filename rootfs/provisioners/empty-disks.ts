@@ -34,7 +34,7 @@ export function createEmptyDisks(stateDir: string): EmptyDisks {
   };
 }
 
-/** Also makes a half-written one again: the machine may have crashed before both name and bytes were on the disk. */
+/** False also for a half-written one: the machine may have crashed before both name and bytes were on the disk. */
 async function isThere(path: string, mib: number): Promise<boolean> {
   try {
     return (await stat(path)).size === mib * 2 ** 20;
