@@ -68,7 +68,7 @@ func serveProcess(listen, root, pathPrefix string) error {
 		return err
 	}
 	for {
-		// One host at a time, as on a serial port: the next one is served when this one has disconnected.
+		// One host at a time, as on a serial port: the next one is served when this one has let go.
 		conn, err := listener.Accept()
 		if err != nil {
 			return err

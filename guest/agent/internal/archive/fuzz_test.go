@@ -53,7 +53,7 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil || string(kept) != "kept" {
 			t.Fatalf("the file beside the target was touched: %q %v", kept, err)
 		}
-		// Folders without permissions would block the removal of the test's directory.
+		// Folders without permissions would be in the way of whoever removes the directory of the test.
 		_ = filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
 			if err == nil && entry.IsDir() {
 				_ = os.Chmod(path, 0o700)

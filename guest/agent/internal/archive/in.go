@@ -159,8 +159,8 @@ func (u *unpacker) replace(name string, create func() error) error {
 	return failed(err)
 }
 
-// create opens a new file. os.Root would open one folder after the other, which costs several times the rest of
-// a small file; openat2 with RESOLVE_BENEATH gives the same guarantee in one call.
+// create opens a new file. os.Root would go down one folder after the other, which costs a multiple of what the rest of
+// a small file does; openat2 with RESOLVE_BENEATH gives the same promise in one call.
 func (u *unpacker) create(name string, mode fs.FileMode) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC,

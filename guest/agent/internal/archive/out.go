@@ -18,7 +18,7 @@ import (
 // before 1980.
 var entryTime = time.Unix(499162500, 0)
 
-// chunkBytes are passed on at once: otherwise headers and small files would each cost a frame.
+// chunkBytes is what is handed on at once: headers and small files would else each cost a frame.
 const chunkBytes = 32 * 1024
 
 type packer struct {

@@ -13,9 +13,9 @@ import (
 const (
 	answerTTL   = 60
 	maxQuestion = 4096
-	// idleTCP is how long a resolver connection may send no question before it is closed.
+	// idleTCP ends a resolver connection that asks nothing.
 	idleTCP = 30 * time.Second
-	// acceptPause is how long a listener waits when no file can be opened.
+	// acceptPause is how long a listener rests where no file can be opened.
 	acceptPause = 20 * time.Millisecond
 )
 

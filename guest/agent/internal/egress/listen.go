@@ -39,7 +39,7 @@ func accept(listener net.Listener, port int, names *Names, dial Dial) {
 			return
 		}
 		if err != nil {
-			// A program that uses up the open files must not end egress for good.
+			// A program that holds every file the agent may open must not end the way out for good.
 			time.Sleep(acceptPause)
 			continue
 		}
@@ -73,7 +73,7 @@ func forward(conn *net.TCPConn, port int, names *Names, dial Dial) {
 	mux.Splice(stream, conn)
 }
 
-// refuse resets the connection: the kernel accepted it before the agent could ask the host.
+// refuse resets the connection: the kernel accepted it before anybody could ask the host.
 func refuse(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
 	_ = conn.Close()

@@ -1,4 +1,4 @@
-// Package egress gives guest programs access to the outside by name: a resolver that hands out loopback addresses, and
+// Package egress gives guest programs the outside world by name: a resolver that hands out loopback addresses, and
 // listeners that turn a connection to such an address into a stream to the host, which alone decides.
 package egress
 
@@ -22,7 +22,7 @@ func NewNames() *Names {
 	return &Names{byName: map[string]netip.Addr{}, byAddr: map[netip.Addr]string{}}
 }
 
-// Address returns the address of a name, which never changes; false where the name is not a host name or the
+// Address returns the address of a name, which stays the same for ever; false where the name is no host name or the
 // table is full.
 func (n *Names) Address(name string) (netip.Addr, bool) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))

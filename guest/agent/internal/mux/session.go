@@ -12,7 +12,7 @@ import (
 
 const (
 	maxStreams = 4096
-	// maxControl bounds the answers that wait because the host does not read; beyond it the session ends.
+	// maxControl bounds the answers that wait because the host does not read; past it the session is given up.
 	maxControl = 16384
 	maxOrdered = 16
 )
@@ -58,7 +58,7 @@ func NewSession(nonce [wire.NonceBytes]byte, hello any, open Opener, ack Acknowl
 // Done is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
-// End releases every stream. Started processes live on.
+// End lets go of every stream. What was started lives on.
 func (s *Session) End() {
 	s.mu.Lock()
 	if s.ended {

@@ -9,7 +9,7 @@ import (
 )
 
 // Splice moves bytes between a stream and a connection until both directions have ended or one side failed. An end
-// is passed on as an end, a reset as a reset.
+// goes on as an end, a reset as a reset.
 func Splice(st *Stream, conn *net.TCPConn) {
 	finished := make(chan struct{})
 	go func() {

@@ -10,7 +10,7 @@ import (
 	"kiln/guest-agent/internal/wire"
 )
 
-// ErrGone is the error of a stream's reads and writes after its session has ended or the stream was released.
+// ErrGone is what a stream's reads and writes answer after its session ended or its stream was let go.
 var ErrGone = errors.New("stream is gone")
 
 // Failure is a typed error that travels as the payload of a reset.
@@ -137,7 +137,7 @@ func (st *Stream) SendJSON(kind wire.Type, value any) error {
 	return st.Send(kind, payload)
 }
 
-// Done sends the final answer to a request and releases the stream.
+// Done answers a request for good and lets go of the stream.
 func (st *Stream) Done(value any) error {
 	err := st.SendJSON(wire.Done, value)
 	st.finish(ErrGone)
@@ -161,7 +161,7 @@ func (st *Stream) CloseWrite() error {
 	return err
 }
 
-// Abort tells the host that the stream failed and releases it. Harmless on a stream that has ended.
+// Abort tells the host that the stream failed and lets go of it. Harmless on a stream that is over.
 func (st *Stream) Abort(reason error) {
 	select {
 	case <-st.gone:
@@ -172,7 +172,7 @@ func (st *Stream) Abort(reason error) {
 	st.finish(reason)
 }
 
-// Release releases the stream without a message to the host.
+// Release lets go of the stream without a word to the host.
 func (st *Stream) Release() { st.finish(ErrGone) }
 
 func resetFrame(id uint32, reason error) []byte {
@@ -229,7 +229,7 @@ func (st *Stream) deliver(frame wire.Frame) bool {
 		st.changed.Broadcast()
 		st.mu.Unlock()
 		if over {
-			// Queued data can still be read; only the wire no longer uses the stream.
+			// What is queued is still to be read; only the wire is done with the stream.
 			st.session.forget(st.ID)
 		}
 	case wire.Opened:

@@ -229,7 +229,7 @@ func exitOf(status syscall.WaitStatus, timedOut bool) Exit {
 	return Exit{Code: &code, TimedOut: timedOut}
 }
 
-// signalName of a real-time signal is SIG and its number: its name is not the same everywhere.
+// signalName of a real-time signal is SIG and its number: no name of such a one is the same everywhere.
 func signalName(signal syscall.Signal) string {
 	if name := unix.SignalName(signal); name != "" {
 		return name

@@ -33,7 +33,7 @@ type segment struct {
 	data   []byte
 }
 
-// Piece is the next item for a reader: bytes of one stream, or a gap where Data is nil.
+// Piece is the next thing to tell a reader: bytes of one stream, or a gap where Data is nil.
 type Piece struct {
 	Stream byte
 	Offset uint64
@@ -111,7 +111,7 @@ func (o *Output) Acknowledge(offset uint64) {
 	}
 }
 
-// Finish declares that nothing more is appended.
+// Finish says that nothing is appended any more.
 func (o *Output) Finish() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -128,7 +128,7 @@ func (o *Output) Drop() {
 	o.changed.Broadcast()
 }
 
-// Wake makes blocked Next calls check their stop condition again.
+// Wake makes blocked Next calls look at their stop condition again.
 func (o *Output) Wake() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -142,7 +142,7 @@ func (o *Output) Range() (base, end uint64) {
 	return o.base, o.end
 }
 
-// Next blocks until there is something at or after cursor. False: everything was returned, or stop is true.
+// Next blocks until there is something at or after cursor. False: all was told and nothing more comes, or stop is true.
 func (o *Output) Next(cursor uint64, limit int, stop func() bool) (Piece, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

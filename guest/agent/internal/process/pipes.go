@@ -51,7 +51,7 @@ func closeAll(files ...*os.File) {
 	}
 }
 
-// pump copies a pipe into the output buffer. Children of the process may hold the pipe open without end, so
+// pump moves what a pipe gives into the output buffer. Children of the process may hold the pipe open for ever, so
 // reading ends some time after the process has, when what is in the pipe by then has been taken.
 type pump struct {
 	file   *os.File

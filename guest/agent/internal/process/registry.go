@@ -21,7 +21,7 @@ const (
 type Registry struct {
 	reaper *Reaper
 	env    []string
-	// starting is held while a process is made, mu only while the table is read or changed.
+	// starting is held while a process is made, mu only for a look at the table.
 	starting sync.Mutex
 	mu       sync.Mutex
 	byID     map[string]*Exec
@@ -86,7 +86,7 @@ func (g *Registry) Start(id string, spec Spec, stdin []byte) (exec *Exec, existe
 	return exec, false, nil
 }
 
-// makeRoom removes the oldest ended processes if there are too many, first those whose output the host has.
+// makeRoom forgets the oldest ended processes where too many are kept, those first whose output the host has.
 func (g *Registry) makeRoom() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 type Machine interface {
 	// Configure takes the identity that the host gives to this guest.
 	Configure(identity Identity) error
-	// SetClock sets the wall clock after the machine was paused.
+	// SetClock sets the wall clock: the machine stood still for a while.
 	SetClock(wallClockMs int64) error
 	// Settle stops every process and makes the disks safe.
 	Settle()
@@ -27,13 +27,13 @@ type Machine interface {
 	PowerOff()
 }
 
-// Identity is what a guest receives before any user code runs.
+// Identity is what a guest is told before any user code runs.
 type Identity struct {
 	Hostname    string `json:"hostname"`
 	SeedHex     string `json:"seedHex"`
 	MachineID   string `json:"machineId"`
 	WallClockMs int64  `json:"wallClockMs"`
-	// Cloned says that this guest continues from the memory of another guest, whose identity it must drop.
+	// Cloned says that this guest goes on from the memory of another one, whose identity it must lose.
 	Cloned bool `json:"-"`
 }
 
@@ -55,11 +55,11 @@ type Agent struct {
 	current *mux.Session
 	// frozen is set once the memory of this machine is about to become a template.
 	frozen bool
-	// cloned is set in a guest that continues from a template and has no identity of its own yet.
+	// cloned is set in a guest that went on from a template and has no identity of its own yet.
 	cloned bool
 }
 
-// New makes an agent; its hello carries the version. egressPorts are the ports on which the agent itself listens.
+// New makes an agent of a version that is told in the hello. egressPorts are the ports on which the agent itself listens.
 func New(version string, machine Machine, registry *process.Registry, egressPorts []int) *Agent {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
@@ -108,7 +108,7 @@ func (a *Agent) Serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-// thaw gives a guest cloned from a template its own boot id. So far only the host's nonce differs between clones.
+// thaw gives a guest that goes on from a template a boot id of its own. Only a host's nonce differs between clones yet.
 func (a *Agent) thaw(nonce [wire.NonceBytes]byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

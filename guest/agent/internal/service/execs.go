@@ -47,7 +47,7 @@ func (a *Agent) attachExec(st *mux.Stream, request request) error {
 	return follow(st, exec, true, request.From)
 }
 
-// follow sends the output from an offset on, then the exit, which is the last message on the stream.
+// follow offers the output from an offset on, then the exit, which is the last word on the stream.
 func follow(st *mux.Stream, exec *process.Exec, existed bool, from uint64) error {
 	if _, end := exec.Output.Range(); from > end {
 		return mux.Fail("CONFLICT", fmt.Sprintf("output ends at %d, before the wanted offset %d", end, from))
@@ -87,7 +87,7 @@ type summary struct {
 	Exit   *process.Exit `json:"exit,omitempty"`
 }
 
-// list sends every known exec, as JSON in data frames since it may be long.
+// list tells every exec that is known, as JSON in data frames since it may be long.
 func (a *Agent) list(st *mux.Stream, _ request) error {
 	all := []summary{}
 	for id, exec := range a.registry.All() {

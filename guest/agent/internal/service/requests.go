@@ -87,7 +87,7 @@ func (a *Agent) clock(st *mux.Stream, request request) error {
 }
 
 // quiesce makes the guest ready to be frozen: no process but this one, nothing remembered, disks in step with memory.
-// The next host that attaches is treated as the host of a clone.
+// Whoever attaches next is taken for the host of a clone.
 func (a *Agent) quiesce(st *mux.Stream, _ request) error {
 	if err := a.registry.ForgetEnded(); err != nil {
 		return err

@@ -23,8 +23,8 @@ const (
 	scratch   = "/scratch"
 )
 
-// mountRoot mounts the root file system at target: the root drive itself, or, if many guests share that drive
-// and none may write it, a layer of this guest over it, on the scratch drive.
+// mountRoot mounts the root file system at target: the root drive itself, or, where that is one which many guests share
+// and none may write, a layer of this guest over it, which lies on the scratch drive.
 func mountRoot(target string) error {
 	device, err := driveOf(rootSerial)
 	if err != nil {
@@ -56,13 +56,13 @@ func mountRoot(target string) error {
 	return mount{"overlay", target, "overlay", unix.MS_NOATIME, layers(lowerRoot, upper, work)}.do()
 }
 
-// isReadOnly tells whether a drive is read-only on this machine.
+// isReadOnly tells whether the machine lets nobody write a drive.
 func isReadOnly(device string) (bool, error) {
 	text, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(device), "ro"))
 	return strings.TrimSpace(string(text)) == "1", err
 }
 
-// mountWorkspaceDrive first drops the kernel's cache of the drive: this guest may be the clone of one that had
+// mountWorkspaceDrive forgets first what the kernel has read of the drive: this guest may be the clone of one that had
 // another disk in the same place.
 func mountWorkspaceDrive() error {
 	device, err := driveOf(spaceSerial)

@@ -1,4 +1,4 @@
-// Package system is everything that touches the machine: from process 1 to a guest that can serve, its identity, and
+// Package system is all that touches the machine: the way from process 1 to a guest that can serve, its identity, and
 // its end.
 package system
 
@@ -17,7 +17,7 @@ func KeepFilesPrivate() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANG
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// DefaultEnv is the environment of processes for which the host sets no other.
+// DefaultEnv is the environment of processes of which the host says nothing else.
 func DefaultEnv(pathPrefix string) []string {
 	path := defaultPath
 	if pathPrefix != "" {

@@ -51,7 +51,7 @@ func applyIdentity(identity service.Identity) error {
 	return nil
 }
 
-// replaceFile replaces a small file with a new one, so that a symlink in its place is not followed.
+// replaceFile writes a small file anew, so that a symlink in its place is not followed.
 func replaceFile(path, text string) error {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return err

@@ -10,7 +10,7 @@ import (
 const (
 	// hungUpPause is how long the agent sleeps while no host is attached: the port then reads as ended at once.
 	hungUpPause = 150 * time.Millisecond
-	// lostAfter is how long that lasts before the host counts as gone. A quick re-attach, or an end that is reported late,
+	// lostAfter is how long that lasts before the host counts as gone. A quick re-attach, and an end that is told late,
 	// must not disturb the session of the host that is there.
 	lostAfter = time.Second
 )

@@ -16,7 +16,7 @@ import (
 	"kiln/guest-agent/internal/service"
 )
 
-// stageVariable tells the agent, after it has restarted itself, that its namespaces are made.
+// stageVariable tells the agent, after it has started itself anew, that its namespaces are made.
 const stageVariable = "KILN_AGENT_STAGE"
 
 // EnterProcessGuest makes the calling process into something that looks like a VM from inside: process 1 with mounts,
@@ -56,7 +56,7 @@ func listenFresh(path string) (net.Listener, error) {
 }
 
 // ownHostname covers a start by unshare(1), which gave everything but this: the host's name must not be changed. A
-// namespace is entered by a thread, so the program is restarted in it.
+// namespace is entered by a thread, so the program is started anew in it.
 func ownHostname() error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWUTS | unix.CLONE_NEWIPC); err != nil {
@@ -107,7 +107,7 @@ func runInNamespaces() error {
 
 // ProcessMachine is the guest that is a plain process.
 type ProcessMachine struct {
-	// workspace is a mount that is not attached anywhere yet.
+	// workspace is a mount that hangs nowhere yet.
 	workspace int
 }
 
@@ -121,7 +121,7 @@ func (machine ProcessMachine) Configure(identity service.Identity) error {
 	})
 }
 
-// SetClock checks its argument but does not set the clock, which the process shares with the machine.
+// SetClock checks what it is told and leaves the clock to the machine that the process shares.
 func (ProcessMachine) SetClock(wallClockMs int64) error { return plausibleClock(wallClockMs) }
 
 // Settle kills every other process of the namespace.

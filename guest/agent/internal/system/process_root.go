@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownFolders exist in the writable layer from the start, so that they belong to the user who runs this, also where the
+// ownFolders exist in the writable layer from the start, so that they belong to whoever runs this, also where the
 // machine's own do not.
 var ownFolders = []string{"etc", "root", "tmp", "run", "var/log", "workspace", "proc", "sys", "dev"}
 
 // buildRoot lays a writable layer over the machine's root and makes it the root of this process. It returns the
-// descriptor of a mount of the workspace, which is not attached anywhere yet.
+// descriptor of a mount of the workspace, which hangs nowhere yet.
 func buildRoot(dir string) (int, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return 0, fmt.Errorf("private mounts: %w", err)

@@ -119,7 +119,7 @@ func loadModule(path string) error {
 	return nil
 }
 
-// waitFor polls, since there is no udev to notify it; drivers need a moment to find their devices.
+// waitFor polls, since there is no udev that would tell; drivers need a moment to find their devices.
 func waitFor(what string, find func() (string, bool)) (string, error) {
 	for deadline := time.Now().Add(deviceWait); ; time.Sleep(devicePoll) {
 		if found, ok := find(); ok {
@@ -155,7 +155,7 @@ func switchRoot(root string) error {
 	return os.Chdir("/")
 }
 
-// VM is the machine whose process 1 is the agent.
+// VM is the machine of which the agent is process 1.
 type VM struct{}
 
 // Configure sets clock, entropy and names, and mounts the workspace.

@@ -15,7 +15,7 @@ const (
 	MaxPayload = MaxFrame - Overhead
 	// Window is the credit that each side of a stream starts with, in payload bytes.
 	Window = 256 * 1024
-	// Version is the protocol version in the hello.
+	// Version is the protocol version told in the hello.
 	Version = 1
 
 	// NonceBytes is the length of the value that ties a hello to one attach.
