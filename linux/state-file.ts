@@ -31,7 +31,7 @@ export async function readStateFile<T>(path: string, schema: z.ZodType<T>): Prom
 }
 
 /** Removes a record for good. A missing one is no error. */
-export async function removeRecord(path: string): Promise<void> {
+export async function removeStateFile(path: string): Promise<void> {
   await rm(path, { force: true });
   await syncDirectory(dirname(path)).catch((error: unknown) => {
     if (!isErrno(error, 'ENOENT')) throw error;

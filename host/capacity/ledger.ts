@@ -6,7 +6,7 @@ import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { type Resources, sameResources } from '../../domain/workload/workload.ts';
-import { readStateFile, removeInterrupted, removeRecord, writeStateFile } from '../../linux/state-file.ts';
+import { readStateFile, removeInterrupted, removeStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 
 const RESERVATION_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
@@ -99,7 +99,7 @@ class FileLedger implements HostCapacityLedger {
   release(id: string): Promise<void> {
     const path = this.path(id);
     return this.serialised(async (all) => {
-      await removeRecord(path);
+      await removeStateFile(path);
       all.delete(id);
       this.deadlines.delete(id);
     });
@@ -133,7 +133,7 @@ class FileLedger implements HostCapacityLedger {
     const freed: string[] = [];
     for (const reservation of [...all.values()]) {
       if ((this.deadlines.get(reservation.id) ?? 0) > this.awake() || (await this.options.hasVm(reservation))) continue;
-      await removeRecord(this.path(reservation.id));
+      await removeStateFile(this.path(reservation.id));
       all.delete(reservation.id);
       this.deadlines.delete(reservation.id);
       freed.push(reservation.id);

@@ -16,7 +16,7 @@ import { KilnError } from '../../domain/failures.ts';
 import type { BaseDisk, CachedImage, DriveSpec } from '../../domain/vm.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
 import { mustRun } from '../../linux/run-command.ts';
-import { readStateFile, removeRecord, writeStateFile } from '../../linux/state-file.ts';
+import { readStateFile, removeStateFile, writeStateFile } from '../../linux/state-file.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
 import type { ImageCache } from '../../ports/images.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -143,7 +143,7 @@ async function resumePaused({ driver, resumeMs }: CheckpointPorts, directory: st
   if (paused === undefined) return;
   const { state } = await driver.status(paused.vmId);
   if (state === 'paused') await driver.resume(paused.vmId, { wallClockMs: Date.now, deadlineMs: resumeMs });
-  await removeRecord(join(directory, PAUSED_RECORD));
+  await removeStateFile(join(directory, PAUSED_RECORD));
 }
 
 type CopiedDisk = Pick<CheckpointManifest['disks'][number], 'serial' | 'name' | 'format' | 'overImage'>;

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { isKilnError } from '../../domain/failures.ts';
 import { WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
 import { assertOwnerRef, isOwnerId, type LogRef, OWNER_KINDS, type OwnerId } from '../../domain/owner.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
@@ -37,17 +38,24 @@ export async function makeOwnerFolder(root: string, { kind, id }: OwnerId): Prom
   if ((await readStateFile(path, ownerSchema)) === undefined) await writeStateFile(path, { kind, id });
 }
 
-/** @returns every owner that has a folder below `root`; ignores folders that do not name their owner */
+/**
+ * @returns every owner that has a folder below `root`; ignores folders that do not name their owner
+ * @throws where a file cannot be read: its lines are not shipped yet, and must not be forgotten
+ */
 export async function ownersIn(root: string): Promise<readonly OwnerId[]> {
   const owners: OwnerId[] = [];
   for (const name of await directoryEntries(root)) {
     if (WORKLOAD_ID_PATTERN.test(name)) owners.push({ kind: 'workload', id: name });
     else {
-      const owner = await readStateFile(join(root, name, OWNER_FILE), ownerSchema).catch(() => undefined);
+      const owner = await readStateFile(join(root, name, OWNER_FILE), ownerSchema).catch(unlessDamaged);
       if (owner !== undefined && ownerFolder(owner) === name) owners.push(owner);
     }
   }
   return owners;
+}
+
+function unlessDamaged(error: unknown): undefined {
+  if (!isKilnError(error)) throw error;
 }
 
 /** @returns the placements that an owner has a spool of, ascending. @throws SPEC_INVALID */

@@ -8,7 +8,7 @@ import { type GuestKind, guestKindKey, resourcesOf } from '../../domain/guest-ki
 import type { PoolTemplate } from '../../domain/pool/pool-policy.ts';
 import { sameOwner, type VmOwner } from '../../domain/vm.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
-import { readStateFile, removeInterrupted, removeRecord, writeStateFile } from '../../linux/state-file.ts';
+import { readStateFile, removeInterrupted, removeStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
@@ -186,7 +186,7 @@ class DriverPooledVms implements PooledVms {
   /** Removes its reservation and its entry in the pool; the workload has a reservation of its own. */
   private async forget(poolVmId: string): Promise<void> {
     await this.options.ledger.release(poolVmId);
-    await removeRecord(this.file(poolVmId));
+    await removeStateFile(this.file(poolVmId));
   }
 
   private file(poolVmId: string): string {

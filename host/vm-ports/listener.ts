@@ -16,7 +16,7 @@ export interface PortListenerOptions {
   readonly maxConnections: number;
 }
 
-export interface IngressListener {
+export interface PortListener {
   readonly port: number;
   readonly connections: number;
   /** Stops listening and ends every connection. Resolves when the port is free. */
@@ -34,7 +34,7 @@ export async function listenOn(
   port: number,
   connector: GuestConnector,
   options: PortListenerOptions,
-): Promise<IngressListener> {
+): Promise<PortListener> {
   const open = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (client) => {
     open.add(client);
@@ -67,7 +67,7 @@ export async function listenOnFree(
   taken: ReadonlySet<number>,
   connector: GuestConnector,
   options: PortListenerOptions,
-): Promise<IngressListener> {
+): Promise<PortListener> {
   const { from, to } = options.ports;
   const size = to - from + 1;
   const start = hashOf(name) % size;

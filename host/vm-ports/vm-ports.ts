@@ -6,9 +6,9 @@ import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';
 import {
   type GuestConnector,
-  type IngressListener,
   listenOn,
   listenOnFree,
+  type PortListener,
   type PortListenerOptions,
 } from './listener.ts';
 
@@ -38,18 +38,18 @@ export interface VmPorts {
 
 /** @returns listeners of one host; none is open until asked for. */
 export function createVmPorts(options: VmIngressOptions): VmPorts {
-  return new Ingress(options);
+  return new ListeningVmPorts(options);
 }
 
 interface Listening {
   readonly vmId: string;
   readonly guestPort: number;
-  listener?: IngressListener;
+  listener?: PortListener;
   readonly giveUp: AbortController;
   rebinding?: Promise<void>;
 }
 
-class Ingress implements VmPorts {
+class ListeningVmPorts implements VmPorts {
   private readonly options: VmIngressOptions;
   /** By host port; an entry without a listener is a port that is only promised. */
   private readonly promised = new Map<number, Listening>();
@@ -143,7 +143,7 @@ class Ingress implements VmPorts {
     }
   }
 
-  private async listen(vmId: string, guestPort: number, hostPort: number): Promise<IngressListener> {
+  private async listen(vmId: string, guestPort: number, hostPort: number): Promise<PortListener> {
     const other = this.promised.get(hostPort);
     if (other !== undefined && other.vmId !== vmId) {
       throw new KilnError('PORT_IN_USE', `Port ${hostPort} of this host belongs to another VM; ask for another one.`, {

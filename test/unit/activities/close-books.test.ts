@@ -26,7 +26,7 @@ function closeAgainst(error: unknown): Promise<void> {
 
 describe('closing the books', () => {
   it.each(['INTERNAL', 'STORE_CONFLICT', 'PAYLOAD_TOO_LARGE'] as const)(
-    'is tried again after %s, which is told: the record is asRetryable',
+    'is tried again after %s, which is told: the books must be closed',
     async (code) => {
       await expect(closeAgainst(new KilnError(code, 'The store refused it.', { status: 418 }))).rejects.toMatchObject({
         type: 'STORE_UNAVAILABLE',

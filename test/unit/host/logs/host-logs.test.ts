@@ -1,10 +1,11 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KilnError } from '../../../../domain/failures.ts';
 import { type OwnerId, workloadRef } from '../../../../domain/owner.ts';
 import { createHostLogs, type HostLogs, type HostLogsOptions } from '../../../../host/logs/host-logs.ts';
+import { ownersIn } from '../../../../host/logs/log-folders.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 
 let stateDir: string;
@@ -165,6 +166,16 @@ describe('workload logs', () => {
     expect(await logs.prune(1000, ({ id }) => id === busy.id)).toBe(1);
     expect([await logs.epochs(busy), await logs.epochs(gone)]).toEqual([[1], []]);
     expect(await readdir(join(stateDir, 'logs'))).toHaveLength(1);
+  });
+
+  it('forgets no log because the file that names its owner cannot be read now; a damaged one is left alone', async () => {
+    const root = join(stateDir, 'logs');
+    await mkdir(join(root, 'session.unreadable', 'owner.json'), { recursive: true });
+    await expect(ownersIn(root)).rejects.toMatchObject({ code: 'EISDIR' });
+    await rm(join(root, 'session.unreadable'), { recursive: true });
+    await mkdir(join(root, 'session.damaged'));
+    await writeFile(join(root, 'session.damaged', 'owner.json'), '{');
+    expect(await ownersIn(root)).toEqual([]);
   });
 
   it('an odd id never becomes a path', async () => {

@@ -3,11 +3,11 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type IngressListener, listenOn, listenOnFree } from '../../../../host/vm-ports/listener.ts';
+import { listenOn, listenOnFree, type PortListener } from '../../../../host/vm-ports/listener.ts';
 
 const OPTIONS = { bindAddress: '127.0.0.1', ports: { from: 20_000, to: 29_999 }, maxConnections: 2 };
 let guest: Server;
-const listeners: IngressListener[] = [];
+const listeners: PortListener[] = [];
 const accepted: Socket[] = [];
 
 beforeEach(async () => {
