@@ -58,9 +58,14 @@ async function newHost(poolSize: number): Promise<Host> {
   });
   hosts.push(host);
   await host.start();
+  await fill(host);
+  return host;
+}
+
+/** Waits for the VMs that the pool lacks. While a guest starts, the pool begins none, so `settled` alone is too soon. */
+async function fill(host: Host): Promise<void> {
   await host.pool.maintain();
   await host.pool.settled();
-  return host;
 }
 
 describe('a disk that is known by its name alone', () => {
@@ -76,7 +81,7 @@ describe('a disk that is known by its name alone', () => {
     const host = await newHost(1);
     const [pooled = ''] = await driver.list();
     await bootVm(host, 'abc-1-1', 'w1');
-    await host.pool.settled();
+    await fill(host);
     // As a pool does that died before it had forgotten it.
     await host.vms.release(pooled, { graceMs: 0 });
     expect(disks.names).toContain(`kiln-${pooled}-root`);

@@ -48,10 +48,12 @@ async function vmsOf(owner: OwnerRef): Promise<string[]> {
 describe('the VM of a session', () => {
   it('is placed, booted, logged and metered', async () => {
     const vmId = await startSession(RELEASED);
-    expect((await lines(RELEASED)).map(({ stage, message }) => `${stage}: ${message.split(' ')[0]}`)).toEqual([
-      'restoring: disks',
-      'restoring: VM',
-    ]);
+    // A line can be read once it is safe on disk, a moment after the activity that wrote it.
+    await expect
+      .poll(async () => (await lines(RELEASED)).map(({ stage, message }) => `${stage}: ${message.split(' ')[0]}`), {
+        interval: 20,
+      })
+      .toEqual(['restoring: disks', 'restoring: VM']);
     expect(await kiln.host.metrics.registry.metrics()).toContain(
       'kiln_host_workload_memory_bytes{workload="session/default/Thread.1/1",role="session"}',
     );
