@@ -5,8 +5,8 @@ import { z } from 'zod';
 import { hashFile, type ImageFile, type ImageManifest } from './manifest.ts';
 
 /**
- * stat fingerprints of an image's files on this host when their content was last known to be right: inode, size, and
- * times of the last write and of the last change of any kind. A write changes the fingerprint: the file is read again.
+ * stat fingerprints of an image's files on this host when their content was last known to be right: inode, size, number
+ * of hard links, and times of the last write and of the last change of any kind. A write changes the fingerprint: the file is read again.
  */
 const LOOKS_FILE = 'looks.json';
 const looksSchema = z.record(z.string().max(64), z.string().max(256));
@@ -28,9 +28,10 @@ export async function changedFiles(directory: string, manifest: ImageManifest): 
   const changed: ImageFile[] = [];
   for (const file of manifest.files) {
     const path = join(directory, file.name);
-    if (noted[file.name] === (await lookOf(path))) continue;
-    // Adding or removing a hard link changes the fingerprint as well.
-    if (await hasContent(path, file)) await noteFingerprint(directory, file.name);
+    const found = await lookOf(path);
+    if (noted[file.name] === found) continue;
+    const isSame = isOnlyLinked(noted[file.name], found) || (await hasContent(path, file));
+    if (isSame) await noteFingerprint(directory, file.name);
     else changed.push(file);
   }
   return changed;
@@ -53,5 +54,16 @@ async function notedLooks(directory: string): Promise<Record<string, string>> {
 async function lookOf(path: string): Promise<string> {
   const found = await stat(path, { bigint: true }).catch(() => undefined);
   if (found === undefined) return 'missing';
-  return [found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs].join(':');
+  return [found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs, found.nlink].join(':');
+}
+
+/**
+ * Hosts of one machine share the files of its builds as hard links. Making or removing a link changes the inode's time
+ * for all of these hosts, and each would read gigabytes again at its next VM.
+ * @returns whether the number of links differs and everything else but the time of that change is as it was noted
+ */
+function isOnlyLinked(noted: string | undefined, found: string): boolean {
+  const [before, after] = [noted?.split(':') ?? [], found.split(':')];
+  const isSame = (field: number) => before[field] === after[field];
+  return before.length === after.length && [0, 1, 2, 3].every(isSame) && !isSame(5);
 }

@@ -347,6 +347,20 @@ describe('a host', () => {
     expect(await hashFile(rootfsPath)).toEqual(right);
   });
 
+  it('is not read again because another host of the machine has its files, too, or has them no more', async () => {
+    const digest = await layOutImage();
+    const cache = cacheFrom(store, builds);
+    await cache.ensure(digest);
+    const readBytes = async () => Number(/^rchar: (\d+)$/m.exec(await readFile('/proc/self/io', 'utf8'))?.[1]);
+    const before = await readBytes();
+    const other = createImageCache({ imagesDir: join(root, 'other-host'), localBuildsDir: builds, store });
+    await other.ensure(digest);
+    await cache.ensure(digest);
+    await rm(join(root, 'other-host'), { recursive: true });
+    await cache.ensure(digest);
+    expect((await readBytes()) - before).toBeLessThan(MIB);
+  });
+
   it('says IMAGE_MISSING for an image that nobody published', async () => {
     await expect(cacheFrom(store).ensure(`sha256:${'1'.repeat(64)}`)).rejects.toMatchObject({ code: 'IMAGE_MISSING' });
   });
