@@ -18,7 +18,8 @@ import { freshObjectStore } from './object-store.ts';
 import { silentLog, testTscRate, vmUsers } from './vm-fixtures.ts';
 
 const BOOT_MS = 60_000;
-export const GUEST_RESOURCES = { vcpus: 1, memMib: 256 };
+/** A small workspace: of the image's own, which has gigabytes, every digest and every check reads all. */
+export const GUEST_RESOURCES = { vcpus: 1, memMib: 256, diskMib: 256 };
 
 export class GuestHost {
   readonly places: FakeHostPlaces;

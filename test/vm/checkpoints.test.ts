@@ -65,7 +65,8 @@ describe('checkpoints of disks', () => {
     const root = await createQcow2OverlayProvisioner().provision({ base: bases.root, directory, vmId });
     const workspace = await createSparseCopyProvisioner().provision({ base: bases.workspace, directory, vmId });
     const { kernelPath, initrdPath, digest } = image;
-    const spec = { ...plainVmSpec(vmId), ...GUEST_RESOURCES, kernelPath, initrdPath, imageDigest: digest };
+    const { vcpus, memMib } = GUEST_RESOURCES;
+    const spec = { ...plainVmSpec(vmId), vcpus, memMib, kernelPath, initrdPath, imageDigest: digest };
     await bed.driver.prepare({ ...spec, drives: drivesOf(root, workspace) });
     return (await bed.driver.start(vmId, { identity: identity(vmId), deadlineMs: BOOT_MS })).agent;
   }
