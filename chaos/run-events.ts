@@ -12,7 +12,7 @@ import { allowedOutcomes } from './allowed-outcomes.ts';
 import type { ChaosEvent, FaultPort } from './schedule.ts';
 
 export interface RunOptions {
-  readonly servers: Pick<Servers, 'temporalAddress' | 's3' | 'pids'>;
+  readonly servers: Pick<Servers, 'temporalAddress' | 's3' | 'pids' | 'workflowBundle'>;
   /** How long after the last event a workload may make no progress, and the host hold unneeded resources, ms. */
   readonly settleMs: number;
   /** Breaks off, and leaves nothing. */

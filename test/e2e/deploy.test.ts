@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { workloadViewSchema } from '../../contracts/api/workload-view.ts';
 import { type RunningStack, StackHome } from '../support/dev-stack.ts';
-import { SERVICES } from '../support/kiln-harness.ts';
+import { SERVICES } from '../support/harness-workers.ts';
 
 let home: StackHome;
 let stack: RunningStack;

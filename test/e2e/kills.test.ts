@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkloadView } from '../../contracts/api/workload-view.ts';
 import { processStartTime } from '../../linux/process-identity.ts';
 import { answerOf, type ProcessIdentity, type RunningStack, StackHome, throughOutages } from '../support/dev-stack.ts';
-import { SERVICES } from '../support/kiln-harness.ts';
+import { SERVICES } from '../support/harness-workers.ts';
 
 /** Linux counts start times of processes in hundredths of a second, whatever the machine. */
 const MS_PER_TICK = 10;

@@ -4,7 +4,7 @@ import { release } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type RunningStack, StackHome } from '../support/dev-stack.ts';
-import { SERVICES } from '../support/kiln-harness.ts';
+import { SERVICES } from '../support/harness-workers.ts';
 
 const resultSchema = z.strictObject({
   workloadId: z.string(),

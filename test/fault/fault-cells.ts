@@ -2,9 +2,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 import type { WorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
+import { workloadWorkflowId } from '../../domain/names.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import type { WorkloadRequest, WorkloadState } from '../../domain/workload/workload.ts';
+import { afterEachEvent } from '../support/after-each-event.ts';
 import type { PortError } from '../support/port-errors.ts';
 import type { Caller, GatedCall, HeldCall, Moment } from '../support/port-gates.ts';
 import { FAULTS, type Fault, type Outcome, ROWS, type Row, TIMINGS } from './fault-table.ts';
@@ -41,8 +43,6 @@ export interface CellReport {
   readonly end: WorkloadState;
 }
 
-/** Each look is a query to the workflow: with so many cells at once, looking more often would slow all of them. */
-const POLL_MS = 250;
 /** A workload that has not come where it must by then is stuck. */
 const STUCK_AFTER_MS = 60_000;
 /** Also the limit of a health check that hangs, so no less than a service takes on a busy machine. */
@@ -142,14 +142,15 @@ export class CellRun {
   }
 
   private async until(holds: (state: WorkloadState) => boolean): Promise<WorkloadState> {
+    const { id } = this.cell;
     const deadline = Date.now() + STUCK_AFTER_MS;
-    for (;;) {
-      const { state } = await this.workloads.get(this.cell.id);
+    return afterEachEvent(this.kiln.temporal, workloadWorkflowId(id), async () => {
+      const { state } = await this.workloads.get(id);
       if (holds(state)) return state;
-      if (isFinal(state.stage)) throw new Error(`${this.cell.id} has ended too soon: ${outcomeOf(state)}`);
-      if (Date.now() > deadline) throw new Error(`${this.cell.id} is stuck: ${JSON.stringify(state)}`);
-      await delay(POLL_MS);
-    }
+      if (isFinal(state.stage)) throw new Error(`${id} has ended too soon: ${outcomeOf(state)}`);
+      if (Date.now() > deadline) throw new Error(`${id} is stuck: ${JSON.stringify(state)}`);
+      return undefined;
+    });
   }
 }
 

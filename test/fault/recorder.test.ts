@@ -1,16 +1,17 @@
 /** The control worker is killed in the middle of recording: nothing counts as archived that is not, and all is in the end. */
-import { afterAll, beforeAll, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CONTROL_QUEUE } from '../../domain/names.ts';
 import type { MaintenanceInput } from '../../domain/upkeep/maintenance.ts';
 import { createHistoryArchive } from '../../store/archive/history-archive.ts';
 import { replayArchived } from '../support/archived-histories.ts';
 import { ProcessStack } from '../support/process-stack.ts';
+import { runServers } from '../support/run-servers.ts';
 
 const POLICIES = { heartbeatMs: 1_500, backoffMs: 20, maxBackoffMs: 200, hostAnswerMs: 1_000 };
 let stack: ProcessStack;
 
 beforeAll(async () => {
-  stack = await ProcessStack.start({ temporalAddress: inject('temporalAddress'), s3: inject('s3') });
+  stack = await ProcessStack.start(runServers());
 });
 afterAll(() => stack.close());
 

@@ -1,7 +1,8 @@
 /** A few of the random schedules that `npm run chaos` makes without end: kills, failures, stops, all at once. */
-import { expect, inject, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { runEvents } from '../../chaos/run-events.ts';
 import { inOrder, scheduleOf } from '../../chaos/schedule.ts';
+import { runServers } from '../support/run-servers.ts';
 
 const SPAN_MS = 4_000;
 
@@ -10,7 +11,7 @@ it.each([[[11, 12, 13, 14]], [[21, 22, 23, 24]]])(
   async (seeds) => {
     const events = inOrder(seeds.flatMap((seed) => scheduleOf(seed, { spanMs: SPAN_MS })));
     // The servers of the run are everybody's: they are stalled only by `npm run chaos`, which has its own.
-    const servers = { temporalAddress: inject('temporalAddress'), s3: inject('s3'), pids: {} };
+    const servers = { ...runServers(), pids: {} };
     expect(await runEvents(events, { servers, settleMs: 45_000 })).toEqual([]);
   },
 );

@@ -1,9 +1,10 @@
 /** The fault table's column of killed workers: workloads in the middle of every activity when both workers die. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
 import { quietRuntime } from '../support/kiln-harness.ts';
 import { ProcessStack } from '../support/process-stack.ts';
+import { runServers } from '../support/run-servers.ts';
 import { CELLS, type Cell, type CellReport, CellRun, type FaultyKiln, pooled } from './fault-cells.ts';
 
 const AT_ONCE = 16;
@@ -16,7 +17,7 @@ describe('both workers killed at once', () => {
 
   beforeAll(async () => {
     quietRuntime();
-    stack = await ProcessStack.start({ temporalAddress: inject('temporalAddress'), s3: inject('s3') });
+    stack = await ProcessStack.start(runServers());
     const faulty: FaultyKiln = {
       temporal: stack.temporal,
       workloadsWith: (policies) => stack.clientWith(policies),

@@ -22,6 +22,8 @@ import { processStartTime } from '../../linux/process-identity.ts';
 import { whatIsLeft } from './nothing-left.ts';
 
 const POLL_MS = 50;
+/** A look at a workload costs each process behind the API something: while a guest boots beside it, that counts. */
+const LOOK_MS = 250;
 
 /** Pid and start time (clock ticks since the machine's boot): no other process has both. */
 export interface ProcessIdentity {
@@ -214,7 +216,7 @@ export class RunningStack {
     for (;;) {
       const view = await throughOutages(() => this.api.getWorkload({ params: { id } }));
       if (holds(view)) return view;
-      await delay(POLL_MS);
+      await delay(LOOK_MS);
     }
   }
 }

@@ -28,10 +28,8 @@ import {
 
 const CHILD = fileURLToPath(new URL('worker-child.ts', import.meta.url));
 
-export interface ProcessStackOptions {
-  readonly temporalAddress: string;
-  readonly s3: ChildSpec['s3'];
-}
+/** The servers of the run, and the path of the bundle that its workers run. */
+export type ProcessStackOptions = Pick<ChildSpec, 'temporalAddress' | 's3' | 'workflowBundle'>;
 
 /** A worker that runs until it is killed. */
 export class WorkerProcess {
@@ -110,10 +108,10 @@ export class ProcessStack {
     this.workloads = this.clientWith({});
   }
 
-  static async start({ temporalAddress, s3 }: ProcessStackOptions): Promise<ProcessStack> {
+  static async start({ temporalAddress, s3, workflowBundle }: ProcessStackOptions): Promise<ProcessStack> {
     const connection = await Connection.connect({ address: temporalAddress });
     const stack = new ProcessStack(connection, {
-      temporalAddress,
+      ...{ temporalAddress, workflowBundle },
       namespace: await makeNamespace(connection),
       directory: await mkdtemp(join(tmpdir(), 'kiln-fault-')),
       s3: { ...s3, bucket: `test-${randomUUID()}` },
@@ -153,7 +151,7 @@ export class ProcessStack {
 
   /** Folds and replays every history of this Kiln. */
   judge(): Promise<JudgedHistory[]> {
-    return judgeHistories(this.temporal);
+    return judgeHistories(this.temporal, this.spec.workflowBundle);
   }
 
   /** Ends the workers, and whatever processes a failed test has left. */

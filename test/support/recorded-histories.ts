@@ -11,7 +11,7 @@ import { workloadIdOf } from '../../domain/names.ts';
 import { project } from '../../domain/workload/projector.ts';
 import { stagesOf } from '../../domain/workload/reducer.ts';
 import type { Stage } from '../../domain/workload/stages.ts';
-import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
+import { readWorkflowBundle } from './workflow-bundle.ts';
 
 const RECORDED = fileURLToPath(new URL('../../node_modules/.kiln-histories', import.meta.url));
 
@@ -23,10 +23,11 @@ export interface JudgedHistory {
 
 /**
  * Fetches the executions of every workload of a namespace, folds them and replays each.
+ * @param bundlePath of today's workflows
  * @throws INVALID_TRANSITION or a determinism violation, naming the workload
  */
-export async function judgeHistories(client: Client): Promise<JudgedHistory[]> {
-  const workflowBundle = await bundleWorkflows();
+export async function judgeHistories(client: Client, bundlePath: string): Promise<JudgedHistory[]> {
+  const workflowBundle = await readWorkflowBundle(bundlePath);
   await mkdir(RECORDED, { recursive: true });
   const judged: JudgedHistory[] = [];
   const replays: { workflowId: string; history: FetchedHistory }[] = [];

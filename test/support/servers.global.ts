@@ -13,6 +13,7 @@ import { readSetupRecord, type SetupRecord } from '../../config/setup-record.ts'
 import { createObjectStore } from '../../store/object-store.ts';
 import { devServerArguments } from '../../temporal/dev-server.ts';
 import { ensureSearchAttributes } from '../../temporal/namespace.ts';
+import { makeWorkflowBundle } from './workflow-bundle.ts';
 
 export interface TestS3 {
   readonly endpoint: string;
@@ -27,6 +28,7 @@ declare module 'vitest' {
     temporalAddress: string;
     temporalNamespace: string;
     s3: TestS3;
+    workflowBundle: string;
   }
 }
 
@@ -45,6 +47,8 @@ export interface Servers {
   readonly temporalAddress: string;
   readonly temporalNamespace: string;
   readonly s3: TestS3;
+  /** Path of the bundle that workers run (workflow-bundle.ts). */
+  readonly workflowBundle: string;
   stop(): Promise<void>;
 }
 
@@ -62,6 +66,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   project.provide('temporalAddress', servers.temporalAddress);
   project.provide('temporalNamespace', servers.temporalNamespace);
   project.provide('s3', servers.s3);
+  project.provide('workflowBundle', servers.workflowBundle);
   return async () => {
     shared.users -= 1;
     if (shared.users === 0) await servers.stop();
@@ -104,11 +109,14 @@ export async function startServers(): Promise<Servers> {
     await rm(directory, { recursive: true, force: true });
   };
   try {
-    const temporalAddress = await startTemporal(env, record, directory, children);
+    const [workflowBundle, temporalAddress, s3] = await Promise.all([
+      makeWorkflowBundle(directory),
+      startTemporal(env, record, directory, children),
+      startS3(env, record, directory, children),
+    ]);
     return {
-      temporalAddress,
+      ...{ workflowBundle, temporalAddress, s3 },
       temporalNamespace: env.TEMPORAL_NAMESPACE,
-      s3: await startS3(env, record, directory, children),
       pids: Object.fromEntries(children.map((child) => [child.name, child.pid])),
       stop,
     };

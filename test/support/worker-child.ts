@@ -7,7 +7,7 @@ import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
 import { createObjectStore } from '../../store/object-store.ts';
 import { namespaceId } from '../../temporal/namespace.ts';
 import { callingActivity } from './calling-activity.ts';
-import { controlWorkerOf, type HarnessOptions, HostRunner } from './kiln-harness.ts';
+import { controlWorkerOf, type HarnessOptions, HostRunner } from './harness-workers.ts';
 import { portError } from './port-errors.ts';
 import { PortGates } from './port-gates.ts';
 import { childCommandSchema, childSpecSchema, objectStoreOptions } from './worker-messages.ts';
@@ -31,11 +31,11 @@ const options: HarnessOptions = {
 };
 const connection = await Connection.connect({ address: spec.temporalAddress });
 const native = await NativeConnection.connect({ address: spec.temporalAddress });
-const { namespace, directory } = spec;
+const { namespace, directory, workflowBundle } = spec;
 const store = createObjectStore(objectStoreOptions(spec.s3));
 const around = { options, store, connection, native, namespace, directory };
 if (spec.role === 'control') {
-  const { worker } = await controlWorkerOf(around);
+  const { worker } = await controlWorkerOf({ ...around, workflowBundle });
   void worker.run();
 } else {
   const temporal = new Client({ connection, namespace });

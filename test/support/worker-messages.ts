@@ -18,6 +18,8 @@ export const childSpecSchema = z.object({
   /** Folder of the host's state and sockets. */
   directory: z.string(),
   s3: s3Schema,
+  /** Path of the bundle that a control worker runs. */
+  workflowBundle: z.string(),
 });
 
 export const childCommandSchema = z.object({

@@ -6,7 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
-import { type Harness, SERVICES, startHarness } from '../support/kiln-harness.ts';
+import { SERVICES } from '../support/harness-workers.ts';
+import { type Harness, startHarness } from '../support/kiln-harness.ts';
 
 const reservationSchema = z.looseObject({ resources: z.looseObject({ memMib: z.number() }) });
 const STOP = { waitMs: 20_000 };

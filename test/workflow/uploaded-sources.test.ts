@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { storeKeys } from '../../domain/names.ts';
 import { packForUpload } from '../../sources/pack-for-upload.ts';
 import { createSources } from '../../store/sources/sources.ts';
-import { type Harness, SERVICES, startHarness } from '../support/kiln-harness.ts';
+import { SERVICES } from '../support/harness-workers.ts';
+import { type Harness, startHarness } from '../support/kiln-harness.ts';
 
 let kiln: Harness;
 let scratch: string;

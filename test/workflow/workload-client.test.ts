@@ -17,8 +17,8 @@ import { createDeployments } from '../../store/deployments/deployments.ts';
 import { createControlLog } from '../../store/logs/control-log.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments, type StoredWorkloads } from '../../store/workloads/workload-documents.ts';
-import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 import { freshObjectStore } from '../support/object-store.ts';
+import { readWorkflowBundle } from '../support/workflow-bundle.ts';
 
 const request = { servicePath: 'services/hello', env: { NAME: 'value' }, projectId: 'shop', deploymentId: 'front' };
 const FRONT = {
@@ -43,7 +43,7 @@ beforeAll(async () => {
   [connection, workerConnection, bundle, store] = await Promise.all([
     Connection.connect({ address }),
     NativeConnection.connect({ address }),
-    bundleWorkflows(),
+    readWorkflowBundle(inject('workflowBundle')),
     freshObjectStore(),
   ]);
   temporal = new Client({ connection, namespace });
