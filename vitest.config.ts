@@ -1,4 +1,6 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 
 /** One project a kind of test; each says what it runs against (docs/testing.md). */
 const project = (
@@ -12,45 +14,34 @@ const project = (
     testTimeout,
     // A test has one deadline, its own: vitest's for what is polled is a second, which a busy machine does not keep.
     expect: { poll: { timeout: testTimeout } },
+    maxWorkers: WORKERS,
     ...extra,
   },
 });
 
-/** Kinds with real processes and guests run one after another: two cores hold only one kind at a time. */
-const turn = (groupOrder: number) => ({ sequence: { groupOrder } });
+/**
+ * Files of all kinds run side by side. Most of them wait a part of their time, for timers, servers and guests: one more
+ * than there are cores keeps the cores busy.
+ */
+const WORKERS = availableParallelism() + 1;
 
 const REAL_SERVERS = { globalSetup: ['test/support/servers.global.ts'] };
-const REAL_PROCESSES = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000, fileParallelism: false };
-/** A guest keeps one core busy, and a quarter of the time none. */
-const REAL_GUESTS = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000, maxWorkers: 2 };
+const REAL_PROCESSES = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000 };
 
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       project('unit'),
       // Left to itself `recheck` starts a program of its own for each question.
       project('boundary', { testTimeout: 120_000, env: { RECHECK_SYNC_BACKEND: 'pure' } }),
       project('store', REAL_SERVERS),
-      project('workflow', {
-        ...REAL_SERVERS,
-        ...turn(1),
-        testTimeout: 60_000,
-        hookTimeout: 60_000,
-        // Most of their time they wait for timers and servers.
-        maxWorkers: 3,
-      }),
-      project('fault', {
-        ...REAL_SERVERS,
-        ...turn(5),
-        testTimeout: 120_000,
-        hookTimeout: 120_000,
-        maxWorkers: 2,
-      }),
+      project('workflow', { ...REAL_SERVERS, testTimeout: 60_000, hookTimeout: 60_000 }),
+      project('fault', { ...REAL_SERVERS, testTimeout: 120_000, hookTimeout: 120_000 }),
       project('replay'),
-      project('conformance', { ...REAL_PROCESSES, ...turn(2) }),
-      project('vm', { ...REAL_GUESTS, ...turn(3) }),
-      // Each runs a whole stack, and kills things at moments that a busier machine would not keep.
-      project('e2e', { ...REAL_PROCESSES, ...turn(4), testTimeout: 600_000, hookTimeout: 600_000 }),
+      project('conformance', REAL_PROCESSES),
+      project('vm', REAL_PROCESSES),
+      project('e2e', { ...REAL_PROCESSES, testTimeout: 600_000, hookTimeout: 600_000 }),
     ],
   },
 });

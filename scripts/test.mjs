@@ -22,7 +22,12 @@ function foreground(argv, { cwd = projectRoot, onStdout } = {}) {
   return new Promise((resolve) => {
     const child = spawn(argv[0], argv.slice(1), {
       cwd,
-      env: { ...process.env, PATH: `${dirname(pinnedNode())}:${process.env.PATH}` },
+      env: {
+        ...process.env,
+        PATH: `${dirname(pinnedNode())}:${process.env.PATH}`,
+        // The tests start some hundred processes of Node: each then finds its modules compiled.
+        NODE_COMPILE_CACHE: join(projectRoot, 'node_modules', '.kiln-compile-cache'),
+      },
       stdio: ['ignore', onStdout === undefined ? 'inherit' : 'pipe', 'inherit'],
     });
     child.stdout?.setEncoding('utf8').on('data', onStdout);
@@ -47,7 +52,8 @@ async function vitest(extra) {
       pinnedNode(),
       join(projectRoot, 'node_modules', 'vitest', 'vitest.mjs'),
       'run',
-      ...['--reporter=default', '--reporter=json', `--outputFile.json=${report}`],
+      ...['--reporter=default', '--reporter=./test/support/slowest-reporter.ts'],
+      ...['--reporter=json', `--outputFile.json=${report}`],
       ...extra,
     ]);
     return atLeastOneFailure(code, vitestCounts(report));
@@ -104,19 +110,29 @@ async function goTests(directory) {
 
 /** Types, lint and import rules: one suite, that holds or does not. */
 async function checks() {
-  const code = await foreground(['npm', 'run', '--silent', 'check']);
+  let text = '';
+  const onStdout = (piece) => {
+    text += piece;
+  };
+  const code = await foreground(['npm', 'run', '--silent', 'check'], { onStdout });
+  process.stdout.write(`Types, lint, import rules: ${code === 0 ? 'hold' : 'do not hold'}\n${text}`);
   return code === 0 ? { ...NOTHING, passed: 1 } : { ...NOTHING, failed: 1 };
+}
+
+/** Starts the suites that are asked for, all at once. @returns the counts of each */
+function start(words) {
+  const isQuick = words.includes('--quick');
+  const given = words.filter((word) => word !== '--quick');
+  const extra = isQuick ? [...QUICK.flatMap((kind) => ['--project', kind]), ...given] : given;
+  const suites = [vitest(extra)];
+  if (isQuick || given.length === 0) suites.push(checks());
+  if (extra.length === 0) suites.push(goTests(join('guest', 'agent')));
+  return Promise.all(suites);
 }
 
 const began = Date.now();
 await setUpOrExit({ forTests: true });
-const isQuick = process.argv.includes('--quick');
-const given = process.argv.slice(2).filter((word) => word !== '--quick');
-const extra = isQuick ? [...QUICK.flatMap((kind) => ['--project', kind]), ...given] : given;
-let total = NOTHING;
-if (isQuick || given.length === 0) total = add(total, await checks());
-if (extra.length === 0) total = add(total, await goTests(join('guest', 'agent')));
-total = add(total, await vitest(extra));
+const total = (await start(process.argv.slice(2))).reduce(add, NOTHING);
 process.stdout.write(`All suites: ${Math.round((Date.now() - began) / 1000)} s\n`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
 process.stdout.write(`${total.passed} passed, ${total.failed} failed${skipped}\n`);
