@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
-import { LongestFirst } from './test/support/longest-first.ts';
+import { LongestFirst } from './test/support/runner/longest-first.ts';
 
 /** One project a kind of test; each says what it runs against (docs/testing.md). */
 const project = (
@@ -25,7 +25,7 @@ const project = (
  */
 const WORKERS = availableParallelism() + 1;
 
-const REAL_SERVERS = { globalSetup: ['test/support/servers.global.ts'] };
+const REAL_SERVERS = { globalSetup: ['test/support/servers/servers.global.ts'] };
 const REAL_PROCESSES = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000 };
 
 export default defineConfig({

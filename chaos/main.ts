@@ -1,7 +1,7 @@
 /** `npm run chaos -- [--minutes N] [--seed S] [--schedules N] [--together N] [--json]`: random schedules until told to end. */
 import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { Command, InvalidArgumentError } from 'commander';
-import { startServers } from '../test/support/servers.global.ts';
+import { startServers } from '../test/support/servers/servers.global.ts';
 import { runEvents } from './run-events.ts';
 import { type ChaosEvent, inOrder, scheduleOf } from './schedule.ts';
 import { shrink } from './shrink.ts';

@@ -5,9 +5,9 @@ import { isKilnError } from '../domain/failures.ts';
 import type { WorkloadPolicyOverrides } from '../domain/policies.ts';
 import { isFinal } from '../domain/workload/stages.ts';
 import type { WorkloadState } from '../domain/workload/workload.ts';
-import { FAST } from '../test/support/kiln-harness.ts';
-import { ProcessStack } from '../test/support/process-stack.ts';
-import type { Servers } from '../test/support/servers.global.ts';
+import type { Servers } from '../test/support/servers/servers.global.ts';
+import { FAST } from '../test/support/workers/kiln-harness.ts';
+import { ProcessStack } from '../test/support/workers/process-stack.ts';
 import { allowedOutcomes } from './allowed-outcomes.ts';
 import type { ChaosEvent, FaultPort } from './schedule.ts';
 

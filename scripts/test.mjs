@@ -52,7 +52,7 @@ async function vitest(extra) {
       pinnedNode(),
       join(projectRoot, 'node_modules', 'vitest', 'vitest.mjs'),
       'run',
-      ...['--reporter=default', '--reporter=./test/support/slowest-reporter.ts'],
+      ...['--reporter=default', '--reporter=./test/support/runner/slowest-reporter.ts'],
       ...['--reporter=json', `--outputFile.json=${report}`],
       ...extra,
     ]);

@@ -5,13 +5,13 @@ import { stackIdentity } from '../../cli/dev/stack-identity.ts';
 import { createKilnClient, type KilnClient } from '../../client/http/index.ts';
 import { CHECKOUT } from '../../config/checkout.ts';
 import type { LogEntry } from '../../domain/logs/log-entry.ts';
+import { type GatewayProcess, spawnGateway } from '../../test/support/gateway/spawn-gateway.ts';
 import {
   type CountingProxy,
   grpcCalls,
   httpRequests,
   startCountingProxy,
-} from '../../test/support/counting-proxies.ts';
-import { type GatewayProcess, spawnGateway } from '../../test/support/spawn-gateway.ts';
+} from '../../test/support/servers/counting-proxies.ts';
 import { type BenchStack, preciseNow, startBenchStack } from '../dev-stack.ts';
 import type { Measurement } from '../figure.ts';
 import type { GroupOptions } from '../group-options.ts';

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { readSetupRecord } from '../../config/setup-record.ts';
-import { fullCopy, makeFullImage, sparseCopy } from '../../test/support/full-copy.ts';
+import { fullCopy, makeFullImage, sparseCopy } from '../../test/support/host/full-copy.ts';
 import type { GroupOptions } from '../group-options.ts';
 import { startPoller } from '../poller.ts';
 import { bootByHand, helloWithin } from '../qemu-by-hand.ts';

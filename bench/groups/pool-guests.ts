@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PoolSettingOverrides } from '../../domain/pool/pool-policy.ts';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
-import { GuestHost } from '../../test/support/guest-host.ts';
-import { freshBucket } from '../../test/support/object-store.ts';
-import { type LoadRequest, recordedBursts } from '../../test/support/pool-simulation.ts';
-import { startServers, type TestS3 } from '../../test/support/servers.global.ts';
+import { GuestHost } from '../../test/support/host/guest-host.ts';
+import { type LoadRequest, recordedBursts } from '../../test/support/host/pool-simulation.ts';
+import { freshBucket } from '../../test/support/servers/object-store.ts';
+import { startServers, type TestS3 } from '../../test/support/servers/servers.global.ts';
 import { type Measurement, median, percentile } from '../figure.ts';
 import type { GroupOptions } from '../group-options.ts';
 

@@ -6,7 +6,7 @@ import {
   type SimulationOptions,
   type SimulationReport,
   simulate,
-} from '../../test/support/pool-simulation.ts';
+} from '../../test/support/host/pool-simulation.ts';
 import type { Measurement } from '../figure.ts';
 import type { GroupOptions } from '../group-options.ts';
 

@@ -8,8 +8,8 @@ import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-o
 import { createReflinkProvisioner } from '../../rootfs/provisioners/reflink.ts';
 import { createRoBaseScratchProvisioner } from '../../rootfs/provisioners/ro-base-scratch.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
-import { fullCopy, makeFullImage } from '../../test/support/full-copy.ts';
-import { makeXfsFolder } from '../../test/support/xfs-folder.ts';
+import { fullCopy, makeFullImage } from '../../test/support/host/full-copy.ts';
+import { makeXfsFolder } from '../../test/support/host/xfs-folder.ts';
 import type { Measurement } from '../figure.ts';
 import type { GroupOptions } from '../group-options.ts';
 

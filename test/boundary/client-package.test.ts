@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { INSTALL_MS, installPackedClient } from '../support/packed-client.ts';
+import { INSTALL_MS, installPackedClient } from '../support/gateway/packed-client.ts';
 import { ROOT, textOf } from './repository-files.ts';
 
 const run = promisify(execFile);

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { workloadViewSchema } from '../../contracts/api/workload-view.ts';
-import { type RunningStack, StackHome } from '../support/dev-stack.ts';
-import { SERVICES } from '../support/harness-workers.ts';
+import { type RunningStack, StackHome } from '../support/workers/dev-stack.ts';
+import { SERVICES } from '../support/workers/harness-workers.ts';
 
 let home: StackHome;
 let stack: RunningStack;

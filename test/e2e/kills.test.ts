@@ -7,8 +7,14 @@ import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkloadView } from '../../contracts/api/workload-view.ts';
 import { processStartTime } from '../../linux/process-identity.ts';
-import { answerOf, type ProcessIdentity, type RunningStack, StackHome, throughOutages } from '../support/dev-stack.ts';
-import { SERVICES } from '../support/harness-workers.ts';
+import {
+  answerOf,
+  type ProcessIdentity,
+  type RunningStack,
+  StackHome,
+  throughOutages,
+} from '../support/workers/dev-stack.ts';
+import { SERVICES } from '../support/workers/harness-workers.ts';
 
 /** Linux counts start times of processes in hundredths of a second, whatever the machine. */
 const MS_PER_TICK = 10;

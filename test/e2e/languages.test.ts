@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { listLogWriters, readLogEntries } from '../../store/logs/log-chunks.ts';
-import { realRegistries, SERVICES } from '../support/harness-workers.ts';
-import { type Harness, startHarness } from '../support/kiln-harness.ts';
+import { realRegistries, SERVICES } from '../support/workers/harness-workers.ts';
+import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
 
 const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url));
 const STOP = { waitMs: 60_000 };

@@ -2,8 +2,8 @@
 import { chmod, lstat, readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { answerOf, type RunningStack, StackHome } from '../support/dev-stack.ts';
-import { SERVICES } from '../support/harness-workers.ts';
+import { answerOf, type RunningStack, StackHome } from '../support/workers/dev-stack.ts';
+import { SERVICES } from '../support/workers/harness-workers.ts';
 
 /** Files that VMMs of projects open: they may be readable by all, in folders that are not. */
 const OPENED_BY_VMMS = /^host\/(images|templates|checkpoints|empty-disks)\//;

@@ -7,8 +7,8 @@ import { z } from 'zod';
 import { workloadRef } from '../../domain/owner.ts';
 import type { WorkloadRequest } from '../../domain/workload/workload.ts';
 import { listLogWriters, readLogEntries } from '../../store/logs/log-chunks.ts';
-import { realRegistries } from '../support/harness-workers.ts';
-import { type Harness, startHarness } from '../support/kiln-harness.ts';
+import { realRegistries } from '../support/workers/harness-workers.ts';
+import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
 
 const STOP = { waitMs: 60_000 };
 const QUICK = { intervalMs: 500, timeoutMs: 2_000, failures: 2, startPeriodMs: 6_000 };

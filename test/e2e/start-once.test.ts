@@ -3,8 +3,8 @@ import { access } from 'node:fs/promises';
 import { release } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { type RunningStack, StackHome } from '../support/dev-stack.ts';
-import { SERVICES } from '../support/harness-workers.ts';
+import { type RunningStack, StackHome } from '../support/workers/dev-stack.ts';
+import { SERVICES } from '../support/workers/harness-workers.ts';
 
 const resultSchema = z.strictObject({
   workloadId: z.string(),

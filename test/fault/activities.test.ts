@@ -5,10 +5,10 @@ import type { HostActivityPorts } from '../../activities/host-activities.ts';
 import { createWorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
-import { callingActivity } from '../support/calling-activity.ts';
-import { type Harness, startHarness } from '../support/kiln-harness.ts';
-import { portError } from '../support/port-errors.ts';
-import { PortGates } from '../support/port-gates.ts';
+import { callingActivity } from '../support/workers/calling-activity.ts';
+import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
+import { portError } from '../support/workers/port-errors.ts';
+import { PortGates } from '../support/workers/port-gates.ts';
 import { CELLS, type Cell, type CellReport, CellRun, type FaultyKiln, pooled } from './fault-cells.ts';
 import { FAULTS, ROWS, SENSELESS } from './fault-table.ts';
 

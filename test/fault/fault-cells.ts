@@ -6,9 +6,9 @@ import { workloadWorkflowId } from '../../domain/names.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import type { WorkloadRequest, WorkloadState } from '../../domain/workload/workload.ts';
-import { afterEachEvent } from '../support/after-each-event.ts';
-import type { PortError } from '../support/port-errors.ts';
-import type { Caller, GatedCall, HeldCall, Moment } from '../support/port-gates.ts';
+import { afterEachEvent } from '../support/workers/after-each-event.ts';
+import type { PortError } from '../support/workers/port-errors.ts';
+import type { Caller, GatedCall, HeldCall, Moment } from '../support/workers/port-gates.ts';
 import { FAULTS, type Fault, type Outcome, ROWS, type Row, TIMINGS } from './fault-table.ts';
 
 export interface Cell {

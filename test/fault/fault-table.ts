@@ -4,7 +4,7 @@
  */
 import type { ControlActivities, HostActivities } from '../../activities/activity-types.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
-import type { Moment } from '../support/port-gates.ts';
+import type { Moment } from '../support/workers/port-gates.ts';
 
 /** What goes wrong, once: with an error nobody has a name for, with the store away, never coming back, and so on. */
 export const FAULTS = ['fails', 'store-away', 'hangs', 'cancel', 'killed'] as const;

@@ -3,9 +3,9 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CONTROL_QUEUE } from '../../domain/names.ts';
 import type { MaintenanceInput } from '../../domain/upkeep/maintenance.ts';
 import { createHistoryArchive } from '../../store/archive/history-archive.ts';
-import { replayArchived } from '../support/archived-histories.ts';
-import { ProcessStack } from '../support/process-stack.ts';
-import { runServers } from '../support/run-servers.ts';
+import { replayArchived } from '../support/histories/archived-histories.ts';
+import { runServers } from '../support/servers/run-servers.ts';
+import { ProcessStack } from '../support/workers/process-stack.ts';
 
 const POLICIES = { heartbeatMs: 1_500, backoffMs: 20, maxBackoffMs: 200, hostAnswerMs: 1_000 };
 let stack: ProcessStack;

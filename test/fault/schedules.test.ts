@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { runEvents } from '../../chaos/run-events.ts';
 import { inOrder, scheduleOf } from '../../chaos/schedule.ts';
-import { runServers } from '../support/run-servers.ts';
+import { runServers } from '../support/servers/run-servers.ts';
 
 const SPAN_MS = 4_000;
 

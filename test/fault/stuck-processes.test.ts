@@ -5,8 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { processStartTime } from '../../linux/process-identity.ts';
-import { answerOf, type RunningStack, StackHome } from '../support/dev-stack.ts';
-import { SERVICES } from '../support/harness-workers.ts';
+import { answerOf, type RunningStack, StackHome } from '../support/workers/dev-stack.ts';
+import { SERVICES } from '../support/workers/harness-workers.ts';
 
 const BLOCK_ON_SIGNAL = fileURLToPath(new URL('../fixtures/block-on-signal.mjs', import.meta.url));
 

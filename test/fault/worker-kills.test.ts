@@ -2,9 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
-import { quietRuntime } from '../support/kiln-harness.ts';
-import { ProcessStack } from '../support/process-stack.ts';
-import { runServers } from '../support/run-servers.ts';
+import { runServers } from '../support/servers/run-servers.ts';
+import { quietRuntime } from '../support/workers/kiln-harness.ts';
+import { ProcessStack } from '../support/workers/process-stack.ts';
 import { CELLS, type Cell, type CellReport, CellRun, type FaultyKiln, pooled } from './fault-cells.ts';
 
 const AT_ONCE = 16;

@@ -9,7 +9,7 @@ import { connectAgent } from '../../vmm/agent/connect-agent.ts';
 import { endOf, OutputQueue, parseGap, parseOutput } from '../../vmm/agent/exec-output.ts';
 import { encodeFrame, FRAME, FrameReader, MAX_FRAME, MAX_PAYLOAD } from '../../vmm/agent/frames.ts';
 import * as messages from '../../vmm/agent/messages.ts';
-import { scriptedGuest } from '../support/scripted-guest.ts';
+import { scriptedGuest } from '../support/guest/scripted-guest.ts';
 
 export interface FuzzTarget {
   readonly name: string;

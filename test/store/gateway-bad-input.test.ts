@@ -13,7 +13,7 @@ import {
   silent,
   startGateway,
   TOKEN,
-} from '../support/gateway-fixture.ts';
+} from '../support/gateway/gateway-fixture.ts';
 
 let fixture: GatewayFixture;
 let base: GatewayFixture['base'];

@@ -5,7 +5,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LogEvent } from '../../client/http/log-events.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { createControlLog } from '../../store/logs/control-log.ts';
-import { authorized, type GatewayFixture, HOST_ID, newId, startGateway, TOKEN } from '../support/gateway-fixture.ts';
+import {
+  authorized,
+  type GatewayFixture,
+  HOST_ID,
+  newId,
+  startGateway,
+  TOKEN,
+} from '../support/gateway/gateway-fixture.ts';
 
 let fixture: GatewayFixture;
 let workloads: GatewayFixture['workloads'];

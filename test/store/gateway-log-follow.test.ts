@@ -5,7 +5,14 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { decodeLogCursor } from '../../contracts/api/log-page.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
-import { authorized, type GatewayFixture, HOST_ID, newId, startGateway, TOKEN } from '../support/gateway-fixture.ts';
+import {
+  authorized,
+  type GatewayFixture,
+  HOST_ID,
+  newId,
+  startGateway,
+  TOKEN,
+} from '../support/gateway/gateway-fixture.ts';
 
 const workload = (id: string) => ({ kind: 'workload', id }) as const;
 

@@ -16,7 +16,7 @@ import {
   startGateway,
   TOKEN,
   urlOf,
-} from '../support/gateway-fixture.ts';
+} from '../support/gateway/gateway-fixture.ts';
 
 const AT = '2026-01-02T03:04:05.678Z';
 let fixture: GatewayFixture;

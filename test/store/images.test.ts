@@ -12,7 +12,7 @@ import { imageDirectory, listLocalImages } from '../../rootfs/image/local-images
 import { hashFile, IMAGE_FILES, type ImageFile, manifestDigest } from '../../rootfs/image/manifest.ts';
 import { publishImage } from '../../rootfs/image/publish-image.ts';
 import { createObjectStore, type ObjectStore } from '../../store/object-store.ts';
-import { type ImageContents, layOutSmallImage } from '../support/small-image.ts';
+import { type ImageContents, layOutSmallImage } from '../support/guest/small-image.ts';
 
 const MIB = 1 << 20;
 const PUBLISHED_AT = '2026-01-02T03:04:05.000Z';

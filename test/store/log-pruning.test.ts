@@ -6,7 +6,7 @@ import { listLogWriters, readLogEntries } from '../../store/logs/log-chunks.ts';
 import { pruneLogs } from '../../store/logs/log-pruning.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
-import { freshObjectStore } from '../support/object-store.ts';
+import { freshObjectStore } from '../support/servers/object-store.ts';
 
 const NOW = Date.parse('2026-06-01T00:00:00.000Z');
 const KEEP = { keepMs: 1_000, now: NOW };

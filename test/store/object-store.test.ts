@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { probeConditionalWrites } from '../../store/conditional-write-probe.ts';
 import { createObjectStore, type ObjectStore } from '../../store/object-store.ts';
 import { writeOnce } from '../../store/write-once.ts';
-import { freshObjectStore } from '../support/object-store.ts';
+import { freshObjectStore } from '../support/servers/object-store.ts';
 
 const counter = z.object({ n: z.number() });
 

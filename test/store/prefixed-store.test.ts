@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { prefixedStore } from '../../store/prefixed-store.ts';
-import { freshObjectStore } from '../support/object-store.ts';
+import { freshObjectStore } from '../support/servers/object-store.ts';
 
 const anything = z.unknown();
 let bucket: ObjectStore;

@@ -11,7 +11,7 @@ import type { ObjectStore } from '../../store/object-store.ts';
 import { type PruneSourcesOptions, pruneSources } from '../../store/sources/source-pruning.ts';
 import { createSources } from '../../store/sources/sources.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
-import { freshObjectStore } from '../support/object-store.ts';
+import { freshObjectStore } from '../support/servers/object-store.ts';
 
 const HOUR = 3_600_000;
 let store: ObjectStore;

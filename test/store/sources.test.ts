@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { problemSchema } from '../../contracts/api/problem.ts';
 import { uploadedSourceSchema } from '../../contracts/api/source.ts';
 import { storeKeys } from '../../domain/names.ts';
-import { authorized, type GatewayFixture, newId, post, startGateway } from '../support/gateway-fixture.ts';
+import { authorized, type GatewayFixture, newId, post, startGateway } from '../support/gateway/gateway-fixture.ts';
 
 const LIMITS = { maxBytes: 200_000, maxTarBytes: 400_000, maxEntries: 50, drainMs: 1_000 };
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { WaitingRequest } from '../../domain/capacity/waiting-line.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWaitingLine } from '../../store/workloads/waiting-line.ts';
-import { freshObjectStore } from '../support/object-store.ts';
+import { freshObjectStore } from '../support/servers/object-store.ts';
 
 let store: ObjectStore;
 beforeAll(async () => {

@@ -10,7 +10,7 @@ import { createControlLog } from '../../store/logs/control-log.ts';
 import { createLogChunks, listLogWriters, readLogEntries, tailLogEntries } from '../../store/logs/log-chunks.ts';
 import type { ListOptions, ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
-import { freshObjectStore } from '../support/object-store.ts';
+import { freshObjectStore } from '../support/servers/object-store.ts';
 
 const AT = '2026-01-02T03:04:05.678Z';
 let store: ObjectStore;

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 
-const PROGRAM = fileURLToPath(new URL('../support/watched-process.ts', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../support/servers/watched-process.ts', import.meta.url));
 const STUCK_MS = 500;
 
 let child: ChildProcessByStdio<Writable, Readable, Readable>;

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { connectAgent } from '../../vmm/agent/connect-agent.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
 import { vmPaths } from '../../vmm/vm-paths.ts';
-import { describeAgentChannel } from '../conformance/agent-channel-suite.ts';
-import { identity } from '../conformance/vm-driver-suite.ts';
-import { imageVmSpec, silentLog, testTscRate } from '../support/vm-fixtures.ts';
+import { describeAgentChannel } from '../conformance/agent-channel/agent-channel-suite.ts';
+import { identity } from '../conformance/vm-driver/vm-driver-suite.ts';
+import { imageVmSpec, silentLog, testTscRate } from '../support/host/vm-fixtures.ts';
 
 const VM_ID = 'agent-1-1';
 const DEADLINE_MS = 60_000;

@@ -18,10 +18,10 @@ import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { createQcow2OverlayProvisioner } from '../../rootfs/provisioners/qcow2-overlay.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
-import { identity } from '../conformance/vm-driver-identity.ts';
-import { GUEST_RESOURCES, GuestHost } from '../support/guest-host.ts';
-import { runIn } from '../support/guest-under-test.ts';
-import { plainVmSpec } from '../support/vm-fixtures.ts';
+import { identity } from '../conformance/vm-driver/vm-driver-identity.ts';
+import { runIn } from '../support/guest/guest-under-test.ts';
+import { GUEST_RESOURCES, GuestHost } from '../support/host/guest-host.ts';
+import { plainVmSpec } from '../support/host/vm-fixtures.ts';
 
 const BOOT_MS = 60_000;
 const READ_BOTH = 'cat /srv/mark /workspace/mark';

@@ -2,9 +2,9 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { identity } from '../conformance/vm-driver-identity.ts';
-import { cloneSpecOf, freezeInto } from '../support/frozen-guest.ts';
-import { openLimitedDriver } from '../support/limited-driver.ts';
+import { identity } from '../conformance/vm-driver/vm-driver-identity.ts';
+import { cloneSpecOf, freezeInto } from '../support/guest/frozen-guest.ts';
+import { openLimitedDriver } from '../support/host/limited-driver.ts';
 
 const argument = z.object({
   places: z.object({ stateDir: z.string(), runtimeDir: z.string() }),

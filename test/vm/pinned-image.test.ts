@@ -7,8 +7,8 @@ import { storeKeys } from '../../domain/names.ts';
 import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
 import { imageDirectory, listLocalImages } from '../../rootfs/image/local-images.ts';
 import { MANIFEST_FILE } from '../../rootfs/image/manifest.ts';
-import { GuestHost } from '../support/guest-host.ts';
-import { runIn } from '../support/guest-under-test.ts';
+import { runIn } from '../support/guest/guest-under-test.ts';
+import { GuestHost } from '../support/host/guest-host.ts';
 
 const NEWER = ['1', '2'].map((digit) => `sha256:${digit.repeat(64)}`);
 

@@ -13,13 +13,13 @@ import { PROVISIONER_KINDS, type ProvisionerKind } from '../../rootfs/provisione
 import { createEmptyDisks } from '../../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../../rootfs/provisioners/sparse-copy.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
-import { identity } from '../conformance/vm-driver-identity.ts';
-import { sparseCopy } from '../support/full-copy.ts';
-import { runIn } from '../support/guest-under-test.ts';
-import { type Places, whatIsLeft } from '../support/nothing-left.ts';
-import { createProvisioner } from '../support/provisioner-kinds.ts';
-import { plainVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixtures.ts';
-import { makeXfsFolder, type XfsFolder } from '../support/xfs-folder.ts';
+import { identity } from '../conformance/vm-driver/vm-driver-identity.ts';
+import { runIn } from '../support/guest/guest-under-test.ts';
+import { sparseCopy } from '../support/host/full-copy.ts';
+import { type Places, whatIsLeft } from '../support/host/nothing-left.ts';
+import { createProvisioner } from '../support/host/provisioner-kinds.ts';
+import { plainVmSpec, silentLog, testTscRate, vmUsers } from '../support/host/vm-fixtures.ts';
+import { makeXfsFolder, type XfsFolder } from '../support/host/xfs-folder.ts';
 
 const BOOT_MS = 120_000;
 /** Of the workspace, and of a scratch disk. */

@@ -9,11 +9,11 @@ import { trialBoot } from '../../vmm/qemu/kvm-trial.ts';
 import { createQemuDriver, type QemuDriverOptions } from '../../vmm/qemu/qemu-driver.ts';
 import { qemuPaths } from '../../vmm/qemu/qemu-paths.ts';
 import { vmPaths } from '../../vmm/vm-paths.ts';
-import { identity } from '../conformance/vm-driver-identity.ts';
-import { describeVmDriver } from '../conformance/vm-driver-suite.ts';
-import { type FrozenGuest, freezeGuest } from '../support/frozen-guest.ts';
-import { type Places, whatIsLeft } from '../support/nothing-left.ts';
-import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixtures.ts';
+import { identity } from '../conformance/vm-driver/vm-driver-identity.ts';
+import { describeVmDriver } from '../conformance/vm-driver/vm-driver-suite.ts';
+import { type FrozenGuest, freezeGuest } from '../support/guest/frozen-guest.ts';
+import { type Places, whatIsLeft } from '../support/host/nothing-left.ts';
+import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/host/vm-fixtures.ts';
 
 const DEADLINE_MS = 60_000;
 

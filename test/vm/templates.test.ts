@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { templateManifestSchema } from '../../contracts/host/template-manifest.ts';
 import { digestDisk } from '../../host/disks/disk-digest.ts';
-import { GuestHost } from '../support/guest-host.ts';
-import { runIn } from '../support/guest-under-test.ts';
+import { runIn } from '../support/guest/guest-under-test.ts';
+import { GuestHost } from '../support/host/guest-host.ts';
 
 /** Clones at a time: more of them wait for the two cores. */
 const TOGETHER = 4;

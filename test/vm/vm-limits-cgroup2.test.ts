@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { CHECKOUT } from '../../config/checkout.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
-import { identity } from '../conformance/vm-driver-identity.ts';
-import { whatIsLeft } from '../support/nothing-left.ts';
-import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixtures.ts';
+import { identity } from '../conformance/vm-driver/vm-driver-identity.ts';
+import { whatIsLeft } from '../support/host/nothing-left.ts';
+import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/host/vm-fixtures.ts';
 
 const VM = 'a-1-1';
 const MIB = 1024 * 1024;

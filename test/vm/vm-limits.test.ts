@@ -12,11 +12,11 @@ import { directoriesOf } from '../../vmm/limits/control-groups.ts';
 import type { CapSettings } from '../../vmm/limits/group-caps.ts';
 import { type GroupRecord, readGroupRecord } from '../../vmm/limits/group-record.ts';
 import { freezeSockets } from '../../vmm/qemu/templates/template-freeze.ts';
-import { identity } from '../conformance/vm-driver-identity.ts';
-import { machineLimits } from '../support/group-limits.ts';
-import { openLimitedDriver } from '../support/limited-driver.ts';
-import { type Places, whatIsLeft } from '../support/nothing-left.ts';
-import { imageVmSpec } from '../support/vm-fixtures.ts';
+import { identity } from '../conformance/vm-driver/vm-driver-identity.ts';
+import { machineLimits } from '../support/host/group-limits.ts';
+import { openLimitedDriver } from '../support/host/limited-driver.ts';
+import { type Places, whatIsLeft } from '../support/host/nothing-left.ts';
+import { imageVmSpec } from '../support/host/vm-fixtures.ts';
 
 const BOOT_MS = 60_000;
 const MIB = 1024 * 1024;

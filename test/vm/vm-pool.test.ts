@@ -1,7 +1,7 @@
 /** The pool with real guests: a VM that QEMU runs already becomes a workload's, and serves. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
-import { type Harness, startHarness } from '../support/kiln-harness.ts';
+import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
 
 const POOLED = {
   ...DEFAULT_HOST_SETTINGS.pool,

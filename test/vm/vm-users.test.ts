@@ -8,9 +8,9 @@ import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
 import { vmPaths } from '../../vmm/vm-paths.ts';
-import { identity } from '../conformance/vm-driver-identity.ts';
-import { type Places, whatIsLeft } from '../support/nothing-left.ts';
-import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/vm-fixtures.ts';
+import { identity } from '../conformance/vm-driver/vm-driver-identity.ts';
+import { type Places, whatIsLeft } from '../support/host/nothing-left.ts';
+import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/host/vm-fixtures.ts';
 
 const run = promisify(execFile);
 const BOOT_MS = 60_000;

@@ -9,9 +9,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SeededRandom } from '../../chaos/random.ts';
 import { digestDisk } from '../../host/disks/disk-digest.ts';
-import { freezeInto } from '../support/frozen-guest.ts';
-import { openLimitedDriver } from '../support/limited-driver.ts';
-import { type Places, whatIsLeft } from '../support/nothing-left.ts';
+import { freezeInto } from '../support/guest/frozen-guest.ts';
+import { openLimitedDriver } from '../support/host/limited-driver.ts';
+import { type Places, whatIsLeft } from '../support/host/nothing-left.ts';
 
 const VM = 'a-1-1';
 const NAME = '0123456789abcdef-k1';

@@ -4,7 +4,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createCheckHealth } from '../../../activities/workload/check-health.ts';
 import type { ServiceManifest } from '../../../domain/workload/workload.ts';
-import { attached } from '../../support/scripted-guest.ts';
+import { attached } from '../../support/guest/scripted-guest.ts';
 
 const DAY_MS = 86_400_000;
 const manifest: ServiceManifest = {

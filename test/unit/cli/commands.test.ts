@@ -7,7 +7,7 @@ import { mintId } from '../../../cli/workload/mint-id.ts';
 import type { CreateWorkloadBody } from '../../../contracts/api/workload-request.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { WORKLOAD_ID_PATTERN } from '../../../domain/names.ts';
-import { at, type CliWorld, kiln, viewAt } from '../../support/cli-fixtures.ts';
+import { at, type CliWorld, kiln, viewAt } from '../../support/gateway/cli-fixtures.ts';
 
 type Api = NonNullable<CliWorld['api']>;
 

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { candidatesAt } from '../../../cli/completion/candidates.ts';
 import { CHECKOUT, CLI_ENTRY, packageVersion } from '../../../config/checkout.ts';
 import { inheritedEnvironment } from '../../../config/environment.ts';
-import { kiln } from '../../support/cli-fixtures.ts';
+import { kiln } from '../../support/gateway/cli-fixtures.ts';
 
 const run = promisify(execFile);
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { KilnError } from '../../../domain/failures.ts';
-import { kiln } from '../../support/cli-fixtures.ts';
+import { kiln } from '../../support/gateway/cli-fixtures.ts';
 
 let root: string;
 beforeEach(() => {

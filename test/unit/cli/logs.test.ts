@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { LogPage } from '../../../contracts/api/log-page.ts';
 import { isWanted, type LogEntry } from '../../../domain/logs/log-entry.ts';
-import { at, type CliWorld, kiln } from '../../support/cli-fixtures.ts';
+import { at, type CliWorld, kiln } from '../../support/gateway/cli-fixtures.ts';
 
 type Api = NonNullable<CliWorld['api']>;
 const json = (text: string): unknown[] =>

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { stageRows } from '../../../cli/terminal/render-stage-table.ts';
 import { LiveStageTable, renderStageTable } from '../../../cli/terminal/stage-table.ts';
 import { columnsOf } from '../../../cli/terminal/terminal-text.ts';
-import { at, viewAt } from '../../support/cli-fixtures.ts';
+import { at, viewAt } from '../../support/gateway/cli-fixtures.ts';
 
 const NOW = Date.parse(at(20));
 const PLAIN = { now: NOW, width: 80, color: false };

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { stopAllWorkloads } from '../../../cli/dev/stop-workloads.ts';
 import type { KilnClient } from '../../../client/http/kiln-client.ts';
 import { KilnError } from '../../../domain/failures.ts';
-import { apiWith, viewAt } from '../../support/cli-fixtures.ts';
+import { apiWith, viewAt } from '../../support/gateway/cli-fixtures.ts';
 
 const AWAY = new KilnError('TEMPORAL_UNAVAILABLE', 'Temporal does not answer.');
 

@@ -10,7 +10,7 @@ import { ROUTES } from '../../../contracts/api/routes/route-table.ts';
 import { createHttpServer } from '../../../gateway/http-server.ts';
 import { errorHandler } from '../../../gateway/problem-replies.ts';
 import { bindRoutes, type RouteHandlers } from '../../../gateway/route-binding.ts';
-import { silentLogger } from '../../support/silent-logger.ts';
+import { silentLogger } from '../../support/workers/silent-logger.ts';
 
 const server = createHttpServer({ bodyBytes: 1_000, requestMs: 10_000, uploadMs: 10_000 });
 const routes = Object.entries<Route>(ROUTES);

@@ -9,8 +9,8 @@ import { createServiceSources } from '../../../host/sources/service-sources.ts';
 import type { InspectionPool } from '../../../inspection/inspection-pool.ts';
 import { createInProcessInspections, type Inspections } from '../../../inspection/inspections.ts';
 import type { ServiceSources } from '../../../ports/builds.ts';
-import { inspectionSettings, LIMITS } from '../../support/inspection-pools.ts';
-import { silentLogger } from '../../support/silent-logger.ts';
+import { inspectionSettings, LIMITS } from '../../support/inspection/inspection-pools.ts';
+import { silentLogger } from '../../support/workers/silent-logger.ts';
 
 const MIB = 1024 * 1024;
 const START = { scripts: { start: 'node a.js' } };

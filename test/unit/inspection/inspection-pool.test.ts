@@ -5,9 +5,9 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { createHostInspections } from '../../../host/inspections.ts';
 import type { InspectionPool, InspectionSettings } from '../../../inspection/inspection-pool.ts';
 import { identify, isAlive } from '../../../linux/process-identity.ts';
-import { inspectionSettings, LIMITS, SCRIPTED_READER } from '../../support/inspection-pools.ts';
+import { inspectionSettings, LIMITS, SCRIPTED_READER } from '../../support/inspection/inspection-pools.ts';
 
-const PARENT = fileURLToPath(new URL('../../support/inspection-parent.ts', import.meta.url));
+const PARENT = fileURLToPath(new URL('../../support/inspection/inspection-parent.ts', import.meta.url));
 const SPIN_CPU_MS = 300;
 
 let pool: InspectionPool | undefined;

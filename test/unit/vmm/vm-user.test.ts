@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startThrowaway, throwawayPaths, throwawayRecord } from '../../../vmm/qemu/templates/throwaway-guest.ts';
 import { makeRuntimeDirectory, spawnAs } from '../../../vmm/vm-user.ts';
-import { plainVmSpec } from '../../support/vm-fixtures.ts';
+import { plainVmSpec } from '../../support/host/vm-fixtures.ts';
 
 describe('the folder of a VM’s sockets', () => {
   let root: string;

@@ -7,7 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KilnError } from '../../../../domain/failures.ts';
 import { type BuildStoreOptions, createBuildStore } from '../../../../host/builds/build-store.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 type Store = BuildStoreOptions['store'];
 const sha256 = (data: Buffer) => createHash('sha256').update(data).digest('hex');

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createMemoryGauge, defaultFloorMib } from '../../../../host/capacity/memory-gauge.ts';
 import type { VmUsage } from '../../../../ports/vm-driver.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const MIB = 1024 * 1024;
 const used = (more: Partial<VmUsage>): VmUsage => ({ source: 'process', cpuMs: 0, memoryBytes: 100 * MIB, ...more });

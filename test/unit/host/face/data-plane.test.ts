@@ -5,7 +5,7 @@ import type { NumberedLogEntry } from '../../../../domain/logs/log-entry.ts';
 import type { LogRef, OwnerId } from '../../../../domain/owner.ts';
 import { createDataPlane, type DataPlane } from '../../../../host/face/data-plane.ts';
 import { createLogFollows, type LogFollows } from '../../../../host/logs/log-follows.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const workload = (id: string) => ({ kind: 'workload', id }) as const;
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { hostEntrySchema } from '../../../../contracts/store/host-entry.ts';
 import type { HostEntry } from '../../../../domain/capacity/host-entry.ts';
 import { createRegistration } from '../../../../host/face/registration.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const facts = {
   hostId: 'h1',

@@ -6,7 +6,7 @@ import { KilnError } from '../../../../domain/failures.ts';
 import { type OwnerId, workloadRef } from '../../../../domain/owner.ts';
 import { createHostLogs, type HostLogs, type HostLogsOptions } from '../../../../host/logs/host-logs.ts';
 import { ownersIn } from '../../../../host/logs/log-folders.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 let stateDir: string;
 let blobs: Map<string, string>;

@@ -12,7 +12,7 @@ import { createHostLogs, type HostLogs } from '../../../../host/logs/host-logs.t
 import { LINE_GOES_ON } from '../../../../host/logs/output-lines.ts';
 import { pumpServiceOutput } from '../../../../host/logs/output-pump.ts';
 import type { ExecOutput, OutputStream } from '../../../../ports/guest-agent.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const OPTIONS = { partialLineMs: 60_000, tailLines: 3, maxUnsafeBytes: 1_000_000 };
 let stateDir: string;

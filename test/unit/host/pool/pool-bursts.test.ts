@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { keyOfKind, recordedBursts, type SimulationOptions, simulate } from '../../../support/pool-simulation.ts';
+import { keyOfKind, recordedBursts, type SimulationOptions, simulate } from '../../../support/host/pool-simulation.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ now: Date.parse('2026-01-01T00:00:00Z') });

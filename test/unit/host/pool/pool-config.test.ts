@@ -9,7 +9,7 @@ import { assertPoolInput, DEFAULT_POOL_TIMINGS, poolRound } from '../../../../do
 import { NO_COUNTS, type PoolStatus } from '../../../../domain/pool/pool-status.ts';
 import { poolFromEnvironment } from '../../../../workers/host/pool-from-environment.ts';
 import { poolDetails } from '../../../../workflows/pool/pool-details.ts';
-import { at, kiln } from '../../../support/cli-fixtures.ts';
+import { at, kiln } from '../../../support/gateway/cli-fixtures.ts';
 
 let folder: string;
 beforeEach(async () => {

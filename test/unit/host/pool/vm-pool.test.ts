@@ -5,8 +5,8 @@ import { type PoolSettingOverrides, resolvePoolSettings } from '../../../../doma
 import type { PooledVms } from '../../../../host/pool/pool-ports.ts';
 import { createPoolPublication } from '../../../../host/pool/pool-publication.ts';
 import { createVmPool, type VmPool, type VmPoolOptions } from '../../../../host/pool/vm-pool.ts';
-import { CountedVms, keyOfKind, SIM_COSTS, SIM_DIGEST } from '../../../support/pool-simulation.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { CountedVms, keyOfKind, SIM_COSTS, SIM_DIGEST } from '../../../support/host/pool-simulation.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const KEY = keyOfKind('a');
 const WARM = { image: 'node', vcpus: KEY.vcpus, memMib: KEY.memMib, projectId: 'project-a' };

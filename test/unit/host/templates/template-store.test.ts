@@ -15,7 +15,7 @@ import {
 import type { TemplateMaker } from '../../../../ports/vm-driver.ts';
 import { createEmptyDisks } from '../../../../rootfs/provisioners/empty-disks.ts';
 import { createSparseCopyProvisioner } from '../../../../rootfs/provisioners/sparse-copy.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const KIND: GuestKind = { imageDigest: `sha256:${'a'.repeat(64)}`, vcpus: 1, memMib: 512 };
 

@@ -9,7 +9,7 @@ import type { Reservation } from '../../../../host/capacity/ledger.ts';
 import { createFreedNotices } from '../../../../host/upkeep/freed-notices.ts';
 import { createSweep } from '../../../../host/upkeep/sweep.ts';
 import type { VmInspection } from '../../../../ports/vm-driver.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const HASH = shortHash('workload/gone');
 const owner: VmOwner = {

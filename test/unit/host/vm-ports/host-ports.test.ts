@@ -6,7 +6,7 @@ import { readEnvironment } from '../../../../config/environment.ts';
 import type { InstanceRecord } from '../../../../contracts/host/instance-record.ts';
 import { assertHostPort } from '../../../../domain/host-ports.ts';
 import { createVmPorts } from '../../../../host/vm-ports/vm-ports.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 describe('KILN_HOST_PORTS', () => {
   it('is a range; 20000 to 29999 where it is not set', () => {

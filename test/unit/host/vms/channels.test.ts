@@ -3,7 +3,7 @@ import { KilnError } from '../../../../domain/failures.ts';
 import { createVmChannels, type VmChannels } from '../../../../host/vms/channels.ts';
 import type { AgentChannel } from '../../../../ports/guest-agent.ts';
 import type { StartedVm } from '../../../../ports/vm-driver.ts';
-import { silentLogger } from '../../../support/silent-logger.ts';
+import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 interface FakeChannel extends AgentChannel {
   lose(): void;

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { connectAgent } from '../../../../vmm/agent/connect-agent.ts';
 import { encodeFrame, encodeHelloRecord, FRAME, MAX_FRAME } from '../../../../vmm/agent/frames.ts';
-import { plainHello, scriptedGuest } from '../../../support/scripted-guest.ts';
+import { plainHello, scriptedGuest } from '../../../support/guest/scripted-guest.ts';
 
 const hello = (change: object = {}): Buffer =>
   encodeFrame(FRAME.hello, 0, Buffer.from(JSON.stringify({ ...plainHello, ...change })));

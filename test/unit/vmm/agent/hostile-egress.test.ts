@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { KilnError } from '../../../../domain/failures.ts';
 import { createEgressDialer } from '../../../../host/egress/dialer.ts';
 import { FRAME } from '../../../../vmm/agent/frames.ts';
-import { attached } from '../../../support/scripted-guest.ts';
+import { attached } from '../../../support/guest/scripted-guest.ts';
 
 const EGRESS = '{"kind":"egress","name":"a.example","port":443}';
 const { reset } = FRAME;

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { AgentChannel } from '../../../../ports/guest-agent.ts';
 import { connectAgent } from '../../../../vmm/agent/connect-agent.ts';
 import { FRAME, WINDOW } from '../../../../vmm/agent/frames.ts';
-import { type ScriptedGuest, scriptedGuest } from '../../../support/scripted-guest.ts';
+import { type ScriptedGuest, scriptedGuest } from '../../../support/guest/scripted-guest.ts';
 
 async function attached(requestMs = 10_000): Promise<{ guest: ScriptedGuest; agent: AgentChannel }> {
   const guest = scriptedGuest();

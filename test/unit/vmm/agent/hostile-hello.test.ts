@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { connectAgent } from '../../../../vmm/agent/connect-agent.ts';
 import { encodeFrame, encodeHelloRecord, FRAME } from '../../../../vmm/agent/frames.ts';
-import { plainHello, scriptedGuest } from '../../../support/scripted-guest.ts';
+import { plainHello, scriptedGuest } from '../../../support/guest/scripted-guest.ts';
 
 const deep = `${'['.repeat(16_000)}${']'.repeat(16_000)}`;
 

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import type { AgentChannel } from '../../../../ports/guest-agent.ts';
 import { encodeFrame, FRAME, type FrameType, WINDOW } from '../../../../vmm/agent/frames.ts';
-import { attached, plainHello, type ScriptedGuest } from '../../../support/scripted-guest.ts';
+import { attached, plainHello, type ScriptedGuest } from '../../../support/guest/scripted-guest.ts';
 
 interface State {
   readonly name: string;

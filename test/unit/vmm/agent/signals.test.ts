@@ -1,7 +1,7 @@
 /** Names of signals as agents send them: those without a name of their own must not cost the channel. */
 import { describe, expect, it } from 'vitest';
 import { FRAME } from '../../../../vmm/agent/frames.ts';
-import { attached } from '../../../support/scripted-guest.ts';
+import { attached } from '../../../support/guest/scripted-guest.ts';
 
 describe('a program that a signal ended', () => {
   it.each([

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { qemuTemplates } from '../../../../vmm/qemu/templates/qemu-templates.ts';
 import { freezeSockets } from '../../../../vmm/qemu/templates/template-freeze.ts';
-import { silentLog } from '../../../support/vm-fixtures.ts';
+import { silentLog } from '../../../support/host/vm-fixtures.ts';
 
 let root: string;
 beforeEach(async () => {

@@ -10,8 +10,8 @@ import { FRAME } from '../../../../vmm/agent/frames.ts';
 import { plainLimits } from '../../../../vmm/limits/plain-limits.ts';
 import { freezeGuest, freezeSockets } from '../../../../vmm/qemu/templates/template-freeze.ts';
 import { commandLines } from '../../../../vmm/vm-process.ts';
-import { type ScriptedGuest, scriptedGuest } from '../../../support/scripted-guest.ts';
-import { plainVmSpec } from '../../../support/vm-fixtures.ts';
+import { type ScriptedGuest, scriptedGuest } from '../../../support/guest/scripted-guest.ts';
+import { plainVmSpec } from '../../../support/host/vm-fixtures.ts';
 
 const NAME = 'abc-1';
 

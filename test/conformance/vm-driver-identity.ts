@@ -1,9 +1,0 @@
-import type { GuestIdentity } from '../../domain/vm.ts';
-
-/** An identity that differs in nothing but the host name. */
-export const identity = (hostname: string): GuestIdentity => ({
-  hostname,
-  seedHex: 'ab'.repeat(32),
-  machineId: 'cd'.repeat(16),
-  wallClockMs: Date.now(),
-});

@@ -1,0 +1,108 @@
+/** A command line in a test: real commands, captured streams, and an API of the test's choosing. */
+import type { CliContext } from '../../../cli/cli-context.ts';
+import { runCli } from '../../../cli/run-cli.ts';
+import type { KilnClient } from '../../../client/http/kiln-client.ts';
+import { type WorkloadView, workloadView } from '../../../contracts/api/workload-view.ts';
+import { KilnError } from '../../../domain/failures.ts';
+import { canMove, type Stage } from '../../../domain/workload/stages.ts';
+import type { WorkloadState } from '../../../domain/workload/workload.ts';
+
+export interface CliResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly exitCode: number;
+}
+
+const NOT_GIVEN = 'the test gave no answer for this call';
+
+/** @returns an API on which every call that the test did not define fails. */
+export function apiWith(methods: Partial<KilnClient>): KilnClient {
+  const refuse = () => Promise.reject(new KilnError('UNSUPPORTED', NOT_GIVEN));
+  return {
+    createWorkload: refuse,
+    getWorkload: refuse,
+    listWorkloads: refuse,
+    stopWorkload: refuse,
+    workloadHistory: refuse,
+    workloadLogs: refuse,
+    streamWorkloadLogs: () => {
+      throw new KilnError('UNSUPPORTED', NOT_GIVEN);
+    },
+    uploadSource: refuse,
+    getSource: refuse,
+    createDeployment: refuse,
+    listDeployments: refuse,
+    getDeployment: refuse,
+    listHosts: refuse,
+    listPools: refuse,
+    drainHost: refuse,
+    recordArchive: refuse,
+    listImages: refuse,
+    healthz: refuse,
+    readyz: refuse,
+    ...methods,
+  };
+}
+
+export interface CliWorld {
+  readonly api?: Partial<KilnClient>;
+  /** Thrown where a command looks for a stack. */
+  readonly noStack?: KilnError;
+  /** Aborted where Ctrl-C is meant. */
+  readonly interrupt?: AbortSignal;
+}
+
+/** Runs a command line to its end. */
+export async function kiln(args: readonly string[], world: CliWorld = {}): Promise<CliResult> {
+  const said = { stdout: '', stderr: '', exitCode: 0 };
+  const api = apiWith(world.api ?? {});
+  const findStack = async () => {
+    if (world.noStack) throw world.noStack;
+    return { apiUrl: 'http://127.0.0.1:4800', token: 'secret-token', source: 'test' };
+  };
+  const context: CliContext = {
+    stdout: { write: (text: string) => (said.stdout += text) },
+    stderr: { write: (text: string) => (said.stderr += text) },
+    findStack,
+    connect: async () => {
+      await findStack();
+      return api;
+    },
+    interruptible: () => ({ signal: world.interrupt ?? new AbortController().signal, release: () => undefined }),
+    begin: () => undefined,
+    exit: (code) => {
+      said.exitCode = code;
+    },
+    now: () => Date.parse(at(100)),
+    timings: { pollMs: 1, giveUpAfterMs: 1000 },
+  };
+  await runCli(args, context);
+  return said;
+}
+
+/** @returns ISO time, `seconds` after a fixed moment. */
+export function at(seconds: number): string {
+  return new Date(Date.UTC(2030, 0, 1, 12, 0, 0) + Math.round(seconds * 1000)).toISOString();
+}
+
+/** @returns the view of a workload that entered each stage at its second; the first is `pending`. */
+export function viewAt(path: readonly (readonly [Stage, number])[], extra: Partial<WorkloadState> = {}): WorkloadView {
+  const [[, createdAt] = ['pending', 0]] = path;
+  const moves = path.slice(1).map(([to, second], index) => {
+    const from = path[index]?.[0] ?? 'pending';
+    if (!canMove(from, to)) throw new Error(`no workload moves from ${from} to ${to}`);
+    return { seq: index + 1, at: at(second), from, to, cause: to === 'stopped' ? 'stop: no longer needed' : 'done' };
+  });
+  const last = path.at(-1) ?? (['pending', 0] as const);
+  return workloadView({
+    workloadId: 'hello-1',
+    servicePath: 'services/hello',
+    stage: last[0],
+    notes: [],
+    unreleased: [],
+    moves,
+    createdAt: at(createdAt),
+    updatedAt: at(last[1]),
+    ...extra,
+  });
+}

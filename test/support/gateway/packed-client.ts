@@ -1,0 +1,35 @@
+/** The client package as others get it: built, packed, installed into a project of its own. */
+import { execFile } from 'node:child_process';
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { z } from 'zod';
+import { CHECKOUT } from '../../../config/checkout.ts';
+
+const run = promisify(execFile);
+
+/** An install may have to fetch what the cache of npm does not hold. */
+export const INSTALL_MS = 300_000;
+
+/**
+ * @param peers whether the packages that a caller brings along are installed, in the versions that Kiln is built with
+ * @returns the folder of an otherwise empty project; remove it when done
+ */
+export async function installPackedClient({ peers }: { readonly peers: boolean }): Promise<string> {
+  const project = await mkdtemp(join(tmpdir(), 'kiln-client-test-'));
+  const built = join(project, 'built');
+  await run(process.execPath, ['scripts/build-client.mjs', '--out', built], { cwd: CHECKOUT });
+  await run('npm', ['pack', '--silent', '--pack-destination', project], { cwd: built });
+  const tarball = (await readdir(project)).find((name) => name.endsWith('.tgz')) ?? '';
+  await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true }));
+  const packages = [`./${tarball}`, ...(peers ? await peersOf(built) : [])];
+  await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...packages], { cwd: project });
+  return project;
+}
+
+async function peersOf(built: string): Promise<string[]> {
+  const manifest = z.object({ peerDependencies: z.record(z.string(), z.string()) });
+  const { peerDependencies } = manifest.parse(JSON.parse(await readFile(join(built, 'package.json'), 'utf8')));
+  return Object.entries(peerDependencies).map(([name, range]) => `${name}@${range.slice('^'.length)}`);
+}

@@ -1,0 +1,78 @@
+import { type Duplex, duplexPair } from 'node:stream';
+import type { AgentChannel } from '../../../ports/guest-agent.ts';
+import { connectAgent } from '../../../vmm/agent/connect-agent.ts';
+import {
+  encodeFrame,
+  encodeHelloRecord,
+  FRAME,
+  type Frame,
+  FrameReader,
+  NONCE_BYTES,
+} from '../../../vmm/agent/frames.ts';
+
+const RECORD_BYTES = 16 + NONCE_BYTES + 4;
+
+export const plainHello = { agentVersion: 'scripted', protocol: 1, bootId: 'ab'.repeat(16), features: [] };
+
+/** The guest's end of a wire, for what no real agent would send. */
+export interface ScriptedGuest {
+  /** What a host connects to. */
+  readonly host: Duplex;
+  readonly wire: Duplex;
+  /** Frames that the host sent since the attach. */
+  readonly received: Frame[];
+  send(type: Frame['type'], stream: number, payload?: string | Buffer): void;
+  /** Resolves with the first frame of a type that has come or comes. */
+  receive(type: Frame['type']): Promise<Frame>;
+}
+
+/** @param answer what follows the hello record; default a good hello. Called once for each attach. */
+export function scriptedGuest(answer?: (wire: Duplex, nonce: Buffer) => void): ScriptedGuest {
+  const [host, wire] = duplexPair();
+  const received: Frame[] = [];
+  const waiting: (() => void)[] = [];
+  const reader = new FrameReader();
+  let before = Buffer.alloc(0);
+  let attached = false;
+  const take = (bytes: Buffer): void => {
+    received.push(...reader.push(bytes));
+    for (const wake of waiting.splice(0)) wake();
+  };
+  wire.on('error', () => {});
+  wire.on('data', (chunk: Buffer) => {
+    if (attached) return take(chunk);
+    before = Buffer.concat([before, chunk]);
+    const at = before.indexOf('KILN-ATTACH-v1\r\n');
+    if (at < 0 || before.length < at + RECORD_BYTES) return;
+    const nonce = Buffer.from(before.subarray(at + 16, at + 16 + NONCE_BYTES));
+    const rest = before.subarray(at + RECORD_BYTES);
+    before = Buffer.alloc(0);
+    if (answer !== undefined) return answer(wire, nonce);
+    attached = true;
+    wire.write(encodeHelloRecord(nonce));
+    wire.write(encodeFrame(FRAME.hello, 0, Buffer.from(JSON.stringify(plainHello))));
+    take(rest);
+  });
+  return {
+    host,
+    wire,
+    received,
+    send: (type, stream, payload = '') => {
+      wire.write(encodeFrame(type, stream, Buffer.from(payload)));
+    },
+    async receive(type) {
+      for (;;) {
+        const found = received.find((frame) => frame.type === type);
+        if (found !== undefined) return found;
+        await new Promise<void>((resolve) => waiting.push(resolve));
+      }
+    },
+  };
+}
+
+/** @returns a scripted guest with the host's channel to it */
+export async function attached(requestMs = 60_000): Promise<{ guest: ScriptedGuest; agent: AgentChannel }> {
+  const guest = scriptedGuest();
+  const agent = await connectAgent({ connect: async () => guest.host, deadlineMs: 10_000, requestMs });
+  return { guest, agent };
+}

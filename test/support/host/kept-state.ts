@@ -1,0 +1,152 @@
+/** State that an earlier Kiln has left, as `npm run keep-state` keeps it, laid out on this machine again. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { access, mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { dirname, join, relative } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { readSetupRecord } from '../../../config/setup-record.ts';
+import { identify } from '../../../linux/process-identity.ts';
+import type { ObjectStore } from '../../../store/object-store.ts';
+import type { FakeHostPlaces } from './fake-host.ts';
+
+const KEPT = fileURLToPath(new URL('../../fixtures/state', import.meta.url));
+const POLL_MS = 10;
+
+/** What the API answered of a workload when its state was kept. */
+const viewSchema = z.looseObject({
+  links: z.unknown(),
+  stage: z.string(),
+  code: z.string().exactOptional(),
+  containerId: z.string().exactOptional(),
+  transitions: z.array(z.looseObject({ at: z.string() })),
+  logs: z.array(z.looseObject({ message: z.string() })),
+});
+const keptSchema = z.object({
+  hostId: z.string(),
+  objects: z.array(
+    z.object({
+      key: z.string(),
+      metadata: z.record(z.string(), z.string()),
+      leftOutBytes: z.int().exactOptional(),
+    }),
+  ),
+  leftOut: z.array(z.object({ path: z.string(), bytes: z.int() })),
+  vms: z.array(z.object({ pid: z.int(), argv: z.array(z.string()) })),
+  views: z.record(z.string(), viewSchema),
+});
+
+/** The part of an instance record that names what only the machine has that wrote it. */
+const recordSchema = z.looseObject({
+  owner: z.looseObject({ workflowId: z.string() }),
+  process: z.looseObject({ pid: z.int() }),
+  ports: z.array(z.object({ guestPort: z.int(), hostPort: z.int() })),
+});
+
+export type KeptState = z.infer<typeof keptSchema> & { readonly name: string };
+
+export interface StandIn {
+  readonly vmId: string;
+  readonly workflowId: string;
+  readonly pid: number;
+  readonly ports: readonly number[];
+  readonly child: ChildProcess;
+}
+
+/** @returns names of all that is kept */
+export async function keptStates(): Promise<string[]> {
+  const entries = await readdir(KEPT, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+}
+
+export async function readKept(name: string): Promise<KeptState> {
+  return { ...keptSchema.parse(JSON.parse(await readFile(join(KEPT, name, 'kept.json'), 'utf8'))), name };
+}
+
+/** Puts the kept objects into a store. What was too large to be kept is not there. */
+export async function fillStore(store: ObjectStore, kept: KeptState): Promise<void> {
+  for (const { key, metadata, leftOutBytes } of kept.objects) {
+    if (leftOutBytes !== undefined) continue;
+    const data = await readFile(join(KEPT, kept.name, 'store', key));
+    const { sha256 } = metadata;
+    if (sha256 === undefined && key.endsWith('.json'))
+      await store.writeDocument(key, JSON.parse(data.toString('utf8')));
+    else await store.putBlob(key, { data }, sha256 === undefined ? {} : { expectedSha256: sha256 });
+  }
+}
+
+/** Lays the folder of the host out, with holes where large files were. */
+export async function layOutHost(places: FakeHostPlaces, kept: KeptState): Promise<void> {
+  const from = join(KEPT, kept.name, 'host');
+  for (const entry of await readdir(from, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    const bytes = await readFile(path);
+    const text = bytes.toString('latin1');
+    const to = join(places.stateDir, relative(from, path));
+    await mkdir(dirname(to), { recursive: true });
+    await writeFile(to, text.includes('{{') ? Buffer.from(filledIn(text, places), 'latin1') : bytes);
+  }
+  for (const { path, bytes } of kept.leftOut) {
+    const to = join(places.stateDir, path);
+    await mkdir(dirname(to), { recursive: true });
+    const file = await open(to, 'w');
+    await file.truncate(bytes);
+    await file.close();
+  }
+}
+
+/**
+ * Starts processes in place of the VMs that ran, by the command lines that they had, and writes into their records what
+ * of them is new: pid, start time, ports.
+ */
+export async function startStandIns(places: FakeHostPlaces, kept: KeptState): Promise<StandIn[]> {
+  const standIns: StandIn[] = [];
+  for (const vmId of await readdir(join(places.stateDir, 'vms'))) {
+    const path = join(places.stateDir, 'vms', vmId, 'instance.json');
+    const record = recordSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    const vm = kept.vms.find(({ pid }) => pid === record.process.pid);
+    if (vm === undefined) throw new Error(`the process of ${vmId} was not kept`);
+    const [program = '', ...args] = vm.argv.map((word) => filledIn(word, places));
+    const socketDir = join(places.runtimeDir, vmId);
+    await mkdir(socketDir, { recursive: true });
+    const child = spawn(program, args, { stdio: 'ignore', detached: true });
+    await untilThere(join(socketDir, 'agent.sock'), child);
+    const identity = await identify(child.pid ?? 0);
+    const ports = await Promise.all(record.ports.map(async (port) => ({ ...port, hostPort: await freePort() })));
+    await writeFile(path, JSON.stringify({ ...record, process: identity, ports }));
+    const { workflowId } = record.owner;
+    standIns.push({ vmId, workflowId, pid: child.pid ?? 0, ports: ports.map(({ hostPort }) => hostPort), child });
+  }
+  return standIns;
+}
+
+function filledIn(text: string, { root, stateDir, runtimeDir }: FakeHostPlaces): string {
+  return text
+    .replaceAll('{{HOST}}', stateDir)
+    .replaceAll('{{RUN}}', runtimeDir)
+    .replaceAll('{{HOME}}', root)
+    .replaceAll('{{AGENT}}', readSetupRecord().agent.path);
+}
+
+async function untilThere(path: string, child: ChildProcess): Promise<void> {
+  while (child.exitCode === null) {
+    const isThere = await access(path).then(
+      () => true,
+      () => false,
+    );
+    if (isThere) return;
+    await delay(POLL_MS);
+  }
+  throw new Error(`${child.spawnfile} ended with ${child.exitCode} before it made ${path}`);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === 'string') throw new Error('no free TCP port');
+  return address.port;
+}

@@ -1,0 +1,78 @@
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { readSetupRecord } from '../../../config/setup-record.ts';
+import type { DiskRef, DriveSpec, VmSpec } from '../../../domain/vm.ts';
+import { createProjectUids, type ProjectUids, usableUidRange } from '../../../vmm/project-uids.ts';
+import { createTscRate } from '../../../vmm/qemu/tsc-rate.ts';
+
+const run = promisify(execFile);
+
+export const silentLog = { info: () => undefined, warn: () => undefined };
+
+/** The TSC rate of this machine, measured once in a test process. */
+export const testTscRate = createTscRate({ ...probe(), deadlineMs: 30_000 });
+
+function probe(): { probePath?: string } {
+  const { tscProbePath } = readSetupRecord();
+  return tscProbePath === undefined ? {} : { probePath: tscProbePath };
+}
+
+/** As a host worker does: root gives each project's VMMs a user, anybody else runs them as itself. */
+export function vmUsers(stateDir: string): { vmUids?: ProjectUids } {
+  const range = process.getuid?.() === 0 ? usableUidRange(readFileSync('/proc/self/uid_map', 'latin1')) : undefined;
+  return range === undefined ? {} : { vmUids: createProjectUids(stateDir, range) };
+}
+
+/** A VM of the image that set-up built, its disks as fresh overlays in `directory`. */
+export async function imageVmSpec(vmId: string, directory: string): Promise<VmSpec> {
+  const { image } = readSetupRecord();
+  const file = (name: string) => join(image.directory, name);
+  return {
+    ...plainVmSpec(vmId),
+    kernelPath: file('vmlinux'),
+    initrdPath: file('initrd'),
+    imageDigest: image.digest,
+    drives: [
+      await overlay('kiln-root', { path: file('rootfs.ext4'), format: 'raw' }, join(directory, 'root.qcow2')),
+      await overlay(
+        'kiln-workspace',
+        { path: file('workspace.ext4'), format: 'raw' },
+        join(directory, 'workspace.qcow2'),
+      ),
+    ],
+  };
+}
+
+/** A VM without disks, for the fake driver. */
+export function plainVmSpec(vmId: string): VmSpec {
+  return {
+    vmId,
+    owner: {
+      workflowId: `workload/${vmId}`,
+      firstExecutionId: 'first',
+      namespaceId: 'default',
+      epoch: 1,
+      boot: 1,
+      role: 'service',
+    },
+    vcpus: 1,
+    memMib: 512,
+    kernelPath: '/none/vmlinux',
+    initrdPath: '/none/initrd',
+    imageDigest: `sha256:${'0'.repeat(64)}`,
+    drives: [],
+  };
+}
+
+/** @param below what the base itself only holds the differences to */
+export async function overlay(
+  serial: string,
+  base: DiskRef,
+  path: string,
+  below: readonly DiskRef[] = [],
+): Promise<DriveSpec> {
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', base.path, '-F', base.format, path]);
+  return { serial, path, format: 'qcow2', readOnly: false, backing: [base, ...below] };
+}

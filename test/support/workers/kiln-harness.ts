@@ -1,0 +1,164 @@
+/**
+ * A whole Kiln in one test process: control worker and host worker on the real Temporal and S3 servers of the run, with
+ * the fake VM driver and timings of milliseconds. Each harness has a namespace and a bucket of its own.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Client, Connection } from '@temporalio/client';
+import { msToTs } from '@temporalio/common/lib/time.js';
+import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
+import { inject } from 'vitest';
+import { createWorkloadClient, type WorkloadClient } from '../../../client/temporal/workloads/workload-client.ts';
+import { workloadWorkflowId } from '../../../domain/names.ts';
+import type { WorkloadPolicyOverrides } from '../../../domain/policies.ts';
+import type { Stage } from '../../../domain/workload/stages.ts';
+import type { WorkloadState } from '../../../domain/workload/workload.ts';
+import type { Host } from '../../../host/host.ts';
+import type { ObjectStore } from '../../../store/object-store.ts';
+import { createWorkloadDocuments } from '../../../store/workloads/workload-documents.ts';
+import { ensureSearchAttributes, namespaceId } from '../../../temporal/namespace.ts';
+import type { ControlMetrics } from '../../../workers/control/control-metrics.ts';
+import { type JudgedHistory, judgeHistories } from '../histories/recorded-histories.ts';
+import { whatIsLeft } from '../host/nothing-left.ts';
+import { freshObjectStore } from '../servers/object-store.ts';
+import { afterEachEvent } from './after-each-event.ts';
+import { controlWorkerOf, type HarnessOptions, HostRunner } from './harness-workers.ts';
+
+/** Timings under which a whole workload takes a second or two. */
+export const FAST: WorkloadPolicyOverrides = {
+  placement: { deadlineMs: 5_000, backoffMs: 20, maxBackoffMs: 100 },
+  host: { scheduleToStartMs: 1_500, lostAfterMs: 2_500, recheckMs: 100, outageTries: 100 },
+  supervise: { backoffMs: 20, maxBackoffMs: 200, heartbeatMs: 1_500, settleMs: 2_000 },
+  leave: { graceMs: 1_000, startToCloseMs: 10_000, heartbeatMs: 3_000, scheduleToCloseMs: 15_000 },
+};
+
+export interface Harness {
+  readonly temporal: Client;
+  readonly workloads: WorkloadClient;
+  readonly store: ObjectStore;
+  readonly host: Host;
+  readonly stateDir: string;
+  readonly runtimeDir: string;
+  readonly namespace: string;
+  readonly controlMetrics: ControlMetrics;
+  /** Waits until a workload is in one of the stages. */
+  untilStage(id: string, ...stages: Stage[]): Promise<WorkloadState>;
+  /** Ends and starts the host worker in this process, as a restart would; VMs live on. */
+  restartHost(): Promise<void>;
+  stopHost(): Promise<void>;
+  startHost(): Promise<void>;
+  /** Folds and replays every history of the namespace. */
+  judge(): Promise<JudgedHistory[]>;
+  /** @returns what the host still holds, one line each */
+  left(ports?: readonly number[]): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+let runtimeInstalled = false;
+
+/** Once a process, before anything else of the SDK: nobody wants to read of each worker's start and end. */
+export function quietRuntime(): void {
+  if (runtimeInstalled) return;
+  runtimeInstalled = true;
+  Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
+}
+
+/** Starts a Kiln. Close it in `afterAll`. */
+export async function startHarness(options: HarnessOptions = {}): Promise<Harness> {
+  quietRuntime();
+  const address = inject('temporalAddress');
+  const workflowBundle = inject('workflowBundle');
+  const connection = await Connection.connect({ address });
+  const namespace = await makeNamespace(connection);
+  const native = await NativeConnection.connect({ address });
+  const temporal = new Client({ connection, namespace });
+  const store = await freshObjectStore(options.storePrefix === undefined ? {} : { prefix: options.storePrefix });
+  const directory = await mkdtemp(join(tmpdir(), 'kiln-harness-'));
+  const surroundings = { options, store, native, namespace };
+  const { worker: control, controlMetrics } = await controlWorkerOf({ ...surroundings, connection, workflowBundle });
+  const controlRun = control.run();
+  const id = await namespaceId(connection, namespace);
+  const hostRunner = new HostRunner({ ...surroundings, temporal, namespaceId: id, directory });
+  if (options.withHost !== false) await hostRunner.start();
+  const workloads = createWorkloadClient({
+    client: temporal,
+    archive: createWorkloadDocuments(store),
+    policies: { ...FAST, ...options.policies },
+  });
+  return {
+    temporal,
+    workloads,
+    store,
+    get host() {
+      return hostRunner.current();
+    },
+    stateDir: hostRunner.stateDir,
+    runtimeDir: hostRunner.runtimeDir,
+    namespace,
+    controlMetrics,
+    untilStage: (workloadId, ...stages) =>
+      afterEachEvent(temporal, workloadWorkflowId(workloadId), () => inStage(workloads, workloadId, stages)),
+    restartHost: async () => {
+      await hostRunner.stop();
+      await hostRunner.start();
+    },
+    stopHost: () => hostRunner.stop(),
+    startHost: () => hostRunner.start(),
+    left: async (ports) => {
+      // A guest that the host freezes for itself meanwhile is no workload's.
+      await hostRunner.settled();
+      return whatIsLeft({
+        stateDir: hostRunner.stateDir,
+        runtimeDir: hostRunner.runtimeDir,
+        ...(ports ? { ports } : {}),
+      });
+    },
+    judge: () => judgeHistories(temporal, workflowBundle),
+    async close() {
+      await hostRunner.stop();
+      control.shutdown();
+      await controlRun;
+      await native.close();
+      await connection.close();
+      store.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** @returns the name of a new namespace that can be used at once */
+export async function makeNamespace(connection: Connection): Promise<string> {
+  const namespace = `test-${randomUUID()}`;
+  await connection.workflowService.registerNamespace({
+    namespace,
+    workflowExecutionRetentionPeriod: msToTs('1 day'),
+  });
+  // A new namespace reaches the server's caches a moment later.
+  for (;;) {
+    try {
+      await ensureSearchAttributes(connection, namespace, { deadlineMs: 20_000, retryMs: 50 });
+      return namespace;
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 5)) throw error;
+      await new Promise((done) => setTimeout(done, 50));
+    }
+  }
+}
+
+/** @returns the state of a workload that is in one of the stages @throws Error where it is over otherwise */
+async function inStage(
+  workloads: WorkloadClient,
+  id: string,
+  stages: readonly Stage[],
+): Promise<WorkloadState | undefined> {
+  const { state, origin } = await workloads.get(id);
+  // Without an answer of its workflow it is known what it waits for, and no more.
+  if (origin === 'temporal' && state.waiting !== undefined) return undefined;
+  if (stages.includes(state.stage)) return state;
+  if (state.stage !== 'stopped' && state.stage !== 'failed') return undefined;
+  throw new Error(
+    `${id} is ${state.stage}, not ${stages.join(' or ')}: ${JSON.stringify(state.failure ?? state.leaving)}`,
+  );
+}

@@ -1,0 +1,173 @@
+/**
+ * A Kiln whose workers are processes that can be killed: control worker and host worker over the fake driver, on a
+ * Temporal and an S3 server that are there. Knows nothing of vitest: chaos runs on it as well.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Client, Connection } from '@temporalio/client';
+import { createWorkloadClient, type WorkloadClient } from '../../../client/temporal/workloads/workload-client.ts';
+import type { WorkloadPolicyOverrides } from '../../../domain/policies.ts';
+import { createObjectStore } from '../../../store/object-store.ts';
+import { createWorkloadDocuments } from '../../../store/workloads/workload-documents.ts';
+import { type JudgedHistory, judgeHistories } from '../histories/recorded-histories.ts';
+import { whatIsLeft } from '../host/nothing-left.ts';
+import { FAST, makeNamespace } from './kiln-harness.ts';
+import type { PortError } from './port-errors.ts';
+import type { Caller, GatedCall, Moment } from './port-gates.ts';
+import {
+  type ChildCommand,
+  type ChildSpec,
+  childReplySchema,
+  objectStoreOptions,
+  type Role,
+} from './worker-messages.ts';
+
+const CHILD = fileURLToPath(new URL('worker-child.ts', import.meta.url));
+
+/** The servers of the run, and the path of the bundle that its workers run. */
+export type ProcessStackOptions = Pick<ChildSpec, 'temporalAddress' | 's3' | 'workflowBundle'>;
+
+/** A worker that runs until it is killed. */
+export class WorkerProcess {
+  private readonly child: ChildProcess;
+  private readonly ended: Promise<void>;
+  private readonly waiting = new Map<string, () => void>();
+  private stderr = '';
+  private count = 0;
+
+  private constructor(spec: ChildSpec) {
+    this.child = spawn(process.execPath, [CHILD, JSON.stringify(spec)], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+    this.child.stderr?.setEncoding('utf8').on('data', (piece: string) => {
+      this.stderr = (this.stderr + piece).slice(-4_000);
+    });
+    this.ended = new Promise((resolve) => this.child.once('exit', () => resolve()));
+    this.child.on('message', (message) => {
+      const reply = childReplySchema.parse(message);
+      this.waiting.get(reply.kind === 'ready' ? 'ready' : `${reply.kind} ${reply.id}`)?.();
+    });
+  }
+
+  /** @returns once it takes work */
+  static async start(spec: ChildSpec): Promise<WorkerProcess> {
+    const worker = new WorkerProcess(spec);
+    const died = worker.ended.then(() => {
+      throw new Error(`the ${spec.role} worker ended at its start: ${worker.stderr}`);
+    });
+    await Promise.race([worker.told('ready'), died]);
+    return worker;
+  }
+
+  /** The next call of a port waits there for ever. @returns once that is set; `reached` once a call is there */
+  hold(port: string, moment: Moment, by: Caller = {}): Promise<GatedCall> {
+    return this.command({ kind: 'hold', port, moment, by, error: 'fails' });
+  }
+
+  /** The next call of a port fails. @returns once that is set */
+  fail(port: string, moment: Moment, error: PortError = 'store-away', by: Caller = {}): Promise<GatedCall> {
+    return this.command({ kind: 'fail', port, moment, by, error });
+  }
+
+  /** `kill -9`. */
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.ended;
+  }
+
+  private async command(command: Omit<ChildCommand, 'id'>): Promise<GatedCall> {
+    this.count += 1;
+    const id = `${this.count}`;
+    const [set, reached] = [this.told(`set ${id}`), this.told(`reached ${id}`)];
+    // One that is being killed hears nothing any more.
+    this.child.send({ ...command, id } satisfies ChildCommand, () => undefined);
+    await Promise.race([set, this.ended]);
+    return { reached };
+  }
+
+  private told(what: string): Promise<void> {
+    return new Promise((resolve) => this.waiting.set(what, resolve));
+  }
+}
+
+export class ProcessStack {
+  readonly temporal: Client;
+  readonly workloads: WorkloadClient;
+  private readonly connection: Connection;
+  private readonly spec: Omit<ChildSpec, 'role'>;
+  readonly store: ReturnType<typeof createObjectStore>;
+  private readonly workers = new Map<Role, WorkerProcess>();
+
+  private constructor(connection: Connection, spec: Omit<ChildSpec, 'role'>) {
+    this.connection = connection;
+    this.spec = spec;
+    this.temporal = new Client({ connection, namespace: spec.namespace });
+    this.store = createObjectStore(objectStoreOptions(spec.s3));
+    this.workloads = this.clientWith({});
+  }
+
+  static async start({ temporalAddress, s3, workflowBundle }: ProcessStackOptions): Promise<ProcessStack> {
+    const connection = await Connection.connect({ address: temporalAddress });
+    const stack = new ProcessStack(connection, {
+      ...{ temporalAddress, workflowBundle },
+      namespace: await makeNamespace(connection),
+      directory: await mkdtemp(join(tmpdir(), 'kiln-fault-')),
+      s3: { ...s3, bucket: `test-${randomUUID()}` },
+    });
+    await stack.store.ensureBucket();
+    await Promise.all([stack.startWorker('host'), stack.startWorker('control')]);
+    return stack;
+  }
+
+  /** @returns a client that makes workloads with these policies over the quick ones */
+  clientWith(policies: WorkloadPolicyOverrides): WorkloadClient {
+    const archive = createWorkloadDocuments(this.store);
+    return createWorkloadClient({ client: this.temporal, archive, policies: { ...FAST, ...policies } });
+  }
+
+  worker(role: Role): WorkerProcess {
+    const worker = this.workers.get(role);
+    if (worker === undefined) throw new Error(`no ${role} worker runs`);
+    return worker;
+  }
+
+  async startWorker(role: Role): Promise<void> {
+    this.workers.set(role, await WorkerProcess.start({ role, ...this.spec }));
+  }
+
+  /** `kill -9`, then another one on the same state. */
+  async replaceWorker(role: Role): Promise<void> {
+    await this.worker(role).kill();
+    await this.startWorker(role);
+  }
+
+  /** @returns what the host still holds, one line each */
+  left(): Promise<string[]> {
+    const { directory } = this.spec;
+    return whatIsLeft({ stateDir: join(directory, 'host'), runtimeDir: join(directory, 'run') });
+  }
+
+  /** Folds and replays every history of this Kiln. */
+  judge(): Promise<JudgedHistory[]> {
+    return judgeHistories(this.temporal, this.spec.workflowBundle);
+  }
+
+  /** Ends the workers, and whatever processes a failed test has left. */
+  async close(): Promise<void> {
+    await this.abandon();
+    this.store.close();
+    await this.connection.close();
+  }
+
+  /** As `close`, while calls are still under way: they are left to the end of this process. */
+  async abandon(): Promise<void> {
+    for (const worker of this.workers.values()) await worker.kill();
+    for (const line of await this.left()) {
+      const pid = /^process (\d+):/.exec(line)?.[1];
+      if (pid !== undefined) process.kill(Number(pid), 'SIGKILL');
+    }
+    await rm(this.spec.directory, { recursive: true, force: true, maxRetries: 10 });
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * One worker of a Kiln in a process of its own, to be killed: the host worker over the fake driver, or the control
+ * worker. Its ports stand behind gates that the parent sets by messages.
+ */
+import { Client, Connection } from '@temporalio/client';
+import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
+import { createObjectStore } from '../../../store/object-store.ts';
+import { namespaceId } from '../../../temporal/namespace.ts';
+import { callingActivity } from './calling-activity.ts';
+import { controlWorkerOf, type HarnessOptions, HostRunner } from './harness-workers.ts';
+import { portError } from './port-errors.ts';
+import { PortGates } from './port-gates.ts';
+import { childCommandSchema, childSpecSchema, objectStoreOptions } from './worker-messages.ts';
+
+// Nobody may outlive the test that asked for it.
+process.on('disconnect', () => process.exit(1));
+Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
+const spec = childSpecSchema.parse(JSON.parse(process.argv[2] ?? ''));
+const gates = new PortGates(callingActivity);
+process.on('message', (message) => {
+  const { kind, id, port, moment, by, error } = childCommandSchema.parse(message);
+  const tell = (what: 'set' | 'reached') => process.send?.({ kind: what, id });
+  const failure = () => portError(error, `${moment} ${port}`);
+  const call = kind === 'hold' ? gates.hold(port, moment, by) : gates.failOnce(port, moment, failure, by);
+  void call.reached.then(() => tell('reached'));
+  tell('set');
+});
+const options: HarnessOptions = {
+  hostPorts: (ports) => gates.over(ports),
+  controlPorts: (ports) => gates.over(ports),
+};
+const connection = await Connection.connect({ address: spec.temporalAddress });
+const native = await NativeConnection.connect({ address: spec.temporalAddress });
+const { namespace, directory, workflowBundle } = spec;
+const store = createObjectStore(objectStoreOptions(spec.s3));
+const around = { options, store, connection, native, namespace, directory };
+if (spec.role === 'control') {
+  const { worker } = await controlWorkerOf({ ...around, workflowBundle });
+  void worker.run();
+} else {
+  const temporal = new Client({ connection, namespace });
+  await new HostRunner({ ...around, temporal, namespaceId: await namespaceId(connection, namespace) }).start();
+}
+process.send?.({ kind: 'ready' });

@@ -1,0 +1,53 @@
+/** What a worker process of a test is given and told, and what it answers. */
+import { z } from 'zod';
+import type { createObjectStore } from '../../../store/object-store.ts';
+import { PORT_ERRORS } from './port-errors.ts';
+
+const s3Schema = z.object({
+  endpoint: z.string(),
+  region: z.string(),
+  bucket: z.string(),
+  accessKeyId: z.string(),
+  secretAccessKey: z.string(),
+});
+
+export const childSpecSchema = z.object({
+  role: z.enum(['host', 'control']),
+  temporalAddress: z.string(),
+  namespace: z.string(),
+  /** Folder of the host's state and sockets. */
+  directory: z.string(),
+  s3: s3Schema,
+  /** Path of the bundle that a control worker runs. */
+  workflowBundle: z.string(),
+});
+
+export const childCommandSchema = z.object({
+  kind: z.enum(['hold', 'fail']),
+  id: z.string(),
+  port: z.string(),
+  moment: z.enum(['before', 'after']),
+  /** Whose call is meant; absent: anybody's. */
+  by: z.object({ workloadId: z.exactOptional(z.string()), activity: z.exactOptional(z.string()) }),
+  /** What a call that fails ends with. */
+  error: z.enum(PORT_ERRORS),
+});
+
+export const childReplySchema = z.union([
+  z.object({ kind: z.literal('ready') }),
+  z.object({ kind: z.enum(['set', 'reached']), id: z.string() }),
+]);
+
+export type Role = z.infer<typeof childSpecSchema>['role'];
+export type ChildSpec = z.infer<typeof childSpecSchema>;
+export type ChildCommand = z.infer<typeof childCommandSchema>;
+
+export function objectStoreOptions(s3: ChildSpec['s3']): Parameters<typeof createObjectStore>[0] {
+  const { endpoint, region, bucket, accessKeyId, secretAccessKey } = s3;
+  return {
+    ...{ endpoint, region, bucket },
+    credentials: { accessKeyId, secretAccessKey },
+    forcePathStyle: true,
+    timeouts: { connectMs: 1_000, idleMs: 5_000, attempts: 2 },
+  };
+}

@@ -1,0 +1,156 @@
+/** Workloads whose host, or whose control workers, do not answer: what is silent is waited for, and not without end. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { ControlPorts } from '../../../activities/control-activities.ts';
+import { reservationId, workloadWorkflowId } from '../../../domain/names.ts';
+import { callingActivity } from '../../support/workers/calling-activity.ts';
+import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
+import { PortGates } from '../../support/workers/port-gates.ts';
+
+const STOP = { waitMs: 20_000 };
+/** Where an environment of their own keeps builds from being found again. */
+const building = (id: string, ms: number) => ({
+  servicePath: 'waits-in-build',
+  env: { BUILD_FOR: id, BUILD_MS: String(ms) },
+});
+
+/** @returns what a look found, once it found anything */
+async function eventuallyOne<T>(look: () => Promise<readonly T[]>): Promise<readonly T[]> {
+  for (;;) {
+    const found = await look();
+    if (found.length > 0) return found;
+    await delay(20);
+  }
+}
+
+describe('a workload', () => {
+  const gates = new PortGates(callingActivity);
+  /** What the control workers are told of the age of a host's entry. */
+  let registry: 'as it is' | 'always fresh' | 'without entries' = 'as it is';
+  let kiln: Harness;
+
+  const told = (ports: ControlPorts): ControlPorts => ({
+    ...ports,
+    hosts: {
+      list: () => ports.hosts.list(),
+      async read(hostId) {
+        const entry = registry === 'without entries' ? undefined : await ports.hosts.read(hostId);
+        return entry !== undefined && registry === 'always fresh' ? { ...entry, at: new Date().toISOString() } : entry;
+      },
+    },
+  });
+
+  beforeAll(async () => {
+    kiln = await startHarness({
+      hostPorts: (ports) => gates.over(ports),
+      controlPorts: (ports) => gates.over(told(ports)),
+      policies: {
+        control: { startToCloseMs: 400, scheduleToCloseMs: 800 },
+        placement: { deadlineMs: 60_000, backoffMs: 20, maxBackoffMs: 100, reservationTtlMs: 1_000 },
+        host: { scheduleToStartMs: 500, lostAfterMs: 1_500, recheckMs: 300, outageTries: 2 },
+        deploy: { heartbeatMs: 1_000 },
+        supervise: { backoffMs: 20, maxBackoffMs: 100, heartbeatMs: 1_000, settleMs: 1_000 },
+        leave: { graceMs: 500, startToCloseMs: 5_000, heartbeatMs: 1_500, scheduleToCloseMs: 3_000 },
+      },
+    });
+  });
+  afterEach(() => {
+    registry = 'as it is';
+  });
+  afterAll(() => kiln.close());
+
+  const nothingLeft = () => expect.poll(() => kiln.left()).toEqual([]);
+
+  it('is placed once control workers answer again, however often they did not', async () => {
+    const silent = [1, 2, 3, 4].map(() => gates.hold('hosts.list', 'before'));
+    await kiln.workloads.create({ servicePath: 'plain' }, 'patient');
+    // Each tries once more than the last is given time for: the call as a whole is given up, and made again.
+    for (const { reached } of silent) await reached;
+    const { stage } = await kiln.untilStage('patient', 'running');
+    expect(stage).toBe('running');
+    for (const { release } of silent) release();
+    await kiln.workloads.stop('patient', STOP);
+    await nothingLeft();
+  });
+
+  it('whose host registers and takes no calls loses it, in the middle of its boot too', async () => {
+    const provisioning = gates.hold('vms.provision', 'before', { workloadId: 'deaf' });
+    await kiln.workloads.create({ servicePath: 'plain' }, 'deaf');
+    await provisioning.reached;
+    registry = 'always fresh';
+    await kiln.stopHost();
+    const { failure } = await kiln.untilStage('deaf', 'failed');
+    expect(failure).toMatchObject({ code: 'HOST_LOST', stage: 'deploy', message: expect.stringContaining('Temporal') });
+    provisioning.release();
+    await kiln.startHost();
+    await nothingLeft();
+  });
+
+  it('whose host has no entry any more loses it', async () => {
+    await kiln.workloads.create({ servicePath: 'plain' }, 'orphan');
+    await kiln.untilStage('orphan', 'running');
+    registry = 'without entries';
+    await kiln.stopHost();
+    expect((await kiln.untilStage('orphan', 'failed')).failure).toMatchObject({ code: 'HOST_LOST', stage: 'running' });
+    await kiln.startHost();
+    await nothingLeft();
+  });
+
+  it('whose place was given up while it waited for its build asks for it again before it boots', async () => {
+    const held = async () => (await kiln.host.ledger.list()).map(({ id }) => id).sort();
+    for (const id of ['first', 'second']) await kiln.workloads.create(building('one-key', 3_000), id);
+    await Promise.all(['first', 'second'].map((id) => kiln.untilStage(id, 'build')));
+    // One builds, the other waits for it, and what it had reserved goes.
+    await expect.poll(() => kiln.host.ledger.prune()).toHaveLength(1);
+    await Promise.all(['first', 'second'].map((id) => kiln.untilStage(id, 'running')));
+    expect(await held()).toHaveLength(2);
+    for (const id of ['first', 'second']) await kiln.workloads.stop(id, STOP);
+    await nothingLeft();
+  });
+
+  it('whose place another has by then is placed anew', async () => {
+    for (const id of ['builds', 'waits']) await kiln.workloads.create(building('other-key', 3_000), id);
+    await Promise.all(['builds', 'waits'].map((id) => kiln.untilStage(id, 'build')));
+    const [pruned = ''] = await eventuallyOne(() => kiln.host.ledger.prune());
+    const lost = pruned === reservationId(workloadWorkflowId('builds'), 1) ? 'builds' : 'waits';
+    const again = gates.hold('ledger.reserve', 'before', { activity: 'reserveCapacity', workloadId: lost });
+    await again.reached;
+    const { free } = await kiln.host.ledger.totals();
+    const taken = { id: 'taken', ownerWorkflowId: 'other', resources: { ...free, vcpus: 1 }, ttlMs: 600_000 };
+    expect(await kiln.host.ledger.reserve(taken)).toBe(true);
+    again.release();
+    await expect.poll(async () => (await kiln.workloads.get(lost)).state.waiting?.reason).toContain('full');
+    await kiln.host.ledger.release('taken');
+    expect((await kiln.untilStage(lost, 'running')).vm).toMatchObject({ epoch: 2 });
+    for (const id of ['builds', 'waits']) await kiln.workloads.stop(id, STOP);
+    await nothingLeft();
+  });
+
+  it('left only lawful histories that replay', async () => {
+    expect(await kiln.judge()).toHaveLength(7);
+  });
+});
+
+describe('a host that two services fill', () => {
+  it('builds one in the place of the other, and runs both with a place of their own', async () => {
+    const kiln = await startHarness({
+      // Two services, or one of them beside a builder: were both kept, neither would ever be built.
+      capacity: { vcpus: 8, memMib: 2_600 },
+      policies: {
+        placement: { deadlineMs: 60_000, backoffMs: 20, maxBackoffMs: 100, reservationTtlMs: 1_000 },
+      },
+    });
+    try {
+      for (const id of ['a', 'b']) await kiln.workloads.create(building('of-both', 3_000), id);
+      await Promise.all(['a', 'b'].map((id) => kiln.untilStage(id, 'build')));
+      await expect.poll(() => kiln.host.ledger.prune()).toHaveLength(1);
+      await Promise.all(['a', 'b'].map((id) => kiln.untilStage(id, 'running')));
+      expect((await kiln.host.ledger.list()).length).toBe(2);
+      for (const id of ['a', 'b']) await kiln.workloads.stop(id, STOP);
+      expect(await kiln.left()).toEqual([]);
+      await kiln.judge();
+    } finally {
+      await kiln.close();
+    }
+  });
+});
