@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 import { repositoryFiles, textOf } from './repository-files.ts';
@@ -7,6 +8,14 @@ const MAX_WORKFLOW_FILE_LINES = 250;
 const MAX_FUNCTION_LINES = 60;
 /** Share of functions that may be longer: a table in code form reads better whole. */
 const LONGER_FUNCTIONS = 0.02;
+/** Half of the functions, and 95 of 100, have at most so many lines. */
+const MEDIAN_FUNCTION_LINES = 8;
+const LONG_FUNCTION_LINES = 25;
+const MAX_FOLDER_FILES = 15;
+/** Folders that may hold more files at one level, and why. */
+const LARGE_FOLDERS: Readonly<Record<string, string>> = {
+  'test/histories': 'data: one file for each recorded history',
+};
 
 const sources = repositoryFiles().filter((file) => /\.(ts|mjs|cjs|go)$/.test(file) && !/\/fixtures\//.test(file));
 
@@ -38,7 +47,23 @@ const linesOf = (file: string): number => textOf(file).replace(/\n$/, '').split(
 const longerThan = (limit: number, files: readonly string[]): string[] =>
   files.flatMap((file) => (linesOf(file) > limit ? [`${file}: ${linesOf(file)} lines`] : []));
 
+/** @returns the folders with more than `limit` files at their own level, with their number */
+function foldersOver(limit: number, files: readonly string[]): string[] {
+  const counts = new Map<string, number>();
+  for (const file of files) counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);
+  return [...counts].flatMap(([folder, count]) => (count > limit ? [`${folder}: ${count} files`] : []));
+}
+
 describe('sizes', () => {
+  it('counts the files of one level of a folder', () => {
+    expect(foldersOver(1, ['a/one.ts', 'a/two.ts', 'a/b/three.ts', 'four.ts'])).toEqual(['a: 2 files']);
+  });
+
+  it(`keeps folders at ${MAX_FOLDER_FILES} files, but for those with a reason`, () => {
+    const large = foldersOver(MAX_FOLDER_FILES, repositoryFiles());
+    expect(large.map((line) => line.split(':')[0]).sort()).toEqual(Object.keys(LARGE_FOLDERS).sort());
+  });
+
   it('measures functions of every form', () => {
     const text = [
       '/** Not counted. */',
@@ -73,6 +98,14 @@ describe('sizes', () => {
     const workflows = sources.filter((file) => file.startsWith('workflows/'));
     expect(workflows).not.toEqual([]);
     expect(longerThan(MAX_WORKFLOW_FILE_LINES, workflows)).toEqual([]);
+  });
+
+  it('keeps most functions short', () => {
+    const lengths = withFunctions.flatMap((file) => functionsIn(file, textOf(file)).map(({ lines }) => lines));
+    const sorted = lengths.toSorted((a, b) => a - b);
+    const at = (share: number) => sorted[Math.floor(sorted.length * share)];
+    expect(at(0.5)).toBeLessThanOrEqual(MEDIAN_FUNCTION_LINES);
+    expect(at(0.95)).toBeLessThanOrEqual(LONG_FUNCTION_LINES);
   });
 
   it(`keeps functions under ${MAX_FUNCTION_LINES} lines, but for ${LONGER_FUNCTIONS * 100} % of them`, () => {
