@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readSetupRecord } from '../config/setup-record.ts';
+import { defined } from '../domain/defined.ts';
 import type { BaseDisk, CachedImage, DriveSpec, VmSpec } from '../domain/vm.ts';
 import type { RootfsProvisioner } from '../ports/disks.ts';
 import type { VmDriver } from '../ports/vm-driver.ts';
@@ -36,9 +37,9 @@ export async function prepareBed(directory: string, limits?: VmLimits): Promise<
     driver: createQemuDriver({
       stateDir: join(directory, 'state'),
       runtimeDir: join(directory, 'run'),
-      ...(limits === undefined ? {} : { limits }),
+      ...defined({ limits }),
       log: { info: () => undefined, warn: () => undefined },
-      tscKhz: createTscRate({ deadlineMs: 10_000, ...(tscProbePath === undefined ? {} : { probePath: tscProbePath }) }),
+      tscKhz: createTscRate({ deadlineMs: 10_000, ...defined({ probePath: tscProbePath }) }),
     }),
   };
 }

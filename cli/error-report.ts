@@ -1,3 +1,4 @@
+import { defined } from '../domain/defined.ts';
 import { type FailureCode, KilnError } from '../domain/failures.ts';
 import { EXIT, UsageError } from './cli-context.ts';
 import { plainText } from './terminal/terminal-text.ts';
@@ -34,7 +35,7 @@ export function reportOf(error: unknown): ErrorReport {
   if (!(error instanceof KilnError)) return defect(error);
   const { code, message } = error;
   const fix = FIXES[code];
-  return { exitCode: EXIT.failed, code, message, ...(fix === undefined ? {} : { fix }) };
+  return { exitCode: EXIT.failed, code, message, ...defined({ fix }) };
 }
 
 function defect(error: unknown): ErrorReport {
@@ -44,7 +45,7 @@ function defect(error: unknown): ErrorReport {
     code: 'INTERNAL',
     message,
     fix: 'This is a defect in Kiln, or in the machine under it.',
-    ...(stack === undefined ? {} : { stack }),
+    ...defined({ stack }),
   };
 }
 

@@ -1,3 +1,5 @@
+import { defined } from '../domain/defined.ts';
+
 export interface PageRequest {
   readonly cursor?: string;
   readonly limit: number;
@@ -16,7 +18,7 @@ export async function pagedItems<Item>(
   do {
     const page = await read({
       limit: Math.min(PAGE, limit - items.length),
-      ...(cursor === undefined ? {} : { cursor }),
+      ...defined({ cursor }),
     });
     items.push(...page.items);
     cursor = page.next;

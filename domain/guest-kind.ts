@@ -1,4 +1,5 @@
 /** Which guests are interchangeable before they get an owner: those of one image, one size and one project. */
+import { defined } from './defined.ts';
 import type { Resources } from './workload/workload.ts';
 
 export interface GuestKind {
@@ -23,14 +24,13 @@ export function guestKindOf(wanted: {
     imageDigest,
     vcpus,
     memMib,
-    ...(diskMib === undefined ? {} : { diskMib }),
-    ...(projectId === undefined ? {} : { projectId }),
+    ...defined({ diskMib, projectId }),
   };
 }
 
 /** @returns what a guest of this kind may use */
 export function resourcesOf({ vcpus, memMib, diskMib }: GuestKind): Resources {
-  return { vcpus, memMib, ...(diskMib === undefined ? {} : { diskMib }) };
+  return { vcpus, memMib, ...defined({ diskMib }) };
 }
 
 /**

@@ -7,6 +7,7 @@ import { mintId } from '../client/temporal/workloads/create-workload.ts';
 import type { OpenWorkloads } from '../client/temporal/workloads/open-workloads.ts';
 import type { WorkloadClient } from '../client/temporal/workloads/workload-client.ts';
 import type { Readiness } from '../contracts/api/readiness.ts';
+import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
 import { createHostDirectory } from '../store/hosts/host-directory.ts';
 import { createLogChunks } from '../store/logs/log-chunks.ts';
@@ -148,7 +149,7 @@ export function createGateway(options: GatewayOptions): Gateway {
           pageSize: STREAM_PAGE,
           onCount: metrics.openStreams,
         },
-        ...(options.temporalUrl === undefined ? {} : { temporalUrl: options.temporalUrl }),
+        ...defined({ temporalUrl: options.temporalUrl }),
         ending: ending.signal,
       }),
       ...sourceHandlers({
@@ -162,7 +163,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       ...imageHandlers(options.store),
       ...serviceHandlers({
         version: options.version,
-        ...(options.recordNow === undefined ? {} : { recordNow: options.recordNow }),
+        ...defined({ recordNow: options.recordNow }),
         metrics: metrics.registry,
         readiness: () => ready(options, limits),
       }),

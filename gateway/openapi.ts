@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { PROBLEM_TYPE, problemSchema } from '../contracts/api/problem.ts';
 import type { Route } from '../contracts/api/routes/route.ts';
 import { ROUTES } from '../contracts/api/routes/route-table.ts';
+import { defined } from '../domain/defined.ts';
 
 export interface Operation {
   readonly operationId: string;
@@ -61,7 +62,7 @@ function operation(name: string, route: Route): Operation {
     operationId: name,
     tags: [route.tag],
     summary: route.summary,
-    ...(route.description === undefined ? {} : { description: route.description }),
+    ...defined({ description: route.description }),
     parameters: [...parameters('path', route.params), ...parameters('query', route.query)],
     ...(route.body === undefined ? {} : { requestBody: requestBody(route.body) }),
     ...(route.upload === undefined ? {} : { requestBody: uploadBody(route.upload) }),

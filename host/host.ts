@@ -1,5 +1,7 @@
 /** One machine of the fleet: creates and connects all its rooms; each gets what it uses. Knows nothing of Temporal. */
+
 import { join } from 'node:path';
+import { defined } from '../domain/defined.ts';
 import { resolvePoolSettings } from '../domain/pool/pool-policy.ts';
 import type { InspectionPool } from '../inspection/inspection-pool.ts';
 import type { BuildStore, ServiceSources } from '../ports/builds.ts';
@@ -174,7 +176,7 @@ function vmsOf(
   return createVmHost({
     ...disks,
     ...{ hostId, driver, stateDir, images, records, logger },
-    ...(templates === undefined ? {} : { templates }),
+    ...defined({ templates }),
     freeBytes: settings.disks.freeBytes,
     cloneMs: settings.templates.cloneMs,
     vmPorts: settings.vmPorts,

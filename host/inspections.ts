@@ -1,3 +1,4 @@
+import { defined } from '../domain/defined.ts';
 import { createInspectionPool, type InspectionPool, type InspectionSettings } from '../inspection/inspection-pool.ts';
 import { identify } from '../linux/process-identity.ts';
 import { processUsage } from '../vmm/limits/process-usage.ts';
@@ -12,7 +13,7 @@ export function createHostInspections(
   logger: Pick<HostLogger, 'warn'>,
   main?: string,
 ): InspectionPool {
-  return createInspectionPool({ ...settings, logger, readProcess: usageOf, ...(main === undefined ? {} : { main }) });
+  return createInspectionPool({ ...settings, logger, readProcess: usageOf, ...defined({ main }) });
 }
 
 async function usageOf(pid: number) {

@@ -1,5 +1,7 @@
 /** Reading of strangers' folders: hosts do it in a limited process, others in their own process. */
+
 import type { InspectionAnswer, InspectionRequest } from '../contracts/service/inspection-messages.ts';
+import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
 import type { ServiceManifest } from '../domain/workload/workload.ts';
 import type { PackedService } from './folders/service-packing.ts';
@@ -50,7 +52,7 @@ export function manifestOf(answer: InspectionAnswer): ServiceManifest {
 export function packedOf(answer: InspectionAnswer): PackedService {
   if (answer.kind !== 'packed') throw failureOf(answer);
   const { sha256, bytes, lockSha256 } = answer;
-  return { sha256, bytes, ...(lockSha256 === undefined ? {} : { lockSha256 }) };
+  return { sha256, bytes, ...defined({ lockSha256 }) };
 }
 
 function failureOf(answer: InspectionAnswer): Error {

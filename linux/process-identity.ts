@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
+import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from './errno.ts';
 
@@ -92,7 +93,7 @@ export async function waitGone(
     options.signal?.throwIfAborted();
     if (!(await isAlive(identity))) return true;
     if (performance.now() >= deadline) return false;
-    await sleep(options.pollMs, undefined, options.signal === undefined ? {} : { signal: options.signal });
+    await sleep(options.pollMs, undefined, defined({ signal: options.signal }));
   }
 }
 

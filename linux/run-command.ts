@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
 
 export interface CommandOptions {
@@ -26,8 +27,7 @@ export async function runCommand(argv: readonly string[], options: CommandOption
   return await new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
-      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      ...defined({ cwd: options.cwd, signal: options.signal }),
     });
     let stdout = '';
     let stderr = '';

@@ -3,12 +3,14 @@
  * `If-None-Match: *` and `If-Match` on PUT. Every method deliberately throws only `KilnError`:
  * STORE_UNAVAILABLE where the store did not answer, STORE_CONFLICT where a condition did not hold.
  */
+
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { S3 } from '@aws-sdk/client-s3';
 import type { z } from 'zod';
+import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
 import { isMissing, isPreconditionFailed, isUnanswered, storeFailure } from './s3-errors.ts';
 import { bytesOf, verifiedStream } from './verified-stream.ts';
@@ -138,7 +140,7 @@ class S3ObjectStore implements ObjectStore {
     this.s3 = new S3({
       endpoint: options.endpoint,
       region: options.region,
-      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+      ...defined({ credentials: options.credentials }),
       forcePathStyle: options.forcePathStyle,
       maxAttempts: options.timeouts.attempts,
       // Our own sha256 is sent and checked; the SDK's default CRC would turn every put into a chunked upload.
@@ -243,10 +245,7 @@ class S3ObjectStore implements ObjectStore {
 
   async openBlob(key: string, signal?: AbortSignal): Promise<OpenedBlob> {
     try {
-      const reply = await this.s3.getObject(
-        { Bucket: this.bucket, Key: key },
-        signal === undefined ? {} : { abortSignal: signal },
-      );
+      const reply = await this.s3.getObject({ Bucket: this.bucket, Key: key }, defined({ abortSignal: signal }));
       const info = blobInfo(reply);
       return { ...info, stream: verifiedStream(key, readable(reply.Body), info) };
     } catch (error) {
@@ -276,8 +275,7 @@ class S3ObjectStore implements ObjectStore {
         Bucket: this.bucket,
         Prefix: prefix,
         MaxKeys: options.limit ?? LIST_PAGE,
-        ...(options.after === undefined ? {} : { StartAfter: options.after }),
-        ...(options.delimiter === undefined ? {} : { Delimiter: options.delimiter }),
+        ...defined({ StartAfter: options.after, Delimiter: options.delimiter }),
       });
       const objects = (reply.Contents ?? []).flatMap(({ Key, Size, ETag, LastModified }) =>
         Key === undefined
@@ -298,7 +296,7 @@ class S3ObjectStore implements ObjectStore {
   async *listAll(prefix: string, options: Omit<ListOptions, 'delimiter'> = {}): AsyncIterable<ListedObject> {
     let { after } = options;
     do {
-      const page: ObjectPage = await this.list(prefix, { ...options, ...(after === undefined ? {} : { after }) });
+      const page: ObjectPage = await this.list(prefix, { ...options, ...defined({ after }) });
       yield* page.objects;
       after = page.next;
     } while (after !== undefined);
@@ -367,7 +365,7 @@ function blobInfo(reply: {
   Metadata?: Record<string, string> | undefined;
 }): BlobInfo {
   const sha256 = reply.Metadata?.['sha256'];
-  return { bytes: reply.ContentLength ?? 0, ...(sha256 === undefined ? {} : { sha256 }) };
+  return { bytes: reply.ContentLength ?? 0, ...defined({ sha256 }) };
 }
 
 async function digestOf(source: BlobSource): Promise<Required<BlobInfo>> {

@@ -1,4 +1,5 @@
 /** The Schedule that runs the maintenance: found or made by every control worker that starts. */
+
 import {
   type Client,
   ScheduleAlreadyRunning,
@@ -7,6 +8,7 @@ import {
   ScheduleOverlapPolicy,
 } from '@temporalio/client';
 import { canonicalJson } from '../contracts/canonical-json.ts';
+import { defined } from '../domain/defined.ts';
 import { CONTROL_QUEUE, MAINTENANCE_PREFIX, MAINTENANCE_SCHEDULE } from '../domain/names.ts';
 import type { MaintenanceInput } from '../domain/upkeep/maintenance.ts';
 
@@ -38,7 +40,7 @@ export async function ensureMaintenanceSchedule(
   const handle = client.schedule.getHandle(MAINTENANCE_SCHEDULE);
   if (await isSame(handle, options)) return 'found';
   const { spec, action, policies } = wanted;
-  await handle.update(({ state }) => ({ spec, action, ...(policies === undefined ? {} : { policies }), state }));
+  await handle.update(({ state }) => ({ spec, action, ...defined({ policies }), state }));
   return 'changed';
 }
 

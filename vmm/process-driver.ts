@@ -2,6 +2,7 @@ import { stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createKeyedLock } from '../concurrency/keyed-lock.ts';
 import type { InstanceRecord } from '../contracts/host/instance-record.ts';
+import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
 import { sameOwner, type VmSpec, type VmStatus } from '../domain/vm.ts';
 import { isAlive } from '../linux/process-identity.ts';
@@ -48,7 +49,7 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
     status: (vmId) => status(context, vmId),
     pause: (vmId) => pauseVm(context, vmId),
     resume: (vmId, request) => resumeVm(context, vmId, request),
-    ...(backend.templates === undefined ? {} : { templates: backend.templates }),
+    ...defined({ templates: backend.templates }),
     waitExit: (vmId, signal) => waitExit(context, vmId, signal),
     stop: (vmId, request) => stopVm(context, vmId, request),
     destroy: (vmId) => destroyVm(context, vmId),
@@ -68,7 +69,7 @@ async function prepare(context: DriverContext, spec: VmSpec): Promise<void> {
     vmId: spec.vmId,
     driver: recordedKind(context.backend.kind),
     owner: { ...spec.owner },
-    ...(uid === undefined ? {} : { uid }),
+    ...defined({ uid }),
     ...recordedMachine(spec),
     ...(spec.template === undefined ? {} : { template: { ...spec.template } }),
     start: spec.template === undefined ? 'cold' : 'template',

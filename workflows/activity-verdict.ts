@@ -5,6 +5,7 @@ import {
   TerminatedFailure,
   TimeoutFailure,
 } from '@temporalio/common';
+import { defined } from '../domain/defined.ts';
 import { type FailureCode, failureKind, isFailureCode, isKilnError } from '../domain/failures.ts';
 
 /** What an error of an activity means to the workflow. */
@@ -44,7 +45,7 @@ function judgeApplication(failure: ApplicationFailure): ActivityVerdict {
     kind: 'failure',
     code: isFailureCode(type) ? type : 'INTERNAL',
     message: failure.message,
-    ...(stack === undefined ? {} : { stack }),
+    ...defined({ stack }),
   };
 }
 
@@ -80,7 +81,7 @@ export function codedError(error: unknown, timeoutCode: FailureCode = 'TIMED_OUT
   const verdict = judge(error);
   if (verdict.kind === 'failure') {
     const { code, message, stack } = verdict;
-    return { code, message, ...(stack === undefined ? {} : { stack }) };
+    return { code, message, ...defined({ stack }) };
   }
   if (verdict.kind === 'timeout') return { code: timeoutCode, message: verdict.message };
   if (verdict.kind === 'suspicion') return { code: 'HOST_LOST', message: verdict.message };

@@ -1,6 +1,7 @@
 /** Where a builder gets packages from: the registries of this machine's own npm and pip, copied without credentials. */
 import { Readable } from 'node:stream';
 import { pack } from 'tar-stream';
+import { defined } from '../../domain/defined.ts';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { Language } from '../../domain/workload/workload.ts';
@@ -33,7 +34,7 @@ export async function registriesFor(language: Language, sources: PackageSources)
   const { endpoints, npmrc, caBundlePem } = sources.registries;
   const npm = {
     endpoints,
-    files: { '.npmrc': npmrc, ...(caBundlePem === undefined ? {} : { [EXTRA_CA]: caBundlePem }) },
+    files: { '.npmrc': npmrc, ...defined({ [EXTRA_CA]: caBundlePem }) },
     ownPipIndex: false,
     env: caBundlePem === undefined ? {} : { NODE_EXTRA_CA_CERTS: `${HOME}/${EXTRA_CA}` },
   };

@@ -1,3 +1,4 @@
+import { defined } from '../../domain/defined.ts';
 import type { MaintenancePorts, PruneOptions, Pruning } from '../../ports/maintenance.ts';
 import { framed } from '../activity-frame.ts';
 import type { MaintenanceActivities, PrunedStep, PruneStep } from './maintenance-types.ts';
@@ -18,10 +19,10 @@ function prune(remove: Pruning[keyof Pruning], keepMs: number, { nowMs, step, af
       keepMs,
       now: nowMs,
       step,
-      ...(after === undefined ? {} : { after }),
+      ...defined({ after }),
       onProgress: () => signal.throwIfAborted(),
     };
     const { removed, next } = await remove(options);
-    return { removed, ...(next === undefined ? {} : { next }) };
+    return { removed, ...defined({ next }) };
   });
 }

@@ -1,3 +1,4 @@
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, isOutage, messageOf } from '../../domain/failures.ts';
 import { workloadIdOf } from '../../domain/names.ts';
 import type { ClosedExecution, MaintenancePorts, RecordedExecution } from '../../ports/maintenance.ts';
@@ -21,7 +22,7 @@ export function createRecorderPosition({
     recorderPosition: () =>
       short(async () => {
         const closedAfter = await archive.position();
-        return closedAfter === undefined ? {} : { closedAfter };
+        return defined({ closedAfter });
       }),
     saveRecorderPosition: ({ closedBefore }) => short(() => archive.savePosition(closedBefore)),
   };
@@ -37,10 +38,9 @@ export function createRecordHistories(ports: Ports): MaintenanceActivities['reco
       const { closedAfter, token, pageSize } = input;
       const { items, next } = await ports.closed.list({
         pageSize,
-        ...(closedAfter === undefined ? {} : { closedAfter }),
-        ...(token === undefined ? {} : { token }),
+        ...defined({ closedAfter, token }),
       });
-      return { ...(await recordAll(ports, items, input, signal)), ...(next === undefined ? {} : { next }) };
+      return { ...(await recordAll(ports, items, input, signal)), ...defined({ next }) };
     });
 }
 
@@ -83,7 +83,7 @@ function summary(
   return {
     ...sum,
     failed: failed.map(({ workflowId, message }) => ({ workflowId, message })),
-    ...(earliestFailed === undefined ? {} : { earliestFailed }),
+    ...defined({ earliestFailed }),
   };
 }
 

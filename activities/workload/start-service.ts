@@ -1,4 +1,5 @@
 import { AbandonableTurns } from '../../concurrency/abandonable-turns.ts';
+import { defined } from '../../domain/defined.ts';
 import { SERVICE_EXEC_ID } from '../../domain/names.ts';
 import { workloadRef } from '../../domain/owner.ts';
 import type { Language } from '../../domain/workload/workload.ts';
@@ -40,7 +41,7 @@ async function startService(ports: Ports, input: StartInput): ReturnType<HostAct
   const opened = await ports.vms.openPort({
     vmId,
     guestPort: port,
-    ...(hostPort === undefined ? {} : { hostPort }),
+    ...defined({ hostPort }),
   });
   const { language, hooks, egress } = input.manifest;
   await ports.vms.setEgress(vmId, { allow: egress, privateAllowed: [] });

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { PROCESSES_FILE, readRecorded } from '../../cli/dev/left-processes.ts';
 import { createKilnClient, type KilnClient } from '../../client/http/index.ts';
+import { defined } from '../../domain/defined.ts';
 import { parseKib } from '../../vmm/limits/process-usage.ts';
 import { type BenchStack, startBenchStack } from '../dev-stack.ts';
 import type { Measurement } from '../figure.ts';
@@ -133,7 +134,7 @@ async function kept(client: KilnClient): Promise<string> {
   let lost = 0;
   let after: string | undefined;
   for (let more = true; more; ) {
-    const query = { limit: PAGE, ...(after === undefined ? {} : { after }) };
+    const query = { limit: PAGE, ...defined({ after }) };
     const page = await client.workloadLogs({ params: { id: ID }, query });
     for (const { message } of page.entries) {
       const gap = /(\d{1,15}) bytes (?:of output )?lost: /.exec(message)?.[1];

@@ -1,4 +1,5 @@
 import { createDeploymentBodySchema, type Deployment } from '../../contracts/api/deployment.ts';
+import { defined } from '../../domain/defined.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { pagedItems } from '../paged-items.ts';
@@ -22,7 +23,7 @@ export async function createDeployment(
   const body = checkedBody(
     createDeploymentBodySchema,
     {
-      ...(id === undefined ? {} : { id }),
+      ...defined({ id }),
       projectId: project,
       serviceName: name,
       servicePath: servicePath(service),

@@ -4,6 +4,7 @@ import writeFileAtomic from 'write-file-atomic';
 import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
 import type { DevStack as StackInfo } from '../../contracts/host/dev-stack.ts';
+import { defined } from '../../domain/defined.ts';
 import { freePort } from './free-port.ts';
 import { endLeftProcesses, PROCESSES_FILE, processMark, recordProcesses } from './left-processes.ts';
 import { closeHome } from './private-home.ts';
@@ -90,10 +91,9 @@ export async function startDevStack(options: DevStackOptions, signal: AbortSigna
 async function planStack(options: DevStackOptions): Promise<StackPlan> {
   const { env, paths, setup, baseEnv, projectRoot } = options;
   const addresses = await chooseAddresses({
-    ...(env.TEMPORAL_ADDRESS === undefined ? {} : { temporalAddress: env.TEMPORAL_ADDRESS }),
-    ...(env.KILN_TEMPORAL_UI_URL === undefined ? {} : { temporalUiUrl: env.KILN_TEMPORAL_UI_URL }),
+    ...defined({ temporalAddress: env.TEMPORAL_ADDRESS, temporalUiUrl: env.KILN_TEMPORAL_UI_URL }),
     namespace: env.TEMPORAL_NAMESPACE,
-    ...(env.KILN_S3_ENDPOINT === undefined ? {} : { s3Endpoint: env.KILN_S3_ENDPOINT }),
+    ...defined({ s3Endpoint: env.KILN_S3_ENDPOINT }),
     bucket: env.KILN_S3_BUCKET,
   });
   return { paths, setup, baseEnv, projectRoot, addresses, identity: await stackIdentity(paths.home) };

@@ -4,6 +4,7 @@ import { CLI_ENTRY } from '../../config/checkout.ts';
 import type { StackPaths } from '../../config/environment.ts';
 import { serviceNodeFlags } from '../../config/service-node-flags.mjs';
 import type { SetupRecord } from '../../config/setup-record.ts';
+import { defined } from '../../domain/defined.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { freePort } from './free-port.ts';
 import { listensOn } from './listening-process.ts';
@@ -42,9 +43,7 @@ export async function chooseAddresses(given: GivenServers): Promise<StackAddress
     },
     s3: { endpoint: given.s3Endpoint ?? `http://127.0.0.1:${s3Port}`, bucket: given.bucket },
     own: {
-      ...(temporalPort === undefined ? {} : { temporalPort }),
-      ...(uiPort === undefined ? {} : { temporalUiPort: uiPort }),
-      ...(s3Port === undefined ? {} : { s3Port }),
+      ...defined({ temporalPort, temporalUiPort: uiPort, s3Port }),
     },
   };
 }

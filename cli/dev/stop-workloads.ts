@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KilnClient } from '../../client/http/kiln-client.ts';
+import { defined } from '../../domain/defined.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { isFinal, STAGES } from '../../domain/workload/stages.ts';
 
@@ -49,7 +50,7 @@ async function openWorkloads(client: KilnClient): Promise<string[]> {
   const ids: string[] = [];
   for (const stage of STAGES.filter((name) => !isFinal(name))) {
     for (let cursor: string | undefined; ; ) {
-      const page = await client.listWorkloads({ query: { stage, ...(cursor === undefined ? {} : { cursor }) } });
+      const page = await client.listWorkloads({ query: { stage, ...defined({ cursor }) } });
       ids.push(...page.items.map(({ id }) => id));
       cursor = page.next;
       if (cursor === undefined) break;

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { readEnvironment, stackPaths } from '../../config/environment.ts';
 import type { ImageView } from '../../contracts/api/image.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { ImageReference } from '../../rootfs/image/image-catalog.ts';
 import type { ImageManifest } from '../../rootfs/image/manifest.ts';
@@ -46,7 +47,7 @@ export async function inspectImage(context: CliContext, output: CommandOutput, t
   if (manifest === undefined && found.publishedAt === undefined) throw missing(text);
   const local = manifest === undefined ? {} : { directory: imageDirectory(imagesDir, found.digest), manifest };
   output.answer({ ...found, ...local }, () => [
-    ...fieldLines({ ...found, ...(local.directory === undefined ? {} : { directory: local.directory }) }),
+    ...fieldLines({ ...found, ...defined({ directory: local.directory }) }),
     ...(manifest === undefined ? ['its files are not in the cache of this machine'] : manifestLines(manifest)),
   ]);
   return EXIT.ok;

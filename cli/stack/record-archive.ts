@@ -1,3 +1,4 @@
+import { defined } from '../../domain/defined.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 
@@ -7,7 +8,7 @@ export async function recordArchive(
   output: CommandOutput,
   waitMs: number | undefined,
 ): Promise<number> {
-  const body = waitMs === undefined ? {} : { waitMs };
+  const body = defined({ waitMs });
   const { report } = await (await context.connect()).recordArchive({ body });
   output.answer(report === undefined ? { running: true } : report, () => {
     if (report === undefined) return ['It goes on; see the workflow maintenance/on-demand in the Temporal Web UI.'];

@@ -1,5 +1,6 @@
 import type { KilnClient } from '../../client/http/kiln-client.ts';
 import type { WorkloadSummary } from '../../contracts/api/workload-view.ts';
+import { defined } from '../../domain/defined.ts';
 import type { Stage } from '../../domain/workload/stages.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
@@ -19,9 +20,7 @@ export async function listWorkloads(context: CliContext, output: CommandOutput, 
   const { stage, deployment, project } = options;
   const api = await context.connect();
   const filter = {
-    ...(stage === undefined ? {} : { stage }),
-    ...(deployment === undefined ? {} : { deploymentId: deployment }),
-    ...(project === undefined ? {} : { projectId: project }),
+    ...defined({ stage, deploymentId: deployment, projectId: project }),
   };
   const { items, more } = await pagedItems(
     (page) => api.listWorkloads({ query: { ...filter, ...page } }),

@@ -1,4 +1,5 @@
 import type { KilnClient } from '../../client/http/kiln-client.ts';
+import { defined } from '../../domain/defined.ts';
 import type { LogEntry, LogFilter } from '../../domain/logs/log-entry.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
@@ -60,7 +61,7 @@ async function readPages(
   let held: LogEntry[] = [];
   let after: string | undefined;
   for (;;) {
-    const query = { ...filter, limit: PAGE, ...(after === undefined ? {} : { after }) };
+    const query = { ...filter, limit: PAGE, ...defined({ after }) };
     const { entries, cursor, more, ...rest } = await api.workloadLogs({ params: { id }, query });
     if (tail === undefined) entries.forEach(show);
     else held = tail === 0 ? [] : [...held, ...entries].slice(-tail);

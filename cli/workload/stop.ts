@@ -1,3 +1,4 @@
+import { defined } from '../../domain/defined.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
@@ -24,7 +25,7 @@ export async function stopWorkload(
   const api = await context.connect();
   const view = await api.stopWorkload({
     params: { id },
-    body: { ...(waitMs === undefined ? {} : { waitMs }), ...(reason === undefined ? {} : { reason }) },
+    body: defined({ waitMs, reason }),
   });
   output.answer(view, () => workloadTable(context, output, view));
   if (isFinal(view.stage) || waitMs === 0) return EXIT.ok;

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { defined } from '../../domain/defined.ts';
 import { LOG_LEVELS } from '../../domain/logs/log-entry.ts';
 import { STAGES, type Stage } from '../../domain/workload/stages.ts';
 import type { CliContext } from '../cli-context.ts';
@@ -75,7 +76,7 @@ function registerLogs(workload: Command, context: CliContext): void {
     .option('--stage <stage>', `lines of one stage: ${STAGES.join(', ')}`, oneOf(STAGES))
     .option('--tail <n>', 'of the lines that are there already only the last n', wholeNumber(0, 1_000_000))
     .action((id: string, { json, ...options }: JsonOption & LogOptions) =>
-      run(context, json === undefined ? {} : { json }, async (output) =>
+      run(context, defined({ json }), async (output) =>
         (await import('./logs.ts')).showLogs(context, output, id, options),
       ),
     );

@@ -1,5 +1,7 @@
 /** A Temporal client that has reached its namespace. */
+
 import { Client, Connection, type ConnectionOptions, isGrpcServiceError, ServiceError } from '@temporalio/client';
+import { defined } from '../../domain/defined.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { isNoWorkflow, withDeadline } from '../temporal/temporal-calls.ts';
 
@@ -50,8 +52,7 @@ async function connect({ address, tls, apiKey }: TemporalAddressOptions, connect
     return await Connection.connect({
       address,
       connectTimeout: connectMs,
-      ...(tls === undefined ? {} : { tls }),
-      ...(apiKey === undefined ? {} : { apiKey }),
+      ...defined({ tls, apiKey }),
     });
   } catch (error) {
     throw refusal(error) ?? unreachable(address, error);

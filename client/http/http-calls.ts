@@ -3,6 +3,7 @@
 import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
 import type { Route } from '../../contracts/api/routes/route.ts';
 import { withoutEndSlashes } from '../../domain/base-url.ts';
+import { defined } from '../../domain/defined.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 
@@ -52,7 +53,7 @@ export async function send(
         ...headers,
       },
       ...content,
-      ...(signal === undefined ? {} : { signal }),
+      ...defined({ signal }),
       redirect: 'error',
     });
   } catch (error) {
@@ -104,7 +105,7 @@ export async function problemOf(options: HttpClientOptions, reply: Response): Pr
     );
   }
   const { code, detail, status, errors } = parsed.data;
-  return new KilnError(code, detail, { status, ...(errors === undefined ? {} : { errors }) });
+  return new KilnError(code, detail, { status, ...defined({ errors }) });
 }
 
 function contentOf({ body, upload }: RequestParts): { type: Record<string, string>; content: RequestInit } {

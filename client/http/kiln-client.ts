@@ -8,6 +8,7 @@ import {
   type UploadRouteName,
 } from '../../contracts/api/routes/route-table.ts';
 import { GZIP_TYPE, TAR_TYPE, type UploadedSource, uploadedSourceSchema } from '../../contracts/api/source.ts';
+import { defined } from '../../domain/defined.ts';
 import { call, type HttpClientOptions, type RequestParts } from './http-calls.ts';
 import { type LogEvent, type LogStreamOptions, logEvents } from './log-events.ts';
 
@@ -73,7 +74,7 @@ export function createKilnClient(options: KilnClientOptions): KilnClient {
     streamWorkloadLogs: (id, stream = {}) => logEvents(http, id, stream),
     uploadSource: async (bytes, { sha256, gzip, signal } = {}) => {
       const upload = { type: gzip === true ? GZIP_TYPE : TAR_TYPE, bytes };
-      const query = sha256 === undefined ? {} : { sha256 };
+      const query = defined({ sha256 });
       const patient = { ...http, timeoutMs: http.uploadTimeoutMs };
       return uploadedSourceSchema.parse(await call(patient, ROUTES.uploadSource, { query, upload }, signal));
     },

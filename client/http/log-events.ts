@@ -7,6 +7,7 @@ import { logEntrySchema } from '../../contracts/api/log-page.ts';
 import { problemSchema } from '../../contracts/api/problem.ts';
 import { ROUTES } from '../../contracts/api/routes/route-table.ts';
 import { stageSchema } from '../../contracts/identifiers.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
 import type { LogEntry, LogFilter } from '../../domain/logs/log-entry.ts';
@@ -48,7 +49,7 @@ export async function* logEvents(
 ): AsyncGenerator<LogEvent, void> {
   const { retryMs, giveUpAfterMs, silentMs } = { ...DEFAULTS, ...options };
   const { signal, stage, level } = options;
-  const query = { ...(stage === undefined ? {} : { stage }), ...(level === undefined ? {} : { level }) };
+  const query = defined({ stage, level });
   let cursor = options.after;
   let aliveAt = Date.now();
   const isAborted = () => signal?.aborted === true;
@@ -67,7 +68,7 @@ export async function* logEvents(
       const known = isKilnError(error) ? error : unavailable(client, error);
       if (!known.retryable || Date.now() - aliveAt >= giveUpAfterMs) throw known;
     }
-    await delay(retryMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
+    await delay(retryMs, undefined, defined({ signal })).catch(() => undefined);
   }
 }
 
@@ -100,7 +101,7 @@ async function* connection(
     },
   });
   try {
-    const headers = { accept: 'text/event-stream', ...(cursor === undefined ? {} : { 'last-event-id': cursor }) };
+    const headers = { accept: 'text/event-stream', ...defined({ 'last-event-id': cursor }) };
     const reply = await send(
       client,
       ROUTES.streamWorkloadLogs,

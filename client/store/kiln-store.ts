@@ -1,4 +1,5 @@
 /** The object store for clients: documents of workloads, their logs, and a check that it can be reached. */
+import { defined } from '../../domain/defined.ts';
 import { createLogChunks } from '../../store/logs/log-chunks.ts';
 import { createObjectStore, type StoreCredentials } from '../../store/object-store.ts';
 import { prefixedStore } from '../../store/prefixed-store.ts';
@@ -40,7 +41,7 @@ export function openKilnStore(options: KilnStoreOptions): KilnStore {
   const { connectMs = 2_000, idleMs = 10_000 } = options;
   const wholeBucket = createObjectStore({
     ...{ endpoint, bucket, region, forcePathStyle },
-    ...(credentials === undefined ? {} : { credentials }),
+    ...defined({ credentials }),
     timeouts: { connectMs, idleMs, attempts: ATTEMPTS },
   });
   const store = prefixedStore(wholeBucket, prefix);

@@ -2,6 +2,7 @@
  * Rules of a pool: ready VMs of one image, size and project that wait for a workload. Pure: facts and the time in,
  * decisions out. A VM that was handed out belongs to its workload and never returns, so a pool holds only clean VMs.
  */
+import { defined } from '../defined.ts';
 import { KilnError } from '../failures.ts';
 
 /** Names are those of the configuration; durations in ms. */
@@ -164,7 +165,7 @@ export function decidePool(facts: PoolFacts): PoolDecision {
     create: toCreate(facts, fresh.length, recycle.length),
     from,
     recycle: recycle.filter(({ poolVmId }) => poolVmId !== refresh?.source),
-    ...(refresh === undefined ? {} : { refresh }),
+    ...defined({ refresh }),
   };
 }
 

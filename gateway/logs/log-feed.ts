@@ -3,8 +3,10 @@
  * While a host works on the workload, everything that could change its log shows on that host first: then the feed asks
  * neither Temporal nor the store. A "look" is one read of where the workload is.
  */
+
 import { setTimeout as delay } from 'node:timers/promises';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { createRecentLines } from '../../domain/logs/recent-lines.ts';
@@ -266,7 +268,7 @@ class SharedFeed {
       this.followed = { look: this.last.number, epoch };
       const waitMs = Math.ceil(Math.min(limits.followMs, lookAt - performance.now()));
       if (waitMs <= 0) return;
-      const query = { ...(epoch === undefined ? {} : { epoch }), ...(after < 0 ? {} : { after }) };
+      const query = { ...defined({ epoch }), ...(after < 0 ? {} : { after }) };
       const answer = await this.held(host, { ...query, mark, waitMs, limit: limits.pageSize });
       if (answer?.mark !== mark) {
         this.marked = answer?.mark === undefined ? undefined : { host, mark: answer.mark };

@@ -1,6 +1,7 @@
 /** One log of many writers: chunks in the store, and lines that the host has not shipped yet. */
 import { advance, type LogPositions, writerKey } from '../../contracts/api/log-page.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import { compareLogEntries, isWanted, type LogFilter, type NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { mergeQueues } from '../../domain/logs/merge-queues.ts';
@@ -131,7 +132,7 @@ async function readPage(
     positions: merged.entries.reduce(advance, positions),
     more: merged.left,
     ...(live.reply === undefined ? {} : { hostEpoch: live.reply.epoch }),
-    ...(live.incomplete === undefined ? {} : { incomplete: live.incomplete }),
+    ...defined({ incomplete: live.incomplete }),
   };
 }
 
@@ -214,7 +215,7 @@ async function askEpoch(
 ): Promise<HostLogsAnswer | undefined> {
   const query = (of: number): HostLogsQuery => {
     const after = positions[writerKey({ epoch: of, writer: host.hostId })];
-    return { epoch: of, limit, ...(after === undefined ? {} : { after }) };
+    return { epoch: of, limit, ...defined({ after }) };
   };
   if (epoch !== undefined) return fetchHostLogs(host, workloadId, query(epoch));
   // Before there is a VM only the host knows the epoch.

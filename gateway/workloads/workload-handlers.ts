@@ -1,10 +1,12 @@
 /** Routes of workloads. */
+
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { WorkloadClient, WorkloadSnapshot } from '../../client/temporal/workloads/workload-client.ts';
 import { decodeLogCursor, encodeLogCursor, type LogPositions } from '../../contracts/api/log-page.ts';
 import { requestOf } from '../../contracts/api/workload-request.ts';
 import { type WorkloadView, workloadView } from '../../contracts/api/workload-view.ts';
 import type { VmUsageView } from '../../contracts/host/vm-usage.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { stageLogEntries } from '../../domain/workload/stage-log.ts';
@@ -183,9 +185,7 @@ async function view(options: WorkloadHandlerOptions, snapshot: WorkloadSnapshot)
   const { execution, releases, requestedImage } = snapshot;
   return workloadView(snapshot.state, {
     logs: { entries: tail.entries.map(shown), truncated: tail.truncated },
-    ...(usage === undefined ? {} : { usage }),
-    ...(requestedImage === undefined ? {} : { requestedImage }),
-    ...(releases === undefined ? {} : { releases }),
+    ...defined({ usage, requestedImage, releases }),
     ...(execution === undefined || options.temporalUrl === undefined
       ? {}
       : { temporalUrl: options.temporalUrl(execution) }),

@@ -9,6 +9,7 @@ import { readFile } from 'node:fs/promises';
 import { rootCertificates } from 'node:tls';
 import { promisify } from 'node:util';
 import { z } from 'zod';
+import { defined } from '../../domain/defined.ts';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { jsonOrUndefined } from '../../domain/json-or-undefined.ts';
@@ -72,7 +73,7 @@ export async function readRegistrySettings(options: RegistrySettingsOptions): Pr
   return {
     endpoints: [...endpoints],
     npmrc: `${lines.join('\n')}\n`,
-    ...(caBundlePem === undefined ? {} : { caBundlePem }),
+    ...defined({ caBundlePem }),
   };
 }
 

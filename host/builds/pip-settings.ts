@@ -3,6 +3,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { remembered } from '../../concurrency/remembered.ts';
+import { defined } from '../../domain/defined.ts';
 import { parseEgressEntry } from '../../domain/egress/rules.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
@@ -46,7 +47,7 @@ export async function readPipSettings(options: PipSettingsOptions): Promise<PipS
     ),
     pipConf: pipConf({ 'index-url': index, 'extra-index-url': extra, 'find-links': links }, trusted, noIndex),
     ownIndex: index === undefined && !noIndex,
-    ...(caBundlePem === undefined ? {} : { caBundlePem }),
+    ...defined({ caBundlePem }),
   };
 }
 

@@ -1,5 +1,7 @@
 /** What a host may give to VMs: the ledger of reservations, and the memory that really exists. */
+
 import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
+import { defined } from '../../domain/defined.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { createCapacityLedger, type HostCapacityLedger, type Reservation } from './ledger.ts';
@@ -35,7 +37,7 @@ export function createHostCapacity(options: HostCapacityOptions): HostCapacityRo
     driver,
     everyMs: measureEveryMs,
     logger,
-    ...(floorMib === undefined ? {} : { floorMib }),
+    ...defined({ floorMib }),
   });
   const ledger = createCapacityLedger({
     stateDir,

@@ -1,5 +1,6 @@
 /** Disks of one VM. */
 
+import { defined } from '../../domain/defined.ts';
 import type { BaseDisk, CachedImage, DiskRef, DriveSpec } from '../../domain/vm.ts';
 import type { Resources } from '../../domain/workload/workload.ts';
 import type { ProvisionedDisk, RootfsProvisioner } from '../../ports/disks.ts';
@@ -33,7 +34,7 @@ export interface DriveRequest {
 export async function makeDrives(ports: DrivePorts, request: DriveRequest): Promise<DriveSpec[]> {
   const { image, directory, vmId, rootBase } = request;
   const { diskMib } = request.resources;
-  const size = diskMib === undefined ? {} : { scratchMib: diskMib };
+  const size = defined({ scratchMib: diskMib });
   const root = await ports.provisioner.provision({ base: rootBase, directory, vmId, ...size });
   const base = await workspaceBase(ports.emptyDisks, image, diskMib);
   return drivesOf(root, await ports.workspaces.provision({ base, directory, vmId }));

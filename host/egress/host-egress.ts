@@ -1,4 +1,5 @@
 /** Connections that guests ask for: dials and counts them, and writes refusals into the log of the service. */
+import { defined } from '../../domain/defined.ts';
 import type { EgressVerdict } from '../../ports/guest-agent.ts';
 import { createEgressDialer, type EgressDialer, type EgressDialerOptions, type EgressProxy } from './dialer.ts';
 import { createRefusalLog, type RefusalLogOptions } from './refusal-log.ts';
@@ -29,8 +30,7 @@ export function createHostEgress(options: HostEgressOptions): HostEgress {
   return {
     dial: createEgressDialer({
       ...settings,
-      ...(proxy === undefined ? {} : { proxy }),
-      ...(resolve === undefined ? {} : { resolve }),
+      ...defined({ proxy, resolve }),
     }),
     note(vmId, request, verdict) {
       onVerdict(verdict);

@@ -1,5 +1,7 @@
 /** Readers that wait for the next line of a log, or for something to happen to its owner on this host. */
+
 import { randomUUID } from 'node:crypto';
+import { defined } from '../../domain/defined.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
@@ -134,8 +136,7 @@ class Follows implements LogFollows {
     const mark = this.ended ? undefined : this.work.get(ownerWorkflowId(owner))?.mark;
     return {
       entries,
-      ...(known === undefined ? {} : { epoch: known }),
-      ...(mark === undefined ? {} : { mark }),
+      ...defined({ epoch: known, mark }),
     };
   }
 

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { VM_ID_PATTERN } from '../../contracts/host/instance-record.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { type GuestKind, guestKindKey, resourcesOf } from '../../domain/guest-kind.ts';
 import type { PoolTemplate } from '../../domain/pool/pool-policy.ts';
@@ -93,7 +94,7 @@ class DriverPooledVms implements PooledVms {
         await writeStateFile(this.file(poolVmId), { ...pooled, template: booted.template });
       }
       signal.throwIfAborted();
-      return booted.template === undefined ? {} : { template: booted.template };
+      return defined({ template: booted.template });
     } catch (error) {
       await this.blameTemplate(error);
       await this.destroy(poolVmId);
@@ -146,7 +147,7 @@ class DriverPooledVms implements PooledVms {
         poolVmId,
         key,
         createdAtMs: Date.parse(createdAt),
-        ...(template === undefined ? {} : { template }),
+        ...defined({ template }),
         state: status.state === 'running' || status.state === 'paused' ? 'ready' : 'broken',
       });
     }
@@ -202,7 +203,7 @@ class DriverPooledVms implements PooledVms {
       epoch: 0,
       boot: 0,
       role: 'pool',
-      ...(key.projectId === undefined ? {} : { projectId: key.projectId }),
+      ...defined({ projectId: key.projectId }),
     };
   }
 }

@@ -1,5 +1,7 @@
 /** Builds the pool of a host: its parts, and what it can do with this driver. */
+
 import type { Registry } from 'prom-client';
+import { defined } from '../../domain/defined.ts';
 import { resolvePoolSettings } from '../../domain/pool/pool-policy.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
@@ -46,7 +48,7 @@ export function createHostPool(options: HostPoolOptions): VmPool {
       ...{ hostId, stateDir, driver, records, vms, ledger },
       ...{ means, bootMs, reservationTtlMs },
     }),
-    ...(means.templates === undefined ? {} : { templates: means.templates }),
+    ...defined({ templates: means.templates }),
     resolveImage,
     ...{ claimWaitMs, maxCreating, blockedMs },
     yieldToBoots: { ...yieldToBoots, isStarting: () => vms.starting > 0 },

@@ -1,6 +1,7 @@
 /** Makes the VMs that pools are short of, a few at a time. */
 
 import { randomBytes } from 'node:crypto';
+import { defined } from '../../domain/defined.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { POOL_VM_PREFIX } from '../../domain/names.ts';
 import { decidePool, type PoolSettings, type PoolVm, type RecycleCause } from '../../domain/pool/pool-policy.ts';
@@ -102,7 +103,7 @@ export class PoolFilling {
     pool.creations.delete(poolVmId);
     pool.counters.created += 1;
     this.options.notes?.noteCreated(template === undefined ? 'cold' : 'template', this.options.now() - begun);
-    const more = { readySinceMs: this.options.now(), ...(template === undefined ? {} : { template }) };
+    const more = { readySinceMs: this.options.now(), ...defined({ template }) };
     handOver?.(pool.move(poolVmId, handOver === undefined ? 'ready' : 'claiming', more));
     if (handOver === undefined) pool.move(poolVmId, 'ready', more);
   }

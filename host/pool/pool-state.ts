@@ -1,3 +1,4 @@
+import { defined } from '../../domain/defined.ts';
 import type { GuestKind } from '../../domain/guest-kind.ts';
 import {
   lowWaterMark,
@@ -93,7 +94,7 @@ export class PoolState {
       vms: [...this.vms.values()],
       recentRequests: this.requests.length,
       recentMisses: this.missed.length,
-      ...(this.template === undefined ? {} : { template: this.template }),
+      ...defined({ template: this.template }),
       refreshing: this.refreshing,
       filling: this.filling,
       blockedUntilMs: nowMs + Math.max(0, this.blockedUntil - this.awake()),
@@ -112,7 +113,7 @@ export class PoolState {
     const facts = this.facts(settings, nowMs);
     const count = (state: PoolVm['state']) => facts.vms.filter((vm) => vm.state === state).length;
     return {
-      ...(this.image === undefined ? {} : { image: this.image }),
+      ...defined({ image: this.image }),
       ...this.key,
       reason: facts.reason,
       target: poolTarget(facts),

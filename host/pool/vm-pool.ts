@@ -1,5 +1,6 @@
 /** The pools of one host: booted, paused VMs without an owner, so that a workload need not wait for a boot. */
 import { eitherSignal } from '../../concurrency/deadline.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
 import { type GuestKind, guestKindKey } from '../../domain/guest-kind.ts';
 import {
@@ -117,7 +118,7 @@ class HostVmPool implements VmPool {
         createdAtMs,
         readySinceMs: this.now(),
         execCount: 0,
-        ...(template === undefined ? {} : { template }),
+        ...defined({ template }),
       });
       if (state === 'broken' || !this.enabled) await this.recycle(pool, poolVmId, this.enabled ? 'gone' : 'unused');
     }
@@ -331,7 +332,7 @@ class HostVmPool implements VmPool {
     if (source !== undefined) pool.move(source, 'leaving');
     pool.refreshing = true;
     try {
-      pool.template = await templates.refresh(pool.key, { ...(source === undefined ? {} : { source }), signal });
+      pool.template = await templates.refresh(pool.key, { ...defined({ source }), signal });
       notes?.noteRefresh('made');
     } catch (error) {
       notes?.noteRefresh('failed');

@@ -3,6 +3,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { TEMPLATE_MANIFEST, type TemplateManifest } from '../../contracts/host/template-manifest.ts';
+import { defined } from '../../domain/defined.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { GuestKind } from '../../domain/guest-kind.ts';
 import { type CachedImage, type DriveSpec, FROZEN_FILES } from '../../domain/vm.ts';
@@ -86,7 +87,7 @@ async function freeze(
     directory,
     name: templateId,
     spec,
-    ...(kind.projectId === undefined ? {} : { projectId: kind.projectId }),
+    ...defined({ projectId: kind.projectId }),
     warm: warmPrograms(image.name),
     deadlineMs,
     signal,

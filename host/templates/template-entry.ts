@@ -1,4 +1,5 @@
 /** What a host knows of one of its templates. */
+
 import { join } from 'node:path';
 import type { TemplateManifest } from '../../contracts/host/template-manifest.ts';
 import type { KilnError } from '../../domain/failures.ts';

@@ -1,12 +1,14 @@
 /** Which guests a template serves, as it is stored: a kind of guest, and how the disks of its clones are made. */
+
 import { createHash } from 'node:crypto';
 import type { TemplateManifest } from '../../contracts/host/template-manifest.ts';
+import { defined } from '../../domain/defined.ts';
 import { type GuestKind, guestKindKey, guestKindOf, resourcesOf } from '../../domain/guest-kind.ts';
 
 /** @param provisioner how this host makes root disks: clones make theirs as their template did */
 export function storedKey(kind: GuestKind, provisioner: string): TemplateManifest['key'] {
   const { imageDigest, projectId } = kind;
-  return { imageDigest, resources: resourcesOf(kind), ...(projectId === undefined ? {} : { projectId }), provisioner };
+  return { imageDigest, resources: resourcesOf(kind), ...defined({ projectId }), provisioner };
 }
 
 /** @returns the kind of guest that a template on disk was frozen from */

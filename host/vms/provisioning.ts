@@ -1,4 +1,5 @@
 /** Disks and record of a VM that is to be started. */
+
 import { statfs } from 'node:fs/promises';
 import { KilnError } from '../../domain/failures.ts';
 import { guestKindOf } from '../../domain/guest-kind.ts';

@@ -1,4 +1,5 @@
 /** What package.json and package-lock.json say about a Node.js service. */
+
 import { join } from 'node:path';
 import {
   LOCK_FILE,
@@ -11,6 +12,7 @@ import {
   SERVICE_CONFIG_FILE,
   type ServiceConfig,
 } from '../../contracts/service/service-manifest.ts';
+import { defined } from '../../domain/defined.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { ServiceManifest } from '../../domain/workload/workload.ts';
 import { readConfigFile } from './config-file.ts';
@@ -58,8 +60,7 @@ async function hooksOf(
   // A build may make the file; without a build it must exist already.
   if (build === undefined && preBuild === undefined) await assertStartFile(folder, start, startFiles(start));
   return {
-    ...(preBuild === undefined ? {} : { preBuild }),
-    ...(build === undefined ? {} : { build }),
+    ...defined({ preBuild, build }),
     start,
   };
 }

@@ -1,10 +1,12 @@
 /** Packs the folder of a service as the tar for a builder VM. */
+
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { LOCK_FILE } from '../../contracts/service/service-manifest.ts';
+import { defined } from '../../domain/defined.ts';
 import { LEFT_OUT_OF_BUILDS } from '../../domain/sources/source-tree.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { packFolder, type SourceLimits } from '../../sources/pack-folder.ts';
@@ -31,7 +33,7 @@ export async function packService(folder: string, tarPath: string, limits: Sourc
       outsideLinks: 'leave-out',
     });
     const lockSha256 = await digestOf(join(folder, LOCK_FILE));
-    return { ...packed, ...(lockSha256 === undefined ? {} : { lockSha256 }) };
+    return { ...packed, ...defined({ lockSha256 }) };
   } catch (error) {
     await rm(tarPath, { force: true });
     throw error;

@@ -1,4 +1,5 @@
 /** Carries out one request about a stranger's folder, in the process that reads such folders. */
+
 import { open } from 'node:fs/promises';
 import {
   FOLDER_FAILURES,
@@ -8,6 +9,7 @@ import {
   MAX_DETAIL_LIST,
   MAX_FAILURE_MESSAGE,
 } from '../../contracts/service/inspection-messages.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, type KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { unpackFolder } from '../../sources/unpack-folder.ts';
@@ -52,7 +54,7 @@ function failureAnswer(id: number, error: unknown): InspectionAnswer {
   if (error instanceof RangeError || isErrno(error, ...NO_MEMORY)) return { kind: 'exhausted', id };
   const message = (error instanceof Error ? error.message : String(error)).slice(0, MAX_FAILURE_MESSAGE);
   const errno = error instanceof Error && 'code' in error ? String(error.code).slice(0, 64) : undefined;
-  return { kind: 'failed', id, message, ...(errno === undefined ? {} : { errno }) };
+  return { kind: 'failed', id, message, ...defined({ errno }) };
 }
 
 type Details = Extract<InspectionAnswer, { kind: 'refused' }>['details'];

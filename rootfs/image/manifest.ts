@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
+import { defined } from '../../domain/defined.ts';
 import { DIGEST_PATTERN, IMAGE_NAME_PATTERN } from '../../domain/names.ts';
 
 /** Files of an image, besides its manifest. */
@@ -59,6 +60,6 @@ export function isImageDigest(text: string): boolean {
 /** Reads a whole file. @returns its apparent size in bytes and SHA-256 in hex */
 export async function hashFile(path: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, signal === undefined ? {} : { signal });
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, defined({ signal }));
   return { bytes: (await stat(path)).size, sha256: hash.digest('hex') };
 }

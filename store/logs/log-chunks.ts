@@ -2,6 +2,7 @@
 
 import { LRUCache } from 'lru-cache';
 import { numberedLogEntrySchema, parseLogLine } from '../../contracts/store/workload-documents.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError } from '../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
@@ -87,7 +88,7 @@ export async function listLogWriters(store: ChunkStore, workloadId: string): Pro
   const writers: LogWriterRef[] = [];
   let after: string | undefined;
   do {
-    const page = await store.list(prefix, { delimiter: '/', ...(after === undefined ? {} : { after }) });
+    const page = await store.list(prefix, { delimiter: '/', ...defined({ after }) });
     for (const folder of page.folders) {
       const match = /^(\d{1,6})-([a-z0-9-]{1,64})\/$/.exec(folder.slice(prefix.length));
       if (match?.[1] !== undefined && match[2] !== undefined) {

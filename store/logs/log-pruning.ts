@@ -1,4 +1,5 @@
 /** Removes the logs of workloads that ended long ago. Their state and history stay in the archive. */
+import { defined } from '../../domain/defined.ts';
 import { isLogExpired, type LogRetention } from '../../domain/logs/log-retention.ts';
 import { storeKeys, WORKLOAD_ID_PATTERN } from '../../domain/names.ts';
 import type { ObjectStore } from '../object-store.ts';
@@ -36,12 +37,12 @@ export async function pruneLogs(store: ObjectStore, options: PruneLogsOptions): 
   const sum = { seen: 0, removed: 0, objects: 0, bytes: 0 };
   let { after } = options;
   do {
-    const page = await store.list(storeKeys.allLogs, { delimiter: '/', ...(after === undefined ? {} : { after }) });
+    const page = await store.list(storeKeys.allLogs, { delimiter: '/', ...defined({ after }) });
     for (const folder of page.folders) {
       // A server may list the folder again after which the page begins.
       if (after !== undefined && folder <= after) continue;
       if (sum.seen >= (options.maxWorkloads ?? Number.POSITIVE_INFINITY)) {
-        return { ...sum, ...(after === undefined ? {} : { next: after }) };
+        return { ...sum, ...defined({ next: after }) };
       }
       after = folder;
       sum.seen += 1;

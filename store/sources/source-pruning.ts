@@ -3,8 +3,10 @@
  * can no longer use them; then, if no workload needs them by now, they are removed. A create that runs during
  * the first step is seen by the second.
  */
+
 import { retiredSourceSchema, type SourceDocument, sourceDocumentSchema } from '../../contracts/api/source.ts';
 import { specDocumentSchema } from '../../contracts/store/workload-documents.ts';
+import { defined } from '../../domain/defined.ts';
 import { storeKeys } from '../../domain/names.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import type { ObjectStore } from '../object-store.ts';
@@ -39,7 +41,7 @@ export async function pruneSources(store: ObjectStore, options: PruneSourcesOpti
   const page = await store.list(storeKeys.sources, {
     delimiter: '/',
     limit: maxSources,
-    ...(after === undefined ? {} : { after }),
+    ...defined({ after }),
   });
   const digests = page.folders
     // A server may list the folder again after which the page begins.
@@ -57,7 +59,7 @@ export async function pruneSources(store: ObjectStore, options: PruneSourcesOpti
     options.onProgress?.();
     if (await removeOrKeep(store, sha256, needed.has(sha256), options)) removed += 1;
   }
-  return { removed, ...(page.next === undefined ? {} : { next: page.next }) };
+  return { removed, ...defined({ next: page.next }) };
 }
 
 async function isOld(store: ObjectStore, sha256: string, { keepMs, graceMs, now }: PruneSourcesOptions) {

@@ -1,6 +1,8 @@
 /** `npm run fuzz`: the properties of guest-bytes.ts for a time. Prints seed and path of what fails; exit code 1. */
+
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
+import { defined } from '../../domain/defined.ts';
 import { FUZZ_TARGETS } from './guest-bytes.ts';
 
 const { values } = parseArgs({
@@ -22,7 +24,7 @@ for (const { name, property } of targets) {
     seed,
     numRuns: Number.MAX_SAFE_INTEGER,
     interruptAfterTimeLimit: (Number(values.seconds) * 1000) / targets.length,
-    ...(values.path === undefined ? {} : { path: values.path }),
+    ...defined({ path: values.path }),
   });
   process.stdout.write(`${name}: ${result.numRuns} runs, seed ${seed}${result.failed ? ` FAILED` : ''}\n`);
   if (!result.failed) continue;

@@ -1,10 +1,12 @@
 /** The log of a workload through the gateway: store and host merged, pages, streams, readers that misbehave. */
+
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
 import type { LogEvent } from '../../client/http/log-events.ts';
+import { defined } from '../../domain/defined.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import { storeKeys } from '../../domain/names.ts';
 import { createControlLog } from '../../store/logs/control-log.ts';
@@ -75,7 +77,7 @@ describe('logs', () => {
       for (let more = true; more; ) {
         const page = await api.workloadLogs({
           params: { id },
-          query: { limit, ...(after === undefined ? {} : { after }) },
+          query: { limit, ...defined({ after }) },
         });
         expect(page.entries.length).toBeLessThanOrEqual(limit);
         messages.push(...page.entries.map(({ message }) => message));
@@ -85,7 +87,7 @@ describe('logs', () => {
       expect(messages).toEqual(MERGED);
       // The cursor stays good: what comes later follows it.
       spools.get(id)?.push(line(5));
-      const later = await api.workloadLogs({ params: { id }, query: { ...(after === undefined ? {} : { after }) } });
+      const later = await api.workloadLogs({ params: { id }, query: defined({ after }) });
       expect(later.entries.map(({ message }) => message)).toEqual(['line 5']);
       spools.get(id)?.pop();
     }
@@ -174,7 +176,7 @@ describe('logs', () => {
     let seen = 0;
     let after: string | undefined;
     for (let more = true; more; ) {
-      const page = await api.workloadLogs({ params: { id }, query: after === undefined ? {} : { after } });
+      const page = await api.workloadLogs({ params: { id }, query: defined({ after }) });
       expect(page.incomplete).toBeUndefined();
       seen += page.entries.length;
       after = page.cursor;

@@ -1,7 +1,9 @@
 /** The gateway as a server: workloads, records, its own routes, and the HTTP client. */
+
 import { createServer } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKilnClient } from '../../client/http/kiln-client.ts';
+import { defined } from '../../domain/defined.ts';
 import { storeKeys } from '../../domain/names.ts';
 import { DEFAULT_POOL_SETTINGS } from '../../domain/pool/pool-policy.ts';
 import {
@@ -97,7 +99,7 @@ describe('records', () => {
     const found: string[] = [];
     let cursor: string | undefined;
     do {
-      const page = await api.listDeployments({ query: { limit: 2, ...(cursor === undefined ? {} : { cursor }) } });
+      const page = await api.listDeployments({ query: { limit: 2, ...defined({ cursor }) } });
       found.push(...page.items.map(({ id }) => id));
       cursor = page.next;
     } while (cursor !== undefined);

@@ -1,9 +1,11 @@
 /** Images on their way from the machine that built them through the store to a host. */
+
 import { createHash, randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, open, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
+import { defined } from '../../domain/defined.ts';
 import { storeKeys } from '../../domain/names.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { createImageCatalog, inspectImage, listImages } from '../../rootfs/image/image-catalog.ts';
@@ -153,7 +155,7 @@ describe('a host', () => {
     createImageCache({
       imagesDir: join(root, 'host'),
       store: from,
-      ...(localBuildsDir === undefined ? {} : { localBuildsDir }),
+      ...defined({ localBuildsDir }),
     });
 
   it('fetches an image once for all who ask, with its holes', async () => {

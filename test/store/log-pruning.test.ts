@@ -1,5 +1,7 @@
 /** Logs of workloads that are long over are removed; everything else stays. */
+
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { defined } from '../../domain/defined.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { Stage } from '../../domain/workload/stages.ts';
 import { listLogWriters, readLogEntries } from '../../store/logs/log-chunks.ts';
@@ -48,7 +50,7 @@ test('logs go once their workload is over for long enough, in steps of any size,
   const first = await pruneLogs(store, { ...KEEP, maxWorkloads: 3 });
   expect(first).toMatchObject({ seen: 3, removed: 1, objects: 2 });
   expect(await lines('d-old')).toBe(2);
-  const second = await pruneLogs(store, { ...KEEP, ...(first.next === undefined ? {} : { after: first.next }) });
+  const second = await pruneLogs(store, { ...KEEP, ...defined({ after: first.next }) });
   expect(second).toMatchObject({ seen: 1, removed: 1, objects: 2 });
   expect(second.next).toBeUndefined();
   expect(await Promise.all(['a-old', 'b-new', 'c-open', 'd-old'].map(lines))).toEqual([0, 2, 2, 0]);

@@ -1,10 +1,12 @@
 /** Uploaded sources go once nobody needs them; whatever comes in between keeps them. */
+
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { canonicalHash } from '../../contracts/canonical-json.ts';
+import { defined } from '../../domain/defined.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { Stage } from '../../domain/workload/stages.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
@@ -153,7 +155,7 @@ test('goes on step by step', async () => {
   const all = await Promise.all(['one', 'two', 'three'].map(upload));
   let after: string | undefined;
   for (let steps = 0; steps < 10; steps++) {
-    const { next } = await prune({ maxSources: 1, ...(after === undefined ? {} : { after }) });
+    const { next } = await prune({ maxSources: 1, ...defined({ after }) });
     after = next;
     if (next === undefined) break;
   }

@@ -1,4 +1,5 @@
 /** Uploads over real HTTP into the real store: what is taken, what is refused by name, and that nothing is left of it. */
+
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -9,6 +10,7 @@ import { type Header, pack } from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { problemSchema } from '../../contracts/api/problem.ts';
 import { uploadedSourceSchema } from '../../contracts/api/source.ts';
+import { defined } from '../../domain/defined.ts';
 import { storeKeys } from '../../domain/names.ts';
 import { authorized, type GatewayFixture, newId, post, startGateway } from '../support/gateway/gateway-fixture.ts';
 
@@ -51,7 +53,7 @@ const upload = (
     headers: { ...authorized, 'content-type': type },
     body,
     duplex: 'half',
-    ...(signal === undefined ? {} : { signal }),
+    ...defined({ signal }),
   });
 interface UploadRequest {
   readonly query?: string;

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { defined } from '../../domain/defined.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { createQemuDriver } from '../../vmm/qemu/qemu-driver.ts';
@@ -37,7 +38,7 @@ describe('users of VMMs', () => {
       const directory = join(places.stateDir, 'vms', vmId);
       await mkdir(directory, { recursive: true });
       const spec = await imageVmSpec(vmId, directory);
-      await driver.prepare({ ...spec, owner: { ...spec.owner, ...(projectId === undefined ? {} : { projectId }) } });
+      await driver.prepare({ ...spec, owner: { ...spec.owner, ...defined({ projectId }) } });
       pids.set(vmId, (await driver.start(vmId, { identity: identity(vmId), deadlineMs: BOOT_MS })).pid);
     }
   });

@@ -1,4 +1,5 @@
 import { Duplex } from 'node:stream';
+import { defined } from '../../domain/defined.ts';
 import type { KilnError } from '../../domain/failures.ts';
 import { InboundQueue } from './inbound-queue.ts';
 import { GuestRefusal } from './messages.ts';
@@ -25,7 +26,7 @@ export class StreamDuplex extends Duplex {
   /** Handlers for the channel's events; the caller handles `opened` itself. */
   handler(opened?: StreamHandler['opened'], failedBefore?: (error: KilnError) => boolean): StreamHandler {
     return {
-      ...(opened === undefined ? {} : { opened }),
+      ...defined({ opened }),
       data: (payload) => this.#inbound.add(payload),
       end: () => this.#inbound.end(),
       failed: (error) => {

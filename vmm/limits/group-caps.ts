@@ -1,3 +1,5 @@
+import { defined } from '../../domain/defined.ts';
+
 /** How much of its machine a VM may use, as set on its control group. */
 export interface GroupCaps {
   /** CPU time per second of all its threads together, in cores. */
@@ -41,6 +43,6 @@ export function groupCaps(
     claim: size.vcpus,
     memoryBytes: (size.memMib + settings.vmOverheadMib) * MIB,
     pids: size.vcpus + settings.vmmThreads,
-    ...(io === undefined ? {} : { io }),
+    ...defined({ io }),
   };
 }

@@ -1,3 +1,4 @@
+import { defined } from '../../domain/defined.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { VmExit } from '../../domain/vm.ts';
 import {
@@ -48,8 +49,7 @@ export function groupLimits(tree: GroupTree, settings: CapSettings, io: IoCap | 
         source: 'cgroup',
         cpuMs,
         memoryBytes,
-        ...(memoryPeakBytes === undefined ? {} : { memoryPeakBytes }),
-        ...(memoryLimitBytes === undefined ? {} : { memoryLimitBytes }),
+        ...defined({ memoryPeakBytes, memoryLimitBytes }),
       };
     },
     async release(vmId, directory, options) {

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
+import { defined } from '../../domain/defined.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { DriverLog } from '../driver-context.ts';
 import { type GroupTree, groupOf, makeGroup, procsFiles, removeGroup } from './control-groups.ts';
@@ -41,7 +42,7 @@ export async function openLimits(options: LimitsOptions): Promise<VmLimits> {
   const { mode, log } = options;
   if (mode === 'off') return plainLimits;
   const hostName = hostGroupName(options.stateDir);
-  const found = await findGroups({ hostName, ...(options.parent === undefined ? {} : { parent: options.parent }) });
+  const found = await findGroups({ hostName, ...defined({ parent: options.parent }) });
   const io = await ioCap(options, 'roots' in found ? found : undefined);
   const tree = 'reason' in found ? found : await proven(found, io, options.trialMs ?? TRIAL_MS);
   if ('reason' in tree) {

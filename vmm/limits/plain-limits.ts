@@ -1,4 +1,5 @@
 import type { VmProcess } from '../../contracts/host/instance-record.ts';
+import { defined } from '../../domain/defined.ts';
 import type { VmUsage } from '../../ports/vm-driver.ts';
 import { removeGroup } from './control-groups.ts';
 import { readGroupRecord } from './group-record.ts';
@@ -26,8 +27,7 @@ export async function usageOfProcess(process: VmProcess): Promise<VmUsage | unde
     source: 'process',
     cpuMs: used.cpuMs,
     memoryBytes: used.rssBytes,
-    ...(used.peakRssBytes === undefined ? {} : { memoryPeakBytes: used.peakRssBytes }),
-    ...(used.pssBytes === undefined ? {} : { shareBytes: used.pssBytes }),
+    ...defined({ memoryPeakBytes: used.peakRssBytes, shareBytes: used.pssBytes }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { VmProcess } from '../../contracts/host/instance-record.ts';
+import { defined } from '../../domain/defined.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { isAlive } from '../../linux/process-identity.ts';
 
@@ -34,8 +35,7 @@ export async function processUsage(identity: VmProcess): Promise<ProcessUsage | 
   return {
     cpuMs,
     rssBytes,
-    ...(peak === undefined ? {} : { peakRssBytes: peak }),
-    ...(pss === undefined ? {} : { pssBytes: pss }),
+    ...defined({ peakRssBytes: peak, pssBytes: pss }),
   };
 }
 

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
+import { defined } from '../../domain/defined.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createFakeDriver } from '../../vmm/fake/fake-driver.ts';
@@ -24,7 +25,7 @@ export function limitsFromEnvironment(env: KilnEnvironment, paths: StackPaths, l
     mode: env.KILN_CGROUPS ?? (env.KILN_DRIVER === 'fake' ? 'off' : 'required'),
     stateDir: paths.hostDir,
     log,
-    ...(parent === undefined ? {} : { parent }),
+    ...defined({ parent }),
     ...(ioMib === undefined ? {} : { ioBytesPerSecond: ioMib * 2 ** 20 }),
   });
 }
@@ -41,7 +42,7 @@ export async function driverFromEnvironment(
     stateDir: paths.hostDir,
     runtimeDir: paths.runtimeDir,
     log,
-    ...(limits === undefined ? {} : { limits }),
+    ...defined({ limits }),
   };
   if (env.KILN_DRIVER === 'fake') {
     return createFakeDriver({
@@ -52,11 +53,11 @@ export async function driverFromEnvironment(
     });
   }
   const probePath = setup.tscProbePath;
-  const tscKhz = createTscRate({ ...(probePath === undefined ? {} : { probePath }), deadlineMs: TSC_MEASUREMENT_MS });
+  const tscKhz = createTscRate({ ...defined({ probePath }), deadlineMs: TSC_MEASUREMENT_MS });
   // Where KVM is required, a failed trial boot must not fall back to software emulation.
   const accel = env.KILN_REQUIRE_KVM === '1' ? 'kvm' : 'auto';
   const vmUids = await vmUidsFromEnvironment(env, paths.hostDir, log);
-  const driver = createQemuDriver({ ...places, tscKhz, accel, ...(vmUids === undefined ? {} : { vmUids }) });
+  const driver = createQemuDriver({ ...places, tscKhz, accel, ...defined({ vmUids }) });
   const found = await driver.probe();
   log.info({ driver: driver.kind, ...found }, `guests run under ${found.accel}`);
   if (env.KILN_REQUIRE_KVM === '1' && found.accel !== 'kvm') {

@@ -1,6 +1,7 @@
 import { basename, dirname, resolve } from 'node:path';
 import type { KilnEnvironment } from '../../config/environment.ts';
 import { type PoolConfig, poolConfigSchema, poolLimits } from '../../contracts/api/pool.ts';
+import { defined } from '../../domain/defined.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { resolvePoolSettings } from '../../domain/pool/pool-policy.ts';
 import type { HostSettings } from '../../host/host-settings.ts';
@@ -18,7 +19,7 @@ export async function poolFromEnvironment(
   const { KILN_POOL_SIZE: size, KILN_POOL_FILE: path } = env;
   if (size === undefined && path === undefined) return { limits: { pool_size: 0 }, warm: [] };
   const config = path === undefined ? poolConfigSchema.parse({}) : await readPoolFile(resolve(path));
-  const limits = { ...poolLimits(config), ...(size === undefined ? {} : { pool_size: size }) };
+  const limits = { ...poolLimits(config), ...defined({ pool_size: size }) };
   resolvePoolSettings(limits);
   return { limits, warm: config.warm };
 }

@@ -1,5 +1,6 @@
 import { workflowInfo } from '@temporalio/workflow';
 import type { RecordedPage } from '../../activities/maintenance/maintenance-types.ts';
+import { defined } from '../../domain/defined.ts';
 import { nextScanFrom, type RecordScan } from '../../domain/upkeep/maintenance.ts';
 import type { MaintenanceContext } from './maintenance-context.ts';
 
@@ -16,8 +17,7 @@ export async function record(
   let scan = carried ?? { startedAt: new Date(Date.now()).toISOString(), ...(await control.recorderPosition()) };
   for (let pages = 1; ; pages++) {
     const page = await control.recordHistories({
-      ...(scan.closedAfter === undefined ? {} : { closedAfter: scan.closedAfter }),
-      ...(scan.token === undefined ? {} : { token: scan.token }),
+      ...defined({ closedAfter: scan.closedAfter, token: scan.token }),
       pageSize: policies.pageSize,
       maxRecorded: policies.maxRecorded - ctx.report.recorded.executions,
       deriveAfterMs: policies.deriveAfterMs,
@@ -39,8 +39,7 @@ function after(scan: RecordScan, { next, earliestFailed }: RecordedPage): Record
   const failed = [scan.earliestFailed, earliestFailed].filter((at) => at !== undefined).sort()[0];
   return {
     ...rest,
-    ...(next === undefined ? {} : { token: next }),
-    ...(failed === undefined ? {} : { earliestFailed: failed }),
+    ...defined({ token: next, earliestFailed: failed }),
   };
 }
 

@@ -1,5 +1,6 @@
 import { workflowInfo } from '@temporalio/workflow';
 import type { OwnerClaim, VmActivities } from '../../activities/vm/vm-types.ts';
+import { defined } from '../../domain/defined.ts';
 import { reservationId, vmId } from '../../domain/names.ts';
 import type { PlacedPolicies } from '../../domain/policies.ts';
 import type { VmRole } from '../../domain/vm.ts';
@@ -99,7 +100,7 @@ export class Placements<Host extends VmActivities = VmActivities> {
         epoch,
         boot: this.boots,
         role,
-        ...(projectId === undefined ? {} : { projectId }),
+        ...defined({ projectId }),
       },
     };
   }

@@ -1,3 +1,4 @@
+import { defined } from '../../domain/defined.ts';
 import type { FailureCode } from '../../domain/failures.ts';
 import type { Stage } from '../../domain/workload/stages.ts';
 import type { WorkloadFailure } from '../../domain/workload/workload.ts';
@@ -8,5 +9,5 @@ export function stageFailure(error: unknown, stage: Stage, timeoutCode: FailureC
   const { code, message, stack } = codedError(error, timeoutCode);
   const isTimeout = !(error instanceof CodedFailure) && judge(error).kind === 'timeout';
   const text = isTimeout ? `${stage}: ${message}` : message;
-  return { code, message: text, stage, ...(stack === undefined ? {} : { stack }) };
+  return { code, message: text, stage, ...defined({ stack }) };
 }

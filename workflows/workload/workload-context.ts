@@ -1,6 +1,7 @@
 import { workflowInfo } from '@temporalio/workflow';
 import type { ControlActivities, HostActivities } from '../../activities/activity-types.ts';
 import type { WorkloadRef } from '../../activities/vm/vm-types.ts';
+import { defined } from '../../domain/defined.ts';
 import type { LogLevel } from '../../domain/logs/log-entry.ts';
 import type { SearchAttribute } from '../../domain/names.ts';
 import { resolvePolicies, type WorkloadPolicies } from '../../domain/policies.ts';
@@ -90,8 +91,7 @@ export class WorkloadContext implements PlacedContext<HostActivities> {
       workflowId: workflowInfo().workflowId,
       lineName: workloadId,
       hostname: workloadId,
-      ...(projectId === undefined ? {} : { projectId }),
-      ...(priority === undefined ? {} : { priority }),
+      ...defined({ projectId, priority }),
       requestedAt,
       needs: () => this.needs,
       call: (epoch) => ({ workloadId, epoch }),

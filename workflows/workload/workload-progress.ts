@@ -1,4 +1,5 @@
 import { setCurrentDetails } from '@temporalio/workflow';
+import { defined } from '../../domain/defined.ts';
 import type { SearchAttribute } from '../../domain/names.ts';
 import { applyMove } from '../../domain/workload/reducer.ts';
 import { isFinal, type Stage } from '../../domain/workload/stages.ts';
@@ -123,10 +124,9 @@ function initialState(input: WorkloadInput): WorkloadState {
   const moves: readonly StageMove[] = [];
   return {
     workloadId: input.workloadId,
-    ...(input.deploymentId === undefined ? {} : { deploymentId: input.deploymentId }),
-    ...(input.projectId === undefined ? {} : { projectId: input.projectId }),
+    ...defined({ deploymentId: input.deploymentId, projectId: input.projectId }),
     servicePath: input.servicePath,
-    ...(input.priority === undefined ? {} : { priority: input.priority }),
+    ...defined({ priority: input.priority }),
     stage: 'pending',
     notes: [],
     unreleased: [],

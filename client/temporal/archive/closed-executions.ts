@@ -1,5 +1,6 @@
 /** What the recorder reads from Temporal: closed executions, their events, and workloads that left something behind. */
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
+import { defined } from '../../../domain/defined.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { workloadIdOf } from '../../../domain/names.ts';
 import { WORKLOAD_WORKFLOW } from '../../../workflows/messages.ts';
@@ -64,7 +65,7 @@ export function createClosedExecutions(context: Pick<ClientContext, 'client' | '
       const { executions, nextPageToken } = await page(`ExecutionStatus != 'Running'${since}`, pageSize, token);
       const next =
         nextPageToken && nextPageToken.length > 0 ? Buffer.from(nextPageToken).toString('base64') : undefined;
-      return { items: (executions ?? []).flatMap(closed), ...(next === undefined ? {} : { next }) };
+      return { items: (executions ?? []).flatMap(closed), ...defined({ next }) };
     },
     latest: (workflowId) => latest(context, workflowId),
     fetch: (workflowId, executionId) => fetchExecution(context, workflowId, executionId),
@@ -112,7 +113,7 @@ async function fetchExecution(
     return {
       workflowId,
       executionId,
-      ...(continuedFrom === undefined ? {} : { continuedFrom }),
+      ...defined({ continuedFrom }),
       events: history.events?.length ?? 0,
       json: historyToJSON(history),
     };

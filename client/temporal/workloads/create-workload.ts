@@ -6,6 +6,7 @@ import { canonicalHash } from '../../../contracts/canonical-json.ts';
 import { workloadIdSchema } from '../../../contracts/identifiers.ts';
 import type { SpecDocument } from '../../../contracts/store/workload-documents.ts';
 import { DEFAULT_PRIORITY } from '../../../domain/capacity/priority.ts';
+import { defined } from '../../../domain/defined.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { code } from '../../../domain/markdown-text.ts';
 import { type SearchAttribute, workloadWorkflowId } from '../../../domain/names.ts';
@@ -119,14 +120,13 @@ function workloadInput(
     workloadId,
     specHash: hash,
     servicePath: request.servicePath,
-    ...(request.deploymentId === undefined ? {} : { deploymentId: request.deploymentId }),
-    ...(request.projectId === undefined ? {} : { projectId: request.projectId }),
+    ...defined({ deploymentId: request.deploymentId, projectId: request.projectId }),
     ...needsOf(request),
-    ...(request.priority === undefined ? {} : { priority: request.priority }),
+    ...defined({ priority: request.priority }),
     port: request.port ?? DEFAULT_GUEST_PORT,
-    ...(request.hostPort === undefined ? {} : { hostPort: request.hostPort }),
+    ...defined({ hostPort: request.hostPort }),
     requestedAt,
-    ...(context.policies === undefined ? {} : { policies: context.policies }),
+    ...defined({ policies: context.policies }),
     ...(context.logsUrl === undefined ? {} : { logsUrl: context.logsUrl(workloadId) }),
   };
 }

@@ -3,6 +3,7 @@ import type { WorkflowExecutionDescription } from '@temporalio/client';
 import { WorkflowFailedError } from '@temporalio/client';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { workloadStateSchema } from '../../../contracts/store/workload-documents.ts';
+import { defined } from '../../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import { workloadWorkflowId } from '../../../domain/names.ts';
 import { project } from '../../../domain/workload/projector.ts';
@@ -169,7 +170,7 @@ function snapshotFacts(description: WorkflowExecutionDescription): Omit<Workload
   const hostId = attributeOf(description, 'KilnHost');
   return {
     requestedImage: memoOf(description).image ?? DEFAULT_IMAGE,
-    ...(hostId === undefined ? {} : { hostId }),
+    ...defined({ hostId }),
     execution: { workflowId: description.workflowId, executionId: description.runId },
   };
 }

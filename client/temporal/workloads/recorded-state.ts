@@ -3,6 +3,7 @@ import type { WorkflowExecutionDescription } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { z } from 'zod';
 import type { SpecDocument } from '../../../contracts/store/workload-documents.ts';
+import { defined } from '../../../domain/defined.ts';
 import { isFailureCode } from '../../../domain/failures.ts';
 import { type SearchAttribute, workloadIdOf } from '../../../domain/names.ts';
 import type { StageLedger } from '../../../domain/workload/reducer.ts';
@@ -46,8 +47,7 @@ export function stateFromDescription(info: WorkflowExecutionDescription): Worklo
   const startedAt = info.startTime.toISOString();
   return {
     workloadId: workloadIdOf(info.workflowId) ?? info.workflowId,
-    ...(deploymentId === undefined ? {} : { deploymentId }),
-    ...(projectId === undefined ? {} : { projectId }),
+    ...defined({ deploymentId, projectId }),
     servicePath: memo.servicePath ?? '.',
     stage: isStage(stage) ? stage : INITIAL_STAGE,
     notes: [],
@@ -77,10 +77,9 @@ export function endedState(known: WorkloadState, ledger: StageLedger, outcome: s
 export function unstartedState({ workloadId, request, requestedAt }: SpecDocument): WorkloadState {
   return {
     workloadId,
-    ...(request.deploymentId === undefined ? {} : { deploymentId: request.deploymentId }),
-    ...(request.projectId === undefined ? {} : { projectId: request.projectId }),
+    ...defined({ deploymentId: request.deploymentId, projectId: request.projectId }),
     servicePath: request.servicePath,
-    ...(request.priority === undefined ? {} : { priority: request.priority }),
+    ...defined({ priority: request.priority }),
     stage: INITIAL_STAGE,
     waiting: {
       reason: 'It was accepted, but Temporal could not be reached to start it: repeat the same create.',

@@ -1,5 +1,6 @@
 import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { defined } from '../../../domain/defined.ts';
 import { writeStamps } from '../file-stamps.ts';
 import { imageDirectory, readLocalTag, readManifest, writeLocalTag } from '../local-images.ts';
 import { canonicalJson, IMAGE_FILES, type ImageManifest, MANIFEST_FILE, manifestDigest } from '../manifest.ts';
@@ -137,7 +138,7 @@ async function assemble(
     agentKey: request.agentKey,
     kernelRelease: await readFile(join(stages.kernel, 'release'), 'utf8'),
     ...(npm === undefined ? {} : { nodeVersion: request.nodeVersion, npmVersion: npm.version }),
-    ...(pythonVersion === undefined ? {} : { pythonVersion }),
+    ...defined({ pythonVersion }),
     recipeKey,
   };
   const digest = manifestDigest(manifest);

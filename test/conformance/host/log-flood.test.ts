@@ -1,4 +1,5 @@
 /** A service that floods its log: real host process, store, gateway and command line; the host process is killed. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -12,6 +13,7 @@ import { z } from 'zod';
 import { createKilnClient, type KilnClient } from '../../../client/http/kiln-client.ts';
 import { CLI_ENTRY } from '../../../config/checkout.ts';
 import { inheritedEnvironment } from '../../../config/environment.ts';
+import { defined } from '../../../domain/defined.ts';
 import type { LogEntry } from '../../../domain/logs/log-entry.ts';
 import { createGateway, type Gateway } from '../../../gateway/gateway.ts';
 import { hostLogsOverHttp } from '../../../gateway/logs/host-logs.ts';
@@ -110,7 +112,7 @@ async function follow(
   let after: string | undefined;
   for (let connections = 1; ; connections++) {
     let seen = 0;
-    for await (const event of api.streamWorkloadLogs(ID, { retryMs: 1, ...(after === undefined ? {} : { after }) })) {
+    for await (const event of api.streamWorkloadLogs(ID, { retryMs: 1, ...defined({ after }) })) {
       if (event.kind !== 'log') throw new Error('the log ended');
       after = event.cursor;
       found.push(event.entry.message);
@@ -124,7 +126,7 @@ async function pages(): Promise<LogEntry[]> {
   const entries: LogEntry[] = [];
   let after: string | undefined;
   for (let more = true; more; ) {
-    const query = { limit: 1000, ...(after === undefined ? {} : { after }) };
+    const query = { limit: 1000, ...defined({ after }) };
     const page = await api.workloadLogs({ params: { id: ID }, query });
     expect(page.incomplete).toBeUndefined();
     entries.push(...page.entries);

@@ -1,10 +1,12 @@
 /** A gateway as a process of its own, as `kiln gateway run` starts it, on servers that are there. Knows nothing of vitest. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { CLI_ENTRY } from '../../../config/checkout.ts';
 import { inheritedEnvironment } from '../../../config/environment.ts';
 import { readSetupRecord } from '../../../config/setup-record.ts';
+import { defined } from '../../../domain/defined.ts';
 
 export interface GatewayProcess {
   readonly url: string;
@@ -50,7 +52,7 @@ export async function spawnGateway({
       TEMPORAL_ADDRESS: temporal.address,
       TEMPORAL_NAMESPACE: temporal.namespace,
       KILN_S3_ENDPOINT: s3.endpoint,
-      ...(s3.region === undefined ? {} : { KILN_S3_REGION: s3.region }),
+      ...defined({ KILN_S3_REGION: s3.region }),
       KILN_S3_BUCKET: s3.bucket,
       KILN_S3_ACCESS_KEY: s3.accessKeyId,
       KILN_S3_SECRET_KEY: s3.secretAccessKey,

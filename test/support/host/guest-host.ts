@@ -1,8 +1,10 @@
 /** A host node over QEMU and the image that set-up built, which can be ended and started again on the same state. */
+
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readSetupRecord } from '../../../config/setup-record.ts';
+import { defined } from '../../../domain/defined.ts';
 import type { VmStart } from '../../../domain/vm.ts';
 import type { Host } from '../../../host/host.ts';
 import type { HostSettingOverrides } from '../../../host/host-settings.ts';
@@ -98,7 +100,7 @@ export class GuestHost {
   ): Promise<{ pid: number; start: VmStart; agent: AgentChannel; bootMs: number }> {
     const { vms } = this.host;
     const { cold = false, projectId } = more;
-    const owner = { ...ownerOf(vmId), ...(projectId === undefined ? {} : { projectId }) };
+    const owner = { ...ownerOf(vmId), ...defined({ projectId }) };
     await vms.provision({ vmId, owner, imageDigest: this.image.digest, resources: GUEST_RESOURCES, cold });
     const booted = await vms.boot({ vmId, hostname: vmId, deadlineMs: BOOT_MS });
     return { ...booted, agent: await vms.agent(vmId) };

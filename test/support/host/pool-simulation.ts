@@ -2,8 +2,10 @@
  * The real pool over VMs that are only counted, on a clock that the caller turns: a load of hours takes moments, and every
  * run of it is the same.
  */
+
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { defined } from '../../../domain/defined.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { type GuestKind, guestKindKey } from '../../../domain/guest-kind.ts';
 import { type PoolSettingOverrides, type PoolTemplate, resolvePoolSettings } from '../../../domain/pool/pool-policy.ts';
@@ -74,7 +76,7 @@ export class CountedVms implements PooledVms, PoolTemplates {
     this.created += 1;
     this.alive.set(poolVmId, { key, createdAtMs: Date.now(), ...(template && { template }) });
     this.mostAlive = Math.max(this.mostAlive, this.alive.size);
-    return template === undefined ? {} : { template };
+    return defined({ template });
   }
 
   /** Two cores boot two VMs at full speed. */

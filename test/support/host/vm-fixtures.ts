@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { readSetupRecord } from '../../../config/setup-record.ts';
+import { defined } from '../../../domain/defined.ts';
 import type { DiskRef, DriveSpec, VmSpec } from '../../../domain/vm.ts';
 import { createProjectUids, type ProjectUids, usableUidRange } from '../../../vmm/project-uids.ts';
 import { createTscRate } from '../../../vmm/qemu/tsc-rate.ts';
@@ -16,7 +17,7 @@ export const testTscRate = createTscRate({ ...probe(), deadlineMs: 30_000 });
 
 function probe(): { probePath?: string } {
   const { tscProbePath } = readSetupRecord();
-  return tscProbePath === undefined ? {} : { probePath: tscProbePath };
+  return defined({ probePath: tscProbePath });
 }
 
 /** As a host worker does: root gives each project's VMMs a user, anybody else runs them as itself. */

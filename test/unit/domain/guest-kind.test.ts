@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { defined } from '../../../domain/defined.ts';
 import { type GuestKind, guestKindKey, guestKindOf, resourcesOf } from '../../../domain/guest-kind.ts';
 
 const FIELDS = ['imageDigest', 'vcpus', 'memMib', 'diskMib', 'projectId'] as const;
@@ -17,7 +18,7 @@ const fields: fc.Arbitrary<Fields> = fc.record({
 });
 
 function kindFrom({ imageDigest, vcpus, memMib, diskMib, projectId }: Fields): GuestKind {
-  const resources = { vcpus, memMib, ...(diskMib === undefined ? {} : { diskMib }) };
+  const resources = { vcpus, memMib, ...defined({ diskMib }) };
   return guestKindOf({ imageDigest, resources, projectId });
 }
 

@@ -2,6 +2,7 @@
  * The client against a real Temporal server, the real store and the real workflow. Hosts are not the matter here: the
  * placement says "wait", so a workload stays pending until it is stopped or ended from outside.
  */
+
 import { randomUUID } from 'node:crypto';
 import { Context } from '@temporalio/activity';
 import { Client, Connection } from '@temporalio/client';
@@ -12,6 +13,7 @@ import { createCloseBooks } from '../../../activities/workload/close-books.ts';
 import type { WorkloadArchive } from '../../../client/temporal/archive/workload-archive.ts';
 import { createTaskQueueProbe } from '../../../client/temporal/task-queue-pollers.ts';
 import { createWorkloadClient, type WorkloadClient } from '../../../client/temporal/workloads/workload-client.ts';
+import { defined } from '../../../domain/defined.ts';
 import { storeKeys, workloadWorkflowId } from '../../../domain/names.ts';
 import { createDeployments } from '../../../store/deployments/deployments.ts';
 import { createControlLog } from '../../../store/logs/control-log.ts';
@@ -319,7 +321,7 @@ describe('get, stop, list, history', () => {
     const rest = await client.list({
       projectId,
       limit: 2,
-      ...(first.next === undefined ? {} : { cursor: first.next }),
+      ...defined({ cursor: first.next }),
     });
     expect([...first.items, ...rest.items].map(({ id }) => id).sort()).toEqual([...ids].sort());
     expect(first.items[0]).toMatchObject({ stage: 'pending', servicePath: 'services/hello', projectId });

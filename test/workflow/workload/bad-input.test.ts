@@ -1,4 +1,5 @@
 /** Whatever strangers send to a real gateway: an answer that names the fix, no 5xx, no hang, nothing left behind. */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import { connect } from 'node:net';
@@ -8,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createKilnClient, type KilnClient } from '../../../client/http/kiln-client.ts';
 import { encodeCursor } from '../../../contracts/api/cursor.ts';
 import { PROBLEM_TYPE, problemSchema } from '../../../contracts/api/problem.ts';
+import { defined } from '../../../domain/defined.ts';
 import type { OpenApiDocument } from '../../../gateway/openapi.ts';
 import { type BadRequest, badRequests } from '../../support/gateway/bad-requests.ts';
 import { type GatewayProcess, startGatewayProcess } from '../../support/gateway/gateway-process.ts';
@@ -48,7 +50,7 @@ function send(bad: BadRequest, headers: Record<string, string> = authorized): Pr
       method: bad.method,
       path: bad.path,
       signal: AbortSignal.timeout(20_000),
-      headers: { ...headers, ...(bad.contentType === undefined ? {} : { 'content-type': bad.contentType }) },
+      headers: { ...headers, ...defined({ 'content-type': bad.contentType }) },
     });
     call.on('error', reject);
     call.on('response', (response) => {
@@ -160,7 +162,7 @@ describe('bad input over the whole API', () => {
     ];
     for (const value of wrong) {
       const bad = { what: 'token', method: 'GET', path: '/api/workloads' };
-      expect(await send(bad, value === undefined ? {} : { authorization: value }), value).toMatchObject({
+      expect(await send(bad, defined({ authorization: value })), value).toMatchObject({
         status: 401,
         type: PROBLEM_TYPE,
       });

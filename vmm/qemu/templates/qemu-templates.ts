@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { rm, stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { promisify } from 'node:util';
+import { defined } from '../../../domain/defined.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import type { TemplateMaker } from '../../../ports/vm-driver.ts';
 import { DEFAULT_TIMINGS, type ProcessDriverOptions } from '../../driver-context.ts';
@@ -42,7 +43,7 @@ export function qemuTemplates({ options, binary, machineFor }: QemuTemplateParts
     async freeze(request) {
       const uid = await vmUids?.uidOf(request.projectId);
       const machine = await machineOf(request.spec.imageDigest);
-      await freezeGuest(request, { machine, runtimeDir, limits, release, ...(uid === undefined ? {} : { uid }) });
+      await freezeGuest(request, { machine, runtimeDir, limits, release, ...defined({ uid }) });
     },
     async clearFreeze({ name, directory }) {
       // A worker that is killed between two steps of a start leaves a guest that was not bound to it yet.

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { msUntil } from '../../../concurrency/deadline.ts';
+import { defined } from '../../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import { connectQmp, type QmpClient } from '../qmp-client.ts';
 
@@ -25,7 +26,7 @@ export async function restoreState(
   const qmp = await connectStarting(qmpSocket, deadline, options.signal);
   try {
     const execute = (command: string, args?: object) =>
-      qmp.execute(command, { deadlineMs: msUntil(deadline), ...(args === undefined ? {} : { arguments: args }) });
+      qmp.execute(command, { deadlineMs: msUntil(deadline), ...defined({ arguments: args }) });
     if ((await runState(qmp, deadline)) === 'inmigrate') await load(execute, descriptor);
     while ((await runState(qmp, deadline)) === 'inmigrate') await sleep(POLL_MS, undefined, { signal: options.signal });
     await execute('cont');

@@ -2,11 +2,13 @@
  * A guest that serves the process that started it and ends with it (`setpriv --pdeathsig`): it has no record, nobody
  * adopts it, and a crash during its life leaves files and no process.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { InstanceRecord } from '../../../contracts/host/instance-record.ts';
+import { defined } from '../../../domain/defined.ts';
 import { recordedMachine } from '../../instance-record.ts';
 import { plainLimits } from '../../limits/plain-limits.ts';
 import type { VmLimits } from '../../limits/vm-limits.ts';
@@ -53,8 +55,8 @@ export function throwawayRecord(
     version: 1,
     vmId: name,
     driver: 'qemu',
-    owner: { ...nobody, role: 'service', ...(projectId === undefined ? {} : { projectId }) },
-    ...(uid === undefined ? {} : { uid }),
+    owner: { ...nobody, role: 'service', ...defined({ projectId }) },
+    ...defined({ uid }),
     ...recordedMachine(spec),
     sockets: { agent: paths.agentSocket, qmp: paths.qmpSocket },
     ports: [],

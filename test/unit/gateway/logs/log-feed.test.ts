@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { defined } from '../../../../domain/defined.ts';
 import { KilnError } from '../../../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../../../domain/logs/log-entry.ts';
 import type { HostFollowAnswer, HostFollowQuery } from '../../../../gateway/logs/host-logs.ts';
@@ -65,7 +66,7 @@ const feedsOf = (limits: Partial<LogFeedLimits> = {}) =>
     follow: (_host, _id, query, signal) => {
       const { promise, resolve, reject } = Promise.withResolvers<HostFollowAnswer>();
       const answer = (more: Partial<HostFollowAnswer> = {}) =>
-        resolve({ entries: [], writer: 'h1', epoch: 1, more: false, ...(mark === undefined ? {} : { mark }), ...more });
+        resolve({ entries: [], writer: 'h1', epoch: 1, more: false, ...defined({ mark }), ...more });
       if (query.waitMs === 0) answer();
       else {
         waiting.push({ query, signal, answer, fail: reject });

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { defined } from '../../../../domain/defined.ts';
 import { KilnError } from '../../../../domain/failures.ts';
 import { shortHash } from '../../../../domain/names.ts';
 import type { VmOwner } from '../../../../domain/vm.ts';
@@ -116,7 +117,7 @@ describe('a sweep on a machine that slept', () => {
       ...{ graceMs: 60_000, maxDestroys: 5, driver, vms, ledger, logger: silentLogger },
       owners: { lookup: async () => 'over' as const },
       onAdopted: async () => undefined,
-      ...(now === undefined ? {} : { now }),
+      ...defined({ now }),
     };
     return { run: createSweep(options).run, destroyed };
   }

@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { defined } from '../../../../domain/defined.ts';
 import type { CachedImage, VmSpec } from '../../../../domain/vm.ts';
 import {
   builderResources,
@@ -62,7 +63,7 @@ describe('the disks of a VM', () => {
       records: { directory: (vmId) => join(root, 'vms', vmId), read: async () => undefined },
       ...changes,
     };
-    const resources = { vcpus: 1, memMib: 128, ...(diskMib === undefined ? {} : { diskMib }) };
+    const resources = { vcpus: 1, memMib: 128, ...defined({ diskMib }) };
     await provisionVm(ports, { vmId: 'a-1-1', owner, imageDigest: image.digest, resources });
     const drives = prepared.at(-1)?.drives ?? [];
     return await Promise.all(drives.map(async ({ path }) => (await stat(path)).size / MIB));
