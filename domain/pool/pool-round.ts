@@ -33,7 +33,10 @@ export function poolRound({ enabled, counters, pools }: PoolStatus): PoolRound {
     pools: largest.map(
       ({ image, imageDigest, vcpus, memMib, projectId, reason, ready, target, creating, template }) => ({
         name: `${image ?? imageDigest.slice(0, DIGEST_SHOWN)}, ${vcpus} vCPU, ${memMib} MiB${projectId ? `, ${projectId}` : ''}`,
-        ...{ reason, ready, target, creating },
+        reason,
+        ready,
+        target,
+        creating,
         ...(template === undefined ? {} : { templateCreatedAt: template.createdAt }),
       }),
     ),

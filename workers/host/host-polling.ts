@@ -92,7 +92,14 @@ function hostPorts(
 ): HostActivityPorts {
   const { vms, services, ledger, logs, sources, builds, scratchDir, pool } = host;
   return {
-    ...{ vms, services, ledger, logs, sources, builds, scratchDir, pool },
+    vms,
+    services,
+    ledger,
+    logs,
+    sources,
+    builds,
+    scratchDir,
+    pool,
     ...outside,
     upkeep: host,
     capacityPollMs: CAPACITY_POLL_MS,
