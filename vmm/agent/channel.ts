@@ -33,77 +33,77 @@ export interface ChannelParts {
 export class Channel implements AgentChannel {
   readonly hello: AgentHello;
   readonly closed: Promise<Error>;
-  readonly #mux: Mux;
-  readonly #requestMs: number;
-  readonly #tars: TarLimits;
-  #egress: EgressHandler | undefined;
+  private readonly mux: Mux;
+  private readonly requestMs: number;
+  private readonly tars: TarLimits;
+  private egress: EgressHandler | undefined;
 
   constructor(parts: ChannelParts) {
     this.hello = parts.hello;
-    this.#requestMs = parts.requestMs;
-    this.#tars = { idleMs: parts.requestMs, maxBytes: parts.maxTarBytes };
-    this.#mux = new Mux(
+    this.requestMs = parts.requestMs;
+    this.tars = { idleMs: parts.requestMs, maxBytes: parts.maxTarBytes };
+    this.mux = new Mux(
       parts.socket,
       parts.reader,
-      egressOpener(() => this.#egress),
+      egressOpener(() => this.egress),
     );
-    this.closed = this.#mux.closed;
-    this.#mux.start(parts.first);
+    this.closed = this.mux.closed;
+    this.mux.start(parts.first);
   }
 
   ping(): Promise<void> {
-    return this.#mux.ping(this.#requestMs);
+    return this.mux.ping(this.requestMs);
   }
 
   async configure(identity: GuestIdentity): Promise<void> {
-    await this.#mux.call({ kind: 'configure', ...identity }, nothing, this.#requestMs);
+    await this.mux.call({ kind: 'configure', ...identity }, nothing, this.requestMs);
   }
 
   exec(request: ExecRequest, options: AttachOptions = {}): Promise<ExecHandle> {
-    return startExec(this.#mux, request, options, this.#requestMs);
+    return startExec(this.mux, request, options, this.requestMs);
   }
 
   attachExec(execId: string, options: AttachOptions = {}): Promise<ExecHandle> {
-    return attachExec(this.#mux, execId, options, this.#requestMs);
+    return attachExec(this.mux, execId, options, this.requestMs);
   }
 
   listExecs(): Promise<readonly ExecSummary[]> {
-    return listExecs(this.#mux, this.#requestMs);
+    return listExecs(this.mux, this.requestMs);
   }
 
   putTar(path: string, tar: Readable): Promise<{ bytes: number }> {
-    return putTar(this.#mux, path, tar, this.#tars);
+    return putTar(this.mux, path, tar, this.tars);
   }
 
   getTar(root: string, paths: readonly string[], exclude: readonly string[] = []): Readable {
-    return getTar(this.#mux, root, { paths, exclude }, this.#tars);
+    return getTar(this.mux, root, { paths, exclude }, this.tars);
   }
 
   connectTcp(port: number): Promise<Duplex> {
-    return connectTcp(this.#mux, port, this.#requestMs);
+    return connectTcp(this.mux, port, this.requestMs);
   }
 
   serveEgress(handler: EgressHandler): void {
-    this.#egress = handler;
+    this.egress = handler;
   }
 
   usage(): Promise<GuestUsage> {
-    return this.#mux.call({ kind: 'usage' }, usageMessage, this.#requestMs);
+    return this.mux.call({ kind: 'usage' }, usageMessage, this.requestMs);
   }
 
   async setClock(wallClockMs: number): Promise<void> {
-    await this.#mux.call({ kind: 'clock', wallClockMs }, nothing, this.#requestMs);
+    await this.mux.call({ kind: 'clock', wallClockMs }, nothing, this.requestMs);
   }
 
   async quiesce(): Promise<void> {
-    await this.#mux.call({ kind: 'quiesce' }, nothing, this.#requestMs);
+    await this.mux.call({ kind: 'quiesce' }, nothing, this.requestMs);
   }
 
   async shutdown(): Promise<void> {
-    await this.#mux.call({ kind: 'shutdown' }, nothing, this.#requestMs);
+    await this.mux.call({ kind: 'shutdown' }, nothing, this.requestMs);
   }
 
   detach(): Promise<void> {
-    return this.#mux.detach(this.#requestMs);
+    return this.mux.detach(this.requestMs);
   }
 }

@@ -114,28 +114,28 @@ interface HelloFrames {
  * counts, and the session of an earlier request is known to be over.
  */
 class HelloWait {
-  readonly #socket: Duplex;
-  #retryMs: number;
-  #midFrame: boolean;
-  #reader = new FrameReader();
-  #timer: NodeJS.Timeout | undefined;
-  #stop = () => {};
+  private readonly socket: Duplex;
+  private retryMs: number;
+  private midFrame: boolean;
+  private reader = new FrameReader();
+  private timer: NodeJS.Timeout | undefined;
+  private forget = () => {};
 
   constructor(socket: Duplex, retryMs: number, betweenFrames: boolean) {
-    this.#socket = socket;
-    this.#retryMs = retryMs;
-    this.#midFrame = !betweenFrames;
+    this.socket = socket;
+    this.retryMs = retryMs;
+    this.midFrame = !betweenFrames;
   }
 
   frames(signal: AbortSignal): Promise<HelloFrames> {
     return new Promise((resolve, reject) => {
       const onData = (chunk: Buffer) => {
         try {
-          const frames = this.#reader.push(chunk);
+          const frames = this.reader.push(chunk);
           if (frames.length > 0) {
-            this.#socket.pause();
+            this.socket.pause();
             this.stop();
-            resolve({ reader: this.#reader, frames });
+            resolve({ reader: this.reader, frames });
           }
         } catch (error) {
           reject(error);
@@ -143,27 +143,27 @@ class HelloWait {
       };
       const onEnd = () => reject(new Error('the connection ended before the hello'));
       const onAbort = () => reject(new Error('gave up waiting for the hello'));
-      this.#socket.on('data', onData).on('error', reject).on('end', onEnd).on('close', onEnd);
+      this.socket.on('data', onData).on('error', reject).on('end', onEnd).on('close', onEnd);
       signal.addEventListener('abort', onAbort, { once: true });
-      this.#stop = () => {
-        this.#socket.off('data', onData).off('error', reject).off('end', onEnd).off('close', onEnd);
+      this.forget = () => {
+        this.socket.off('data', onData).off('error', reject).off('end', onEnd).off('close', onEnd);
         signal.removeEventListener('abort', onAbort);
       };
-      this.#ask();
+      this.ask();
     });
   }
 
-  #ask(): void {
+  private ask(): void {
     const nonce = randomBytes(NONCE_BYTES);
-    this.#reader = new FrameReader(nonce);
-    this.#socket.write(encodeAttach(nonce, this.#midFrame));
-    this.#midFrame = true;
-    this.#timer = setTimeout(() => this.#ask(), this.#retryMs);
-    this.#retryMs *= 2;
+    this.reader = new FrameReader(nonce);
+    this.socket.write(encodeAttach(nonce, this.midFrame));
+    this.midFrame = true;
+    this.timer = setTimeout(() => this.ask(), this.retryMs);
+    this.retryMs *= 2;
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
-    this.#stop();
+    clearTimeout(this.timer);
+    this.forget();
   }
 }

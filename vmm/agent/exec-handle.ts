@@ -81,81 +81,81 @@ export function listExecs(mux: Mux, timeoutMs: number): Promise<readonly ExecSum
 class AttachedExec implements ExecHandle {
   readonly execId: string;
   readonly exit: Promise<ExecExit>;
-  readonly #mux: Mux;
-  readonly #timeoutMs: number;
-  readonly #output: OutputQueue;
-  #stream: MuxStream | undefined;
-  #pid = 0;
-  #resolveExit: (exit: ExecExit) => void = () => {};
-  #rejectExit: (error: KilnError) => void = () => {};
+  private readonly mux: Mux;
+  private readonly timeoutMs: number;
+  private readonly queue: OutputQueue;
+  private stream: MuxStream | undefined;
+  private knownPid = 0;
+  private resolveExit: (exit: ExecExit) => void = () => {};
+  private rejectExit: (error: KilnError) => void = () => {};
 
   constructor(mux: Mux, execId: string, options: AttachOptions, timeoutMs: number) {
     this.execId = execId;
-    this.#mux = mux;
-    this.#timeoutMs = timeoutMs;
+    this.mux = mux;
+    this.timeoutMs = timeoutMs;
     const onHandled = options.manualAck === true ? () => {} : (offset: number) => this.acknowledge(offset);
-    this.#output = new OutputQueue(options.fromOffset ?? 0, (cost) => this.#stream?.grant(cost), onHandled);
+    this.queue = new OutputQueue(options.fromOffset ?? 0, (cost) => this.stream?.grant(cost), onHandled);
     this.exit = new Promise((resolve, reject) => {
-      this.#resolveExit = resolve;
-      this.#rejectExit = reject;
+      this.resolveExit = resolve;
+      this.rejectExit = reject;
     });
     // A caller that only reads the output learns of a lost channel there.
     this.exit.catch(() => {});
   }
 
   get pid(): number {
-    return this.#pid;
+    return this.knownPid;
   }
 
   get output(): AsyncIterable<ExecOutput> {
-    return this.#output;
+    return this.queue;
   }
 
   open(request: Readonly<Record<string, unknown>>, resolve: () => void, reject: (error: Error) => void): MuxStream {
-    this.#stream = this.#mux.open(request, {
+    this.stream = this.mux.open(request, {
       opened: (payload) =>
         parseReply(
           execOpened,
           payload,
           ({ pid }) => {
-            this.#pid = pid;
+            this.knownPid = pid;
             resolve();
           },
           reject,
         ),
-      output: (payload) => this.#output.push(parseOutput(payload), payload.length),
-      gap: (payload) => this.#output.push(parseGap(payload), payload.length),
-      exit: (payload) => this.#ended(payload),
+      output: (payload) => this.queue.push(parseOutput(payload), payload.length),
+      gap: (payload) => this.queue.push(parseGap(payload), payload.length),
+      exit: (payload) => this.ended(payload),
       failed: (error) => {
         reject(error);
-        this.#failed(error);
+        this.failed(error);
       },
     });
-    return this.#stream;
+    return this.stream;
   }
 
-  #ended(payload: Buffer): void {
+  private ended(payload: Buffer): void {
     parseReply(
       execExit,
       payload,
       (exit) => {
-        this.#output.end();
-        this.#resolveExit(exit);
+        this.queue.end();
+        this.resolveExit(exit);
       },
-      (error) => this.#failed(error),
+      (error) => this.failed(error),
     );
   }
 
-  #failed(error: KilnError): void {
-    this.#output.fail(error);
-    this.#rejectExit(error);
+  private failed(error: KilnError): void {
+    this.queue.fail(error);
+    this.rejectExit(error);
   }
 
   acknowledge(offset: number): void {
-    this.#mux.acknowledge(this.execId, offset);
+    this.mux.acknowledge(this.execId, offset);
   }
 
   async signal(name: 'SIGTERM' | 'SIGKILL' | 'SIGINT' | 'SIGHUP'): Promise<void> {
-    await this.#mux.call({ kind: 'signal', execId: this.execId, signal: name }, nothing, this.#timeoutMs);
+    await this.mux.call({ kind: 'signal', execId: this.execId, signal: name }, nothing, this.timeoutMs);
   }
 }

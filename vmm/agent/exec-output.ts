@@ -45,35 +45,35 @@ function malformed(): KilnError {
 
 /** One piece, or several consecutive pieces of one kind. */
 class Queued {
-  readonly #first: ExecOutput;
-  readonly #bytes: JoinedBytes | undefined;
-  #gap: number;
+  private readonly first: ExecOutput;
+  private readonly bytes: JoinedBytes | undefined;
+  private gap: number;
   /** Credit that it cost. */
   cost: number;
 
   constructor(piece: ExecOutput, cost: number) {
-    this.#first = piece;
-    this.#bytes = piece.kind === 'data' ? new JoinedBytes(piece.data) : undefined;
-    this.#gap = piece.kind === 'gap' ? piece.bytes : 0;
+    this.first = piece;
+    this.bytes = piece.kind === 'data' ? new JoinedBytes(piece.data) : undefined;
+    this.gap = piece.kind === 'gap' ? piece.bytes : 0;
     this.cost = cost;
   }
 
   /** @returns whether the piece became part of this. */
   join(piece: ExecOutput, cost: number): boolean {
     if (piece.kind === 'data') {
-      const alike = this.#first.kind === 'data' && this.#first.stream === piece.stream;
-      if (!alike || this.#bytes?.join(piece.data) !== true) return false;
+      const alike = this.first.kind === 'data' && this.first.stream === piece.stream;
+      if (!alike || this.bytes?.join(piece.data) !== true) return false;
     } else {
-      if (this.#first.kind !== 'gap') return false;
-      this.#gap += piece.bytes;
+      if (this.first.kind !== 'gap') return false;
+      this.gap += piece.bytes;
     }
     this.cost += cost;
     return true;
   }
 
   take(): ExecOutput {
-    if (this.#first.kind === 'gap') return { ...this.#first, bytes: this.#gap };
-    return { ...this.#first, data: this.#bytes?.take() ?? this.#first.data };
+    if (this.first.kind === 'gap') return { ...this.first, bytes: this.gap };
+    return { ...this.first, data: this.bytes?.take() ?? this.first.data };
   }
 }
 
@@ -82,46 +82,46 @@ class Queued {
  * rest is thrown away, so that the exit can arrive.
  */
 export class OutputQueue implements AsyncIterable<ExecOutput>, AsyncIterator<ExecOutput> {
-  readonly #queue: Queued[] = [];
+  private readonly queue: Queued[] = [];
   /** Called when a piece has left the queue, with its credit and the offset behind it. */
-  readonly #onTaken: (cost: number) => void;
+  private readonly onTaken: (cost: number) => void;
   /** Called when the reader asks for the next piece, and so has handled everything before this offset. */
-  readonly #onHandled: (offset: number) => void;
-  #wake: (() => void) | undefined;
-  #next: number;
-  #handled: number | undefined;
-  #ended = false;
-  #error: KilnError | undefined;
-  #discarding = false;
+  private readonly onHandled: (offset: number) => void;
+  private wake: (() => void) | undefined;
+  private nextOffset: number;
+  private handled: number | undefined;
+  private ended = false;
+  private error: KilnError | undefined;
+  private discarding = false;
 
   constructor(from: number, onTaken: (cost: number) => void, onHandled: (offset: number) => void) {
-    this.#next = from;
-    this.#onTaken = onTaken;
-    this.#onHandled = onHandled;
+    this.nextOffset = from;
+    this.onTaken = onTaken;
+    this.onHandled = onHandled;
   }
 
   /** @throws AGENT_PROTOCOL where the piece does not follow the one before. */
   push(piece: ExecOutput, cost: number): void {
-    if (piece.offset !== this.#next) throw malformed();
-    this.#next = endOf(piece);
-    if (this.#discarding) {
-      this.#onTaken(cost);
-      this.#onHandled(this.#next);
+    if (piece.offset !== this.nextOffset) throw malformed();
+    this.nextOffset = endOf(piece);
+    if (this.discarding) {
+      this.onTaken(cost);
+      this.onHandled(this.nextOffset);
       return;
     }
-    if (this.#queue.at(-1)?.join(piece, cost) !== true) this.#queue.push(new Queued(piece, cost));
-    this.#wake?.();
+    if (this.queue.at(-1)?.join(piece, cost) !== true) this.queue.push(new Queued(piece, cost));
+    this.wake?.();
   }
 
   /** All output has arrived. */
   end(): void {
-    this.#ended = true;
-    this.#wake?.();
+    this.ended = true;
+    this.wake?.();
   }
 
   fail(error: KilnError): void {
-    this.#error = error;
-    this.#wake?.();
+    this.error = error;
+    this.wake?.();
   }
 
   [Symbol.asyncIterator](): AsyncIterator<ExecOutput> {
@@ -129,31 +129,31 @@ export class OutputQueue implements AsyncIterable<ExecOutput>, AsyncIterator<Exe
   }
 
   async next(): Promise<IteratorResult<ExecOutput>> {
-    this.#tellHandled();
+    this.tellHandled();
     for (;;) {
-      const first = this.#queue.shift();
+      const first = this.queue.shift();
       if (first !== undefined) {
         const piece = first.take();
-        this.#onTaken(first.cost);
-        this.#handled = endOf(piece);
+        this.onTaken(first.cost);
+        this.handled = endOf(piece);
         return { done: false, value: piece };
       }
-      if (this.#discarding || this.#ended) return { done: true, value: undefined };
-      if (this.#error !== undefined) throw this.#error;
+      if (this.discarding || this.ended) return { done: true, value: undefined };
+      if (this.error !== undefined) throw this.error;
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
+        this.wake = resolve;
       });
     }
   }
 
   async return(): Promise<IteratorResult<ExecOutput>> {
-    this.#discarding = true;
-    for (const { cost } of this.#queue.splice(0)) this.#onTaken(cost);
+    this.discarding = true;
+    for (const { cost } of this.queue.splice(0)) this.onTaken(cost);
     return { done: true, value: undefined };
   }
 
-  #tellHandled(): void {
-    if (this.#handled !== undefined) this.#onHandled(this.#handled);
-    this.#handled = undefined;
+  private tellHandled(): void {
+    if (this.handled !== undefined) this.onHandled(this.handled);
+    this.handled = undefined;
   }
 }

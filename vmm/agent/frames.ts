@@ -86,14 +86,14 @@ function sealed(magic: Buffer, nonce: Buffer): Buffer {
  * rest of the bytes for an earlier one. Keeps at most one frame of bytes between calls.
  */
 export class FrameReader {
-  readonly #record: Buffer;
-  #hunting = true;
-  #pending: Buffer = Buffer.alloc(0);
+  private readonly record: Buffer;
+  private hunting = true;
+  private pending: Buffer = Buffer.alloc(0);
 
   /** @param nonce of the attach whose hello is waited for; without one frames are read from the start. */
   constructor(nonce?: Buffer) {
-    this.#record = nonce === undefined ? Buffer.alloc(0) : encodeHelloRecord(nonce);
-    this.#hunting = nonce !== undefined;
+    this.record = nonce === undefined ? Buffer.alloc(0) : encodeHelloRecord(nonce);
+    this.hunting = nonce !== undefined;
   }
 
   /**
@@ -101,16 +101,16 @@ export class FrameReader {
    * @throws AGENT_PROTOCOL on bytes that are not a frame.
    */
   push(chunk: Buffer): Frame[] {
-    let bytes = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);
-    if (this.#hunting) {
-      const at = bytes.indexOf(this.#record);
+    let bytes = this.pending.length === 0 ? chunk : Buffer.concat([this.pending, chunk]);
+    if (this.hunting) {
+      const at = bytes.indexOf(this.record);
       if (at < 0) {
-        const keep = Math.min(bytes.length, this.#record.length - 1);
-        this.#pending = Buffer.from(bytes.subarray(bytes.length - keep));
+        const keep = Math.min(bytes.length, this.record.length - 1);
+        this.pending = Buffer.from(bytes.subarray(bytes.length - keep));
         return [];
       }
-      this.#hunting = false;
-      bytes = bytes.subarray(at + this.#record.length);
+      this.hunting = false;
+      bytes = bytes.subarray(at + this.record.length);
     }
     const frames: Frame[] = [];
     let at = 0;
@@ -120,7 +120,7 @@ export class FrameReader {
       frames.push(decode(bytes.subarray(at, at + size)));
       at += size;
     }
-    this.#pending = Buffer.from(bytes.subarray(at));
+    this.pending = Buffer.from(bytes.subarray(at));
     return frames;
   }
 }

@@ -5,45 +5,45 @@ import { JoinedBytes } from './joined-bytes.ts';
  * taken: a slow reader slows the guest, and nothing grows here.
  */
 export class InboundQueue {
-  readonly #push: (chunk: Buffer | null) => boolean;
-  readonly #grant: (bytes: number) => void;
-  readonly #queue: JoinedBytes[] = [];
-  #ended = false;
-  #wanted = false;
+  private readonly push: (chunk: Buffer | null) => boolean;
+  private readonly grant: (bytes: number) => void;
+  private readonly queue: JoinedBytes[] = [];
+  private ended = false;
+  private wanted = false;
 
   /** @param push the reader's own `push` @param grant gives credit back to the guest */
   constructor(push: (chunk: Buffer | null) => boolean, grant: (bytes: number) => void) {
-    this.#push = push;
-    this.#grant = grant;
+    this.push = push;
+    this.grant = grant;
   }
 
   add(payload: Buffer): void {
-    if (this.#queue.at(-1)?.join(payload) !== true) this.#queue.push(new JoinedBytes(payload));
-    this.#flow();
+    if (this.queue.at(-1)?.join(payload) !== true) this.queue.push(new JoinedBytes(payload));
+    this.flow();
   }
 
   /** Nothing comes after what was added. */
   end(): void {
-    this.#ended = true;
-    this.#flow();
+    this.ended = true;
+    this.flow();
   }
 
   /** The reader wants more: its `_read`. */
   want(): void {
-    this.#wanted = true;
-    this.#flow();
+    this.wanted = true;
+    this.flow();
   }
 
-  #flow(): void {
-    while (this.#wanted) {
-      const next = this.#queue.shift();
+  private flow(): void {
+    while (this.wanted) {
+      const next = this.queue.shift();
       if (next === undefined) break;
-      this.#wanted = this.#push(next.take());
-      this.#grant(next.length);
+      this.wanted = this.push(next.take());
+      this.grant(next.length);
     }
-    if (this.#ended && this.#queue.length === 0) {
-      this.#ended = false;
-      this.#push(null);
+    if (this.ended && this.queue.length === 0) {
+      this.ended = false;
+      this.push(null);
     }
   }
 }

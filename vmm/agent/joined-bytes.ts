@@ -7,34 +7,34 @@ const FIRST_CAPACITY = 1024;
  * cost the host a separate object.
  */
 export class JoinedBytes {
-  #bytes: Buffer;
-  #used: number;
+  private bytes: Buffer;
+  private used: number;
 
   constructor(first: Buffer) {
-    this.#bytes = first;
-    this.#used = first.length;
+    this.bytes = first;
+    this.used = first.length;
   }
 
   get length(): number {
-    return this.#used;
+    return this.used;
   }
 
   /** @returns false where this is full: what follows needs a new one. */
   join(next: Buffer): boolean {
-    const size = this.#used + next.length;
+    const size = this.used + next.length;
     if (size > MAX_JOINED) return false;
-    if (size > this.#bytes.length) {
+    if (size > this.bytes.length) {
       const grown = Buffer.allocUnsafeSlow(Math.min(MAX_JOINED, Math.max(FIRST_CAPACITY, size * 2)));
-      this.#bytes.copy(grown, 0, 0, this.#used);
-      this.#bytes = grown;
+      this.bytes.copy(grown, 0, 0, this.used);
+      this.bytes = grown;
     }
-    next.copy(this.#bytes, this.#used);
-    this.#used = size;
+    next.copy(this.bytes, this.used);
+    this.used = size;
     return true;
   }
 
   /** Call it once, when nothing is joined any more. */
   take(): Buffer {
-    return this.#bytes.subarray(0, this.#used);
+    return this.bytes.subarray(0, this.used);
   }
 }

@@ -27,26 +27,26 @@ export interface StreamCarrier {
 /** One stream of a channel. Bytes in both directions are bounded by credit. */
 export class MuxStream {
   readonly id: number;
-  readonly #carrier: StreamCarrier;
-  readonly #handler: StreamHandler;
-  #outCredit = WINDOW;
-  #inOutstanding = 0;
-  #ungranted = 0;
-  #opened = false;
-  #outEnded = false;
-  #inEnded = false;
-  #failure: KilnError | undefined;
-  #over = false;
-  #wakeSender: (() => void) | undefined;
+  private readonly carrier: StreamCarrier;
+  private readonly handler: StreamHandler;
+  private outCredit = WINDOW;
+  private inOutstanding = 0;
+  private ungranted = 0;
+  private opened = false;
+  private outEnded = false;
+  private inEnded = false;
+  private failure: KilnError | undefined;
+  private isOver = false;
+  private wakeSender: (() => void) | undefined;
 
   constructor(id: number, carrier: StreamCarrier, handler: StreamHandler) {
     this.id = id;
-    this.#carrier = carrier;
-    this.#handler = handler;
+    this.carrier = carrier;
+    this.handler = handler;
   }
 
   get over(): boolean {
-    return this.#over;
+    return this.isOver;
   }
 
   /**
@@ -56,63 +56,63 @@ export class MuxStream {
   async send(data: Uint8Array): Promise<void> {
     for (let at = 0; at < data.length; ) {
       const want = Math.min(data.length - at, MAX_PAYLOAD);
-      const size = Math.min(want, await this.#credit());
-      this.#outCredit -= size;
-      this.#carrier.write(encodeFrame(FRAME.data, this.id, data.subarray(at, at + size)));
+      const size = Math.min(want, await this.credit());
+      this.outCredit -= size;
+      this.carrier.write(encodeFrame(FRAME.data, this.id, data.subarray(at, at + size)));
       at += size;
-      await this.#carrier.writable();
+      await this.carrier.writable();
     }
   }
 
   /** @returns at least one byte of credit. */
-  async #credit(): Promise<number> {
+  private async credit(): Promise<number> {
     for (;;) {
-      if (this.#over) throw this.#failure ?? closedHere();
-      if (this.#outCredit > 0) return this.#outCredit;
+      if (this.isOver) throw this.failure ?? closedHere();
+      if (this.outCredit > 0) return this.outCredit;
       await new Promise<void>((resolve) => {
-        this.#wakeSender = resolve;
+        this.wakeSender = resolve;
       });
     }
   }
 
   /** Sends one small frame that costs no credit. */
   sendFrame(type: FrameType, payload?: Buffer): void {
-    if (!this.#over) this.#carrier.write(encodeFrame(type, this.id, payload));
+    if (!this.isOver) this.carrier.write(encodeFrame(type, this.id, payload));
   }
 
   /** Tells the guest that no more data comes from here. */
   end(): void {
-    if (this.#over || this.#outEnded) return;
+    if (this.isOver || this.outEnded) return;
     this.sendFrame(FRAME.end);
-    this.#outEnded = true;
-    if (this.#inEnded) this.#finish();
+    this.outEnded = true;
+    if (this.inEnded) this.finish();
   }
 
   /** Gives back credit for bytes that were consumed. */
   grant(bytes: number): void {
-    this.#inOutstanding -= bytes;
-    this.#ungranted += bytes;
-    if (this.#over || this.#inEnded || this.#ungranted < WINDOW / 4) return;
+    this.inOutstanding -= bytes;
+    this.ungranted += bytes;
+    if (this.isOver || this.inEnded || this.ungranted < WINDOW / 4) return;
     const payload = Buffer.alloc(4);
-    payload.writeUInt32BE(this.#ungranted);
-    this.#ungranted = 0;
+    payload.writeUInt32BE(this.ungranted);
+    this.ungranted = 0;
     this.sendFrame(FRAME.credit, payload);
   }
 
   /** Ends the stream and tells the guest. The handler gets no further calls. */
   reset(code: string, message: string): void {
-    if (this.#over) return;
+    if (this.isOver) return;
     const reason = JSON.stringify({ code, message: message.slice(0, 1000) });
     this.sendFrame(FRAME.reset, Buffer.from(reason));
-    this.#finish();
+    this.finish();
   }
 
   /** Called by the channel when it is lost. */
   lose(error: KilnError): void {
-    if (this.#over) return;
-    this.#failure = error;
-    this.#finish();
-    this.#handler.failed(error);
+    if (this.isOver) return;
+    this.failure = error;
+    this.finish();
+    this.handler.failed(error);
   }
 
   /** Takes one frame of the guest. @throws AGENT_PROTOCOL where it does not fit. */
@@ -120,90 +120,90 @@ export class MuxStream {
     const { payload } = frame;
     switch (frame.type) {
       case FRAME.data:
-        this.#counted(payload, this.#handler.data);
+        this.counted(payload, this.handler.data);
         break;
       case FRAME.output:
-        this.#counted(payload, this.#handler.output);
+        this.counted(payload, this.handler.output);
         break;
       case FRAME.gap:
-        this.#counted(payload, this.#handler.gap);
+        this.counted(payload, this.handler.gap);
         break;
       case FRAME.credit:
-        this.#addCredit(payload);
+        this.addCredit(payload);
         break;
       case FRAME.opened:
-        this.#open(payload);
+        this.open(payload);
         break;
       case FRAME.end:
-        this.#ended();
+        this.ended();
         break;
       case FRAME.reset:
         this.lose(parseRefusal(payload));
         break;
       case FRAME.done:
-        this.#last(payload, this.#handler.done);
+        this.last(payload, this.handler.done);
         break;
       case FRAME.exit:
-        this.#last(payload, this.#handler.exit);
+        this.last(payload, this.handler.exit);
         break;
       default:
         throw unexpected();
     }
   }
 
-  #open(payload: Buffer): void {
-    const handle = this.#required(this.#handler.opened);
-    if (this.#opened) throw unexpected();
-    this.#opened = true;
-    handle.call(this.#handler, payload);
+  private open(payload: Buffer): void {
+    const handle = this.required(this.handler.opened);
+    if (this.opened) throw unexpected();
+    this.opened = true;
+    handle.call(this.handler, payload);
   }
 
   /** A stream that has to be accepted carries nothing before that. */
-  #mustBeOpen(): void {
-    if (this.#handler.opened !== undefined && !this.#opened) throw unexpected();
+  private mustBeOpen(): void {
+    if (this.handler.opened !== undefined && !this.opened) throw unexpected();
   }
 
-  #required<T>(handler: T | undefined): T {
+  private required<T>(handler: T | undefined): T {
     if (handler === undefined) throw unexpected();
     return handler;
   }
 
-  #counted(payload: Buffer, handler: ((payload: Buffer) => void) | undefined): void {
-    const handle = this.#required(handler);
-    this.#mustBeOpen();
-    this.#inOutstanding += payload.length;
-    if (this.#inEnded || this.#inOutstanding > WINDOW) throw unexpected();
+  private counted(payload: Buffer, handler: ((payload: Buffer) => void) | undefined): void {
+    const handle = this.required(handler);
+    this.mustBeOpen();
+    this.inOutstanding += payload.length;
+    if (this.inEnded || this.inOutstanding > WINDOW) throw unexpected();
     // Empty data is skipped; output and gaps are never empty, which their parsers ensure.
-    if (payload.length > 0 || handler !== this.#handler.data) handle.call(this.#handler, payload);
+    if (payload.length > 0 || handler !== this.handler.data) handle.call(this.handler, payload);
   }
 
-  #addCredit(payload: Buffer): void {
+  private addCredit(payload: Buffer): void {
     if (payload.length !== 4) throw unexpected();
-    this.#outCredit += payload.readUInt32BE(0);
-    if (this.#outCredit > WINDOW) throw unexpected();
-    this.#wakeSender?.();
+    this.outCredit += payload.readUInt32BE(0);
+    if (this.outCredit > WINDOW) throw unexpected();
+    this.wakeSender?.();
   }
 
-  #ended(): void {
-    const handle = this.#required(this.#handler.end);
-    this.#mustBeOpen();
-    if (this.#inEnded) throw unexpected();
-    this.#inEnded = true;
-    if (this.#outEnded) this.#finish();
-    handle.call(this.#handler);
+  private ended(): void {
+    const handle = this.required(this.handler.end);
+    this.mustBeOpen();
+    if (this.inEnded) throw unexpected();
+    this.inEnded = true;
+    if (this.outEnded) this.finish();
+    handle.call(this.handler);
   }
 
-  #last(payload: Buffer, handler: ((payload: Buffer) => void) | undefined): void {
-    const handle = this.#required(handler);
-    this.#mustBeOpen();
-    this.#finish();
-    handle.call(this.#handler, payload);
+  private last(payload: Buffer, handler: ((payload: Buffer) => void) | undefined): void {
+    const handle = this.required(handler);
+    this.mustBeOpen();
+    this.finish();
+    handle.call(this.handler, payload);
   }
 
-  #finish(): void {
-    this.#over = true;
-    this.#carrier.forget(this.id);
-    this.#wakeSender?.();
+  private finish(): void {
+    this.isOver = true;
+    this.carrier.forget(this.id);
+    this.wakeSender?.();
   }
 }
 

@@ -23,69 +23,69 @@ export type GuestOpener = (id: number, request: Buffer, make: (handler: StreamHa
 export class Mux implements StreamCarrier {
   /** Resolves with the reason once the connection is gone. */
   readonly closed: Promise<KilnError>;
-  readonly #socket: Duplex;
-  readonly #reader: FrameReader;
-  readonly #onGuestOpen: GuestOpener;
-  readonly #streams = new Map<number, MuxStream>();
-  readonly #pings = new Map<string, { resolve: () => void; reject: (reason: KilnError) => void }>();
-  readonly #acks = new Map<string, number>();
+  private readonly socket: Duplex;
+  private readonly reader: FrameReader;
+  private readonly onGuestOpen: GuestOpener;
+  private readonly streams = new Map<number, MuxStream>();
+  private readonly pings = new Map<string, { resolve: () => void; reject: (reason: KilnError) => void }>();
+  private readonly acks = new Map<string, number>();
   /** Frames of the last read that are not handled yet. */
-  #backlog: Frame[] = [];
-  #drainWaiters: (() => void)[] = [];
-  #resolveClosed: (reason: KilnError) => void = () => {};
-  #reason: KilnError | undefined;
-  #nextId = 1;
-  #lastGuestId = 0;
-  #guestStreams = 0;
-  #pingCount = 0;
+  private backlog: Frame[] = [];
+  private drainWaiters: (() => void)[] = [];
+  private resolveClosed: (reason: KilnError) => void = () => {};
+  private reason: KilnError | undefined;
+  private nextId = 1;
+  private lastGuestId = 0;
+  private guestStreams = 0;
+  private pingCount = 0;
 
   constructor(socket: Duplex, reader: FrameReader, onGuestOpen: GuestOpener) {
-    this.#socket = socket;
-    this.#reader = reader;
-    this.#onGuestOpen = onGuestOpen;
+    this.socket = socket;
+    this.reader = reader;
+    this.onGuestOpen = onGuestOpen;
     this.closed = new Promise((resolve) => {
-      this.#resolveClosed = resolve;
+      this.resolveClosed = resolve;
     });
   }
 
   /** Begins to read; `first` are frames that came together with the hello. */
   start(first: readonly Frame[]): void {
-    this.#socket.on('data', (chunk: Buffer) => this.#take(() => this.#reader.push(chunk)));
-    this.#socket.on('error', (cause: Error) => this.#over(lost(`The connection failed: ${cause.message}`, cause)));
-    this.#socket.on('end', () => this.#over(lost('The guest side ended the connection.')));
-    this.#socket.on('drain', () => this.#wakeWriters());
-    this.#socket.on('close', () => this.#over(lost('The connection was closed.')));
-    this.#take(() => first);
+    this.socket.on('data', (chunk: Buffer) => this.take(() => this.reader.push(chunk)));
+    this.socket.on('error', (cause: Error) => this.over(lost(`The connection failed: ${cause.message}`, cause)));
+    this.socket.on('end', () => this.over(lost('The guest side ended the connection.')));
+    this.socket.on('drain', () => this.wakeWriters());
+    this.socket.on('close', () => this.over(lost('The connection was closed.')));
+    this.take(() => first);
   }
 
-  #take(frames: () => readonly Frame[]): void {
-    if (this.#reason !== undefined) return;
-    this.#guarded(() => {
-      this.#backlog = this.#backlog.concat(frames());
+  private take(frames: () => readonly Frame[]): void {
+    if (this.reason !== undefined) return;
+    this.guarded(() => {
+      this.backlog = this.backlog.concat(frames());
     });
-    this.#work(FRAMES_A_TURN);
+    this.work(FRAMES_A_TURN);
   }
 
   /** Handles frames; reads nothing more while some are left, so there are never more than one read gives. */
-  #work(most: number): void {
-    if (this.#reason !== undefined) return;
-    const now = this.#backlog.splice(0, most);
-    this.#guarded(() => {
-      for (const frame of now) this.#dispatch(frame);
+  private work(most: number): void {
+    if (this.reason !== undefined) return;
+    const now = this.backlog.splice(0, most);
+    this.guarded(() => {
+      for (const frame of now) this.dispatch(frame);
     });
-    if (this.#reason !== undefined) return;
-    if (this.#backlog.length > 0) {
-      this.#socket.pause();
-      setImmediate(() => this.#work(FRAMES_A_TURN));
-    } else if (this.#socket.writableLength > MAX_UNSENT) {
-      this.#socket.pause();
-      void this.writable().then(() => this.#socket.resume());
+    if (this.reason !== undefined) return;
+    if (this.backlog.length > 0) {
+      this.socket.pause();
+      setImmediate(() => this.work(FRAMES_A_TURN));
+    } else if (this.socket.writableLength > MAX_UNSENT) {
+      this.socket.pause();
+      void this.writable().then(() => this.socket.resume());
     } else {
-      this.#socket.resume();
+      this.socket.resume();
     }
   }
 
-  #guarded(work: () => void): void {
+  private guarded(work: () => void): void {
     try {
       work();
     } catch (error) {
@@ -94,66 +94,66 @@ export class Mux implements StreamCarrier {
   }
 
   /** The connection is over: first handles what came before. */
-  #over(reason: KilnError): void {
-    this.#work(this.#backlog.length);
+  private over(reason: KilnError): void {
+    this.work(this.backlog.length);
     this.fail(reason);
   }
 
-  #dispatch(frame: Frame): void {
-    if (this.#reason !== undefined) return;
+  private dispatch(frame: Frame): void {
+    if (this.reason !== undefined) return;
     switch (frame.type) {
       case FRAME.pong:
-        this.#pings.get(frame.payload.toString('latin1'))?.resolve();
+        this.pings.get(frame.payload.toString('latin1'))?.resolve();
         break;
       case FRAME.goodbye:
         throw new KilnError('AGENT_PROTOCOL', `The guest agent hung up: ${parseRefusal(frame.payload).message}`);
       case FRAME.open:
-        this.#accept(frame);
+        this.accept(frame);
         break;
       default:
-        this.#deliver(frame);
+        this.deliver(frame);
     }
   }
 
-  #deliver(frame: Frame): void {
-    const stream = this.#streams.get(frame.stream);
+  private deliver(frame: Frame): void {
+    const stream = this.streams.get(frame.stream);
     if (stream !== undefined) {
       stream.deliver(frame);
       return;
     }
     // A frame may arrive after the end of its stream, but not for a stream that never existed.
-    const everOpened = frame.stream % 2 === 1 ? frame.stream < this.#nextId : frame.stream <= this.#lastGuestId;
+    const everOpened = frame.stream % 2 === 1 ? frame.stream < this.nextId : frame.stream <= this.lastGuestId;
     if (!everOpened || frame.stream === 0) {
       throw new KilnError('AGENT_PROTOCOL', 'The guest agent sent a frame for a stream that does not exist.');
     }
   }
 
-  #accept(frame: Frame): void {
+  private accept(frame: Frame): void {
     const id = frame.stream;
-    if (id === 0 || id % 2 !== 0 || id <= this.#lastGuestId) {
+    if (id === 0 || id % 2 !== 0 || id <= this.lastGuestId) {
       throw new KilnError('AGENT_PROTOCOL', 'The guest agent opened a stream with an id that it may not use.');
     }
-    this.#lastGuestId = id;
-    if (this.#guestStreams >= MAX_GUEST_STREAMS) {
+    this.lastGuestId = id;
+    if (this.guestStreams >= MAX_GUEST_STREAMS) {
       const reason = JSON.stringify({ code: 'QUEUE_FULL', message: 'too many open connections' });
       this.write(encodeFrame(FRAME.reset, id, Buffer.from(reason)));
       return;
     }
-    this.#onGuestOpen(id, frame.payload, (handler) => {
+    this.onGuestOpen(id, frame.payload, (handler) => {
       const stream = new MuxStream(id, this, handler);
-      this.#streams.set(id, stream);
-      this.#guestStreams += 1;
+      this.streams.set(id, stream);
+      this.guestStreams += 1;
       return stream;
     });
   }
 
   /** Opens a stream towards the guest. @throws the reason where the channel is gone. */
   open(request: Readonly<Record<string, unknown>>, handler: StreamHandler): MuxStream {
-    if (this.#reason !== undefined) throw this.#reason;
-    const stream = new MuxStream(this.#nextId, this, handler);
+    if (this.reason !== undefined) throw this.reason;
+    const stream = new MuxStream(this.nextId, this, handler);
     this.write(encodeFrame(FRAME.open, stream.id, Buffer.from(JSON.stringify(request))));
-    this.#nextId += 2;
-    this.#streams.set(stream.id, stream);
+    this.nextId += 2;
+    this.streams.set(stream.id, stream);
     return stream;
   }
 
@@ -173,68 +173,68 @@ export class Mux implements StreamCarrier {
 
   /** @throws AGENT_TIMEOUT, AGENT_LOST */
   ping(timeoutMs: number): Promise<void> {
-    if (this.#reason !== undefined) return Promise.reject(this.#reason);
-    this.#pingCount += 1;
-    const token = `ping-${this.#pingCount}`;
+    if (this.reason !== undefined) return Promise.reject(this.reason);
+    this.pingCount += 1;
+    const token = `ping-${this.pingCount}`;
     return withTimeout<void>(timeoutMs, 'ping', (resolve, reject) => {
-      this.#pings.set(token, { resolve, reject });
+      this.pings.set(token, { resolve, reject });
       this.write(encodeFrame(FRAME.ping, 0, Buffer.from(token, 'latin1')));
       return () => {};
-    }).finally(() => this.#pings.delete(token));
+    }).finally(() => this.pings.delete(token));
   }
 
   /** Tells the guest, at the latest at the end of this event-loop turn, which output of a process it may forget. */
   acknowledge(execId: string, offset: number): void {
-    if (this.#acks.size === 0) setImmediate(() => this.#sendAcks());
-    this.#acks.set(execId, Math.max(this.#acks.get(execId) ?? 0, offset));
+    if (this.acks.size === 0) setImmediate(() => this.sendAcks());
+    this.acks.set(execId, Math.max(this.acks.get(execId) ?? 0, offset));
   }
 
-  #sendAcks(): void {
-    for (const [execId, offset] of this.#acks) {
+  private sendAcks(): void {
+    for (const [execId, offset] of this.acks) {
       const payload = Buffer.alloc(8);
       payload.writeBigUInt64BE(BigInt(offset));
       this.write(encodeFrame(FRAME.ack, 0, Buffer.concat([payload, Buffer.from(execId)])));
     }
-    this.#acks.clear();
+    this.acks.clear();
   }
 
   write(frame: Buffer): void {
-    if (this.#reason === undefined) this.#socket.write(frame);
+    if (this.reason === undefined) this.socket.write(frame);
   }
 
   writable(): Promise<void> {
-    if (this.#reason !== undefined || !this.#socket.writableNeedDrain) return Promise.resolve();
-    return new Promise((resolve) => this.#drainWaiters.push(resolve));
+    if (this.reason !== undefined || !this.socket.writableNeedDrain) return Promise.resolve();
+    return new Promise((resolve) => this.drainWaiters.push(resolve));
   }
 
-  #wakeWriters(): void {
-    const waiters = this.#drainWaiters;
-    this.#drainWaiters = [];
+  private wakeWriters(): void {
+    const waiters = this.drainWaiters;
+    this.drainWaiters = [];
     for (const wake of waiters) wake();
   }
 
   forget(id: number): void {
-    if (this.#streams.delete(id) && id % 2 === 0) this.#guestStreams -= 1;
+    if (this.streams.delete(id) && id % 2 === 0) this.guestStreams -= 1;
   }
 
   /** Ends everything with a reason. Only the first call counts. */
   fail(reason: KilnError): void {
-    if (this.#reason !== undefined) return;
-    this.#reason = reason;
-    for (const stream of [...this.#streams.values()]) stream.lose(reason);
-    for (const ping of this.#pings.values()) ping.reject(reason);
-    this.#wakeWriters();
-    this.#socket.destroy();
-    this.#resolveClosed(reason);
+    if (this.reason !== undefined) return;
+    this.reason = reason;
+    for (const stream of [...this.streams.values()]) stream.lose(reason);
+    for (const ping of this.pings.values()) ping.reject(reason);
+    this.wakeWriters();
+    this.socket.destroy();
+    this.resolveClosed(reason);
   }
 
   /** Detaches from the guest once what was written has gone out, or at the latest after `timeoutMs`. */
   async detach(timeoutMs: number): Promise<void> {
-    if (this.#reason !== undefined) return;
-    this.#sendAcks();
+    if (this.reason !== undefined) return;
+    this.sendAcks();
     const done = lost('This side let go of the guest.');
     const timer = setTimeout(() => this.fail(done), timeoutMs);
-    this.#socket.end(() => this.fail(done));
+    this.socket.end(() => this.fail(done));
     await this.closed;
     clearTimeout(timer);
   }

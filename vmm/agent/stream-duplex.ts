@@ -10,10 +10,10 @@ import type { MuxStream, StreamHandler } from './mux-stream.ts';
  * with code ECONNRESET here, and `destroy` here is a reset there.
  */
 export class StreamDuplex extends Duplex {
-  #stream: MuxStream | undefined;
-  readonly #inbound = new InboundQueue(
+  private stream: MuxStream | undefined;
+  private readonly inbound = new InboundQueue(
     (chunk) => this.push(chunk),
-    (bytes) => this.#stream?.grant(bytes),
+    (bytes) => this.stream?.grant(bytes),
   );
 
   constructor() {
@@ -27,8 +27,8 @@ export class StreamDuplex extends Duplex {
   handler(opened?: StreamHandler['opened'], failedBefore?: (error: KilnError) => boolean): StreamHandler {
     return {
       ...defined({ opened }),
-      data: (payload) => this.#inbound.add(payload),
-      end: () => this.#inbound.end(),
+      data: (payload) => this.inbound.add(payload),
+      end: () => this.inbound.end(),
       failed: (error) => {
         if (failedBefore?.(error) !== true) this.destroy(connectionError(error));
       },
@@ -36,15 +36,15 @@ export class StreamDuplex extends Duplex {
   }
 
   carry(stream: MuxStream): void {
-    this.#stream = stream;
+    this.stream = stream;
   }
 
   override _read(): void {
-    this.#inbound.want();
+    this.inbound.want();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
-    const sent = this.#stream?.send(chunk) ?? Promise.reject(new Error('not connected'));
+    const sent = this.stream?.send(chunk) ?? Promise.reject(new Error('not connected'));
     sent.then(
       () => callback(),
       (error: Error) => callback(error),
@@ -52,12 +52,12 @@ export class StreamDuplex extends Duplex {
   }
 
   override _final(callback: (error?: Error | null) => void): void {
-    this.#stream?.end();
+    this.stream?.end();
     callback();
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.#stream?.reset('ECONNRESET', 'closed by the other side');
+    this.stream?.reset('ECONNRESET', 'closed by the other side');
     callback(error);
   }
 }

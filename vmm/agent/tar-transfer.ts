@@ -59,20 +59,20 @@ function toBuffer(chunk: unknown): Buffer {
 class IdleWatch {
   /** Why the wait was given up. */
   expired: KilnError | undefined;
-  readonly #ms: number;
-  readonly #giveUp: (reason: string) => void;
-  #timer: NodeJS.Timeout | undefined;
-  #fail: (error: KilnError) => void = () => {};
+  private readonly ms: number;
+  private readonly giveUp: (reason: string) => void;
+  private timer: NodeJS.Timeout | undefined;
+  private fail: (error: KilnError) => void = () => {};
 
   constructor(ms: number, giveUp: (reason: string) => void) {
-    this.#ms = ms;
-    this.#giveUp = giveUp;
+    this.ms = ms;
+    this.giveUp = giveUp;
   }
 
   /** @throws AGENT_TIMEOUT where the work takes too long */
   async during<T>(work: Promise<T>): Promise<T> {
     const expiry = new Promise<never>((_resolve, reject) => {
-      this.#fail = reject;
+      this.fail = reject;
     });
     this.start();
     try {
@@ -83,16 +83,16 @@ class IdleWatch {
   }
 
   start(): void {
-    this.#timer ??= setTimeout(() => {
-      this.expired = new KilnError('AGENT_TIMEOUT', `An archive stood still in the guest agent for ${this.#ms} ms.`);
-      this.#fail(this.expired);
-      this.#giveUp('the archive stands still');
-    }, this.#ms);
+    this.timer ??= setTimeout(() => {
+      this.expired = new KilnError('AGENT_TIMEOUT', `An archive stood still in the guest agent for ${this.ms} ms.`);
+      this.fail(this.expired);
+      this.giveUp('the archive stands still');
+    }, this.ms);
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    clearTimeout(this.timer);
+    this.timer = undefined;
   }
 }
 
@@ -110,28 +110,28 @@ export function getTar(
 }
 
 class TarReadable extends Readable {
-  readonly #inbound = new InboundQueue(
+  private readonly inbound = new InboundQueue(
     (chunk) => {
-      this.#idle.stop();
+      this.idle.stop();
       return this.push(chunk);
     },
-    (bytes) => this.#stream?.grant(bytes),
+    (bytes) => this.stream?.grant(bytes),
   );
-  readonly #idle: IdleWatch;
-  #left: number;
-  readonly #begin: () => MuxStream;
-  #stream: MuxStream | undefined;
+  private readonly idle: IdleWatch;
+  private left: number;
+  private readonly begin: () => MuxStream;
+  private stream: MuxStream | undefined;
 
   constructor(mux: Mux, root: string, body: Buffer, { idleMs, maxBytes }: TarLimits) {
     super();
-    this.#left = maxBytes;
-    this.#idle = new IdleWatch(idleMs, () => this.destroy(this.#idle.expired));
-    this.#begin = () => {
+    this.left = maxBytes;
+    this.idle = new IdleWatch(idleMs, () => this.destroy(this.idle.expired));
+    this.begin = () => {
       const stream = mux.open(
         { kind: 'tar-out', path: root, bodyBytes: body.length },
         {
-          data: (payload) => this.#add(payload, maxBytes),
-          done: () => this.#inbound.end(),
+          data: (payload) => this.add(payload, maxBytes),
+          done: () => this.inbound.end(),
           failed: (error) => this.destroy(error),
         },
       );
@@ -142,28 +142,28 @@ class TarReadable extends Readable {
 
   override _construct(callback: (error?: Error | null) => void): void {
     try {
-      this.#stream = this.#begin();
+      this.stream = this.begin();
       callback();
     } catch (error) {
       callback(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
-  #add(payload: Buffer, maxBytes: number): void {
-    this.#left -= payload.length;
-    if (this.#left >= 0) this.#inbound.add(payload);
+  private add(payload: Buffer, maxBytes: number): void {
+    this.left -= payload.length;
+    if (this.left >= 0) this.inbound.add(payload);
     else
       this.destroy(new KilnError('PAYLOAD_TOO_LARGE', `The archive from the guest is larger than ${maxBytes} bytes.`));
   }
 
   override _read(): void {
-    this.#idle.start();
-    this.#inbound.want();
+    this.idle.start();
+    this.inbound.want();
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.#idle.stop();
-    this.#stream?.reset('CANCELLED', 'not wanted any more');
+    this.idle.stop();
+    this.stream?.reset('CANCELLED', 'not wanted any more');
     callback(error);
   }
 }

@@ -46,83 +46,83 @@ export async function connectQmp(
 
 class QmpSession {
   readonly greeted: Promise<string>;
-  readonly #socket: Socket;
-  readonly #path: string;
-  readonly #onEvent: ((event: QmpEvent) => void) | undefined;
-  readonly #parser = createQmpParser();
-  readonly #waiting = new Map<number, Waiting>();
-  #nextId = 1;
-  #failure: Error | undefined;
-  #greet: (version: string) => void = () => undefined;
-  #refuse: (error: Error) => void = () => undefined;
+  private readonly socket: Socket;
+  private readonly path: string;
+  private readonly onEvent: ((event: QmpEvent) => void) | undefined;
+  private readonly parser = createQmpParser();
+  private readonly waiting = new Map<number, Waiting>();
+  private nextId = 1;
+  private failure: Error | undefined;
+  private greet: (version: string) => void = () => undefined;
+  private refuse: (error: Error) => void = () => undefined;
 
   constructor(socket: Socket, path: string, onEvent: ((event: QmpEvent) => void) | undefined) {
-    this.#socket = socket;
-    this.#path = path;
-    this.#onEvent = onEvent;
+    this.socket = socket;
+    this.path = path;
+    this.onEvent = onEvent;
     this.greeted = new Promise((resolve, reject) => {
-      this.#greet = resolve;
-      this.#refuse = reject;
+      this.greet = resolve;
+      this.refuse = reject;
     });
     this.greeted.catch(() => undefined);
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
-    socket.on('error', (error) => this.#fail(connectionFailure(path, error)));
-    socket.on('close', () => this.#fail(new KilnError('VMM_EXITED', `QEMU closed its control socket ${path}`)));
+    socket.on('data', (chunk: Buffer) => this.receive(chunk));
+    socket.on('error', (error) => this.fail(connectionFailure(path, error)));
+    socket.on('close', () => this.fail(new KilnError('VMM_EXITED', `QEMU closed its control socket ${path}`)));
   }
 
   execute(command: string, options: { deadlineMs: number; arguments?: object }): Promise<unknown> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    const id = this.#nextId++;
-    const answer = new Promise<unknown>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    if (this.failure !== undefined) return Promise.reject(this.failure);
+    const id = this.nextId++;
+    const answer = new Promise<unknown>((resolve, reject) => this.waiting.set(id, { resolve, reject }));
     const request = { execute: command, id, ...(options.arguments && { arguments: options.arguments }) };
-    this.#socket.write(`${JSON.stringify(request)}\n`);
-    return this.within(answer, options.deadlineMs, command).finally(() => this.#waiting.delete(id));
+    this.socket.write(`${JSON.stringify(request)}\n`);
+    return this.within(answer, options.deadlineMs, command).finally(() => this.waiting.delete(id));
   }
 
   /** The answer, or TIMED_OUT. */
   within<T>(answer: Promise<T>, deadlineMs: number, what: string): Promise<T> {
     const late = () =>
-      new KilnError('TIMED_OUT', `QEMU at ${this.#path} did not answer "${what}" within ${deadlineMs} ms`);
+      new KilnError('TIMED_OUT', `QEMU at ${this.path} did not answer "${what}" within ${deadlineMs} ms`);
     return inTime(answer, deadlineMs, late);
   }
 
   close(): void {
-    this.#socket.destroy();
+    this.socket.destroy();
   }
 
-  #receive(chunk: Buffer): void {
+  private receive(chunk: Buffer): void {
     try {
-      for (const message of this.#parser.push(chunk)) this.#handle(message);
+      for (const message of this.parser.push(chunk)) this.handle(message);
     } catch (error) {
-      this.#fail(error instanceof Error ? error : new Error(String(error)));
-      this.#socket.destroy();
+      this.fail(error instanceof Error ? error : new Error(String(error)));
+      this.socket.destroy();
     }
   }
 
-  #handle(message: QmpMessage): void {
+  private handle(message: QmpMessage): void {
     switch (message.kind) {
       case 'greeting':
-        this.#greet(message.version);
+        this.greet(message.version);
         return;
       case 'event':
-        this.#onEvent?.({ name: message.name, data: message.data });
+        this.onEvent?.({ name: message.name, data: message.data });
         return;
       case 'return':
-        this.#waiting.get(message.id)?.resolve(message.value);
+        this.waiting.get(message.id)?.resolve(message.value);
         return;
       case 'error': {
         const failure = new KilnError('INTERNAL', `QEMU refused: ${message.description}`, { class: message.class });
-        if (message.id === undefined) this.#fail(failure);
-        else this.#waiting.get(message.id)?.reject(failure);
+        if (message.id === undefined) this.fail(failure);
+        else this.waiting.get(message.id)?.reject(failure);
       }
     }
   }
 
-  #fail(error: Error): void {
-    this.#failure ??= error;
-    this.#refuse(error);
-    for (const { reject } of this.#waiting.values()) reject(error);
-    this.#waiting.clear();
+  private fail(error: Error): void {
+    this.failure ??= error;
+    this.refuse(error);
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
   }
 }
 

@@ -7,7 +7,7 @@ import { joinStreams } from '../../../concurrency/join-streams.ts';
 class Side extends Duplex {
   heard = Buffer.alloc(0);
   heardEnd = false;
-  #wanted: (() => void) | undefined;
+  private wanted: (() => void) | undefined;
 
   constructor() {
     super({ allowHalfOpen: true, highWaterMark: 16 });
@@ -26,8 +26,8 @@ class Side extends Duplex {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
     this.heard = Buffer.concat([this.heard, chunk]);
-    this.#wanted = done;
-    setImmediate(() => this.#wanted?.());
+    this.wanted = done;
+    setImmediate(() => this.wanted?.());
   }
 
   override _final(done: () => void): void {
