@@ -79,7 +79,9 @@ export function createHost(options: HostOptions): Host {
   // Rooms that call back into later ones do so only once the host has started.
   const logs = createHostLogs({ ...settings.logs, stateDir, hostId, store, logger });
   const capacity = createHostCapacity({
-    ...{ stateDir, driver, logger },
+    stateDir,
+    driver,
+    logger,
     capacity: options.capacity,
     settings: settings.capacity,
   });
@@ -91,7 +93,9 @@ export function createHost(options: HostOptions): Host {
   const vms: HostVms = vmsOf(basis, { logs, templates, metrics: () => metrics, pool: () => pool });
   const services = createGuestServices({
     ...settings.logs,
-    ...{ vms, logs, logger },
+    vms,
+    logs,
+    logger,
     vmDirectory: (vmId) => records.directory(vmId),
   });
   const metrics: HostMetrics = createHostMetrics({ ...settings.metrics, stateDir, driver, ledger, memory, vms, logs });
@@ -99,20 +103,46 @@ export function createHost(options: HostOptions): Host {
   const face = faceOf(basis, { ledger, memory, logs, templates, metrics, pool });
   const { dataPlane, registration } = face;
   const releases = createFreedNotices({
-    ...{ hostId, stateDir, driver, ledger },
+    hostId,
+    stateDir,
+    driver,
+    ledger,
     runtimeDir: options.runtimeDir,
     records: createWorkloadDocuments(store),
   });
   const upkeep = upkeepOf(basis, { releases, ledger, logs, templates, vms, services, metrics, pool });
   const inspections = createHostInspections(settings.inspection, logger);
   const rooms: HostLifeRooms = {
-    ...{ stateDir, scratchDir, driver, records, vms, services, logs, templates, pool, metrics, logger },
-    ...{ dataPlane, registration, upkeep, inspections },
+    stateDir,
+    scratchDir,
+    driver,
+    records,
+    vms,
+    services,
+    logs,
+    templates,
+    pool,
+    metrics,
+    logger,
+    dataPlane,
+    registration,
+    upkeep,
+    inspections,
     startWaitMs: settings.reattach.startWaitMs,
     onFound: face.onFound,
   };
   return {
-    ...{ hostId, vms, services, ledger, logs, metrics, dataPlane, registration, templates, pool, scratchDir },
+    hostId,
+    vms,
+    services,
+    ledger,
+    logs,
+    metrics,
+    dataPlane,
+    registration,
+    templates,
+    pool,
+    scratchDir,
     sources: sourcesOf(basis, inspections),
     builds: createBuildStore({ ...settings.builds, stateDir, store, logger }),
     sweep: () => upkeep.sweep(),
@@ -151,7 +181,11 @@ function templatesOf(
   if (driver.templates === undefined) return undefined;
   return createTemplates({
     ...disks,
-    ...{ stateDir, images, ledger, logger, onEvent },
+    stateDir,
+    images,
+    ledger,
+    logger,
+    onEvent,
     maker: driver.templates,
     inUse: () => templatesInUse(records),
     settings: settings.templates,
@@ -175,7 +209,12 @@ function vmsOf(
   });
   return createVmHost({
     ...disks,
-    ...{ hostId, driver, stateDir, images, records, logger },
+    hostId,
+    driver,
+    stateDir,
+    images,
+    records,
+    logger,
     ...defined({ templates }),
     freeBytes: settings.disks.freeBytes,
     cloneMs: settings.templates.cloneMs,
@@ -197,7 +236,14 @@ function poolOf(
   const { ledger, templates, vms, metrics } = rooms;
   const catalog = createImageCatalog(store);
   return createHostPool({
-    ...{ hostId, stateDir, driver, records, vms, ledger, templates, logger },
+    hostId,
+    stateDir,
+    driver,
+    records,
+    vms,
+    ledger,
+    templates,
+    logger,
     settings: settings.pool,
     resolveImage: basis.resolveImage ?? (async (reference) => (await catalog.resolve(reference)).digest),
     means: basis.poolMeans,
@@ -226,7 +272,16 @@ function faceOf(
       { logs, metrics: metrics.registry, usage: (vmId) => driver.usage(vmId) },
     ),
     registration: createHostRegistration({
-      ...{ hostId, store, driver, ledger, memory, pool, templates, cachedImages, versions, logger },
+      hostId,
+      store,
+      driver,
+      ledger,
+      memory,
+      pool,
+      templates,
+      cachedImages,
+      versions,
+      logger,
       found: () => found,
       everyMs: settings.registration.everyMs,
     }),
@@ -240,7 +295,9 @@ function sourcesOf(basis: Basis, inspections: InspectionPool): ServiceSources {
   const { projectRoot, scratchDir, stateDir, store, logger, settings } = basis;
   return createServiceSources({
     ...settings.sources,
-    ...{ projectRoot, scratchDir, inspections },
+    projectRoot,
+    scratchDir,
+    inspections,
     uploads: createUploadedSources({ ...settings.sources, stateDir, store, logger }),
   });
 }
@@ -261,14 +318,28 @@ function upkeepOf(
   const { stateDir, runtimeDir, driver, owners, logger, settings, records, collectImages } = basis;
   const { releases, ledger, logs, templates, vms, services, metrics, pool } = rooms;
   return createHostUpkeep({
-    ...{ releases, templates, driver, logs, logger },
+    releases,
+    templates,
+    driver,
+    logs,
+    logger,
     sweeper: createSweep({
       ...settings.sweep,
-      ...{ stateDir, runtimeDir, driver, vms, ledger, owners, pool, logger },
+      stateDir,
+      runtimeDir,
+      driver,
+      vms,
+      ledger,
+      owners,
+      pool,
+      logger,
       onAdopted: (vmId) => services.resume(vmId),
     }),
     sweepImages: createImageSweep({
-      ...{ stateDir, records, templates, logger },
+      stateDir,
+      records,
+      templates,
+      logger,
       limits: settings.images,
       collect: collectImages,
     }),

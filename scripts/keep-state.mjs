@@ -60,7 +60,10 @@ function cleanUp() {
 async function runThrough(stack) {
   const { api, info } = stack;
   await api('POST', '/api/deployments', {
-    ...{ id: 'd-1', projectId: 'project-1', serviceName: 'chatty', servicePath: 'chatty' },
+    id: 'd-1',
+    projectId: 'project-1',
+    serviceName: 'chatty',
+    servicePath: 'chatty',
   });
   const { sha256 } = await api('POST', '/api/sources', chattyTar());
   const create = (id, body) => api('POST', '/api/workloads', { id, ...body });

@@ -94,7 +94,9 @@ async function prepare({ info }: BenchStack, directory: string): Promise<Bed> {
   const { hostToken, s3AccessKey, s3SecretKey } = await stackIdentity(home);
   const keys = { accessKeyId: s3AccessKey, secretAccessKey: s3SecretKey };
   const gateway = await spawnGateway({
-    ...{ home, token: info.token, hostToken },
+    home,
+    token: info.token,
+    hostToken,
     temporal: { address: temporal.address, namespace: info.temporal.namespace },
     s3: { endpoint: `http://${store.address}`, bucket: info.s3.bucket, ...keys },
   });
@@ -201,7 +203,9 @@ async function timeLines(
   done.abort();
   const words = `a page each ${POLL_MS} ms`;
   const figure = (name: string, [kiln = [], samples = []]: readonly number[][]): Measurement => ({
-    ...{ name, unit: 'ms', kiln },
+    name,
+    unit: 'ms',
+    kiln,
     rival: { words, samples },
   });
   return [figure('log-line', times.asked), figure('log-line-from-host', times.written)];

@@ -40,7 +40,10 @@ export function openKilnStore(options: KilnStoreOptions): KilnStore {
   const { endpoint, bucket, prefix, credentials, region = 'us-east-1', forcePathStyle = true } = options;
   const { connectMs = 2_000, idleMs = 10_000 } = options;
   const wholeBucket = createObjectStore({
-    ...{ endpoint, bucket, region, forcePathStyle },
+    endpoint,
+    bucket,
+    region,
+    forcePathStyle,
     ...defined({ credentials }),
     timeouts: { connectMs, idleMs, attempts: ATTEMPTS },
   });

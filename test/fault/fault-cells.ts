@@ -22,7 +22,10 @@ export interface Cell {
 export const CELLS: readonly Cell[] = ROWS.flatMap((row, n) =>
   FAULTS.flatMap((fault) =>
     row.moments.map((moment) => ({
-      ...{ id: `cell-${n}-${fault}-${moment}`, row, fault, moment },
+      id: `cell-${n}-${fault}-${moment}`,
+      row,
+      fault,
+      moment,
       expected: row.outcomes[fault],
     })),
   ),

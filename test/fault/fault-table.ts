@@ -84,7 +84,11 @@ const LEAVING = over(TIMINGS, { leave: { startToCloseMs: GIVEN_UP_MS } });
 const RECOVERS = { fails: 'runs', 'store-away': 'runs', hangs: 'runs', cancel: 'stopped', killed: 'runs' };
 /** The workload is on its way out: nothing changes where it goes. */
 const always = (outcome: Outcome) => ({
-  ...{ fails: outcome, 'store-away': outcome, hangs: outcome, cancel: outcome, killed: outcome },
+  fails: outcome,
+  'store-away': outcome,
+  hangs: outcome,
+  cancel: outcome,
+  killed: outcome,
 });
 const BOTH: readonly Moment[] = ['before', 'after'];
 
@@ -119,11 +123,18 @@ const leaving: Omit<Row, 'port'> = {
 export const ROWS: readonly Row[] = [
   { ...control, activity: 'placeWorkload', port: 'hosts.list' },
   {
-    ...{ ...host, activity: 'reserveCapacity', port: 'ledger.reserve', timings: CONTROL, silent: true },
+    ...host,
+    activity: 'reserveCapacity',
+    port: 'ledger.reserve',
+    timings: CONTROL,
+    silent: true,
     outcomes: { ...RECOVERS, fails: 'pending INTERNAL' },
   },
   {
-    ...{ ...host, activity: 'validateService', port: 'sources.inspect', silent: true },
+    ...host,
+    activity: 'validateService',
+    port: 'sources.inspect',
+    silent: true,
     timings: over(TIMINGS, { validate: { startToCloseMs: GIVEN_UP_MS } }),
   },
   { ...control, activity: 'resolveImage', port: 'images.resolve', service: 'other-image' },
@@ -132,31 +143,46 @@ export const ROWS: readonly Row[] = [
   { ...building, port: 'builds.save' },
   { ...building, port: 'vms.release' },
   {
-    ...{ ...deploying, activity: 'provisionRootfs', port: 'vms.provision' },
+    ...deploying,
+    activity: 'provisionRootfs',
+    port: 'vms.provision',
     timings: over(TIMINGS, { deploy: { provisionMs: GIVEN_UP_MS } }),
   },
   {
-    ...{ ...deploying, activity: 'bootVm', port: 'vms.boot' },
+    ...deploying,
+    activity: 'bootVm',
+    port: 'vms.boot',
     timings: over(TIMINGS, { deploy: { bootMs: GIVEN_UP_MS } }),
   },
   // A guest that takes no orders is given up with its boot; nobody knows what a second order would do to it.
   ...['vms.openPort', 'services.start'].map((port) => ({
-    ...{ ...deploying, activity: 'startService' as const, port },
+    ...deploying,
+    activity: 'startService' as const,
+    port,
     timings: over(TIMINGS, { deploy: { startMs: GIVEN_UP_MS } }),
     outcomes: { ...deploying.outcomes, hangs: 'deploy BOOT_TIMEOUT' },
   })),
   {
-    ...{ ...deploying, activity: 'checkHealth', port: 'services.setStage' },
+    ...deploying,
+    activity: 'checkHealth',
+    port: 'services.setStage',
     timings: over(TIMINGS, { deploy: { healthMarginMs: 0 } }),
     outcomes: { ...deploying.outcomes, hangs: 'deploy BOOT_TIMEOUT' },
   },
   { ...control, activity: 'checkHost', port: 'hosts.read', way: 'suspicion' },
   {
-    ...{ ...host, activity: 'superviseVm', port: 'vms.waitExit', moments: ['before'] },
+    ...host,
+    activity: 'superviseVm',
+    port: 'vms.waitExit',
+    moments: ['before'],
     timings: over(TIMINGS, { supervise: { startToCloseMs: GIVEN_UP_MS } }),
   },
   {
-    ...{ ...host, activity: 'superviseVm', port: 'vms.waitExit', moments: ['after'], way: 'vm-death' },
+    ...host,
+    activity: 'superviseVm',
+    port: 'vms.waitExit',
+    moments: ['after'],
+    way: 'vm-death',
     timings: over(TIMINGS, { supervise: { startToCloseMs: GIVEN_UP_MS } }),
     // The VM is dead whoever saw it, unless the cancel was first.
     outcomes: { ...always('running VMM_EXITED'), cancel: 'stopped' },
@@ -165,13 +191,19 @@ export const ROWS: readonly Row[] = [
   { ...leaving, port: 'vms.release' },
   { ...leaving, port: 'ledger.release' },
   {
-    ...{ ...leaving, port: 'vms.release', way: 'bad-build', service: 'build-fails' },
+    ...leaving,
+    port: 'vms.release',
+    way: 'bad-build',
+    service: 'build-fails',
     outcomes: always('build BUILD_FAILED'),
   },
   // The release of a failed boot is part of the next one: a cancel ends both.
   { ...leaving, port: 'vms.release', way: 'bad-boot', outcomes: RECOVERS },
   {
-    ...{ ...control, activity: 'closeBooks', port: 'documents.writeResult', way: 'stop' },
+    ...control,
+    activity: 'closeBooks',
+    port: 'documents.writeResult',
+    way: 'stop',
     outcomes: always('stopped'),
   },
 ];

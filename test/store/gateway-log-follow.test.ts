@@ -42,8 +42,13 @@ beforeEach(async () => {
 function write(message: string): void {
   const lines = fixture.spools.get(id) ?? [];
   const entry: NumberedLogEntry = {
-    ...{ timestamp: new Date().toISOString(), stage: 'running', level: 'info', epoch: 1, writer: HOST_ID },
-    ...{ message, n: lines.length },
+    timestamp: new Date().toISOString(),
+    stage: 'running',
+    level: 'info',
+    epoch: 1,
+    writer: HOST_ID,
+    message,
+    n: lines.length,
   };
   lines.push(entry);
   fixture.follows.wake(workload(id));

@@ -15,8 +15,14 @@ function afterMoves(count: number, more: Partial<WorkloadSnapshot> = {}): Worklo
     return { seq: index + 1, at: at((index + 1) * 10), from: STAGES[index] ?? 'pending', to, cause: 'test' };
   });
   const state = {
-    ...{ workloadId: 'w', servicePath: 's', stage: STAGES[count] ?? 'pending', notes: [], unreleased: [], moves },
-    ...{ createdAt: at(0), updatedAt: at(count * 10) },
+    workloadId: 'w',
+    servicePath: 's',
+    stage: STAGES[count] ?? 'pending',
+    notes: [],
+    unreleased: [],
+    moves,
+    createdAt: at(0),
+    updatedAt: at(count * 10),
   };
   return { state, origin: 'workflow', ...more };
 }

@@ -56,7 +56,10 @@ describe('a process whose event loop is watched', () => {
     child.stdin.write(`${how}\n`);
     expect(await ended).toEqual([null, 'SIGKILL']);
     expect(JSON.parse(stderr)).toMatchObject({
-      ...{ level: 60, name: 'sample', pid: child.pid, state },
+      level: 60,
+      name: 'sample',
+      pid: child.pid,
+      state,
       msg: expect.stringContaining('the event loop has not turned'),
     });
   });

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { createKilnClient, type KilnClient } from '../../../client/http/kiln-client.ts';
 import { CLI_ENTRY } from '../../../config/checkout.ts';
@@ -21,7 +21,7 @@ import type { ObjectStore } from '../../../store/object-store.ts';
 import { createFakeWorkloads, type FakeWorkloads } from '../../support/gateway/fake-workloads.ts';
 import { HOST_TOKEN, placesBelow } from '../../support/host/fake-host.ts';
 import { whatIsLeft } from '../../support/host/nothing-left.ts';
-import { freshObjectStore } from '../../support/servers/object-store.ts';
+import { freshObjectStore, storeOptions } from '../../support/servers/object-store.ts';
 import { silentLogger } from '../../support/workers/silent-logger.ts';
 
 const TOKEN = 'a-token-of-the-flood-tests';
@@ -75,14 +75,8 @@ afterEach(async () => {
 
 /** Starts the host process on what is there. @returns once the service answers through it */
 async function startHost(guestRingBytes: number): Promise<void> {
-  const s3 = inject('s3');
-  const options = {
-    ...{ endpoint: s3.endpoint, region: s3.region, bucket: store.bucket, forcePathStyle: true },
-    credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
-    timeouts: { connectMs: 1_000, idleMs: 5_000, attempts: 2 },
-  };
   const script = fileURLToPath(new URL('../../fixtures/flooding-host.ts', import.meta.url));
-  const args = [script, root, VM, ID, JSON.stringify(options), String(guestRingBytes)];
+  const args = [script, root, VM, ID, JSON.stringify(storeOptions(store.bucket)), String(guestRingBytes)];
   host = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = once(host, 'exit').then(() => {
     throw new Error('the host process ended before its service answered; it says why above');

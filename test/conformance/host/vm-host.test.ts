@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { hostEntrySchema } from '../../../contracts/store/host-entry.ts';
 import { storeKeys } from '../../../domain/names.ts';
@@ -31,7 +31,7 @@ import {
   placesBelow,
 } from '../../support/host/fake-host.ts';
 import { whatIsLeft } from '../../support/host/nothing-left.ts';
-import { freshObjectStore } from '../../support/servers/object-store.ts';
+import { freshObjectStore, storeOptions } from '../../support/servers/object-store.ts';
 
 const VM = 'abc-0-0';
 let places: FakeHostPlaces;
@@ -244,14 +244,8 @@ describe('a host that restarts', () => {
   });
 
   it('after kill -9 finds them too: same pid, same port, the same requests counted on, no line twice', async () => {
-    const s3 = inject('s3');
-    const options = {
-      ...{ endpoint: s3.endpoint, region: s3.region, bucket: store.bucket, forcePathStyle: true },
-      credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
-      timeouts: { connectMs: 1000, idleMs: 5000, attempts: 2 },
-    };
     const script = fileURLToPath(new URL('../../fixtures/host-process.ts', import.meta.url));
-    const child = spawn(process.execPath, [script, places.root, VM, JSON.stringify(options)], {
+    const child = spawn(process.execPath, [script, places.root, VM, JSON.stringify(storeOptions(store.bucket))], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const ended = once(child, 'exit');

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { directoryEntries } from '../../../linux/directory-entries.ts';
 import { createInstanceStore } from '../../../vmm/instance-record.ts';
@@ -14,7 +14,7 @@ import { keptSocketFolders } from '../../../vmm/socket-folders.ts';
 import { commandLines } from '../../../vmm/vm-process.ts';
 import { createFakeHost, type FakeHostPlaces, fakeDriverAt, placesBelow } from '../../support/host/fake-host.ts';
 import { whatIsLeft } from '../../support/host/nothing-left.ts';
-import { freshObjectStore } from '../../support/servers/object-store.ts';
+import { freshObjectStore, storeOptions } from '../../support/servers/object-store.ts';
 
 const KILLS = 20;
 /** Long enough for a few workloads; the moments lie anywhere in it. */
@@ -36,15 +36,6 @@ afterAll(async () => {
   for (const vmId of await driver.list()) await driver.destroy(vmId);
   await rm(places.root, { recursive: true, force: true });
 });
-
-/** How the child reaches the store. */
-function storeOptions(bucket: string): object {
-  const { endpoint, region, accessKeyId, secretAccessKey } = inject('s3');
-  return {
-    ...{ endpoint, region, bucket, forcePathStyle: true, credentials: { accessKeyId, secretAccessKey } },
-    timeouts: { connectMs: 1000, idleMs: 5000, attempts: 2 },
-  };
-}
 
 const children: ChildProcess[] = [];
 function startHost(round: number, s3: unknown): ChildProcess {

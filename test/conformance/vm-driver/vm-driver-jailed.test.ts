@@ -17,7 +17,8 @@ import { describeVmDriver } from './vm-driver-suite.ts';
 const agent = await agentBinary();
 
 const optionsAt = ({ stateDir, runtimeDir }: Places) => ({
-  ...{ stateDir, runtimeDir },
+  stateDir,
+  runtimeDir,
   allowFake: true,
   agentBinary: agent,
   asRoot: process.getuid?.() === 0,

@@ -13,7 +13,9 @@ export function startGatewayProcess(options: {
 }): Promise<GatewayProcess> {
   const { namespace, bucket, token, home } = options;
   return spawnGateway({
-    ...{ home, token, hostToken: 'a-token-for-tests' },
+    home,
+    token,
+    hostToken: 'a-token-for-tests',
     temporal: { address: inject('temporalAddress'), namespace },
     s3: { ...inject('s3'), bucket },
   });

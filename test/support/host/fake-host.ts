@@ -64,8 +64,14 @@ export async function createFakeHost(
     provisioner: createSparseCopyProvisioner(),
     images: {
       ensure: async (digest) => ({
-        ...{ name: 'test', digest, kernelPath: '/none/vmlinux', initrdPath: '/none/initrd' },
-        ...{ rootfsPath, workspacePath, rootfsBytes: 4, sha256: { kernel: 'none', rootfs: 'none' } },
+        name: 'test',
+        digest,
+        kernelPath: '/none/vmlinux',
+        initrdPath: '/none/initrd',
+        rootfsPath,
+        workspacePath,
+        rootfsBytes: 4,
+        sha256: { kernel: 'none', rootfs: 'none' },
       }),
     },
     cachedImages: async () => [IMAGE_DIGEST],

@@ -11,7 +11,8 @@ export async function openLimitedDriver(
   caps?: Partial<CapSettings>,
 ): Promise<VmDriver> {
   return createQemuDriver({
-    ...{ stateDir, runtimeDir },
+    stateDir,
+    runtimeDir,
     limits: await machineLimits(stateDir, caps),
     log: silentLog,
     tscKhz: testTscRate,

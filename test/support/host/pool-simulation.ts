@@ -220,8 +220,12 @@ async function serve(
   const vmId = `vm-${atMs}-${latencies.length}`;
   const key = keyOfKind(kind);
   const owner = {
-    ...{ workflowId: `workload/${vmId}`, firstExecutionId: 'e', namespaceId: 'n' },
-    ...{ epoch: 1, boot: 1, role: 'service' as const },
+    workflowId: `workload/${vmId}`,
+    firstExecutionId: 'e',
+    namespaceId: 'n',
+    epoch: 1,
+    boot: 1,
+    role: 'service' as const,
   };
   while (vms.held >= vms.places && (await pool.yieldToBoots())) {}
   vms.active += 1;
@@ -238,10 +242,18 @@ function reportOf(pool: VmPool, vms: CountedVms, latencies: number[]): Simulatio
   const left = pool.status();
   const { hits, waits, misses, recycled } = left.counters;
   return {
-    ...{ requests: latencies.length, hits, waits, misses },
+    requests: latencies.length,
+    hits,
+    waits,
+    misses,
     latenciesMs: latencies.sort((a, b) => a - b),
-    ...{ created: vms.created, destroyed: vms.destroyed, templatesMade: vms.templatesMade },
-    ...{ mostReady: vms.mostAlive, oldestClaimMs: vms.oldestClaimMs, recycled, left },
+    created: vms.created,
+    destroyed: vms.destroyed,
+    templatesMade: vms.templatesMade,
+    mostReady: vms.mostAlive,
+    oldestClaimMs: vms.oldestClaimMs,
+    recycled,
+    left,
   };
 }
 

@@ -12,7 +12,11 @@ export function inspectionSettings(overrides: Partial<InspectionSettings>): Insp
   const unlimited = { cpuMs: NEVER_MS, wallMs: NEVER_MS };
   return {
     ...DEFAULT_HOST_SETTINGS.inspection,
-    ...{ inspect: unlimited, pack: unlimited, lookEveryMs: 5, startMs: NEVER_MS, restartMs: 5 },
+    inspect: unlimited,
+    pack: unlimited,
+    lookEveryMs: 5,
+    startMs: NEVER_MS,
+    restartMs: 5,
     ...overrides,
   };
 }

@@ -1,7 +1,7 @@
 /** The real S3 server of the test run, one bucket for each test file. */
 import { randomUUID } from 'node:crypto';
 import { inject } from 'vitest';
-import { createObjectStore, type ObjectStore } from '../../../store/object-store.ts';
+import { createObjectStore, type ObjectStore, type ObjectStoreOptions } from '../../../store/object-store.ts';
 import { prefixedStore } from '../../../store/prefixed-store.ts';
 import type { TestS3 } from './servers.global.ts';
 
@@ -16,16 +16,23 @@ export function freshObjectStore(overrides: StoreOverrides = {}): Promise<Object
   return freshBucket(inject('s3'), overrides);
 }
 
+/** How a process of its own reaches a bucket of the run's server. */
+export function storeOptions(bucket: string, s3: TestS3 = inject('s3')): ObjectStoreOptions {
+  const { endpoint, region, accessKeyId, secretAccessKey } = s3;
+  return {
+    endpoint,
+    region,
+    bucket,
+    forcePathStyle: true,
+    credentials: { accessKeyId, secretAccessKey },
+    timeouts: { connectMs: 1_000, idleMs: 5_000, attempts: 2 },
+  };
+}
+
 /** As `freshObjectStore`, for programs that have started the server themselves. */
 export async function freshBucket(s3: TestS3, overrides: StoreOverrides = {}): Promise<ObjectStore> {
-  const wholeBucket = createObjectStore({
-    endpoint: overrides.endpoint ?? s3.endpoint,
-    region: s3.region,
-    bucket: overrides.bucket ?? `test-${randomUUID()}`,
-    credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
-    forcePathStyle: true,
-    timeouts: { connectMs: 1_000, idleMs: 5_000, attempts: 2 },
-  });
+  const options = storeOptions(overrides.bucket ?? `test-${randomUUID()}`, s3);
+  const wholeBucket = createObjectStore({ ...options, endpoint: overrides.endpoint ?? s3.endpoint });
   const store = prefixedStore(wholeBucket, overrides.prefix);
   if (overrides.bucket === undefined) await store.ensureBucket();
   return store;

@@ -115,7 +115,9 @@ export async function startServers(): Promise<Servers> {
       startS3(env, record, directory, children),
     ]);
     return {
-      ...{ workflowBundle, temporalAddress, s3 },
+      workflowBundle,
+      temporalAddress,
+      s3,
       temporalNamespace: env.TEMPORAL_NAMESPACE,
       pids: Object.fromEntries(children.map((child) => [child.name, child.pid])),
       stop,

@@ -97,7 +97,14 @@ export class HostRunner {
     await host.start();
     const { vms, services, ledger, logs, sources, builds, scratchDir, pool } = host;
     const ports: HostActivityPorts = {
-      ...{ vms, services, ledger, logs, sources, builds, scratchDir, pool },
+      vms,
+      services,
+      ledger,
+      logs,
+      sources,
+      builds,
+      scratchDir,
+      pool,
       registries: options.guests === 'qemu' ? await realRegistries() : { endpoints: [], npmrc: '' },
       pip: createPipSettings({
         pipCommands: options.guests === 'qemu' ? [['pip3'], ['pip'], ['python3', '-m', 'pip']] : [],

@@ -111,7 +111,8 @@ export class ProcessStack {
   static async start({ temporalAddress, s3, workflowBundle }: ProcessStackOptions): Promise<ProcessStack> {
     const connection = await Connection.connect({ address: temporalAddress });
     const stack = new ProcessStack(connection, {
-      ...{ temporalAddress, workflowBundle },
+      temporalAddress,
+      workflowBundle,
       namespace: await makeNamespace(connection),
       directory: await mkdtemp(join(tmpdir(), 'kiln-fault-')),
       s3: { ...s3, bucket: `test-${randomUUID()}` },

@@ -45,7 +45,9 @@ export type ChildCommand = z.infer<typeof childCommandSchema>;
 export function objectStoreOptions(s3: ChildSpec['s3']): Parameters<typeof createObjectStore>[0] {
   const { endpoint, region, bucket, accessKeyId, secretAccessKey } = s3;
   return {
-    ...{ endpoint, region, bucket },
+    endpoint,
+    region,
+    bucket,
     credentials: { accessKeyId, secretAccessKey },
     forcePathStyle: true,
     timeouts: { connectMs: 1_000, idleMs: 5_000, attempts: 2 },

@@ -8,8 +8,13 @@ import { attached } from '../../support/guest/scripted-guest.ts';
 
 const DAY_MS = 86_400_000;
 const manifest: ServiceManifest = {
-  ...{ language: 'node', installs: false, hooks: { start: 'node server.js' }, outputs: [], envRequired: [] },
-  ...{ egress: [], resources: {} },
+  language: 'node',
+  installs: false,
+  hooks: { start: 'node server.js' },
+  outputs: [],
+  envRequired: [],
+  egress: [],
+  resources: {},
   health: { intervalMs: 60_000, timeoutMs: 60_000, failures: 3, startPeriodMs: 60_000 },
 };
 

@@ -8,8 +8,11 @@ const state: WorkloadState = {
   workloadId: 'hello-1',
   servicePath: 'services/hello',
   stage: 'stopped',
-  ...{ notes: [], unreleased: [], moves: [] },
-  ...{ createdAt: at, updatedAt: at },
+  notes: [],
+  unreleased: [],
+  moves: [],
+  createdAt: at,
+  updatedAt: at,
 };
 
 /** Closes the books where the result document cannot be written. */

@@ -7,11 +7,20 @@ import { SERVICE_EXEC_ID } from '../../../domain/names.ts';
 
 const OUTPUT = { sha256: 'f'.repeat(64), bytes: 1 };
 const REQUEST: Parameters<ReturnType<typeof createStartService>>[0] = {
-  ...{ workloadId: 'w', epoch: 1, vmId: 'w-1-1', vmIds: ['w-1-1'], specHash: 'h', port: 8080 },
+  workloadId: 'w',
+  epoch: 1,
+  vmId: 'w-1-1',
+  specHash: 'h',
+  port: 8080,
   build: { ...OUTPUT, cached: false },
   manifest: {
-    ...{ language: 'node', hooks: { start: 'node server.js' }, outputs: [], envRequired: [], egress: [] },
-    ...{ installs: false, resources: {} },
+    language: 'node',
+    hooks: { start: 'node server.js' },
+    outputs: [],
+    envRequired: [],
+    egress: [],
+    installs: false,
+    resources: {},
     health: { path: '/', intervalMs: 1, timeoutMs: 1, failures: 1, startPeriodMs: 1 },
   },
 };

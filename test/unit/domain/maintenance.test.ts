@@ -36,7 +36,11 @@ describe('maintenance', () => {
   it('shows a page of bounded size in which text from outside is no markup', () => {
     const problems = Array.from({ length: MAX_PROBLEMS }, () => `<b>[x](y)\n# ${'z'.repeat(500)}`);
     const hosts = Array.from({ length: 500 }, (_, index) => ({
-      ...{ hostId: `host-${index}`, swept: index % 2 === 0, destroyed: 1, freed: 1, held: 1 },
+      hostId: `host-${index}`,
+      swept: index % 2 === 0,
+      destroyed: 1,
+      freed: 1,
+      held: 1,
     }));
     const page = maintenanceDetails({ ...EMPTY_REPORT, hosts, problems }, 'sweep hosts');
     expect(Buffer.byteLength(page)).toBeLessThan(20_000);

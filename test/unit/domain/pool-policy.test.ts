@@ -226,7 +226,10 @@ const anyFacts = fc
   })
   .map(({ vms, reason, recentRequests, missShare, pool_size, blocked, filling }) =>
     facts(vms, {
-      ...{ reason, filling, recentRequests, recentMisses: Math.floor(recentRequests * missShare) },
+      reason,
+      filling,
+      recentRequests,
+      recentMisses: Math.floor(recentRequests * missShare),
       settings: resolvePoolSettings({ pool_size }),
       blockedUntilMs: blocked ? NOW + 1 : 0,
     }),

@@ -16,9 +16,18 @@ import type { VmLimits } from '../../../vmm/limits/vm-limits.ts';
 import { settleExit } from '../../../vmm/vm-exit.ts';
 
 const RECORD: InstanceRecord = {
-  ...{ version: 1, vmId: 'w-1-1', driver: 'qemu', imageDigest: 'sha256:0', vcpus: 1, memMib: 512 },
+  version: 1,
+  vmId: 'w-1-1',
+  driver: 'qemu',
+  imageDigest: 'sha256:0',
+  vcpus: 1,
+  memMib: 512,
   owner: { workflowId: 'workload/w', firstExecutionId: 'x', namespaceId: 'n', epoch: 1, boot: 1, role: 'service' },
-  ...{ kernelPath: '/k', initrdPath: '/i', drives: [], ports: [], createdAt: new Date(0).toISOString() },
+  kernelPath: '/k',
+  initrdPath: '/i',
+  drives: [],
+  ports: [],
+  createdAt: new Date(0).toISOString(),
   sockets: { agent: '/run/x/w-1-1/agent.sock' },
 };
 const full = () => Promise.reject(new KilnError('DISK_FULL', 'no space for logs'));
@@ -52,8 +61,14 @@ describe('on a full disk', () => {
   it('the end of a service is told as it was', async () => {
     const health = { intervalMs: 60_000, timeoutMs: 1_000, failures: 3, startPeriodMs: 1_000 };
     const manifest: ServiceManifest = {
-      ...{ language: 'node', installs: false, hooks: { start: 'node server.js' }, outputs: [], envRequired: [] },
-      ...{ egress: [], resources: {}, health },
+      language: 'node',
+      installs: false,
+      hooks: { start: 'node server.js' },
+      outputs: [],
+      envRequired: [],
+      egress: [],
+      resources: {},
+      health,
     };
     const supervise = createSuperviseVm({
       vms: stub<VmHost>({ waitExit: () => new Promise(() => undefined) }),

@@ -75,7 +75,8 @@ it.each(REFUSED)(
     const { created } = await direct.create(request, id);
     const headers = { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' };
     const repeated = await fetch(`${gateway.url}/api/workloads`, {
-      ...{ method: 'POST', headers },
+      method: 'POST',
+      headers,
       body: JSON.stringify({ ...request, id }),
     });
     expect([created, repeated.status]).toEqual([false, 200]);

@@ -24,8 +24,12 @@ import { readWorkflowBundle } from '../../support/servers/workflow-bundle.ts';
 
 const request = { servicePath: 'services/hello', env: { NAME: 'value' }, projectId: 'shop', deploymentId: 'front' };
 const FRONT = {
-  ...{ id: 'front', projectId: 'shop', serviceName: 'front', servicePath: 'services/hello' },
-  ...{ status: 'active' as const, createdAt: new Date(0).toISOString() },
+  id: 'front',
+  projectId: 'shop',
+  serviceName: 'front',
+  servicePath: 'services/hello',
+  status: 'active' as const,
+  createdAt: new Date(0).toISOString(),
 };
 const namespace = inject('temporalNamespace');
 const WAIT_MS = 20_000;

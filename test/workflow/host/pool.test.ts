@@ -14,8 +14,12 @@ const POOLED = {
   blockedMs: 0,
 };
 const TIMINGS = {
-  ...{ everyMs: 100, scheduleToStartMs: 500, startToCloseMs: 20_000, heartbeatMs: 2_000 },
-  ...{ lostAfterMs: 1_500, continueAfter: 4 },
+  everyMs: 100,
+  scheduleToStartMs: 500,
+  startToCloseMs: 20_000,
+  heartbeatMs: 2_000,
+  lostAfterMs: 1_500,
+  continueAfter: 4,
 };
 
 let kiln: Harness;

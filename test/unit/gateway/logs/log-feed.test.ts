@@ -25,7 +25,13 @@ const LIMITS: LogFeedLimits = {
   pageSize: 100,
 };
 const line = (n: number, message = `line ${n}`): NumberedLogEntry => ({
-  ...{ timestamp: AT, stage: 'running', message, level: 'info', epoch: 1, writer: 'h1', n },
+  timestamp: AT,
+  stage: 'running',
+  message,
+  level: 'info',
+  epoch: 1,
+  writer: 'h1',
+  n,
 });
 
 /** A request that waits at the host. */
@@ -57,8 +63,16 @@ const feedsOf = (limits: Partial<LogFeedLimits> = {}) =>
     host: async (hostId) => {
       hostReads += 1;
       return {
-        ...{ hostId, url: 'http://h1', at: AT, load: 0, images: [], driver: 'fake', versions: {}, draining: false },
-        ...{ capacity: { vcpus: 1, memMib: 1 }, free: { vcpus: 1, memMib: 1 } },
+        hostId,
+        url: 'http://h1',
+        at: AT,
+        load: 0,
+        images: [],
+        driver: 'fake',
+        versions: {},
+        draining: false,
+        capacity: { vcpus: 1, memMib: 1 },
+        free: { vcpus: 1, memMib: 1 },
       };
     },
     hostFreshMs: 1,

@@ -14,11 +14,19 @@ const LIMITS: LogStreamLimits = {
   pageSize: 10,
 };
 const line = (n: number): NumberedLogEntry => ({
-  ...{ timestamp: '2026-01-01T00:00:00.000Z', stage: 'running', level: n % 2 === 0 ? 'info' : 'error' },
-  ...{ message: `line ${n}`, epoch: 1, writer: 'h1', n },
+  timestamp: '2026-01-01T00:00:00.000Z',
+  stage: 'running',
+  level: n % 2 === 0 ? 'info' : 'error',
+  message: `line ${n}`,
+  epoch: 1,
+  writer: 'h1',
+  n,
 });
 const look = (number: number, more: Partial<Look> = {}): Look => ({
-  ...{ number, place: { workloadId: 'w', hostId: 'h1', epoch: 1 }, stage: 'running', isOpen: true },
+  number,
+  place: { workloadId: 'w', hostId: 'h1', epoch: 1 },
+  stage: 'running',
+  isOpen: true,
   ...more,
 });
 

@@ -4,7 +4,9 @@ import { createRefusalLog } from '../../../../host/egress/refusal-log.ts';
 import type { VmInspection } from '../../../../ports/vm-driver.ts';
 
 const found = (role: 'service' | 'builder'): VmInspection => ({
-  ...{ vmId: 'v', imageDigest: 'x', createdAt: '2026-01-01T00:00:00.000Z' },
+  vmId: 'v',
+  imageDigest: 'x',
+  createdAt: '2026-01-01T00:00:00.000Z',
   owner: { workflowId: 'workload/w1', firstExecutionId: 'f', namespaceId: 'n', epoch: 2, boot: 1, role },
 });
 

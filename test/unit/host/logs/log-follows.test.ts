@@ -37,7 +37,10 @@ const open = (more: { max?: number; maxHoldMs?: number } = {}) =>
   });
 const ask = (more: Partial<FollowRequest> = {}): Promise<FollowAnswer> =>
   follows.follow({
-    ...{ owner: workload('w'), after: -1, limit: 10, waitMs: 60_000 },
+    owner: workload('w'),
+    after: -1,
+    limit: 10,
+    waitMs: 60_000,
     signal: new AbortController().signal,
     ...more,
   });

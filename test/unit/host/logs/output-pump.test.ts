@@ -116,7 +116,9 @@ describe('service output', () => {
   it('a crash between a line and its offset cannot be: the line has it', async () => {
     const writer = await logs.open(workloadRef('w', 0));
     const target = {
-      ...{ log: workloadRef('w', 0), writer, stage: () => 'running' as const },
+      log: workloadRef('w', 0),
+      writer,
+      stage: () => 'running' as const,
       logs: { saveServiceOffset: () => Promise.reject(new Error('killed before the offset was saved')) },
     };
     const output = play(outputOf([['stdout', 'one\ntwo\nthr']]));

@@ -86,8 +86,16 @@ const STATUS: PoolStatus = {
   counters: { ...NO_COUNTS, hits: 8, waits: 1, misses: 1, recycled: { idle: 2 } },
   pools: [
     {
-      ...{ image: 'node', imageDigest: `sha256:${'a'.repeat(64)}`, vcpus: 1, memMib: 512, projectId: 'p-1' },
-      ...{ reason: 'standing', target: 3, lowWater: 2, ready: 2, creating: 1 },
+      image: 'node',
+      imageDigest: `sha256:${'a'.repeat(64)}`,
+      vcpus: 1,
+      memMib: 512,
+      projectId: 'p-1',
+      reason: 'standing',
+      target: 3,
+      lowWater: 2,
+      ready: 2,
+      creating: 1,
       counters: { ...NO_COUNTS, hits: 8, waits: 1, misses: 1, recycled: { idle: 2 } },
       template: { templateId: 't-1', createdAt: at(40) },
       vms: [

@@ -11,8 +11,12 @@ import { silentLogger } from '../../../support/workers/silent-logger.ts';
 const KEY = keyOfKind('a');
 const WARM = { image: 'node', vcpus: KEY.vcpus, memMib: KEY.memMib, projectId: 'project-a' };
 const owner = (workflowId: string) => ({
-  ...{ workflowId, firstExecutionId: 'e', namespaceId: 'n' },
-  ...{ epoch: 1, boot: 1, role: 'service' as const },
+  workflowId,
+  firstExecutionId: 'e',
+  namespaceId: 'n',
+  epoch: 1,
+  boot: 1,
+  role: 'service' as const,
 });
 const to = (vmId: string) => ({ vmId, owner: owner(`workload/${vmId}`) });
 

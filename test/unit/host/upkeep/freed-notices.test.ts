@@ -14,8 +14,12 @@ import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const HASH = shortHash('workload/gone');
 const owner: VmOwner = {
-  ...{ workflowId: 'workload/gone', firstExecutionId: 'first', namespaceId: 'ns' },
-  ...{ epoch: 1, boot: 1, role: 'service' },
+  workflowId: 'workload/gone',
+  firstExecutionId: 'first',
+  namespaceId: 'ns',
+  epoch: 1,
+  boot: 1,
+  role: 'service',
 };
 let root: string;
 let records: Map<string, VmInspection | 'damaged'>;
@@ -48,8 +52,11 @@ const driver = {
 };
 const inspection = (vmId: string): VmInspection => ({ vmId, owner, imageDigest: 'sha256:0', createdAt: '' });
 const reservation = (id: string): Reservation => ({
-  ...{ id, ownerWorkflowId: 'workload/gone', resources: { vcpus: 1, memMib: 1 } },
-  ...{ expiresAt: '', createdAt: '' },
+  id,
+  ownerWorkflowId: 'workload/gone',
+  resources: { vcpus: 1, memMib: 1 },
+  expiresAt: '',
+  createdAt: '',
 });
 const settle = (workloadIds: string[]) =>
   createFreedNotices({
@@ -114,7 +121,12 @@ describe('a sweep on a machine that slept', () => {
     };
     const options = {
       ...places(),
-      ...{ graceMs: 60_000, maxDestroys: 5, driver, vms, ledger, logger: silentLogger },
+      graceMs: 60_000,
+      maxDestroys: 5,
+      driver,
+      vms,
+      ledger,
+      logger: silentLogger,
       owners: { lookup: async () => 'over' as const },
       onAdopted: async () => undefined,
       ...defined({ now }),

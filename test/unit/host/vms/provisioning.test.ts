@@ -18,7 +18,9 @@ import { createSparseCopyProvisioner } from '../../../../rootfs/provisioners/spa
 
 const MIB = 2 ** 20;
 const owner = {
-  ...{ workflowId: 'workload/a', firstExecutionId: 'first', namespaceId: 'default' },
+  workflowId: 'workload/a',
+  firstExecutionId: 'first',
+  namespaceId: 'default',
   ...({ epoch: 1, boot: 1, role: 'service' } as const),
 };
 
@@ -33,8 +35,14 @@ describe('the disks of a VM', () => {
     const rootfsPath = await emptyFile('rootfs.ext4', 8);
     const workspacePath = await emptyFile('workspace.ext4', 16);
     image = {
-      ...{ name: 'node', digest: `sha256:${'0'.repeat(64)}`, kernelPath: '/none/vmlinux', initrdPath: '/none/initrd' },
-      ...{ rootfsPath, rootfsBytes: 8 * MIB, workspacePath, sha256: { kernel: 'none', rootfs: 'none' } },
+      name: 'node',
+      digest: `sha256:${'0'.repeat(64)}`,
+      kernelPath: '/none/vmlinux',
+      initrdPath: '/none/initrd',
+      rootfsPath,
+      rootfsBytes: 8 * MIB,
+      workspacePath,
+      sha256: { kernel: 'none', rootfs: 'none' },
     };
   });
   afterEach(() => rm(root, { recursive: true, force: true }));
