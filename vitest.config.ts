@@ -1,6 +1,5 @@
-import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
-import { LongestFirst } from './test/support/runner/longest-first.ts';
+import { KindsInOrder } from './test/support/runner/kinds-in-order.ts';
 
 /** One project a kind of test; each says what it runs against (docs/testing.md). */
 const project = (
@@ -14,23 +13,16 @@ const project = (
     testTimeout,
     // A test has one deadline, its own: vitest's for what is polled is a second, which a busy machine does not keep.
     expect: { poll: { timeout: testTimeout } },
-    maxWorkers: WORKERS,
     ...extra,
   },
 });
-
-/**
- * Files of all kinds run side by side. Most of them wait a part of their time, for timers, servers and guests: one more
- * than there are cores keeps the cores busy.
- */
-const WORKERS = availableParallelism() + 1;
 
 const REAL_SERVERS = { globalSetup: ['test/support/servers/servers.global.ts'] };
 const REAL_PROCESSES = { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 240_000 };
 
 export default defineConfig({
   test: {
-    sequence: { sequencer: LongestFirst },
+    sequence: { sequencer: KindsInOrder },
     projects: [
       project('unit'),
       // Left to itself `recheck` starts a program of its own for each question.

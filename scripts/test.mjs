@@ -14,6 +14,15 @@ import { setUpOrExit } from './setup.mjs';
 /** Kinds that `--quick` runs. */
 const QUICK = ['unit', 'boundary', 'replay', 'workflow'];
 
+/**
+ * What runs beside each other: kinds with guests, one file at a time, since a guest keeps one core busy, and all others,
+ * two at a time, since they wait for a part of their time.
+ */
+const LANES = [
+  { kinds: ['e2e', 'vm'], files: 1 },
+  { kinds: ['fault', 'conformance', 'workflow', 'boundary', 'store', 'replay', 'unit'], files: 2 },
+];
+
 const NOTHING = { passed: 0, failed: 0, skipped: 0 };
 const add = (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped });
 
@@ -123,11 +132,11 @@ async function checks() {
 function start(words) {
   const isQuick = words.includes('--quick');
   const given = words.filter((word) => word !== '--quick');
-  const extra = isQuick ? [...QUICK.flatMap((kind) => ['--project', kind]), ...given] : given;
-  const suites = [vitest(extra)];
-  if (isQuick || given.length === 0) suites.push(checks());
-  if (extra.length === 0) suites.push(goTests(join('guest', 'agent')));
-  return Promise.all(suites);
+  const ofKinds = (kinds) => kinds.flatMap((kind) => ['--project', kind]);
+  if (isQuick) return Promise.all([vitest(['--maxWorkers=2', ...ofKinds(QUICK), ...given]), checks()]);
+  if (given.length > 0) return Promise.all([vitest(given)]);
+  const lanes = LANES.map(({ kinds, files }) => vitest([`--maxWorkers=${files}`, ...ofKinds(kinds)]));
+  return Promise.all([...lanes, checks(), goTests(join('guest', 'agent'))]);
 }
 
 const began = Date.now();

@@ -93,8 +93,9 @@ export function describeExecs(bench: Bench): void {
       await handle.signal('SIGTERM');
       expect(await handle.exit).toMatchObject({ code: 3 });
       await handle.signal('SIGKILL');
-      const { stdout } = await runIn(bench.agent(), ['sh', '-c', `cat /proc/${child}/stat || echo gone`]);
-      expect(stdout).toBe('gone\n');
+      // Dead at once; the agent reaps it a moment later.
+      const untilGone = `while test -e /proc/${child}; do sleep 0.01; done; echo gone`;
+      expect(await runIn(bench.agent(), ['sh', '-c', untilGone])).toMatchObject({ stdout: 'gone\n' });
     });
 
     it('a timeout kills the group and is told', async () => {
