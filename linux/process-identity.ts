@@ -10,6 +10,8 @@ import { isErrno } from './errno.ts';
 export interface ProcessStat {
   readonly pid: number;
   readonly parentPid: number;
+  /** Pid of the process that began its session. */
+  readonly session: number;
   /** One letter of proc(5). */
   readonly state: string;
   readonly threads: number;
@@ -29,13 +31,20 @@ export function parseProcStat(text: string): ProcessStat | undefined {
     .slice(close + 1)
     .trim()
     .split(/\s+/);
-  const [state, parentPid] = fields;
+  const [state, parentPid, , session] = fields;
   const threads = fields[17];
   const startTicks = fields[19];
-  if (state === undefined || parentPid === undefined || threads === undefined || startTicks === undefined)
-    return undefined;
-  if (![parentPid, threads, startTicks].every((field) => /^\d+$/.test(field))) return undefined;
-  return { pid: Number(pid), parentPid: Number(parentPid), state, threads: Number(threads), startTicks };
+  if (state === undefined || startTicks === undefined) return undefined;
+  const counts = [parentPid, session, threads, startTicks];
+  if (!counts.every((field) => field !== undefined && /^\d+$/.test(field))) return undefined;
+  return {
+    pid: Number(pid),
+    parentPid: Number(parentPid),
+    session: Number(session),
+    state,
+    threads: Number(threads),
+    startTicks,
+  };
 }
 
 /** @returns the kernel's present entry for a pid; undefined where there is no such process */

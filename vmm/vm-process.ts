@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from '../linux/errno.ts';
-import { hostBootId, identify, killProven, parseProcStat, readProcess } from '../linux/process-identity.ts';
+import { hostBootId, identify, killProven, parseProcStat, readProcess, waitGone } from '../linux/process-identity.ts';
 
 /** How a process ended, where this worker is its parent; both null where nobody could see it. */
 export interface ProcessEnd {
@@ -148,13 +148,31 @@ export async function killVmProcesses(
       });
     }
   }
+  if (recorded !== undefined) for (const one of await endingInSession(recorded)) await waitGone(one, options);
+}
+
+/**
+ * @returns the processes of a VM's session that had begun to end before anybody could list them: they have lost their
+ * command lines, but not yet their sockets. They are only waited for, since the number of a session can be used again.
+ */
+async function endingInSession({ pid: session, startTicks, hostBootId }: VmProcess): Promise<VmProcess[]> {
+  const ending: VmProcess[] = [];
+  for (const { pid, argv } of await processesWithArguments()) {
+    const stat = argv.length === 0 ? await readProcess(pid) : undefined;
+    if (stat?.session !== session || BigInt(stat.startTicks) < BigInt(startTicks)) continue;
+    ending.push({ pid, startTicks: stat.startTicks, hostBootId });
+  }
+  return ending;
 }
 
 /** @returns every process of the machine with its argument list; those that end meanwhile are left out */
 export async function commandLines(): Promise<{ pid: number; argv: string[] }[]> {
+  return (await processesWithArguments()).filter(({ argv }) => argv.length > 0);
+}
+
+async function processesWithArguments(): Promise<{ pid: number; argv: string[] }[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-  const lines = await Promise.all(pids.map(async (pid) => ({ pid, argv: await argvOf(pid) })));
-  return lines.filter(({ argv }) => argv.length > 0);
+  return Promise.all(pids.map(async (pid) => ({ pid, argv: await argvOf(pid) })));
 }
 
 async function argvOf(pid: number): Promise<string[]> {

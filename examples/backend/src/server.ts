@@ -1,8 +1,6 @@
 /** The orders over HTTP: `PUT`, `GET` and `POST …/stop` of `/orders/<id>`, and `GET …/events` as JSON lines. */
-
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isKilnError } from 'kiln-client';
-import { defined } from '../../../domain/defined.ts';
 import type { Orders } from './orders.ts';
 
 export function createOrderServer(orders: Orders): Server {
@@ -44,7 +42,7 @@ async function sendEvents(
 ): Promise<void> {
   const gone = new AbortController();
   response.once('close', () => gone.abort());
-  const options = { signal: gone.signal, ...defined({ after }) };
+  const options = { signal: gone.signal, ...(after === undefined ? {} : { after }) };
   for await (const event of orders.follow(orderId, options)) {
     // Not before the first event: an order that does not exist is a 404.
     if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/x-ndjson' });

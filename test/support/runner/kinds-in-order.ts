@@ -1,7 +1,7 @@
 /** The order of test files: the kinds with the longest files first, so that no long one is left to run alone at the end. */
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-const KINDS = ['e2e', 'vm', 'fault', 'conformance', 'workflow', 'boundary', 'store', 'replay', 'unit'];
+const KINDS = ['e2e', 'fault', 'conformance', 'workflow', 'vm', 'boundary', 'store', 'replay', 'unit'];
 
 export class KindsInOrder extends BaseSequencer {
   /** Within a kind the base class decides: what failed last time, then what took longest, else by size. */

@@ -36,6 +36,7 @@ describe('stat line of a process', () => {
         expect(parseProcStat(line(name, 'R', `${start}`))).toEqual({
           pid: 17,
           parentPid: 5,
+          session: 1,
           state: 'R',
           threads: 3,
           startTicks: `${start}`,

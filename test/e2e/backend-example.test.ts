@@ -7,9 +7,9 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { z } from 'zod';
-import { CHECKOUT } from '../../../config/checkout.ts';
-import { INSTALL_MS, installPackedClient } from '../../support/gateway/packed-client.ts';
-import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
+import { CHECKOUT } from '../../config/checkout.ts';
+import { INSTALL_MS, installPackedClient } from '../support/gateway/packed-client.ts';
+import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
 
 const PREFIX = 'teams/orders';
 const run = promisify(execFile);
