@@ -16,6 +16,8 @@ const setupRecordSchema = z.object({
   versitygwPath: z.string().exactOptional(),
   /** Program that measures the rate of the machine's TSC. */
   tscProbePath: z.string().exactOptional(),
+  /** Tries an API against its OpenAPI document; there once set-up has run for the tests. */
+  schemathesisPath: z.string().exactOptional(),
   agent: z.object({ path: z.string(), key: z.string() }),
   image: z.object({ name: z.string(), digest: z.string().regex(DIGEST_PATTERN), directory: z.string() }),
 });

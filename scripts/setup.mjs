@@ -15,12 +15,13 @@ import { npmPackages } from './setup/npm-packages.mjs';
 import { cacheDirectory, pinnedNode, projectRoot, setupRecordPath } from './setup/places.mjs';
 import { say } from './setup/progress.mjs';
 import { SetupError } from './setup/run.mjs';
+import { schemathesis } from './setup/schemathesis.mjs';
 import { tscProbe } from './setup/tsc-probe.mjs';
 
 const STEPS = { debianPackages, npmPackages, tscProbe, guestAgent, nodeImage, temporalCli, s3Server };
 
 /** What the tests need beyond that; a user builds it on demand: `kiln image build python`. */
-const STEPS_FOR_TESTS = { ...STEPS, debianPackages: debianPackagesForTests, pythonImage };
+const STEPS_FOR_TESTS = { ...STEPS, debianPackages: debianPackagesForTests, pythonImage, schemathesis };
 
 /**
  * What each step waits for. One lane mostly waits for downloads, the other one compiles: in parallel they take
@@ -31,6 +32,7 @@ const AFTER = {
   npmPackages: ['debianPackages'],
   nodeImage: ['debianPackages', 'npmPackages', 'guestAgent'],
   pythonImage: ['nodeImage'],
+  schemathesis: ['debianPackages'],
   tscProbe: ['debianPackages'],
   guestAgent: ['tscProbe'],
   temporalCli: ['guestAgent'],
@@ -48,13 +50,22 @@ async function allReady(steps) {
 }
 
 /** Written for config/ and the tests, which do not know how the parts are made. */
-function writeStateFile({ temporalCli: temporal, s3Server: s3, tscProbe: probe, guestAgent: agent, nodeImage: image }) {
+async function writeSetupRecord({
+  temporalCli: temporal,
+  s3Server: s3,
+  tscProbe: probe,
+  guestAgent: agent,
+  nodeImage: image,
+}) {
+  // What an earlier run for tests has made stays known.
+  const tester = await schemathesis.ready();
   const record = {
     cacheDir: cacheDirectory(),
     nodePath: pinnedNode(),
     ...(temporal.path === undefined ? {} : { temporalPath: temporal.path }),
     ...(s3.path === undefined ? {} : { versitygwPath: s3.path }),
     tscProbePath: probe.path,
+    ...(tester === undefined ? {} : { schemathesisPath: tester.path }),
     agent: { path: agent.path, key: agent.key },
     image: { name: 'node', digest: image.digest, directory: image.directory },
   };
@@ -78,7 +89,7 @@ export async function setUp({ forTests = false } = {}) {
   const steps = forTests ? STEPS_FOR_TESTS : STEPS;
   const make = () => makeSteps(steps, AFTER);
   const states = (await allReady(steps)) ?? (await withLock(join(cacheDirectory(), 'setup.lock'), waiting, make));
-  const record = writeStateFile(states);
+  const record = await writeSetupRecord(states);
   say(`Set-up complete (${((Date.now() - began) / 1000).toFixed(1)} s)`);
   return record;
 }

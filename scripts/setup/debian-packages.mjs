@@ -16,8 +16,8 @@ export const DEBIAN_PACKAGES = [
   'uidmap',
 ];
 
-/** What the tests and measurements need beyond that: a file system that shares blocks between files. */
-const TEST_PACKAGES = [...DEBIAN_PACKAGES, 'xfsprogs'];
+/** What the tests and measurements need beyond that: a file system that shares blocks between files; see schemathesis.mjs. */
+const TEST_PACKAGES = [...DEBIAN_PACKAGES, 'xfsprogs', 'python3-venv'];
 
 /** @returns those of the packages that are not installed. */
 async function missing(packages) {
