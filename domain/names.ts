@@ -3,6 +3,8 @@
  * search attributes. Names are minted before the effect, so this file is pure and runs inside workflows too.
  */
 
+import { hash64 } from './hash64.ts';
+
 export const CONTROL_QUEUE = 'kiln-control';
 
 /** The Schedule of the maintenance, and the prefix of its workflow ids. */
@@ -25,6 +27,13 @@ export type SearchAttribute = (typeof SEARCH_ATTRIBUTES)[number];
 export const WORKLOAD_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
 /** Ids of new workloads: each id is also the host name of its guest. Older ids follow the pattern above. */
 export const NEW_WORKLOAD_ID_PATTERN = /^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$/;
+export const PROJECT_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
+/** The project of a thread that names none. */
+export const DEFAULT_PROJECT = 'default';
+/** A thread of messages. No leading dot, so that no part of a path is `.` or `..`. */
+export const THREAD_PATTERN = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/;
+/** The caller's id of one run of a thread. In the store it is named by its SHA-256. */
+export const RUN_ID_PATTERN = /^[A-Za-z0-9._:-]{1,128}$/;
 export const HOST_ID_PATTERN = /^[a-z0-9-]{1,40}$/;
 export const IMAGE_NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,39}$/;
 export const IMAGE_TAG_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -41,6 +50,35 @@ export function workloadWorkflowId(workloadId: string): string {
 /** @returns the workload id in a workflow id, or undefined where the workflow is not a workload. */
 export function workloadIdOf(workflowId: string): string | undefined {
   return workflowId.startsWith('workload/') ? workflowId.slice('workload/'.length) : undefined;
+}
+
+/** A thread: the name that callers give, in its project. */
+export interface ThreadName {
+  readonly project: string;
+  readonly thread: string;
+}
+
+/** One life of a thread, counted from 1: after its end, the next message begins another one. */
+export interface SessionName extends ThreadName {
+  readonly incarnation: number;
+}
+
+/** @returns the id of a session as an owner: `<project>/<thread>/<n>` */
+export function sessionId({ project, thread, incarnation }: SessionName): string {
+  return `${project}/${thread}/${incarnation}`;
+}
+
+/** @returns the workflow id of a session. */
+export function sessionWorkflowId(name: SessionName): string {
+  return `session/${sessionId(name)}`;
+}
+
+/** @returns the session that a workflow id names; undefined where it names none */
+export function sessionNameOf(workflowId: string): SessionName | undefined {
+  const [kind, project = '', thread = '', n = '', ...rest] = workflowId.split('/');
+  if (kind !== 'session' || rest.length > 0 || !/^[1-9]\d{0,8}$/.test(n)) return undefined;
+  if (!PROJECT_ID_PATTERN.test(project) || !THREAD_PATTERN.test(thread)) return undefined;
+  return { project, thread, incarnation: Number(n) };
 }
 
 /** Prefix of the ids of ready VMs without an owner. */
@@ -69,18 +107,11 @@ export function reservationId(ownerWorkflowId: string, epoch: number): string {
   return `${shortHash(ownerWorkflowId)}-${epoch}`;
 }
 
-/** 64 bits of FNV-1a (two seeds, 32 bits each) as 14 characters of base 36: not secret, only short and stable. */
+/** 64 bits as 14 characters of base 36: not secret, only short and stable. */
 export function shortHash(text: string): string {
-  return [0x811c9dc5, 0x01000193].map((seed) => fnv1a(seed, text).toString(36).padStart(7, '0')).join('');
-}
-
-function fnv1a(seed: number, text: string): number {
-  let hash = seed;
-  for (let i = 0; i < text.length; i++) {
-    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-    hash ^= hash >>> 15;
-  }
-  return hash >>> 0;
+  return hash64(text)
+    .map((half) => half.toString(36).padStart(7, '0'))
+    .join('');
 }
 
 /** Keys of the object store. */
@@ -113,6 +144,13 @@ export const storeKeys = {
   logChunks: (workloadId: string, epoch: number, writer: string) => `logs/${workloadId}/${epoch}-${writer}/`,
   logs: (workloadId: string) => `logs/${workloadId}/`,
   allLogs: 'logs/',
+  /** Everything of a thread, of all its incarnations. */
+  thread: ({ project, thread }: ThreadName) => `sessions/${project}/${thread}/`,
+  session: (name: ThreadName) => `${storeKeys.thread(name)}session.json`,
+  /** `idSha256`: of the caller's id of the run. */
+  run: (name: ThreadName, idSha256: string) => `${storeKeys.runs(name)}${idSha256}.json`,
+  runs: (name: ThreadName) => `${storeKeys.thread(name)}runs/`,
+  sessionKey: (name: SessionName) => `sessions/${sessionId(name)}/key.json`,
   /** `id`: `<project>/<thread>/<n>`. */
   sessionLogChunk: (id: string, epoch: number, writer: string, first: number) =>
     `sessions/${id}/logs/${epoch}-${writer}/${String(first).padStart(10, '0')}.jsonl`,

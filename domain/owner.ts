@@ -1,6 +1,6 @@
 /** Who owns a VM, a reservation or a log: a workload or a session, known by the id of its workflow. Pure. */
 import { KilnError } from './failures.ts';
-import { WORKLOAD_ID_PATTERN } from './names.ts';
+import { sessionNameOf, WORKLOAD_ID_PATTERN } from './names.ts';
 
 export const OWNER_KINDS = ['workload', 'session'] as const;
 export type OwnerKind = (typeof OWNER_KINDS)[number];
@@ -20,17 +20,14 @@ export interface OwnerRef extends OwnerId {
 /** One log: what hosts write about an owner during one placement. */
 export type LogRef = OwnerRef;
 
-/** Project, thread (no leading dot, so that no part is `.` or `..`) and incarnation. */
-const SESSION_ID_PATTERN = /^[a-z0-9-]{1,40}\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\/[1-9]\d{0,8}$/;
-
-const ID_PATTERNS: Readonly<Record<OwnerKind, RegExp>> = {
-  workload: WORKLOAD_ID_PATTERN,
-  session: SESSION_ID_PATTERN,
+const IS_ID: Readonly<Record<OwnerKind, (id: string) => boolean>> = {
+  workload: (id) => WORKLOAD_ID_PATTERN.test(id),
+  session: (id) => sessionNameOf(`session/${id}`) !== undefined,
 };
 
 /** @returns whether `id` is a well-formed id of its kind; only then is it safe in paths and keys. */
 export function isOwnerId({ kind, id }: OwnerId): boolean {
-  return ID_PATTERNS[kind].test(id);
+  return IS_ID[kind](id);
 }
 
 /** @returns the owner that a workflow id names; undefined for a workflow that owns no VM (a pool, the maintenance). */
