@@ -1,4 +1,4 @@
-/** Uploads over real HTTP into the real store: which are accepted, which are refused, and that a refusal leaves nothing. */
+/** Uploads over real HTTP into the real store: some are accepted, others refused, and a refusal leaves nothing. */
 
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
