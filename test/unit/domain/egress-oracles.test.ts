@@ -82,7 +82,7 @@ describe('what may be dialled', () => {
   });
 });
 
-/** Names in ipaddr.js for each kind of ours. Its `reserved` includes documentation networks; here they may be dialled. */
+/** Names in ipaddr.js for each kind of ours. Its `reserved` includes documentation networks, which we allow to dial. */
 const RANGES: Readonly<Record<string, readonly string[]>> = {
   public: ['unicast', 'reserved', 'as112', 'as112v6', 'amt'],
   unspecified: ['unspecified'],
