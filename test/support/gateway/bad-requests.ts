@@ -1,6 +1,6 @@
 /**
- * Bad requests made from an OpenAPI document: every route, every parameter, query and body property, each with every kind
- * of value that violates its schema. A route that is added later is covered without a change here.
+ * Bad requests made from an OpenAPI document: every route, parameter, query and body property, each with every kind of
+ * value that violates its schema. A route that is added later is covered without a change here.
  */
 import type { OpenApiDocument, Operation } from '../../../gateway/openapi.ts';
 
@@ -58,7 +58,7 @@ function goodPath(path: string, operation: Operation): string {
   });
 }
 
-/** Texts that could be mistaken for other things: parent folders, other encodings, ends of strings, JavaScript names. */
+/** Texts that could be mistaken for something else: parent folders, encodings, ends of strings, names of JavaScript. */
 const STRANGE_TEXTS = [
   '..',
   '../..',

@@ -117,7 +117,7 @@ export class GuestHost {
     while (await pool.yieldToBoots());
   }
 
-  /** Ends everything. @returns what is left; templates and images do not count: they are removed with the host's state */
+  /** Ends everything. @returns what is left, apart from templates and images: they are removed with the host's state */
   async close(): Promise<string[]> {
     if (this.node === undefined) await this.up();
     await this.emptyPool();

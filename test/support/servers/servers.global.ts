@@ -129,8 +129,8 @@ export async function startServers(): Promise<Servers> {
 }
 
 /**
- * The server deletes a closed execution only after the queues of its shard have confirmed that they are done with it. They
- * do so only every half minute by default, and tests of forgotten executions would spend all their time waiting for it.
+ * The server deletes a closed execution only after the queues of its shard have confirmed that they are done with it.
+ * By default they do so every half minute, and tests of forgotten executions would only wait for that.
  */
 const QUICK_TO_FORGET = ['transfer', 'timer', 'visibility'].map(
   (queue) => `history.${queue}ProcessorUpdateAckInterval="1s"`,
