@@ -61,7 +61,7 @@ export class WorkerProcess {
     return worker;
   }
 
-  /** The next call of a port waits there forever. Resolves once this is set; `reached` resolves when a call is there. */
+  /** The next call of a port waits there forever. Resolves once this is set; `reached` resolves when a call arrives. */
   hold(port: string, moment: Moment, by: Caller = {}): Promise<GatedCall> {
     return this.command({ kind: 'hold', port, moment, by, error: 'fails' });
   }
