@@ -1,6 +1,6 @@
 /**
- * The fault table: the activities of a workload × the faults in the middle of each, and the required outcome. Only data:
- * `fault-cells.ts` runs it on a Kiln.
+ * The fault table: the activities of a workload × the faults in the middle of each, and the required outcome. Only
+ * data: `fault-cells.ts` runs it on a Kiln.
  */
 import type { ControlActivities, HostActivities } from '../../activities/activity-types.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
