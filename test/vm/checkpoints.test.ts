@@ -1,4 +1,4 @@
-/** Checkpoints of real guests' disks: taken while the guest continues, opened for another, refused if they do not fit. */
+/** Checkpoints of real guests' disks: taken while a guest continues, opened for another, refused if they do not fit. */
 import { open as openFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-/** A worker that its test kills at some moment: `node killed-worker.ts JSON`. Prints when it begins and ends its work. */
+/** A worker that its test kills at some moment: `node killed-worker.ts JSON`. Prints `begun`, and `done` at the end. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
