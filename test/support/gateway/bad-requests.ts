@@ -6,7 +6,7 @@ import type { OpenApiDocument, Operation } from '../../../gateway/openapi.ts';
 
 type JsonSchema = Readonly<Record<string, unknown>>;
 
-/** One request, as it goes on the wire. */
+/** One request, exactly as it is sent. */
 export interface BadRequest {
   readonly what: string;
   readonly method: string;
