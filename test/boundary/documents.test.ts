@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ROOT, repositoryFiles, textOf } from './repository-files.ts';
 
-/** A path of this repository in a document, between backticks. Folders that git ignores may be absent: not listed. */
+/** A path of this repository between backticks, except below folders that git ignores: those may be absent. */
 const MENTION =
   /`((?:activities|bench|chaos|cli|client|concurrency|config|contracts|docs|domain|examples|gateway|guest|host|inspection|linux|ports|rootfs|scripts|sources|store|temporal|test|vmm|workers|workflows)\/[\w./-]*)`/g;
 
