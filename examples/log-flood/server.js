@@ -1,5 +1,5 @@
-// Floods its own log when it is asked to: POST /flood?lines=100000&bytes=100&perSecond=5000. Without `perSecond` it
-// writes as fast as stdout takes it; `ms` ends it after a time. GET / tells how far it has got, and answers all the while.
+// Floods its own log on request: POST /flood?lines=100000&bytes=100&perSecond=5000. Without `perSecond` it writes as
+// fast as stdout accepts; `ms` ends the flood after that time. GET / reports the progress and answers throughout.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
@@ -16,7 +16,7 @@ async function flood({ lines, bytes, perSecond, ms }) {
       { length: batch },
       (_, n) => `${`flood ${state.lines + n} `.padEnd(bytes - 1, '.')}\n`,
     ).join('');
-    // Goes on when the pipe has all of it: a log that held up its service would hold it up here.
+    // Continues when the pipe has taken everything: if the log held up its service, it would show here.
     if (!process.stdout.write(text)) await once(process.stdout, 'drain');
     state.lines += batch;
     state.bytes += text.length;

@@ -1,4 +1,4 @@
-/** The client as others get it: built, packed, installed into an empty project, used from ES modules and CommonJS. */
+/** The client as users get it: built, packed, installed into an empty project, used from ES modules and CommonJS. */
 import { execFile } from 'node:child_process';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -51,7 +51,7 @@ return { same, ready, stage, wrong };
 }
 `;
 
-/** The same program, however it loads the package. */
+/** The same program for every way to load the package. */
 const PLAIN = `
 async function main() {
   const client = createKilnClient({ apiUrl: process.argv[2], token: 'given' });
@@ -76,7 +76,7 @@ const PROGRAMS = {
   'plain.cjs': Object.entries(LOADED).map(([name, names]) => `const { ${names} } = require('${name}');`),
 };
 
-/** A program that loads the package both ways, as one does whose own packages are of both kinds. */
+/** Loads the package in both ways, like a program whose own packages are of both kinds. */
 const BOTH = `
 import { createRequire } from 'node:module';
 import { isKilnError, KilnError } from 'kiln-client';
@@ -112,7 +112,7 @@ it('holds JavaScript, types and its README only', async () => {
   expect(own.length).toBeGreaterThan(10);
 });
 
-/** @returns the URL of a server that knows one path and one token; it ends with this process */
+/** @returns the URL of a server that accepts one path with one token; it ends with this process */
 async function answeringServer(): Promise<string> {
   const server = createServer((request, reply) => {
     const good = request.url === '/healthz' && request.headers.authorization === 'Bearer given';

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ROOT, repositoryFiles, textOf } from './repository-files.ts';
 
-/** A path of this repository in a document: between backticks, from the root, with the ending of a folder or a file. */
+/** A path of this repository between backticks, except below folders that git ignores: those may be absent. */
 const MENTION =
   /`((?:activities|bench|chaos|cli|client|concurrency|config|contracts|docs|domain|examples|gateway|guest|host|inspection|linux|ports|rootfs|scripts|sources|store|temporal|test|vmm|workers|workflows)\/[\w./-]*)`/g;
 
-/** @returns paths that a document names and that are not there; what git ignores is made when it is needed. */
+/** @returns paths that a document names but that do not exist */
 function gone(text: string): string[] {
   return [...text.matchAll(MENTION)].flatMap(([, path = '']) => (existsSync(join(ROOT, path)) ? [] : [path]));
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { repositoryFiles, textOf } from './repository-files.ts';
 
-/** Programs that run in a guest or a shell of their own have no config/ to ask. */
+/** Programs that run in a guest or in a shell of their own cannot use config/. */
 const OWN_PROGRAMS = [/^config\//, /^scripts\/.+\.mjs$/, /^examples\//, /^test\/fixtures\/(services|state)\//];
 const CODE = /\.(ts|mjs|cjs|js)$/;
 

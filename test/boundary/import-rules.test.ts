@@ -16,7 +16,7 @@ interface CruiserConfig {
 const config: CruiserConfig = createRequire(import.meta.url)('../../.dependency-cruiser.cjs');
 const rules = config.forbidden.map((rule) => rule.name);
 
-/** @returns `rule file` of every import below `baseDir` that breaks a rule, sorted. */
+/** @returns `rule file` for every import below `baseDir` that breaks a rule, sorted. */
 async function violations(baseDir: string, folders: string[]): Promise<string[]> {
   const { tsConfig: _, ...options } = config.options;
   const { output } = await cruise(

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ROOT, repositoryFiles, textOf } from './repository-files.ts';
 
-/** Where packages come from is a setting of the machine (npm, Go, apt), so no file names such a host. */
+/** The sources of packages are a setting of the machine (npm, Go, apt), so no file may name such a host. */
 const PACKAGE_HOSTS = [
   /\bregistry\.[a-z0-9-]+\.[a-z]{2,}/i,
   /\bnpmjs\.(org|com)\b/i,
@@ -11,12 +11,12 @@ const PACKAGE_HOSTS = [
   /\b(ghcr|docker|quay)\.io\b/i,
 ];
 
-/** Paths that exist on one machine only. `dir/work/x` below some other directory is none. */
+/** Paths that exist only on one machine. `dir/work/x`, below another directory, does not count. */
 const MACHINE_PATHS = ['work', 'home'].map((folder) => new RegExp(`(?<![\\w.})\\]-])/${folder}/[a-z]`));
 
 const ELF_MAGIC = '\u007fELF';
 
-/** @returns `file: text` for each first match of a pattern in a file of the repository. */
+/** @returns `file: text` for the first match of each pattern in each file of the repository. */
 function matches(patterns: readonly RegExp[]): string[] {
   return repositoryFiles().flatMap((file) => {
     const text = textOf(file);

@@ -1,23 +1,23 @@
 /**
- * No regular expression of the product takes more than linear time, whatever text it meets: a stranger's text is met
- * sooner or later. Judged by `recheck`, in JavaScript (vitest.config.ts), which needs no network and no other program.
+ * No regular expression of the product may take more than linear time for any text, because sooner or later it meets a
+ * stranger's text. `recheck` judges them in JavaScript (vitest.config.ts), which needs no network and no other program.
  */
 import { checkSync } from 'recheck';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 import { repositoryFiles, textOf } from './repository-files.ts';
 
-/** How long one may take to be judged; one that cannot be is to be written so that it can. */
+/** Time limit to judge one expression; an expression that needs more must be written differently. */
 const JUDGE_MS = 100_000;
 const CODE = /\.(ts|mts|mjs|cjs|js)$/;
 
 interface Found {
   readonly place: string;
-  /** As it stands there; undefined where it is only made when the program runs. */
+  /** Its source text; undefined: it is only built when the program runs. */
   readonly literal: string | undefined;
 }
 
-/** @returns every regular expression of a program, written out or made. */
+/** @returns every regular expression of a program: literals, and those built at run time. */
 function regularExpressionsIn(file: string, text: string): Found[] {
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
   const found: Found[] = [];
@@ -32,7 +32,7 @@ function regularExpressionsIn(file: string, text: string): Found[] {
   return found;
 }
 
-/** @returns `safe`, or what is wrong with a regular expression as it is written. */
+/** @returns `safe`, or the problem of a regular expression literal. */
 function verdictOn(literal: string): string {
   const end = literal.lastIndexOf('/');
   const verdict = checkSync(literal.slice(1, end), literal.slice(end + 1), { timeout: JUDGE_MS });
@@ -57,7 +57,7 @@ describe('regular expressions', () => {
   });
 
   it.each([
-    // How the start command of a service was read once: 40 options kept a host busy for hours.
+    // Once used to parse the start command of a service: 40 options kept a host busy for hours.
     [String.raw`/^\s*node(?:\s+--?[\w-]+(?:=[^\s"'$\`;&|<>]*)?)*\s+(?:'([^'\\]+)'|([\w@.\/+-]+))\s*$/`, 'exponential'],
     ['/^(a|a)*$/', 'exponential'],
     [String.raw`/\/+$/`, '2nd degree polynomial'],

@@ -6,20 +6,20 @@ import { repositoryFiles, textOf } from './repository-files.ts';
 const MAX_FILE_LINES = 400;
 const MAX_WORKFLOW_FILE_LINES = 250;
 const MAX_FUNCTION_LINES = 60;
-/** Share of functions that may be longer: a table in code form reads better whole. */
+/** Share of functions that may be longer: a table written as code is easier to read in one piece. */
 const LONGER_FUNCTIONS = 0.02;
-/** Half of the functions, and 95 of 100, have at most so many lines. */
+/** Half of the functions have at most this many lines; for the next constant it is 95 of 100. */
 const MEDIAN_FUNCTION_LINES = 8;
 const LONG_FUNCTION_LINES = 25;
 const MAX_FOLDER_FILES = 15;
-/** Folders that may hold more files at one level, and why. */
+/** Folders that may hold more files at one level, with the reason. */
 const LARGE_FOLDERS: Readonly<Record<string, string>> = {
   'test/histories': 'data: one file for each recorded history',
 };
 
 const sources = repositoryFiles().filter((file) => /\.(ts|mjs|cjs|go)$/.test(file) && !/\/fixtures\//.test(file));
 
-/** Bodies of `describe` and tests are lists, not functions: for test files only the file limit holds. */
+/** Bodies of `describe` and `it` are lists rather than functions, so test files only have a limit per file. */
 const withFunctions = sources.filter((file) => !file.endsWith('.go') && !file.startsWith('test/'));
 
 interface MeasuredFunction {
@@ -27,7 +27,7 @@ interface MeasuredFunction {
   readonly lines: number;
 }
 
-/** @returns every function of a source text with its length, from its first to its last line, comments before it not counted. */
+/** @returns every function of a source text with its number of lines, without the comments before it. */
 function functionsIn(file: string, text: string): MeasuredFunction[] {
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
   const found: MeasuredFunction[] = [];
@@ -47,7 +47,7 @@ const linesOf = (file: string): number => textOf(file).replace(/\n$/, '').split(
 const longerThan = (limit: number, files: readonly string[]): string[] =>
   files.flatMap((file) => (linesOf(file) > limit ? [`${file}: ${linesOf(file)} lines`] : []));
 
-/** @returns the folders with more than `limit` files at their own level, with their number */
+/** @returns the folders with more than `limit` files at their own level, and how many they have */
 function foldersOver(limit: number, files: readonly string[]): string[] {
   const counts = new Map<string, number>();
   for (const file of files) counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import * as exported from '../../workflows/index.ts';
 import { ROOT } from './repository-files.ts';
 
-/** Bundles as a worker does. @returns the code and what webpack had to say. */
+/** Bundles like a worker. @returns the code and the messages of webpack */
 async function bundle(workflowsPath: string): Promise<{ code?: string; messages: string }> {
   const messages: string[] = [];
   const logger = new DefaultLogger('WARN', ({ message }) => messages.push(message));

@@ -1,4 +1,4 @@
-/** `examples/backend` as a stranger runs it: on the packed client, built as ES modules and as CommonJS, over a real Kiln. */
+/** `examples/backend` as a stranger runs it: with the packed client, as ES modules and as CommonJS, on a real Kiln. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
@@ -31,7 +31,7 @@ afterAll(async () => {
   await rm(project, { recursive: true, force: true });
 });
 
-/** Compiles the example in a folder of the project. @returns its program */
+/** Compiles the example in a folder of the project. @returns the path of its program */
 async function buildExample(type: 'module' | 'commonjs'): Promise<string> {
   const folder = join(project, type);
   await mkdir(folder);
@@ -109,7 +109,7 @@ describe.each([
     const stopped = { status: 200, body: { stage: 'stopped', done: true } };
     expect(await call(`${url}/stop`, 'POST')).toMatchObject(stopped);
     expect(await call(url)).toMatchObject(stopped);
-    // Who comes back later goes on behind what it has seen.
+    // A client that comes back later continues after the last event that it has seen.
     const last = seen.findLast((event) => event.kind !== 'end');
     for await (const event of eventsOf(`${url}/events?after=${last?.cursor}`)) seen.push(event);
     const stages = seen.flatMap((event) => (event.kind === 'stage' ? [event.move.to] : []));

@@ -1,4 +1,4 @@
-/** `kiln deploy` against a stack that does not have the folder, into a real guest. */
+/** `kiln deploy` against a stack that does not have the folder, with a real guest. */
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

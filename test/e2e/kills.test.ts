@@ -1,6 +1,6 @@
 /**
- * The kill matrix: `kill -9` of each process of a stack, and of VMMs, each with workloads in flight at three moments at
- * once: two services that run, one in build, one in its boot. All in real guests.
+ * The kill matrix: `kill -9` of each process of a stack, and of VMMs, while four workloads are in progress: two running
+ * services, one in its build, one in its boot. All in real guests.
  */
 
 import { readFile } from 'node:fs/promises';
@@ -16,9 +16,9 @@ import {
 } from '../support/workers/dev-stack.ts';
 import { SERVICES } from '../support/workers/harness-workers.ts';
 
-/** Linux counts start times of processes in hundredths of a second, whatever the machine. */
+/** Linux gives start times of processes in hundredths of a second on every machine. */
 const MS_PER_TICK = 10;
-/** Time enough to kill something in the middle of it. */
+/** Long enough to kill something in the middle of the build. */
 const BUILD_MS = '8000';
 
 describe('a stack of which a process is killed', () => {
@@ -28,7 +28,7 @@ describe('a stack of which a process is killed', () => {
   const ports: number[] = [];
 
   beforeAll(async () => {
-    // A clone is there too soon to be killed in the middle, and boots cold where it is.
+    // Without templates: a clone starts too quickly to be killed in the middle.
     home = await StackHome.make({ KILN_TEMPLATES: 'off' });
     stack = await home.startDev(SERVICES);
     const ids = ['plain-1', 'plain-2'];
@@ -43,7 +43,7 @@ describe('a stack of which a process is killed', () => {
     return { view, vmm: { pid, startTime: await processStartTime(pid) } };
   }
 
-  /** Each answers, from the very process it ran in before. */
+  /** Each service answers, from the same process as before. */
   async function expectUndisturbed(): Promise<void> {
     for (const { view, vmm } of services) {
       expect(JSON.parse(await answerOf(view.url))).toMatchObject({ service: 'plain', hostname: view.id });
@@ -57,13 +57,13 @@ describe('a stack of which a process is killed', () => {
     }
   }
 
-  /** Brings one workload into its build and one into its boot, both held there. @returns their ids, and their VMMs */
+  /** Brings one workload into its build and one into its boot, and stops both VMMs there. @returns ids and VMM pids */
   async function inFlight(name: string) {
     const [built, booted] = [`built-past-${name}`, `booted-past-${name}`];
     const env = { BUILD_MS, BUILD_FOR: built };
     await stack.api.createWorkload({ body: { id: built, servicePath: 'waits-in-build', env } });
     await stack.untilLogged(built, 'waits-in-build: building');
-    // Bringing the second to where it shall be may take a busy machine longer than the first builds.
+    // The build must be stopped now: on a busy machine it could finish before the second workload boots.
     const builder = await held(built, 'builder');
     await stack.api.createWorkload({ body: { id: booted, servicePath: 'plain' } });
     const booting = await held(booted, 'service');
@@ -72,7 +72,7 @@ describe('a stack of which a process is killed', () => {
     return { built, booted, vmms: [builder, booting] };
   }
 
-  /** @returns the VMM of a workload, which stands still */
+  /** Stops the VMM of a workload with SIGSTOP. @returns its pid */
   async function held(id: string, role: 'builder' | 'service'): Promise<number> {
     const pid = await home.vmPid(id, role);
     process.kill(pid, 'SIGSTOP');
@@ -92,7 +92,7 @@ describe('a stack of which a process is killed', () => {
       for (const [id, answer] of [[built, 'waits-in-build'] as const, [booted, 'plain'] as const]) {
         const { view } = await running(await stack.untilStage(id, 'running'));
         expect(await answerOf(view.url)).toContain(answer);
-        // Nothing of what it did before the kill was done again.
+        // Nothing that was done before the kill was repeated.
         expect(view.transitions.map(({ to }) => to)).toEqual(['validate', 'build', 'deploy', 'running']);
       }
       await expectUndisturbed();

@@ -1,4 +1,4 @@
-/** Python, hooks and egress in real guests, and what the examples promise. */
+/** Python, hooks and egress in real guests, and everything that the examples promise. */
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,11 +23,11 @@ describe('services in real guests', () => {
     await cp(join(SERVICES, 'egress-probe'), join(projectRoot, 'egress-allowed'), { recursive: true });
     const registries = await realRegistries();
     registry = registries.endpoints.find((entry) => entry.endsWith(':443')) ?? '';
-    // Some machines reach their registries by a CA of their own.
+    // On some machines the registries use a CA of their own.
     await writeFile(join(projectRoot, 'egress-allowed', 'ca.pem'), registries.caBundlePem ?? '');
     const allow = [registry];
     await writeFile(join(projectRoot, 'egress-allowed', 'kiln.json'), JSON.stringify({ egress: { allow } }));
-    // No package at all: nothing to build, so it starts at once and finds nothing to import.
+    // Without any package there is nothing to build: the service starts at once and cannot import its package.
     await cp(join(EXAMPLES, 'hello-python', 'main.py'), join(projectRoot, 'undeclared', 'main.py'));
     await writeFile(join(projectRoot, 'undeclared', 'requirements.txt'), '# bottle was forgotten\n');
     await cp(join(EXAMPLES, 'hello-python'), join(projectRoot, 'conflict'), { recursive: true });

@@ -1,13 +1,13 @@
-/** The home of a stack is for its user alone: what every process writes, the servers' too, and what an older Kiln left open. */
+/** Only its user may read the home of a stack: everything that any process writes, and what an older Kiln left open. */
 import { chmod, lstat, readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { answerOf, type RunningStack, StackHome } from '../support/workers/dev-stack.ts';
 import { SERVICES } from '../support/workers/harness-workers.ts';
 
-/** Files that VMMs of projects open: they may be readable by all, in folders that are not. */
+/** Files that VMMs of projects open: everybody may read them, but not the folders above them. */
 const OPENED_BY_VMMS = /^host\/(images|templates|checkpoints|empty-disks)\//;
-/** Those of them that a host keeps as they are: a template that is being made may be given up. */
+/** Those of them that a host never replaces, unlike a template, whose creation may be given up. */
 const LASTING = /^host\/(images|empty-disks)\//;
 let home: StackHome;
 let stack: RunningStack;
@@ -24,7 +24,7 @@ interface Found {
   readonly isFolder: boolean;
 }
 
-/** @returns files and folders of the home; what goes meanwhile is left out */
+/** @returns files and folders of the home, without those that disappear during the walk */
 async function everything(): Promise<Found[]> {
   const { home: root } = home.paths;
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
@@ -40,7 +40,7 @@ async function everything(): Promise<Found[]> {
 
 async function openToOthers(): Promise<string[]> {
   const found = await everything();
-  // A walk that found next to nothing would prove nothing.
+  // If the walk found almost nothing, it would prove nothing.
   for (const folder of ['temporal', 's3', 'logs', 'host']) {
     expect(found.filter(({ path, isFolder }) => path.startsWith(`${folder}/`) && !isFolder)).not.toEqual([]);
   }
@@ -61,7 +61,7 @@ it('a home that was open is closed at the start, under a VM that runs on with it
   const opened: Found[] = [];
   for (const one of await everything()) {
     if (OPENED_BY_VMMS.test(one.path) && !one.isFolder) continue;
-    // The disks and the sockets of VMs have had their modes all along.
+    // Disks and sockets of VMs always had the right modes.
     if (/^host\/vms\/[^/]+\//.test(one.path)) continue;
     await chmod(join(home.paths.home, one.path), one.isFolder ? 0o755 : 0o644);
     opened.push(one);
@@ -76,7 +76,7 @@ it('a home that was open is closed at the start, under a VM that runs on with it
   expect(await answerOf(after.url)).toContain('hostname');
   expect(await openToOthers()).toEqual([]);
   expect(await kept()).toEqual(expect.arrayContaining(keptBefore));
-  // What is started from those files still can be.
+  // New VMs can still be started from those files.
   await stack.api.createWorkload({ body: { id: 'another', servicePath: 'plain', projectId: 'q' } });
   expect(await answerOf((await stack.untilStage('another', 'running')).url)).toContain('hostname');
   expect(await stack.end('SIGINT')).toEqual({ code: 0, signal: null });

@@ -1,4 +1,4 @@
-/** Ends of every kind and what a guest may reach, in real guests of the image that set-up built. */
+/** Ends of every kind, and which addresses a guest can reach, in real guests of the image that set-up built. */
 import { randomUUID } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -23,7 +23,7 @@ const FAILURES: [name: string, request: WorkloadRequest, stage: string, code: st
 describe('in real guests', () => {
   let kiln: Harness;
   beforeAll(async () => {
-    // The policies of production, not the milliseconds of the fake driver.
+    // Policies of production instead of the short timings for the fake driver.
     kiln = await startHarness({
       guests: 'qemu',
       policies: { placement: {}, host: {}, supervise: {}, leave: {} },
@@ -46,7 +46,7 @@ describe('in real guests', () => {
     const id = `stop-${name}`;
     await kiln.workloads.create({ servicePath, env: { BUILD_MS: '60000', BUILD_FOR: id } }, id);
     await kiln.untilStage(id, stage);
-    // A build runs in its VM by now; or a VM is there, held before it can have booted.
+    // Wait until the build runs in its VM, or until there is a VM, which is stopped before it can have booted.
     const saysBuilding = async () =>
       (await kiln.host.logs.read(workloadRef(id, 1), -1, 1000)).some(
         ({ message }) => message === 'waits-in-build: building',
@@ -101,7 +101,7 @@ describe('in real guests', () => {
     await kiln.workloads.create({ servicePath: 'egress-probe' }, 'egress-probe');
     const { vm } = await kiln.untilStage('egress-probe', 'running');
     const ask = async (path: string) => outcomeSchema.parse(await (await fetch(`${vm?.url}${path}`)).json());
-    // What is refused below is refused by Kiln: the probe works, and these servers listen on this machine.
+    // Proves that Kiln makes the refusals below: the probe works, and these servers listen on this machine.
     expect(await ask('/dial?host=127.0.0.1&port=8080')).toMatchObject({ ok: true });
     const hostPort = new URL(inject('s3').endpoint).port;
     const registry = (await realRegistries()).endpoints[0];
@@ -138,7 +138,7 @@ describe('in real guests', () => {
     return text;
   }
 
-  /** The lines of a workload that its host has shipped, in their order. */
+  /** The messages of a workload that its host has shipped, in order. */
   async function logOf(workloadId: string): Promise<string[]> {
     const messages: string[] = [];
     for (const writer of await listLogWriters(kiln.store, workloadId)) {

@@ -1,6 +1,6 @@
 /**
- * Schemathesis against a gateway on real servers and workers: whatever the OpenAPI document allows or forbids, the answers
- * are those that it promises. Two runs ask the same.
+ * Schemathesis against a gateway on real servers and workers: for all that the OpenAPI document allows or forbids, the
+ * answers are those that it promises. Every run sends the same requests.
  */
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -34,7 +34,7 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true });
 });
 
-/** @returns exit code and all that it printed */
+/** @returns exit code and whole output */
 async function schemathesis(args: readonly string[]): Promise<{ code: number | null; said: string }> {
   const { schemathesisPath: program } = readSetupRecord();
   if (program === undefined) throw new Error('Set-up has made no schemathesis: run `npm test`.');
@@ -64,6 +64,6 @@ it('every answer is one that the OpenAPI document promises', async () => {
   ]);
   expect(gateway.errors).toEqual([]);
   expect(code, said).toBe(0);
-  // It may leave out the path that it has the document from.
+  // It may leave out the path of the document itself.
   expect(Number(/Tested: +(\d+)$/m.exec(said)?.[1])).toBeGreaterThanOrEqual(Object.keys(ROUTES).length - 1);
 });

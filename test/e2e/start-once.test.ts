@@ -1,4 +1,4 @@
-/** What a new user sees: the README's own command, and `kiln dev` ended in every way. Real guests. */
+/** The first steps of a new user: the command of the README, and every way to end `kiln dev`. Real guests. */
 import { access } from 'node:fs/promises';
 import { release } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-/** The fault table on one Kiln whose workers live in this process, many cells at a time, beside a neighbour that runs. */
+/** The fault table on one Kiln whose workers are in this process: many cells at a time, beside a running workload. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { HostActivityPorts } from '../../activities/host-activities.ts';
@@ -13,13 +13,13 @@ import { CELLS, type Cell, type CellReport, CellRun, type FaultyKiln, pooled } f
 import { FAULTS, ROWS, SENSELESS } from './fault-table.ts';
 
 /**
- * Cells at a time that wait for a limit to pass, and cells that work all the time. More of these would only be slower,
- * each of them, and the limits of the others are there for a machine that is not.
+ * Number of cells at a time: some wait for a time limit to pass, others work all the time. More of them would only slow
+ * each one down, and the time limits of the working cells assume a machine that is not overloaded.
  */
 const AT_ONCE = { waiting: 8, working: 4 };
 const DONE_HERE = CELLS.filter(({ fault }) => fault !== 'killed');
 
-/** Every undo is done twice, the second beside the first. */
+/** Every undo is done twice, at the same time. */
 function undoneTwice(ports: HostActivityPorts): HostActivityPorts {
   return {
     ...ports,
@@ -99,7 +99,7 @@ describe('faults in the middle of activities', () => {
 
   it('left nothing on the host, and lawful histories that replay', async () => {
     await kiln.workloads.stop('neighbour', { waitMs: 20_000 });
-    // The sweep takes what a call made that came back late, and what such a call reserved expires.
+    // Calls that came back late may have left things: the sweep removes VMs, and reservations expire.
     while ((await kiln.left()).length > 0) await delay(250);
     expect((await kiln.judge()).length).toBe(DONE_HERE.length + 1);
   });

@@ -1,4 +1,4 @@
-/** Does one cell of the fault table to a Kiln, and tells what came of it. */
+/** Runs one cell of the fault table on a Kiln and reports the outcome. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 import type { WorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
@@ -31,7 +31,7 @@ export const CELLS: readonly Cell[] = ROWS.flatMap((row, n) =>
   ),
 );
 
-/** What a cell needs of a Kiln, whether its workers are in this process or in others. */
+/** A Kiln as a cell needs it, with workers in this process or in others. */
 export interface FaultyKiln {
   readonly temporal: Client;
   /** @returns a client whose workloads have these policies */
@@ -42,13 +42,13 @@ export interface FaultyKiln {
 
 export interface CellReport {
   readonly outcome: Outcome;
-  /** How the workload ended, once it was stopped where it ran. */
+  /** How the workload ended; if it was running, after it was stopped. */
   readonly end: WorkloadState;
 }
 
-/** A workload that has not come where it must by then is stuck. */
+/** A workload that has not reached its expected state after this time is stuck. */
 const STUCK_AFTER_MS = 60_000;
-/** Also the limit of a health check that hangs, so no less than a service takes on a busy machine. */
+/** Also the limit for a health check that hangs, so it must be enough for a service on a busy machine. */
 const START_PERIOD_MS = 12_000;
 
 export class CellRun {
@@ -65,7 +65,7 @@ export class CellRun {
     this.workloads = kiln.workloadsWith(isGivenUp ? row.timings : TIMINGS);
   }
 
-  /** Makes the workload. @returns once it is in the middle of its row's activity, and what goes wrong there has begun */
+  /** Creates the workload. Resolves when it is in the middle of its row's activity and the fault there has begun. */
   async begin(): Promise<void> {
     const stuck = delay(STUCK_AFTER_MS, undefined, { ref: false }).then(() => {
       throw new Error(`${this.cell.id} has not come to ${this.cell.row.activity}`);
@@ -88,7 +88,7 @@ export class CellRun {
     return reached;
   }
 
-  /** Cancels where that is the fault. @returns what came of the workload, which is over then */
+  /** Cancels, if that is the fault. @returns what happened to the workload, which has then ended */
   async finish(): Promise<CellReport> {
     const { id, fault } = this.cell;
     if (fault === 'cancel') {
@@ -97,13 +97,13 @@ export class CellRun {
       this.held?.release();
     }
     const outcome = outcomeOf(await this.until((state) => this.isSettled(state)));
-    // What was given up comes back late, and may have its effect only now.
+    // A call that was given up returns late and may have its effect only now.
     this.held?.release();
     const { snapshot } = await this.workloads.stop(id, { waitMs: 60_000 });
     return { outcome, end: snapshot.state };
   }
 
-  /** Sets the gates. @returns once they are set, what to wait for */
+  /** Sets the gates. Resolves once they are set. @returns the call to wait for */
   private async arm(): Promise<GatedCall> {
     const { id: workloadId, row, fault, moment } = this.cell;
     if (row.way === 'suspicion') {
@@ -139,7 +139,7 @@ export class CellRun {
     const { activity, way } = this.cell.row;
     if (isFinal(stage)) return true;
     if (stage !== 'running' || leaving !== undefined || way === 'stop' || way === 'vm-death') return false;
-    // It ran before the fault as well.
+    // The workload was running before the fault too, so its stage alone proves nothing.
     const mustBeSeen = activity === 'superviseVm' && this.cell.fault === 'hangs';
     return !mustBeSeen || notes.some((note) => note.includes('took longer'));
   }
@@ -162,7 +162,7 @@ function outcomeOf({ stage, failure }: WorkloadState): Outcome {
   return failure === undefined ? stage : `${failure.stage} ${failure.code}`;
 }
 
-/** Runs work over items, so many at a time. */
+/** Does the work for all items, `atOnce` at a time. */
 export async function pooled<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
   const queue = [...items];
   const worker = async () => {

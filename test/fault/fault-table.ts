@@ -1,24 +1,24 @@
 /**
- * The fault table: the activities of a workload × what can go wrong in the middle of each, and what must come of it.
- * Data only; `fault-cells.ts` does it to a Kiln.
+ * The fault table: the activities of a workload × the faults in the middle of each, and the required outcome. Only
+ * data: `fault-cells.ts` runs it on a Kiln.
  */
 import type { ControlActivities, HostActivities } from '../../activities/activity-types.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
 import type { Moment } from '../support/workers/port-gates.ts';
 
-/** What goes wrong, once: with an error nobody has a name for, with the store away, never coming back, and so on. */
+/** What goes wrong, once: an error without a code, the store unavailable, a call that never returns, and so on. */
 export const FAULTS = ['fails', 'store-away', 'hangs', 'cancel', 'killed'] as const;
 export type Fault = (typeof FAULTS)[number];
 
-/** What has to be done first so that the activity is called at all. */
+/** What must happen first, so that the activity is called at all. */
 export type Way =
-  /** The activity before it ends because its worker goes away. */
+  /** The worker of the activity before it goes away. */
   | 'suspicion'
   | 'bad-boot'
   | 'bad-build'
-  /** A stop while running. */
+  /** A stop while the workload is running. */
   | 'stop'
-  /** The end of its VM while running. */
+  /** The end of its VM while the workload is running. */
   | 'vm-death';
 
 /** `runs`, `stopped`, or `<stage> <code>`. */
@@ -26,36 +26,36 @@ export type Outcome = string;
 
 export interface Row {
   readonly activity: keyof ControlActivities | keyof HostActivities;
-  /** The call that is the activity's effect. */
+  /** The port call that is the effect of the activity. */
   readonly port: string;
   readonly role: 'control' | 'host';
   readonly service: string;
   readonly way?: Way;
   readonly moments: readonly Moment[];
-  /** Without a heartbeat: that its worker is gone is noticed only when the call is given up. */
+  /** Has no heartbeat: a dead worker is only noticed when the call times out. */
   readonly silent?: true;
-  /** Timings under which the call is given up soon. */
+  /** Timings with which the call is given up soon. */
   readonly timings: WorkloadPolicyOverrides;
   readonly outcomes: Readonly<Record<Fault, Outcome>>;
 }
 
-/** A cell that is not done, and why. */
+/** A cell that is not tested, and the reason. */
 export interface Senseless {
   readonly activity: string;
   readonly fault: Fault | 'any';
   readonly why: string;
 }
 
-/** Longer than any call that works takes on a busy machine. */
+/** Longer than any working call takes on a busy machine. */
 const GIVEN_UP_MS = 6_000;
 /** The same for a whole build, which boots a VM and runs a program in it. */
 const BUILD_GIVEN_UP_MS = 15_000;
-/** How long a worker may be silent. */
+/** How long a worker may send no heartbeat. */
 const SILENT_MS = 2_500;
 
-/** Quick where something went wrong, patient where it did not. */
+/** Short for retries and silence, long for everything that works. */
 export const TIMINGS: WorkloadPolicyOverrides = {
-  // What a call that was given up reserves after all must go by itself.
+  // A call that was given up may still make a reservation, which must then expire by itself.
   placement: { deadlineMs: 60_000, backoffMs: 20, maxBackoffMs: 100, reservationTtlMs: 3_000 },
   host: { scheduleToStartMs: 10_000, lostAfterMs: 60_000, recheckMs: 100, outageTries: 100 },
   build: { heartbeatMs: SILENT_MS },
@@ -64,7 +64,7 @@ export const TIMINGS: WorkloadPolicyOverrides = {
   leave: { graceMs: 1_000, startToCloseMs: 20_000, heartbeatMs: SILENT_MS, scheduleToCloseMs: 60_000 },
 };
 
-/** Lays policies over others, group by group. */
+/** Merges policies, group by group. */
 function over(base: WorkloadPolicyOverrides, more: WorkloadPolicyOverrides): WorkloadPolicyOverrides {
   return {
     ...base,
@@ -80,9 +80,9 @@ function over(base: WorkloadPolicyOverrides, more: WorkloadPolicyOverrides): Wor
 const CONTROL = over(TIMINGS, { control: { startToCloseMs: GIVEN_UP_MS } });
 const LEAVING = over(TIMINGS, { leave: { startToCloseMs: GIVEN_UP_MS } });
 
-/** Called again by itself, as often as it takes. */
+/** Retried automatically, as often as needed. */
 const RECOVERS = { fails: 'runs', 'store-away': 'runs', hangs: 'runs', cancel: 'stopped', killed: 'runs' };
-/** The workload is on its way out: nothing changes where it goes. */
+/** The workload is already ending, and no fault changes its outcome. */
 const always = (outcome: Outcome) => ({
   fails: outcome,
   'store-away': outcome,
@@ -108,7 +108,7 @@ const building: Omit<Row, 'port'> = {
   activity: 'buildService',
   service: 'waits-in-build',
   timings: over(TIMINGS, { build: { startToCloseMs: BUILD_GIVEN_UP_MS } }),
-  // A fault without a name is no reason for a second build: it would most likely come again.
+  // An error without a code is no reason to build again: it would most likely happen again.
   outcomes: { ...RECOVERS, fails: 'build INTERNAL' },
 };
 const deploying: Common = { ...host, outcomes: { ...RECOVERS, fails: 'deploy INTERNAL' } };
@@ -154,7 +154,7 @@ export const ROWS: readonly Row[] = [
     port: 'vms.boot',
     timings: over(TIMINGS, { deploy: { bootMs: GIVEN_UP_MS } }),
   },
-  // A guest that takes no orders is given up with its boot; nobody knows what a second order would do to it.
+  // A guest that does not answer a request fails its boot: nobody knows what a second request would do to it.
   ...['vms.openPort', 'services.start'].map((port) => ({
     ...deploying,
     activity: 'startService' as const,
@@ -184,7 +184,7 @@ export const ROWS: readonly Row[] = [
     moments: ['after'],
     way: 'vm-death',
     timings: over(TIMINGS, { supervise: { startToCloseMs: GIVEN_UP_MS } }),
-    // The VM is dead whoever saw it, unless the cancel was first.
+    // The VM is dead, whoever saw it, unless the cancel came first.
     outcomes: { ...always('running VMM_EXITED'), cancel: 'stopped' },
   },
   { ...leaving, activity: 'stopService', port: 'services.stop' },
@@ -197,7 +197,7 @@ export const ROWS: readonly Row[] = [
     service: 'build-fails',
     outcomes: always('build BUILD_FAILED'),
   },
-  // The release of a failed boot is part of the next one: a cancel ends both.
+  // The release of a failed boot is part of the next boot: a cancel ends both.
   { ...leaving, port: 'vms.release', way: 'bad-boot', outcomes: RECOVERS },
   {
     ...control,

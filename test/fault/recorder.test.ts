@@ -1,4 +1,4 @@
-/** The control worker is killed in the middle of recording: nothing counts as archived that is not, and all is in the end. */
+/** The control worker is killed while it records: nothing counts as archived too early, and all of it is in the end. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CONTROL_QUEUE } from '../../domain/names.ts';
 import type { MaintenanceInput } from '../../domain/upkeep/maintenance.ts';
@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack.close());
 
-/** Two that are over: what is told of one must not stand for the other. */
+/** Ends two workloads: nothing that is recorded about one may count for the other. */
 async function makeOver(ids: readonly string[]): Promise<void> {
   for (const id of ids) await stack.workloads.create({ servicePath: 'missing' }, id);
   await expect
@@ -50,7 +50,7 @@ it.each([
   const archive = createHistoryArchive(stack.store);
   for (const id of ids) {
     const whole = await archive.whole(`workload/${id}`);
-    // What says that it is whole can be read to its last byte.
+    // A history that is marked as whole must be readable to its last byte.
     if (whole !== undefined) expect(await archive.read(`workload/${id}`)).toHaveLength(whole.executions.length);
   }
   await stack.replaceWorker('control');

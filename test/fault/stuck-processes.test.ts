@@ -1,4 +1,4 @@
-/** Event loops that stand still: the process is ended by its own watch and started again, and its VMs live on. */
+/** Stuck event loops: the watchdog of the process ends it, it is started again, and its VMs continue. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-/** The fault table's column of killed workers: workloads in the middle of every activity when both workers die. */
+/** The fault table's column of killed workers: both die while there are workloads in the middle of every activity. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkloadState } from '../../domain/workload/workload.ts';
@@ -21,7 +21,7 @@ describe('both workers killed at once', () => {
     const faulty: FaultyKiln = {
       temporal: stack.temporal,
       workloadsWith: (policies) => stack.clientWith(policies),
-      // Nobody is left to be released.
+      // The held call dies with its worker, so there is nothing to release.
       hold: async (role, port, moment, by) => ({
         ...(await stack.worker(role).hold(port, moment, by)),
         release: () => undefined,
@@ -32,7 +32,7 @@ describe('both workers killed at once', () => {
     const runs = KILLED.map((cell) => ({ cell, run: new CellRun(faulty, cell) }));
     const failing = (cell: Cell) => (error: unknown) =>
       void reports.set(cell, new Error(String(error), { cause: error }));
-    // Calls that are given up whether their worker lives or not are begun last.
+    // Calls that are given up even if their worker lives are started last.
     const isGivenUp = ({ row }: Cell) => row.silent === true || row.activity === 'startService';
     for (const last of [false, true]) {
       const some = runs.filter(({ cell }) => isGivenUp(cell) === last);

@@ -1,4 +1,4 @@
-/** Properties of everything that parses a guest's bytes on the host. Each is run for a moment in `unit`, for minutes by hand. */
+/** Properties of all code on the host that parses a guest's bytes. `unit` runs each briefly, `npm run fuzz` longer. */
 import { type Duplex, duplexPair } from 'node:stream';
 import fc from 'fast-check';
 import type { z } from 'zod';
@@ -13,7 +13,7 @@ import { scriptedGuest } from '../support/guest/scripted-guest.ts';
 
 export interface FuzzTarget {
   readonly name: string;
-  /** How many times it runs in `npm test`. */
+  /** Number of runs in `npm test`. */
   readonly runs: number;
   readonly property: fc.IRawProperty<unknown>;
 }
@@ -31,7 +31,7 @@ const frame = fc
     payload: bytes(200),
   })
   .map(({ type, stream, payload }) => encodeFrame(type, stream, payload));
-/** Good frames with noise between them and a bit turned over here and there. */
+/** Valid frames with noise between them, and with a few flipped bits. */
 const wire = fc
   .tuple(
     fc.array(fc.oneof({ weight: 5, arbitrary: frame }, { weight: 1, arbitrary: bytes(50) }), { maxLength: 20 }),
@@ -44,7 +44,7 @@ const wire = fc
     return all;
   });
 
-/** Anything but a refusal with the code of a broken protocol is a fault of the parser. */
+/** Any other error than AGENT_PROTOCOL, the code for a broken protocol, is a bug of the parser. */
 function parses(work: () => void): void {
   try {
     work();
@@ -77,7 +77,7 @@ const frames: FuzzTarget = {
       }
       return found;
     };
-    // A piece may hold good frames in front of the broken one: those are not handed out any more.
+    // A piece may hold valid frames in front of the broken one: those are not returned.
     const whole = read(all.length || 1);
     const pieces = read(size);
     check(whole.at(-1) === pieces.at(-1) || whole.at(-1) === 'broken', 'how bytes are cut changes what they say');
@@ -182,7 +182,7 @@ const channel: FuzzTarget = {
     ];
     const settled = Promise.allSettled(asked);
     for (let at = 0; at < all.length; at += step) guest.wire.write(all.subarray(at, at + step));
-    // More than any frame that was begun, and never the end of one.
+    // More bytes than any started frame can need, and never a valid end of one.
     guest.wire.write(Buffer.alloc(MAX_FRAME, 0xff));
     check(['AGENT_PROTOCOL', 'AGENT_LOST'].includes(codeOf(await agent.closed)), 'an end without its code');
     await settled;

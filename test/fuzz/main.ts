@@ -1,4 +1,4 @@
-/** `npm run fuzz`: the properties of guest-bytes.ts for a time. Prints seed and path of what fails; exit code 1. */
+/** `npm run fuzz`: runs the properties of guest-bytes.ts for a time. Prints seed and path of a failure; exit code 1. */
 
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';

@@ -11,10 +11,10 @@ import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 
 const FOLDER = fileURLToPath(new URL('../histories', import.meta.url));
 
-/** Runs of the maintenance, which have no stages. */
+/** Runs of the maintenance; they have no stages. */
 const maintenance = readdirSync(FOLDER).filter((file) => file.startsWith('maintenance-'));
 
-/** Executions of each recorded workload, the first one first: `name.json`, `name.1.json`, … */
+/** Executions of each recorded workload in order: `name.json`, `name.1.json`, … */
 const workloads = new Map<string, string[]>();
 const files = readdirSync(FOLDER).filter((file) => !maintenance.includes(file));
 for (const file of files.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))) {
@@ -71,7 +71,7 @@ describe('recorded histories', () => {
       const twice = events.toSpliced(index, 0, event);
       const other = events.with(index, { ...event, state: event.state === 'deploy' ? 'validate' : 'deploy' });
       for (const tampered of [without, twice, other]) {
-        // The close of a cancelled or terminated execution tells no moves that its events could be held against.
+        // The close of a cancelled or terminated execution lists no moves to compare its events with.
         if (tellsNothing(tampered) && isLawful(tampered)) continue;
         expect(() => project(tampered)).toThrow(expect.objectContaining({ code: 'INVALID_TRANSITION' }));
       }

@@ -1,4 +1,4 @@
-/** Whatever is wrong with a request: a problem document with its code, never a 5xx. */
+/** Every bad request gets a problem document with its code, never a 5xx. */
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { problemSchema } from '../../contracts/api/problem.ts';
@@ -97,7 +97,7 @@ describe('what is wrong is a problem document, never a 5xx', () => {
     badCreate({ ...good, resources: { gpus: 1 } }),
     badCreate({ ...good, health: { path: 'no-slash' } }),
     badCreate({ ...good, replicas: 2 }),
-    // A name that is almost right must not pass for an empty body, which drains.
+    // A property name with a typing error must not be read as an empty body, which would drain the host.
     ['/api/hosts/host-1/drain', post({ drain: false }), 400, 'SPEC_INVALID'],
     ['/api/workloads/BAD', { headers: authorized }, 400, 'SPEC_INVALID'],
     ['/api/workloads/%00', { headers: authorized }, 400, 'SPEC_INVALID'],

@@ -1,4 +1,4 @@
-/** When a stream of a log is over: readers that leave early, and lines that come late. */
+/** When the stream of a log ends: readers that leave early, and lines that come late. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -51,7 +51,7 @@ describe('a stream of a log', () => {
   test('ends only when the workflow does, which writes its last lines after it has shown its final stage', async () => {
     const id = await endedWorkload();
     workloads.closing.add(id);
-    // Long after the look that found nothing new in the final stage.
+    // Long after the gateway looked and found nothing new in the final stage.
     const events = await eventsOf(id, {
       atLook: 5,
       happens: async () => {
@@ -99,7 +99,7 @@ async function endedWorkload({ workloads: of } = fixture): Promise<string> {
   return id;
 }
 
-/** Reads a stream to its end; something happens when the gateway looks for the workload the so-manieth time. */
+/** Reads a stream to its end. When the gateway looks up the workload for the `atLook`th time, calls `happens`. */
 async function eventsOf(id: string, { atLook, happens }: { atLook: number; happens: () => Promise<void> }) {
   const { get } = workloads;
   let looks = 0;
@@ -118,7 +118,7 @@ function told(event: LogEvent): string {
   return event.kind === 'log' ? event.entry.message : event.kind;
 }
 
-/** Waits until so many log streams are open. */
+/** Waits until exactly `count` log streams are open. */
 async function openStreams(count: number): Promise<void> {
   const metrics = () => fetch(`${fixture.base}/metrics`, { headers: authorized }).then((reply) => reply.text());
   await expect.poll(metrics).toMatch(new RegExp(`^kiln_log_streams_open ${count}$`, 'm'));

@@ -1,4 +1,4 @@
-/** Streams of a log whose host tells when something happens: nobody else is asked meanwhile. */
+/** Streams of a log whose host reports new lines: meanwhile the gateway asks nobody else. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -38,7 +38,7 @@ beforeEach(async () => {
   fixture.spools.set(id, []);
 });
 
-/** Writes one more line on the host, safe at once. */
+/** Writes one more line on the host; it is safe at once. */
 function write(message: string): void {
   const lines = fixture.spools.get(id) ?? [];
   const entry: NumberedLogEntry = {
@@ -54,7 +54,7 @@ function write(message: string): void {
   fixture.follows.wake(workload(id));
 }
 
-/** A reader of the log, of whose lines the next can be awaited. */
+/** A reader of the log; a test can wait for its next line. */
 function reader() {
   const gone = new AbortController();
   const events = fixture.api.streamWorkloadLogs(id, { retryMs: 1, signal: gone.signal });
@@ -171,7 +171,7 @@ describe('a stream whose workload is at work on a host', () => {
     slow.write(`GET /api/workloads/${id}/logs/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\n\r\n`);
     await once(slow, 'readable');
     await isHeld();
-    // Far more than the buffers of both ends hold.
+    // Far more than the buffers on both ends can hold.
     const LINES = 3_000;
     const long = 'x'.repeat(8_000);
     for (let n = 0; n < LINES; n++) {
@@ -184,7 +184,7 @@ describe('a stream whose workload is at work on a host', () => {
     slow.on('data', (chunk: Buffer) => received.push(chunk));
     slow.resume();
     await closed;
-    // What comes after the last empty line is no whole event.
+    // The text after the last empty line is not a whole event.
     const whole = Buffer.concat(received).toString().split('\n\n').slice(0, -1);
     const last = whole.flatMap((event) => /^id: (\S+)$/m.exec(event)?.[1] ?? []).at(-1) ?? '';
     const seen = decodeLogCursor(last)[`1-${HOST_ID}`] ?? 0;
@@ -192,7 +192,7 @@ describe('a stream whose workload is at work on a host', () => {
     const events = fixture.api.streamWorkloadLogs(id, { after: last });
     const { value } = await events.next();
     await events.return();
-    // Before the numbered lines there was one more.
+    // One more line came before the numbered lines.
     expect(value?.kind === 'log' ? value.entry.message : undefined).toBe(`${seen} ${long}`);
     quick.leave();
   });

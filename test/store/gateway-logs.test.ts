@@ -1,4 +1,4 @@
-/** The log of a workload through the gateway: store and host merged, pages, streams, readers that misbehave. */
+/** The log of a workload through the gateway: store and host merged, pages, streams, misbehaving readers. */
 
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -85,7 +85,7 @@ describe('logs', () => {
         more = page.more;
       }
       expect(messages).toEqual(MERGED);
-      // The cursor stays good: what comes later follows it.
+      // The cursor stays valid: later lines follow it.
       spools.get(id)?.push(line(5));
       const later = await api.workloadLogs({ params: { id }, query: defined({ after }) });
       expect(later.entries.map(({ message }) => message)).toEqual(['line 5']);
@@ -225,7 +225,7 @@ describe('logs', () => {
     const id = newId();
     await workloads.create({ servicePath: 'services/a' }, id);
     workloads.patch(id, { vm: { hostId: HOST_ID, epoch: 1, boot: 1, vmId: 'vm-1' } });
-    // Far more than the buffers of both ends hold.
+    // Far more than the buffers on both ends can hold.
     spools.set(
       id,
       Array.from({ length: 4_000 }, (_, n) => line(n, 'x'.repeat(4_000))),
@@ -237,7 +237,7 @@ describe('logs', () => {
     socket.write(`GET /api/workloads/${id}/logs/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\n\r\n`);
     await once(socket, 'readable');
     await openStreams(0);
-    // What was on its way is there; then the connection is over.
+    // The bytes that were already sent arrive; then the connection is closed.
     socket.resume();
     await closed;
     expect(socket.bytesRead).toBeLessThan(16_000_000);
@@ -247,7 +247,7 @@ describe('logs', () => {
     const id = await loggedWorkload();
     for (let reader = 0; reader < 5; reader++) {
       for await (const event of api.streamWorkloadLogs(id)) if (event.kind === 'log') break;
-      // The gateway hears of it a moment later, and at the latest when it has sent what it was reading.
+      // The gateway notices a moment later, at the latest when it has sent what it was just reading.
       await openStreams(0);
     }
     const readers = [0, 1].map(() => api.streamWorkloadLogs(id));
@@ -263,13 +263,13 @@ function messagesOf(events: readonly LogEvent[]): string[] {
   return events.flatMap((event) => (event.kind === 'log' ? [event.entry.message] : []));
 }
 
-/** Waits until so many log streams are open. */
+/** Waits until exactly `count` log streams are open. */
 async function openStreams(count: number): Promise<void> {
   const metrics = () => fetch(`${base}/metrics`, { headers: authorized }).then((reply) => reply.text());
   await expect.poll(metrics, { timeout: 20_000 }).toMatch(new RegExp(`^kiln_log_streams_open ${count}$`, 'm'));
 }
 
-/** Passes requests on to the gateway and breaks every answer after two events. */
+/** A proxy that passes requests on to the gateway and breaks off every answer after two events. */
 async function breakingProxy() {
   let connections = 0;
   const proxy = createServer(async (request, reply) => {

@@ -1,4 +1,4 @@
-/** Images on their way from the machine that built them through the store to a host. */
+/** Images on their way from the machine that built them, through the store, to a host. */
 
 import { createHash, randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, open, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
@@ -50,7 +50,7 @@ const layOutImage = (contents: ImageContents = {}): Promise<string> =>
 const publish = (digest: string, tag = 'latest', into: ImageStore = store) =>
   publishImage({ store: into, imagesDir: builds, digest, tag, publishedAt: PUBLISHED_AT });
 
-/** A store that counts what passes through it. */
+/** A store that records which objects pass through it. */
 function counting(): { store: ImageStore; puts: string[]; opens: string[] } {
   const puts: string[] = [];
   const opens: string[] = [];
@@ -240,7 +240,7 @@ describe('a host', () => {
     const digest = await layOutImage();
     await publish(digest);
     await store.putBlob(storedFileKey(await fileOf(digest, 'vmlinux')), { data: randomBytes(1000) });
-    // Many at once, so that for some the bytes are there before the file they are to go into is open.
+    // Many at once, so that for some of them the bytes arrive before their target file is open.
     const hosts = Array.from({ length: 64 }, (_, index) =>
       createImageCache({ imagesDir: join(root, `host-${index}`), store }),
     );
@@ -271,10 +271,10 @@ describe('a host', () => {
     expect(await cache.collect(new Set([used]), { ...limits, keep: 4 })).toEqual([]);
     expect(await cache.collect(new Set([used]), limits)).toEqual([unused]);
     expect((await listLocalImages(imagesDir)).sort()).toEqual([used, asked, lost].sort());
-    // What was removed comes again for whoever asks.
+    // A removed image is fetched again when it is needed.
     const { rootfsPath } = await cache.ensure(unused);
     expect(await hashFile(rootfsPath)).toEqual(await hashFile(join(imageDirectory(builds, unused), 'rootfs.ext4')));
-    // After a restart everything counts as just asked for.
+    // After a restart every image counts as just used.
     expect(await createImageCache({ imagesDir, store }).collect(new Set(), limits)).toEqual([]);
   });
 
@@ -283,7 +283,7 @@ describe('a host', () => {
     await publish(digest);
     let nowMs = 0;
     let whileLooking: (() => Promise<unknown>) | undefined;
-    // Before it removes an image, a collection looks whether the store has it.
+    // Before a collection removes an image, it checks that the store has it.
     const watched: ImageStore = {
       ...counting().store,
       readBlob: async (key, maxBytes) => {

@@ -1,4 +1,4 @@
-/** Logs of workloads that are long over are removed; everything else stays. */
+/** Removes logs of workloads that ended long ago; everything else stays. */
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { defined } from '../../domain/defined.ts';
@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => store.close());
 
-/** A workload with two chunks of a log; without a stage its end was never written. */
+/** A workload with two log chunks; without a stage, its end was never written. */
 async function logged(workloadId: string, stage?: Stage, ageMs = 0): Promise<void> {
   for (const n of [0, 1]) {
     const entry = { timestamp: at(0), stage: 'build', message: `line ${n}`, level: 'info', epoch: 1, writer: 'h1', n };

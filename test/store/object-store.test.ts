@@ -183,7 +183,7 @@ describe('a faulty store', () => {
   test('many calls at once each have the whole time to connect', async () => {
     const many = 120;
     let waiting: ServerResponse[] = [];
-    // Nobody is answered before all are there.
+    // Answers nobody before all of them have arrived.
     answer = (_method, _body, reply) => {
       waiting.push(reply);
       if (waiting.length < many) return;
@@ -218,7 +218,7 @@ describe('a faulty store', () => {
         else reply.writeHead(404).end('<Error><Code>NoSuchKey</Code></Error>');
       };
       await expect(writeOnce(faulty, 'never-there', { n: 1 })).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
-      // Here somebody has taken away what was to be changed.
+      // In this case somebody else has deleted the document that was to be changed.
       const change = faulty.writeDocument('never-there', { n: 2 }, { etag: '"gone"' });
       await expect(change).rejects.toMatchObject({ code: 'STORE_CONFLICT' });
     },

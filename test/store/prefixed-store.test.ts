@@ -1,4 +1,4 @@
-/** A part of a bucket: what lies under one prefix, as if there were nothing else. */
+/** A part of a bucket: the objects under one prefix, as if there were no others. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { ObjectStore } from '../../store/object-store.ts';

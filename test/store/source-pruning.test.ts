@@ -1,4 +1,4 @@
-/** Uploaded sources go once nobody needs them; whatever comes in between keeps them. */
+/** Uploaded sources are removed when nobody needs them any more; a use at any moment in between keeps them. */
 
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -27,7 +27,7 @@ beforeEach(async () => {
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
-/** Long after everything that these tests make. */
+/** Long after everything that these tests create. */
 const LATER = Date.now() + 1_000 * HOUR;
 const prune = (more: Partial<PruneSourcesOptions> = {}) =>
   pruneSources(store, { keepMs: 100 * HOUR, graceMs: HOUR, now: LATER, maxSources: 100, ...more });
@@ -109,7 +109,7 @@ test('an upload in the very moment of the removal ends with sources that are who
   await prune();
   const path = join(directory, 'moment');
   await writeFile(path, 'moment');
-  // The tar goes after the upload has put it and before it has written its document.
+  // The tar is removed after the upload has stored it and before the upload has written its document.
   const between: ObjectStore = Object.create(store, {
     writeDocument: {
       value: async (...call: Parameters<ObjectStore['writeDocument']>) => {

@@ -1,4 +1,4 @@
-/** Uploads over real HTTP into the real store: what is taken, what is refused by name, and that nothing is left of it. */
+/** Uploads over real HTTP into the real store: some are accepted, others refused, and a refusal leaves nothing. */
 
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
@@ -180,7 +180,7 @@ describe('refused, and nothing is stored', () => {
   });
 });
 
-/** A client that sends the head of an upload and a part of the body, and then nothing. */
+/** A client that sends the head of an upload and part of its body, and then nothing more. */
 async function hangingUpload(part: Buffer): Promise<{ gone(): void }> {
   const { hostname, port } = new URL(fixture.base);
   const socket = connect(Number(port), hostname);
@@ -196,7 +196,7 @@ async function hangingUpload(part: Buffer): Promise<{ gone(): void }> {
   return { gone: () => socket.destroy() };
 }
 
-/** Uploads that this process receives now: each holds its file, which has lost its name, by a descriptor. */
+/** Number of uploads that this process is receiving: each holds an open file that has already been unlinked. */
 async function uploadsBeingReceived(): Promise<number> {
   const descriptors = await readdir('/proc/self/fd');
   const targets = await Promise.all(descriptors.map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')));
@@ -207,7 +207,7 @@ describe('uploads at a time', () => {
   it('are bounded; one whose client goes away leaves no file and frees its place', async () => {
     const tar = await tarOf(file('a', 'in time'));
     const hanging = [await hangingUpload(tar.subarray(0, 600)), await hangingUpload(tar.subarray(0, 100))];
-    // Only then: an upload that asks for a place earlier may get the one that the second of them was to have.
+    // Wait for both first: another upload could take the place that was meant for the second of them.
     await expect.poll(uploadsBeingReceived).toBe(hanging.length);
     expect(await refusal(await upload(tar))).toMatchObject({ code: 'QUEUE_FULL' });
     expect(await readdir(uploadDir)).toEqual([]);

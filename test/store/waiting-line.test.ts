@@ -23,7 +23,7 @@ it('the line tells who waits and when each was last seen; joining and leaving ma
   const own = request('w-1-2-3');
   for (const _ of [1, 2]) await line.join(own);
   await line.join(request('w', { priority: 1 }));
-  // What is no name of ours is nobody.
+  // A key that does not follow our pattern is ignored.
   await store.writeDocument('waiting/9-x', {});
   const found = await line.list();
   expect(found.map(({ request: one }) => one)).toEqual([request('w', { priority: 1 }), own]);

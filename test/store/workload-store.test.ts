@@ -88,7 +88,7 @@ describe('log chunks', () => {
 
   beforeAll(async () => {
     await put('logs', [line(0), line(1), line(2)]);
-    // A chunk that repeats a line, and one whose last line was cut.
+    // A chunk that repeats a line, and a chunk whose last line is cut off.
     await put('logs', [line(2), line(3), line(4)]);
     await put('logs', [line(5), line(6)], 5, '{"timestamp":"2026');
     await createControlLog(store).append({
@@ -128,7 +128,7 @@ describe('log chunks', () => {
 
   describe('of a long log', () => {
     const ref = { workloadId: 'long', epoch: 1, writer: 'host-1' };
-    /** @returns numbers of a page's entries, and how many keys the store named for it */
+    /** @returns line numbers of a page, and how many keys the store listed for it */
     const page = async (after: number, limit = 2) => {
       let named = 0;
       const counting: ObjectStore = Object.create(store, {
@@ -145,7 +145,7 @@ describe('log chunks', () => {
     const sparse = (chunk: number) => 5_000 + chunk * 10_000;
 
     beforeAll(async () => {
-      // Lines that came one by one, a chunk of very many, and chunks far apart.
+      // Chunks of one line each, one chunk of very many lines, and chunks with large gaps between them.
       await Promise.all(Array.from({ length: 400 }, (_, n) => put('long', [line(n)])));
       await put(
         'long',

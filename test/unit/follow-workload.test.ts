@@ -9,7 +9,7 @@ import type { Stage } from '../../domain/workload/stages.ts';
 const at = (second: number) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
 const STAGES: readonly Stage[] = ['pending', 'validate', 'build', 'deploy', 'running', 'stopped'];
 
-/** A workload after so many moves, one every ten seconds. */
+/** A workload after `count` moves, one every ten seconds. */
 function afterMoves(count: number, more: Partial<WorkloadSnapshot> = {}): WorkloadSnapshot {
   const moves = STAGES.slice(1, count + 1).map((to, index) => {
     return { seq: index + 1, at: at((index + 1) * 10), from: STAGES[index] ?? 'pending', to, cause: 'test' };
@@ -39,7 +39,7 @@ function logsOf(lines: readonly NumberedLogEntry[]): WorkloadLogs {
   return { writers: async () => writers.map((writer) => ({ workloadId: 'w', epoch: 0, writer })), read };
 }
 
-/** Answers in their order, the last one again and again; an error is thrown. */
+/** Gives the answers in order and then repeats the last one; throws an answer that is an error. */
 function answering(...answers: (WorkloadSnapshot | KilnError)[]) {
   return {
     get: async () => {

@@ -3,7 +3,7 @@ import { LoopWatch } from '../../workers/loop-watch.ts';
 
 const EVERY = 500;
 
-/** @returns how long the loop had stood still at each look; a look says what has happened since the one before it */
+/** @returns how long the loop had been stuck at each look; a look gives what has happened since the one before it */
 function stillAt(looks: readonly { after?: number; turns?: number; cpu?: number; state?: string }[]): number[] {
   const at = { nowMs: 0, turns: 0, cpuMs: 0, state: 'S' };
   const watch = new LoopWatch(EVERY, { ...at });

@@ -11,7 +11,7 @@ const STUCK_MS = 500;
 
 let child: ChildProcessByStdio<Writable, Readable, Readable>;
 let ended: Promise<unknown[]>;
-/** Keeps lines that nobody has asked for yet. */
+/** Buffers lines that have not been read yet. */
 let lines: NodeJS.AsyncIterator<string>;
 let stderr = '';
 
@@ -31,14 +31,14 @@ async function start(stuckMs: number): Promise<void> {
   expect(await nextLine()).toBe('ready');
 }
 
-/** @returns the next line of the process. @throws where it has ended instead */
+/** @returns the next line that the process prints. @throws if the process has ended instead */
 async function nextLine(): Promise<string> {
   const { done, value } = await lines.next();
   if (done) throw new Error(`the process has ended: ${stderr}`);
   return value;
 }
 
-/** Blocks the loop. @param meanwhile done while it is blocked */
+/** Blocks the loop. @param meanwhile runs while it is blocked */
 async function blocks(how: string, meanwhile: () => Promise<void> | void = () => undefined): Promise<void> {
   child.stdin.write(`${how}\n`);
   expect(await nextLine()).toBe('begun');

@@ -1,4 +1,4 @@
-/** Checkpoints of real guests' disks: taken from a guest that runs on, opened for another one, refused where they do not fit. */
+/** Checkpoints of real guests' disks: taken while a guest continues, opened for another, refused if they do not fit. */
 import { open as openFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -44,7 +44,7 @@ describe('checkpoints of disks', () => {
     const driver = {
       status: (id: string) => bed.driver.status(id),
       pause: (id: string) => bed.driver.pause(id),
-      // The host has the guests' channels, and an agent serves one at a time.
+      // The host has the channels of the guests, and an agent serves one channel at a time.
       resume: (id: string, options: Parameters<HostVms['resume']>[1]) => bed.host.vms.resume(id, options),
     };
     ports = { stateDir, records, driver, images, resumeMs: BOOT_MS };
@@ -59,7 +59,7 @@ describe('checkpoints of disks', () => {
     runIn(agent, ['sh', '-c', `echo ${word} > /srv/mark; echo ${word} > /workspace/mark; sync`], { cwd: '/' });
   const read = async (agent: AgentChannel) => (await runIn(agent, ['sh', '-c', READ_BOTH], { cwd: '/' })).stdout;
 
-  /** A guest whose disks are made over what a checkpoint holds. */
+  /** Boots a guest whose disks are made over those of a checkpoint. */
   async function bootOver(vmId: string, bases: CheckpointBases): Promise<AgentChannel> {
     const directory = createInstanceStore(bed.places.stateDir).directory(vmId);
     const root = await createQcow2OverlayProvisioner().provision({ base: bases.root, directory, vmId });
@@ -82,14 +82,14 @@ describe('checkpoints of disks', () => {
       const taken = await checkpoints.take(from, `of-${from}`);
       await write(guest.agent, 'after');
       expect(await read(guest.agent)).toBe('after\nafter\n');
-      // Asked for twice, it is the one that was taken first.
+      // A repeated take returns the first checkpoint.
       expect(await checkpoints.take(from, `of-${from}`)).toEqual(taken);
       await bed.release(from);
       const bases = await checkpoints.open(`of-${from}`, { image });
       const next = await bootOver(`next-${from}`, bases);
       expect(await read(next)).toBe('before\nbefore\n');
       await bed.release(`next-${from}`);
-      // The guest that was made over it has left it as it was.
+      // The guest whose disks were made over it has not changed it.
       expect(await checkpoints.open(`of-${from}`, { image })).toEqual(bases);
     },
   );

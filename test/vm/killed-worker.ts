@@ -1,4 +1,4 @@
-/** A worker that is killed by its test at some moment: `node killed-worker.ts JSON`. Says when it begins and when it is done. */
+/** A worker that its test kills at some moment: `node killed-worker.ts JSON`. Prints `begun`, and `done` at the end. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -21,7 +21,7 @@ else await liveThrough(work.vmId, work.template);
 process.stdout.write('done\n');
 process.exit();
 
-/** Everything that is done to a clone, from its disks to its end. */
+/** Runs a clone through its whole life, from its disks to its end. */
 async function liveThrough(vmId: string, template: string): Promise<void> {
   const directory = join(places.stateDir, 'vms', vmId);
   await mkdir(directory, { recursive: true });

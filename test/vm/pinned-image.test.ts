@@ -1,4 +1,4 @@
-/** A digest that a workload pins is what its guest runs on, however often the tag moves, and as long as it runs. */
+/** A guest runs on the digest that its workload pins, for as long as it runs, however often the tag moves. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

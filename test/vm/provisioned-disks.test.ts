@@ -22,7 +22,7 @@ import { plainVmSpec, silentLog, testTscRate, vmUsers } from '../support/host/vm
 import { makeXfsFolder, type XfsFolder } from '../support/host/xfs-folder.ts';
 
 const BOOT_MS = 120_000;
-/** Of the workspace, and of a scratch disk. */
+/** Size of the workspace, and of a scratch disk. */
 const QUOTA_MIB = 64;
 
 describe('disks of every kind in guests', () => {
@@ -41,7 +41,7 @@ describe('disks of every kind in guests', () => {
 
   beforeEach(async () => {
     root = await mkdtemp(join(tmpdir(), 'kp-'));
-    // The users of the VMMs pass through it to their sockets.
+    // The users of VMMs must be able to reach their sockets below it.
     await chmod(root, 0o711);
     places = { stateDir: join(root, 's'), runtimeDir: join(root, 'r') };
     const base = { ...places, log: silentLog, tscKhz: testTscRate, accel: 'tcg' } as const;
@@ -54,7 +54,7 @@ describe('disks of every kind in guests', () => {
   });
 
   async function boot(kind: ProvisionerKind, vmId: string): Promise<AgentChannel> {
-    // Blocks are shared within one file system only.
+    // Blocks can be shared only within one file system.
     const place = kind === 'reflink' ? xfs.directory : root;
     const base: BaseDisk = { path: kind === 'reflink' ? join(place, 'rootfs.ext4') : rootfs, format: 'raw' };
     const directory = join(place, 'disks');
@@ -73,7 +73,7 @@ describe('disks of every kind in guests', () => {
     return (await driver.start(vmId, { identity: identity(vmId), deadlineMs: BOOT_MS })).agent;
   }
 
-  /** Writes without end. @returns what was said, and how many whole MiB are in the file */
+  /** Writes until the disk is full. @returns the error output, and how many whole MiB the file has */
   async function fill(agent: AgentChannel, path: string): Promise<{ said: string; mib: number }> {
     const { stderr } = await runIn(agent, ['dd', 'if=/dev/zero', `of=${path}`, 'bs=1M']);
     const { stdout } = await runIn(agent, ['stat', '-c', '%s', path]);
@@ -88,7 +88,7 @@ describe('disks of every kind in guests', () => {
     expect(filled.said).toContain('No space left on device');
     expect(filled.mib).toBeGreaterThan(QUOTA_MIB / 2);
     expect(filled.mib).toBeLessThan(QUOTA_MIB);
-    // The guest lives on, and so does what is not full.
+    // The guest still runs, and the disks that are not full can be written.
     expect(await runIn(agent, ['sh', '-c', 'echo more > /etc/more && cat /etc/more'])).toMatchObject({ code: 0 });
     expect(await runIn(agent, ['sh', '-c', 'rm /workspace/big && echo x > /workspace/x'])).toMatchObject({ code: 0 });
   });

@@ -30,7 +30,7 @@ const qemu = {
   open: (places: Places) => createQemuDriver(optionsAt(places)),
   async crashGuest(vm: StartedVm) {
     const argv = ['sh', '-c', 'echo c > /proc/sysrq-trigger'];
-    // The guest is gone before it can answer.
+    // The guest crashes before it can answer.
     await vm.agent.exec({ execId: 'crash', argv, cwd: '/', output: 'wait' }).catch(() => undefined);
   },
   explainsUnseenExits: true,
@@ -100,7 +100,7 @@ describe('QEMU guest', () => {
 
   it('keeps its time by the TSC, however busy the host was during the boot', async () => {
     const vm = await started();
-    // The kernel decides within the first seconds; the clock of its choice only counts once that is over.
+    // The kernel decides within the first seconds; which clock it uses is certain only after that.
     await expect
       .poll(() => printed(vm, 'dmesg | grep -c "Switched to clocksource tsc$"; true'), { timeout: 60_000 })
       .toBe('1');
@@ -158,7 +158,7 @@ describe('QEMU guest', () => {
     const vm = await started({ accel: 'auto', kvmTrial: { ignorePvm: true }, log });
     const words = (await readFile(`/proc/${vm.pid}/cmdline`, 'utf8')).split('\0');
     const accel = words[words.indexOf('-accel') + 1];
-    // On a machine whose KVM works the trial finds that out; either way the guest is up, and tcg is never silent.
+    // If KVM works on this machine, the trial shows that. In both cases the guest boots, and use of tcg is reported.
     if (accel === 'kvm') expect(said.join()).not.toContain('software emulation');
     else
       expect(said.join()).toMatch(

@@ -8,7 +8,7 @@ import { digestDisk } from '../../host/disks/disk-digest.ts';
 import { runIn } from '../support/guest/guest-under-test.ts';
 import { GuestHost } from '../support/host/guest-host.ts';
 
-/** Clones at a time: more of them wait for the two cores. */
+/** Number of clones at the same time: more of them would wait for the two cores. */
 const TOGETHER = 4;
 
 describe('templates of real guests', () => {
@@ -20,7 +20,7 @@ describe('templates of real guests', () => {
     if (templates === undefined) throw new Error('the driver makes no templates');
     return templates;
   };
-  /** The newest one, which clones are made from. */
+  /** The newest template, from which clones are made. */
   const usable = () => {
     const found = templates()
       .list()
@@ -147,7 +147,7 @@ describe('templates of real guests', () => {
   });
 });
 
-/** A state that is no state, with a manifest that says it is right. */
+/** Replaces the state by garbage, with a manifest that declares it valid. */
 async function forgeState(directory: string): Promise<void> {
   const path = join(directory, 'manifest.json');
   const manifest = templateManifestSchema.parse(JSON.parse(await readFile(path, 'utf8')));

@@ -1,4 +1,4 @@
-/** The limits on a kernel whose cgroup2 has every controller, whatever the one of this machine has: that of a guest. */
+/** The limits on a kernel whose cgroup2 has every controller: that of a guest, as this machine's may have fewer. */
 import { spawn } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/host/vm
 
 const VM = 'a-1-1';
 const MIB = 1024 * 1024;
-/** What the fixture loads; types are stripped where it runs. */
+/** The modules that the fixture loads; the Node that runs it strips their types. */
 const FOLDERS = ['concurrency', 'contracts', 'domain', 'linux', 'ports', 'vmm'];
 const FILES = [...FOLDERS, 'test/fixtures/groups-in-guest.ts', 'package.json'];
 const MODULES = ['zod', 'write-file-atomic', 'signal-exit'].map((name) => `node_modules/${name}`);

@@ -1,4 +1,4 @@
-/** Guests that take all they can: each is held to its size, ends in a way that has a name, and leaves nothing. */
+/** Guests that take all they can: each is limited to its size, ends with a named cause, and leaves nothing. */
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
@@ -61,17 +61,17 @@ async function exec(
   return { code: (await handle.exit).code, text: text.trim() };
 }
 
-/** Fills the memory of whoever runs it. */
+/** Fills the memory of the machine it runs on. */
 const HOG = 'node -e "const all = []; for (;;) all.push(Buffer.alloc(8 * 1024 * 1024, 1))"';
 
-/** Takes all but the last 64 MiB of its disk at once, and writes until there is no more. */
+/** Allocates all but the last 64 MiB of its disk at once, and then writes until the disk is full. */
 const FILLER = `
   free=$(df -k /workspace | awk 'NR == 2 { print $4 }')
   fallocate -l $((free - 65536))K /workspace/most
   dd if=/dev/zero of=/workspace/rest bs=1M 2>&1
   rm /workspace/most /workspace/rest`;
 
-/** Freezes a guest whose warm-up takes as long as `during`. */
+/** Freezes a guest whose warm-up takes a few seconds, and runs `during` meanwhile. */
 async function freezeWhile(name: string, during: (directory: string) => Promise<void>): Promise<string> {
   const directory = join(places.stateDir, 'templates', name);
   await mkdir(directory, { recursive: true });
@@ -90,7 +90,7 @@ describe('a VM in its control group', () => {
     for (const directory of directoriesOf(group)) {
       expect((await readFile(join(directory, 'cgroup.procs'), 'utf8')).trim().split('\n')).toEqual([String(pid)]);
     }
-    // Where this run stands higher already, and may not go lower, its guests stand with it.
+    // If this run already has a higher value and may not lower it, its guests have the same value.
     const own = (await readFile('/proc/self/oom_score_adj', 'utf8')).trim();
     expect(['700', own]).toContain((await readFile(`/proc/${pid}/oom_score_adj`, 'utf8')).trim());
     const usage = await driver.usage(VM);
@@ -109,14 +109,14 @@ describe('a VM in its control group', () => {
   it('contains hogs of memory, processes and disk, beside a neighbour who notices nothing', async () => {
     const hog = (await boot(VM)).agent;
     const neighbour = (await boot(NEIGHBOUR)).agent;
-    // The guest's own kernel ends the program; the machine gives the VM no more than was promised.
+    // The guest's own kernel kills the program; the VM gets no more memory than it was promised.
     expect((await exec(hog, HOG)).code).not.toBe(0);
     const usage = await driver.usage(VM);
     expect(usage?.memoryPeakBytes).toBeGreaterThan(400 * MIB);
     expect(usage?.memoryPeakBytes).toBeLessThanOrEqual((512 + 316) * MIB);
     const filled = await exec(hog, FILLER);
     expect(filled.text).toContain('No space left on device');
-    // Its processes are the guest's own: on the machine it is still one, with no more threads than before.
+    // These are processes of the guest: on the machine there is still one process, with no more threads than before.
     const bomb = exec(hog, 'bomb() { bomb | bomb & }; bomb', 2_000).catch(() => undefined);
     expect((await exec(neighbour, 'echo fine')).text).toBe('fine');
     await driver.stop(VM, { graceMs: 0 });

@@ -1,4 +1,4 @@
-/** The pool with real guests: a VM that QEMU runs already becomes a workload's, and serves. */
+/** The pool with real guests: a VM that already runs in QEMU becomes a workload's VM, and serves. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DEFAULT_HOST_SETTINGS } from '../../host/host-settings.ts';
 import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
@@ -34,7 +34,7 @@ describe('a pooled VM of QEMU', () => {
     const { snapshot } = await kiln.workloads.stop('pooled', { waitMs: 60_000 });
     expect(snapshot.state.stage).toBe('stopped');
     expect(await kiln.host.vms.status(vm?.vmId ?? '')).toEqual({ state: 'gone' });
-    // The pool's own VMs go with it.
+    // The pool's own VMs are released together with the pool.
     const pooled = kiln.host.pool.status().pools.flatMap((pool) => pool.vms.map(({ vmId }) => vmId));
     await kiln.host.pool.stop();
     for (const vmId of pooled) await kiln.host.vms.release(vmId, { graceMs: 0 });

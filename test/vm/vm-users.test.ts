@@ -55,7 +55,7 @@ describe('users of VMMs', () => {
   };
   const uidOf = async (vmId: string) => Number((await status(vmId, 'Uid'))[0]);
 
-  /** What somebody who has broken out of a VMM can do: anything, as its user. @returns the words of a refusal */
+  /** Runs a script as the user of a VMM, like somebody who has broken out of it. @returns its success or the error */
   const tryAs = async (vmId: string, script: string): Promise<string> => {
     const uid = await uidOf(vmId);
     return run('setpriv', [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', 'sh', '-c', script], {
@@ -86,7 +86,7 @@ describe('users of VMMs', () => {
     const disk = record?.drives[0]?.path ?? '';
     const { agentSocket, consoleLog } = vmPaths(places, 'b-1-1');
     const qmpSocket = record?.sockets['qmp'] ?? '';
-    // Even where every folder on the way is open to all.
+    // The refusals must hold even if every folder on the path is open to all.
     for (const path of [places.stateDir, join(places.stateDir, 'vms'), join(places.stateDir, 'vms', 'b-1-1')])
       await chmod(path, 0o755);
     expect(await tryAs('b-1-1', `head -c 4 ${disk}`)).toContain('it worked: QFI');
@@ -96,7 +96,7 @@ describe('users of VMMs', () => {
     }
     for (const socket of [agentSocket, qmpSocket]) {
       expect(await tryAs('a-1-1', connecting(socket))).toContain('EACCES');
-      // Nor can a VMM put something else in the place of its own.
+      // A VMM cannot replace its own socket either.
       expect(await tryAs('b-1-1', `rm ${socket}`)).toContain('Permission denied');
     }
     expect((await stat(record?.kernelPath ?? '')).uid).toBe(0);
@@ -105,7 +105,7 @@ describe('users of VMMs', () => {
   });
 });
 
-/** Perl is part of every Debian; this Node may lie where no other user can run it. */
+/** Uses Perl, which every Debian has: this Node may be in a place where other users cannot run it. */
 function connecting(socket: string): string {
   const script =
     'socket(S, AF_UNIX, SOCK_STREAM, 0); connect(S, pack_sockaddr_un($ARGV[0])) or do { print STDERR $!{EACCES} ? "EACCES" : $!; exit 1 }';

@@ -1,4 +1,4 @@
-/** A worker that is killed in the middle of a freeze, or of the life of a clone: its successor leaves nothing of it. */
+/** A worker that is killed during a freeze, or during the life of a clone: its successor leaves nothing of it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
@@ -28,7 +28,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 
-/** A worker that has said that it begins. */
+/** Starts a worker. @returns it once it has begun the work */
 async function begun(work: object): Promise<ChildProcess> {
   const child = spawn(process.execPath, [worker, JSON.stringify({ places, work })], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -41,7 +41,7 @@ const ended = async (child: ChildProcess) => {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
 };
 
-/** @returns how long it takes where nobody is killed, ms */
+/** @returns the duration of the work when nobody kills the worker, ms */
 async function wholeTime(work: object): Promise<number> {
   const child = await begun(work);
   const from = performance.now();
@@ -50,7 +50,7 @@ async function wholeTime(work: object): Promise<number> {
   return performance.now() - from;
 }
 
-/** Kills the worker at `kills` moments that are spread over the whole, each somewhere in its part; after each, `check`. */
+/** Kills the worker `kills` times, each time at a random moment of the next part of the work; `check` follows each. */
 async function killAllAlong(work: object, kills: number, seed: number, check: () => Promise<void>): Promise<void> {
   const random = new SeededRandom(seed);
   const wholeMs = await wholeTime(work);

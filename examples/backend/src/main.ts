@@ -1,4 +1,4 @@
-/** Starts the backend: opens Kiln with what the environment says, serves orders, closes on SIGINT and SIGTERM. */
+/** Starts the backend: connects to Kiln as the environment says, serves orders, closes on SIGINT or SIGTERM. */
 import { connectKiln, isKilnError } from 'kiln-client';
 import { createOrders } from './orders.ts';
 import { createOrderServer } from './server.ts';
@@ -31,7 +31,7 @@ function given(name: string): string {
 }
 
 main().catch((error: unknown) => {
-  // What is missing or away is said by code and message; anything else is a fault of this program.
+  // These errors say by code and message what is missing or unreachable; any other error is a bug of this program.
   console.error(isKilnError(error) ? `${error.code}: ${error.message}` : error);
   process.exitCode = 1;
 });

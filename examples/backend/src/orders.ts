@@ -1,7 +1,7 @@
-/** Orders of this backend, each carried out by one workload of Kiln. Nothing of them is kept here. */
+/** Orders of this backend. One workload of Kiln carries out each order; the backend itself stores nothing. */
 import { isFinal, type WorkloadEvent, type WorkloadSnapshot, type Workloads } from 'kiln-client';
 
-/** What this backend tells its own callers. */
+/** The result that this backend gives to its own callers. */
 export interface OrderResult {
   readonly orderId: string;
   readonly stage: string;
@@ -12,13 +12,13 @@ export interface OrderResult {
 }
 
 export interface Orders {
-  /** The same order with the same service, however often, is one workload: a call whose answer was lost is repeated. */
+  /** The same order with the same service is always the same workload: after a lost answer, just call again. */
   start(orderId: string, service: string): Promise<{ order: OrderResult; isNew: boolean }>;
-  /** Stages and log until the order is done. `after` goes on behind an event that was seen before. */
+  /** Stages and log lines until the order is done. `after` continues behind an event that was read before. */
   follow(orderId: string, options: { signal: AbortSignal; after?: string }): AsyncGenerator<WorkloadEvent, void>;
-  /** Asks for the end and waits up to 30 s for it; `done` says whether it was reached. */
+  /** Asks the workload to stop and waits up to 30 s; `done` says whether it has stopped. */
   stop(orderId: string): Promise<OrderResult>;
-  /** The result, for as long as the order is remembered: also after Temporal has forgotten it. */
+  /** The result for as long as Kiln remembers the order, which is longer than Temporal does. */
   read(orderId: string): Promise<OrderResult>;
 }
 

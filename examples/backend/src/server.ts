@@ -44,14 +44,14 @@ async function sendEvents(
   response.once('close', () => gone.abort());
   const options = { signal: gone.signal, ...(after === undefined ? {} : { after }) };
   for await (const event of orders.follow(orderId, options)) {
-    // Not before the first event: an order that does not exist is a 404.
+    // Sent with the first event only: an order that does not exist must still get a 404.
     if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/x-ndjson' });
     response.write(`${JSON.stringify(event)}\n`);
   }
   response.end();
 }
 
-/** Errors are told apart by their code, never by their text. */
+/** Distinguishes errors by their code, never by their text. */
 function problemOf(error: unknown): { status: number; body: { code: string; message?: string } } {
   if (!isKilnError(error)) return { status: 500, body: { code: 'INTERNAL' } };
   const { code, message } = error;
@@ -61,10 +61,10 @@ function problemOf(error: unknown): { status: number; body: { code: string; mess
     case 'NOT_FOUND':
       return { status: 404, body: { code, message } };
     case 'CONFLICT':
-      // This order was started before, with another service.
+      // This order was started before, with a different service.
       return { status: 409, body: { code, message } };
     default:
-      // TEMPORAL_UNAVAILABLE and STORE_UNAVAILABLE: the same call may simply be made again.
+      // TEMPORAL_UNAVAILABLE and STORE_UNAVAILABLE are retryable: the caller may repeat the same call.
       return { status: error.retryable ? 503 : 500, body: { code, message } };
   }
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { AgentChannel, ExecHandle, ExecOutput } from '../../../ports/guest-agent.ts';
 import { type Bench, freshId, runIn } from '../../support/guest/guest-under-test.ts';
 
-/** Lines 0 … count-1, so that a missing or doubled byte shows. */
+/** Lines 0 … count-1, so that a missing or repeated byte shows. */
 const numbers = (count: number): string => Array.from({ length: count }, (_, n) => `${n}\n`).join('');
 
 async function until(handle: ExecHandle, text: string): Promise<string> {
@@ -93,7 +93,7 @@ export function describeExecs(bench: Bench): void {
       await handle.signal('SIGTERM');
       expect(await handle.exit).toMatchObject({ code: 3 });
       await handle.signal('SIGKILL');
-      // Dead at once; the agent reaps it a moment later.
+      // The child is dead at once, but the agent collects it a moment later.
       const untilGone = `while test -e /proc/${child}; do sleep 0.01; done; echo gone`;
       expect(await runIn(bench.agent(), ['sh', '-c', untilGone])).toMatchObject({ stdout: 'gone\n' });
     });
@@ -206,7 +206,7 @@ export function describeExecs(bench: Bench): void {
       const expected = numbers(300_000);
       const agent = bench.agent();
       const first = await agent.exec({ execId, argv: ['node', '-e', LINES], output: 'ring', bufferBytes: 64 * 1024 });
-      // Left unread: with the window and the buffer full, the process still ends.
+      // Nobody reads the output: with the window and the buffer full, the process must still end.
       const unread = bench.reattach();
       await expect(first.exit).rejects.toMatchObject({ code: 'AGENT_LOST' });
       const next = await unread;
@@ -229,7 +229,7 @@ export function describeExecs(bench: Bench): void {
   });
 }
 
-/** Numbers as in `numbers(300_000)`, written piecewise so that pipes fill and drain. */
+/** Prints `numbers(300_000)` in pieces, so that pipes fill and drain. */
 const LINES = `
 const fs = require('node:fs');
 let text = '';
@@ -240,7 +240,7 @@ for (let n = 0; n < 300000; n += 1) {
 fs.writeSync(1, text);
 `;
 
-/** Waits for the exit without taking any output away from later readers. */
+/** Waits for the exit; all output stays available for later readers. */
 async function waitForEnd(agent: AgentChannel, execId: string): Promise<void> {
   const watcher = await agent.attachExec(execId, { manualAck: true });
   for await (const _ of watcher.output) break;

@@ -10,7 +10,7 @@ import { type Bench, freshId, runIn } from '../../support/guest/guest-under-test
 const PORT = 8123;
 const addressLists = z.array(z.array(z.string()));
 
-/** Echoes on PORT; PORT + 1 resets each connection once a byte came; PORT + 2 counts what it gets, then answers. */
+/** PORT echoes; PORT + 1 resets each connection after its first byte; PORT + 2 answers with a hash of what it got. */
 const SERVERS = `
 const { createServer } = require('node:net');
 const { createHash } = require('node:crypto');
@@ -22,7 +22,7 @@ createServer({ allowHalfOpen: true }, (s) => {
 }).listen(${PORT + 2}, () => console.log('listening'));
 `;
 
-/** Asks name:port for what it has; prints the answer, or the code of the error. */
+/** Sends a text to name:port; prints the answer or the code of the error. */
 const CLIENT = `
 const [name, port, text] = process.argv.slice(1);
 const socket = require('node:net').connect({ host: name, port: Number(port), allowHalfOpen: true });

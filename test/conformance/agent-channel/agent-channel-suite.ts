@@ -13,7 +13,7 @@ export interface AgentSuite {
   start(): Promise<GuestUnderTest>;
 }
 
-/** The rules of the agent channel, against any guest. */
+/** The rules of the agent channel, for any guest. */
 export function describeAgentChannel(suite: AgentSuite): void {
   describe(suite.name, () => {
     let guest: GuestUnderTest;

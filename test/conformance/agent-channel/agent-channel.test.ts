@@ -11,7 +11,7 @@ import { describeAgentChannel } from './agent-channel-suite.ts';
 
 const DEADLINE_MS = 20_000;
 
-/** The agent as a plain process in namespaces of its own, on a unix socket. */
+/** Runs the agent as a plain process in namespaces of its own, on a unix socket. */
 async function startProcessGuest(): Promise<GuestUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), 'ka-'));
   const socketPath = join(directory, 'agent.sock');

@@ -1,6 +1,6 @@
 /**
- * What an earlier Kiln has left, on a machine and in the store, under today's code: every document is read, what is over
- * can be read and what ran is adopted, and in the end nothing is left. `npm run keep-state` makes such a state.
+ * Today's code on the state that an earlier Kiln has left on a machine and in the store: every document is read, ended
+ * workloads can be read, running ones are adopted, and in the end nothing is left. Such states: `npm run keep-state`.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -62,7 +62,7 @@ describe.each(await keptStates())('the state that %s has left', (name) => {
       owners: { lookup: async ({ workflowId }) => (workflowId === RUNNING ? 'open' : 'over') },
     });
     connection = await Connection.connect({ address: inject('temporalAddress') });
-    // A namespace that has never seen any of these workloads, as Temporal is once it has forgotten them.
+    // A namespace that has never seen any of these workloads, as if Temporal had forgotten them.
     const client = new Client({ connection, namespace: await makeNamespace(connection) });
     gateway = createGateway({
       workloads: createWorkloadClient({ client, archive: createWorkloadDocuments(store) }),
@@ -86,12 +86,12 @@ describe.each(await keptStates())('the state that %s has left', (name) => {
 
   it('shows what is over as it was shown before: state, moves, history', async () => {
     for (const id of ['stopped-1', 'failed-1']) {
-      // Links lead to Temporal, which has forgotten it.
+      // Links lead to Temporal, which has forgotten the workload.
       const { links: _, ...then } = viewOf(kept, id);
       const now = await api.getWorkload({ params: { id } });
       expect(now).toMatchObject(then);
       const history = await api.workloadHistory({ params: { id } });
-      // The events of a history have times of their own.
+      // Events of a history have their own times.
       const moves = then.transitions.map(({ at: _at, ...move }) => move);
       expect(history).toMatchObject({ source: 'archive', moves });
     }

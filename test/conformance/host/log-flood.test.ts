@@ -73,7 +73,7 @@ afterEach(async () => {
   expect(left).toEqual([]);
 });
 
-/** Starts the host process on what is there. @returns once the service answers through it */
+/** Starts the host process on the existing state. @returns once the service answers through it */
 async function startHost(guestRingBytes: number): Promise<void> {
   const script = fileURLToPath(new URL('../../fixtures/flooding-host.ts', import.meta.url));
   const args = [script, root, VM, ID, JSON.stringify(storeOptions(store.bucket)), String(guestRingBytes)];
@@ -81,7 +81,7 @@ async function startHost(guestRingBytes: number): Promise<void> {
   const ended = once(host, 'exit').then(() => {
     throw new Error('the host process ended before its service answered; it says why above');
   });
-  // Later it is killed on purpose.
+  // The tests later kill the process on purpose.
   ended.catch(() => undefined);
   const [line] = await Promise.race([once(host.stdout ?? host, 'data'), ended]);
   serviceUrl = z.object({ url: z.string() }).parse(JSON.parse(String(line))).url;
@@ -97,7 +97,7 @@ async function killHost(): Promise<void> {
 const progress = async () => floodSchema.parse(await (await fetch(serviceUrl)).json());
 const flood = (query: string) => fetch(`${serviceUrl}/flood?${query}`, { method: 'POST' });
 
-/** Follows the log, over as many connections as it takes, until `enough`. */
+/** Follows the log, with as many connections as needed, until `enough` returns true. */
 async function follow(
   found: string[],
   enough: () => boolean,
@@ -185,8 +185,8 @@ describe('a service that floods its log', () => {
 });
 
 /**
- * Adds up whole lines, pieces of lines beside gaps, and gaps. Where a whole line stands before a gap, its end may be in
- * the gap: what the next whole line says of its own place decides.
+ * Adds up whole lines, pieces of lines beside gaps, and gaps. If a whole line comes before a gap, its end may be in the
+ * gap: then the position that the next whole line states decides.
  */
 function accountFor(entries: readonly LogEntry[], lineBytes: number) {
   let bytes = 0;

@@ -1,4 +1,4 @@
-/** A host with real processes for VMs: what it owns outlives whoever owned it, and goes when it is told to. */
+/** A host with real processes as VMs: they outlive the host process that made them, and are removed on request. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
@@ -59,7 +59,7 @@ afterEach(async () => {
   expect(left).toEqual([]);
 });
 
-/** A host of a process that has just started: knows nothing but what is on disk. */
+/** A host in a process that has just started, so it knows only what is on disk. */
 async function newHost(more: Partial<HostOptions> = {}): Promise<Host> {
   driver = fakeDriverAt(places);
   const owners = {
@@ -72,7 +72,7 @@ async function newHost(more: Partial<HostOptions> = {}): Promise<Host> {
   hosts.push(host);
   return host;
 }
-/** @returns once the sweep of the start is over, too */
+/** @returns a started host, once its first sweep is done */
 async function startedHost(more: Partial<HostOptions> = {}): Promise<Host> {
   const host = await newHost(more);
   await host.start();
@@ -272,7 +272,7 @@ describe('a host that restarts', () => {
     await before.logs.stop();
     await before.detach();
     await expect(handle.exit).rejects.toMatchObject({ code: 'AGENT_LOST' });
-    // The host is away; its driver alone ends the service.
+    // The host is detached; only its driver ends the service.
     const other = fakeDriverAt(places);
     const attached = await other.attach(VM, { deadlineMs: 30_000 });
     await (await attached.agent.attachExec('service', { manualAck: true })).signal('SIGTERM');

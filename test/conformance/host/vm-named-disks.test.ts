@@ -1,4 +1,4 @@
-/** Disks that are no files in the folder of their VM: only whoever made them can remove them, and only by their names. */
+/** Disks that are not files in the folder of their VM: only their provisioner can remove them, and only by name. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,7 +34,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   for (const host of hosts.splice(0)) await host.detach();
-  // Destroys what the pool has left.
+  // Removes the VMs that the pool has left.
   const last = await newHost(0);
   for (const vmId of await driver.list()) await last.vms.release(vmId, { graceMs: 0 });
   await last.detach();
@@ -62,7 +62,7 @@ async function newHost(poolSize: number): Promise<Host> {
   return host;
 }
 
-/** Waits for the VMs that the pool lacks. While a guest starts, the pool begins none, so `settled` alone is too soon. */
+/** Waits for the missing VMs of the pool. While a guest starts, the pool begins none: `settled` alone is too early. */
 async function fill(host: Host): Promise<void> {
   await host.pool.maintain();
   await host.pool.settled();
@@ -82,7 +82,7 @@ describe('a disk that is known by its name alone', () => {
     const [pooled = ''] = await driver.list();
     await bootVm(host, 'abc-1-1', 'w1');
     await fill(host);
-    // As a pool does that died before it had forgotten it.
+    // Like a pool that died before it had deleted its entry.
     await host.vms.release(pooled, { graceMs: 0 });
     expect(disks.names).toContain(`kiln-${pooled}-root`);
     await (await host.vms.agent('abc-1-1')).ping();

@@ -1,4 +1,4 @@
-/** A host worker with a pool, killed at moments that nobody chose: what it leaves always has an owner. */
+/** A host worker with a pool, killed at random moments: everything that it leaves always has an owner. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
@@ -17,7 +17,7 @@ import { whatIsLeft } from '../../support/host/nothing-left.ts';
 import { freshObjectStore, storeOptions } from '../../support/servers/object-store.ts';
 
 const KILLS = 20;
-/** Long enough for a few workloads; the moments lie anywhere in it. */
+/** Long enough for a few workloads; each kill comes at a random moment in it. */
 const LONGEST_MS = 600;
 
 const script = fileURLToPath(new URL('../../fixtures/pool-process.ts', import.meta.url));
@@ -46,7 +46,7 @@ function startHost(round: number, s3: unknown): ChildProcess {
   return child;
 }
 
-/** Everything on the machine that neither a workload's record nor the pool answers for, one line each. */
+/** Everything on the machine that belongs neither to a workload's record nor to the pool, one line each. */
 async function unowned(owned: readonly string[]): Promise<string[]> {
   const { stateDir, runtimeDir } = places;
   const records = createInstanceStore(stateDir);
@@ -82,7 +82,7 @@ describe(`a host worker that is killed at ${KILLS} moments`, () => {
       const [line] = await Promise.race([once(child.stdout ?? child, 'data'), died]);
       died.catch(() => undefined);
       const { owned, pool } = inventory.parse(JSON.parse(String(line)));
-      // A predecessor whose requests found none had grown beyond its size; what it made is not thrown away.
+      // The pool may have grown beyond its size because earlier requests found no VM; those VMs are not thrown away.
       expect(owned.length, `round ${round}`).toBeGreaterThanOrEqual(pool.pool_size);
       expect(owned.length, `round ${round}`).toBeLessThanOrEqual(pool.max_pool_size);
       expect(await unowned(owned), `round ${round}`).toEqual([]);
@@ -97,7 +97,7 @@ describe(`a host worker that is killed at ${KILLS} moments`, () => {
     await host.start();
     await host.sweep();
     const left = await driver.list();
-    // What is left is the workloads': the pool is switched off and has nothing.
+    // Only VMs of workloads are left: the pool is switched off and has none.
     expect(await unowned([])).toEqual([]);
     for (const vmId of left) await host.vms.release(vmId, { graceMs: 0 });
     await host.detach();

@@ -1,4 +1,4 @@
-/** The pool over real processes: what it has ready becomes a workload's, and no VM is ever without an owner. */
+/** The pool over real processes: a ready VM becomes a workload's VM, and no VM is ever without an owner. */
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -68,7 +68,7 @@ async function newHost(limits: PoolSettingOverrides, more: Partial<HostOptions> 
   return host;
 }
 
-/** @returns a host whose pool is as full as it gets */
+/** @returns a host whose pool is full */
 async function poolHost(
   limits: PoolSettingOverrides = { pool_size: 2 },
   more: Partial<HostOptions> = {},
@@ -97,7 +97,7 @@ describe('a template that a guest does not go on from', () => {
     const given: string[] = [];
     const limits = { pool_size: 1, min_idle: 1 };
     const host = await newHost(limits, {
-      // Where it may try again at once it does so for ever.
+      // With `blockedMs: 0` the pool would try again at once, forever.
       settings: { pool: { ...DEFAULT_HOST_SETTINGS.pool, limits, warm: WARM } },
       poolMeans: {
         boot: async () => {

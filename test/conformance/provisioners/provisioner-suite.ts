@@ -1,4 +1,4 @@
-/** One suite for every way to make a VM's disk. */
+/** One suite for all ways to make a VM's disk. */
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -24,13 +24,13 @@ const PROVISION_ONCE = fileURLToPath(new URL('../../fixtures/provision-once.ts',
 export interface KindUnderTest {
   readonly kind: ProvisionerKind;
   readonly format: DiskFormat;
-  /** Folder in which the disks are made: decides on the file system. */
+  /** Folder in which the disks are made; it decides which file system is used. */
   readonly parent: () => string;
-  /** Failure on a small file system in memory. */
+  /** Code of the failure on a small file system in memory. */
   readonly whereSmall: 'DISK_FULL' | 'UNSUPPORTED';
 }
 
-/** What each test is given anew. */
+/** Recreated for each test. */
 interface Bench {
   readonly root: string;
   readonly directory: string;
@@ -67,7 +67,7 @@ export function describeProvisioner(under: KindUnderTest): void {
   });
 }
 
-/** Sparse, with something at the beginning and in the middle, and nobody's to write. */
+/** Makes a sparse base with data at the beginning and in the middle, which nobody may write. */
 async function makeBase(path: string): Promise<void> {
   const file = await open(path, 'wx');
   await file.write(randomBytes(MIB));
@@ -77,7 +77,7 @@ async function makeBase(path: string): Promise<void> {
   await file.close();
 }
 
-/** Reads and writes a disk as a VMM would, whatever its format. */
+/** Reads and writes a disk like a VMM, whatever its format. */
 const qemuIo = async (disk: DiskRef, command: string): Promise<string> =>
   (await exec('qemu-io', ['-f', disk.format, '-c', command, disk.path])).stdout;
 
@@ -85,7 +85,7 @@ async function holds(disk: DiskRef, pattern: string, range: string): Promise<boo
   return !/verification failed/i.test(await qemuIo(disk, `read -P ${pattern} ${range}`));
 }
 
-/** Whether a guest that has written nothing sees the base. */
+/** Whether a guest that has not written anything sees exactly the base. */
 async function isFresh(disk: ProvisionedDisk, base: BaseDisk): Promise<boolean> {
   if (disk.scratch !== undefined && (disk.path !== base.path || !disk.readOnly)) return false;
   const compare = ['compare', '-q', '-f', 'raw', '-F', disk.format, base.path, disk.path];
@@ -142,7 +142,7 @@ function describeDisks(bench: Bench, { kind, format }: KindUnderTest): void {
 
   it('makes a disk over one that is itself frozen, and writes neither it nor what it lies over', async () => {
     const provisioner = bench.create();
-    // A template's disk: made by the same provisioner, or, for those that copy, of another format.
+    // The disk of a template: from the same provisioner, or in another format for those that copy.
     const maker = kind === 'ro-base+scratch' ? provisioner : createProvisioner('qcow2-overlay', bench.root);
     const frozen = await maker.provision({ base: bench.base, directory: bench.root, vmId: 't-1-1' });
     await qemuIo(writtenDisk(frozen), 'write -P 0xcd 0 64k');
@@ -225,7 +225,7 @@ function describeInterruptions(bench: Bench, { kind, whereSmall }: KindUnderTest
     for (let kill = 0; kill < 5; kill += 1) {
       const child = spawn(process.execPath, words, { stdio: 'ignore' });
       const ended = once(child, 'exit');
-      // The first thing that appears is half a disk, or, where making it is that quick, a whole one.
+      // The first file that appears is half a disk, or a whole one if it is made that quickly.
       const seen = new AbortController();
       const watching = watch(directory, { signal: seen.signal }, () => child.kill('SIGKILL'));
       await ended;
@@ -243,10 +243,10 @@ function describeInterruptions(bench: Bench, { kind, whereSmall }: KindUnderTest
   });
 }
 
-/** @returns what a process prints that makes a disk over `basePath` where there is next to no room */
+/** @returns the output of a process that makes a disk over `basePath` with almost no space left */
 export async function provisionOnSmallDisk(kind: string, stateDir: string, basePath: string): Promise<string> {
   const small = await mkdtemp(join(tmpdir(), 'kiln-small-'));
-  // A mount namespace of its own: the small file system goes with the process.
+  // In a mount namespace of its own, so that the small file system disappears with the process.
   const namespace = process.getuid?.() === 0 ? ['--mount'] : ['--mount', '--user', '--map-root-user'];
   const inside = 'mount -t tmpfs -o size=64k none "$1" && exec "$2" "$3" "$4" "$5" "$6" "$1"';
   const words = [small, process.execPath, PROVISION_ONCE, kind, stateDir, basePath];

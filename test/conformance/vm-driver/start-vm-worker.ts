@@ -1,4 +1,4 @@
-/** A worker that starts one VM of the fake driver and is killed by its test at some moment: `node start-vm-worker.ts JSON`. */
+/** A worker that starts one VM of the fake driver and is then killed by its test: `node start-vm-worker.ts JSON`. */
 import { z } from 'zod';
 import { createFakeDriver } from '../../../vmm/fake/fake-driver.ts';
 import { machineLimits } from '../../support/host/group-limits.ts';

@@ -62,7 +62,7 @@ const processes = () => {
 
 const patient = { timeout: 60_000, interval: 1 };
 
-/** Moments in the life of a start; what is on disk and in the process table differs at each. */
+/** Moments during a start; at each, the disk and the process table have different contents. */
 const MOMENTS: [string, (child: ChildProcess) => Promise<unknown>][] = [
   ['when the directory is there', () => expect.poll(() => existsSync(vmDirectory()), patient).toBe(true)],
   [

@@ -32,7 +32,7 @@ describeVmDriver({
   open: (places) => createFakeDriver(optionsAt(places)),
   spec: async (vmId) => plainVmSpec(vmId),
   async crashGuest(vm) {
-    // The agent is the child of the process that made its namespaces. SIGQUIT ends a Go program with a trace and code 2.
+    // The agent is a child of the process that made its namespaces. SIGQUIT ends a Go program with code 2.
     for (const { pid } of await childrenOf(vm.pid)) process.kill(pid, 'SIGQUIT');
   },
   lateMs: 200,
@@ -54,7 +54,7 @@ async function childrenOf(parent: number): Promise<{ pid: number }[]> {
 const FOR_EVER_MS = 3_600_000;
 const HOSTILE_AGENT = fileURLToPath(new URL('../../fixtures/hostile-agent.ts', import.meta.url));
 
-/** @returns a driver whose guests say hello and answer nothing that they are asked after it, as told */
+/** @returns a driver whose guests say hello and then misbehave as `how` says */
 async function withAgentThat(how: string) {
   const root = await mkdtemp(join(tmpdir(), 'kd-'));
   onTestFinished(() => rm(root, { recursive: true, force: true }));

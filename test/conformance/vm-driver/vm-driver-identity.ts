@@ -1,6 +1,6 @@
 import type { GuestIdentity } from '../../../domain/vm.ts';
 
-/** An identity that differs in nothing but the host name. */
+/** Identities that differ only in the host name. */
 export const identity = (hostname: string): GuestIdentity => ({
   hostname,
   seedHex: 'ab'.repeat(32),

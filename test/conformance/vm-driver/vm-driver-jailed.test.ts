@@ -1,4 +1,4 @@
-/** The rules of a VM's life hold whatever its program is: one that is greeted before it leads to the agent, and confines itself. */
+/** The rules of a VM's life hold also for a program that confines itself and needs a greeting to reach the agent. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,7 +40,7 @@ describeVmDriver({
   explainsUnseenExits: false,
 });
 
-/** The agent is the child of what made its namespaces, and that is the child of the jail. */
+/** The agent is a child of the process that made its namespaces, which is a child of the jail. */
 async function agentsBelow(jail: number): Promise<number[]> {
   const all = await Promise.all(
     (await commandLines()).map(async ({ pid }) => ({ pid, parent: (await readProcess(pid))?.parentPid })),

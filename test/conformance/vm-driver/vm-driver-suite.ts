@@ -12,28 +12,28 @@ import { identity } from './vm-driver-identity.ts';
 
 export { identity };
 
-/** A driver, as the suite needs it. */
+/** A driver with what the suite needs. */
 export interface DriverUnderTest {
   readonly name: string;
-  /** A driver of a worker that has just started: knows nothing but what is on disk. */
+  /** The driver of a worker that has just started, so it knows only what is on disk. */
   open(places: Places): VmDriver;
-  /** Makes the disks in `directory`. */
+  /** @returns a spec whose disks it has made in `directory` */
   spec(vmId: string, directory: string): Promise<VmSpec>;
-  /** Ends the guest as a crash of its own kernel does. */
+  /** Ends the guest like a crash of its own kernel. */
   crashGuest(vm: StartedVm): Promise<void>;
-  /** A deadline that a boot of a VM named `late-…` never meets, and what it then fails with. */
+  /** A deadline that is too short for a boot of a VM named `late-…`, and the code of its failure. */
   readonly lateMs: number;
   readonly lateCode: 'BOOT_TIMEOUT' | 'TEMPLATE_CORRUPT';
-  /** Pauses in a row after which the guest must still answer. */
+  /** Number of pauses after which the guest must still answer. */
   readonly pauses: number;
-  /** Whether an exit that no worker saw is explained afterwards. */
+  /** Whether the cause of an exit that no worker saw can be found later. */
   readonly explainsUnseenExits: boolean;
 }
 
 const DEADLINE_MS = 60_000;
 const GRACE_MS = 20_000;
 
-/** The rules of a VM's life, against any driver. */
+/** The rules of a VM's life, for any driver. */
 export function describeVmDriver(under: DriverUnderTest): void {
   let root: string;
   let places: Places;
@@ -42,7 +42,7 @@ export function describeVmDriver(under: DriverUnderTest): void {
 
   beforeEach(async () => {
     root = await mkdtemp(join(tmpdir(), 'kd-'));
-    // The users of VMMs have to pass through to their sockets.
+    // The users of VMMs must be able to reach their sockets below it.
     await chmod(root, 0o711);
     places = { stateDir: join(root, 'state'), runtimeDir: join(root, 'run') };
     driver = under.open(places);
@@ -65,11 +65,11 @@ export function describeVmDriver(under: DriverUnderTest): void {
     await driver.prepare(await specOf(vmId));
     return vmId;
   };
-  /** @param agent the channel that is open: an agent serves one at a time, and the driver keeps none */
+  /** @param agent the open channel: an agent serves one channel at a time, and the driver keeps none */
   const start = (vmId: string, by = driver, agent?: AgentChannel): Promise<StartedVm> =>
     by.start(vmId, { identity: identity(vmId), deadlineMs: DEADLINE_MS, agent });
   const started = async (vmId: string): Promise<StartedVm> => start(await prepared(vmId));
-  /** A worker that dies lets go of its channels; its successor finds the VM. */
+  /** A dying worker loses its channels; its successor finds the VM. */
   const restartWorker = async (vm: StartedVm): Promise<VmDriver> => {
     await vm.agent.detach();
     driver = under.open(places);
@@ -152,7 +152,7 @@ export function describeVmDriver(under: DriverUnderTest): void {
       await prepared('a-1-1');
       const [first, second] = [start('a-1-1'), start('a-1-1')];
       const vm = await first;
-      // The second one finds the process, and waits for an agent that serves somebody else.
+      // The second start finds the process and waits for its agent, which still serves the first channel.
       await vm.agent.detach();
       expect((await second).pid).toBe(vm.pid);
     });
@@ -336,7 +336,7 @@ export function describeVmDriver(under: DriverUnderTest): void {
       const vm = await started('a-1-1');
       const gone = driver.waitExit('a-1-1').then(() => createInstanceStore(places.stateDir));
       await under.crashGuest(vm);
-      // As if nobody had been there: the record says that it runs, and the process is no child of the next worker.
+      // As if no worker had seen it: the record says that the VM runs, and the process is no child of the next worker.
       await (await gone).update('a-1-1', ({ exit: _, ...rest }) => rest);
       driver = under.open(places);
       const exit = await driver.waitExit('a-1-1');

@@ -1,4 +1,4 @@
-/** Control groups of this machine, on a host: they come and go with the VMs, and a sweep finds what was left behind. */
+/** Control groups of this machine, on a host: they come and go with the VMs, and a sweep removes those left behind. */
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,7 +66,7 @@ it('a group that no record names is removed by the sweep, and one whose VM lives
   await bootVm(host, 'a-1-1', 'w1');
   const record = await createInstanceStore(places.stateDir).read('a-1-1');
   if (record === undefined) throw new Error('the VM has no record');
-  // As a worker leaves it that dies between the two steps.
+  // As left by a worker that dies between the two steps.
   const elsewhere = await mkdtemp(join(tmpdir(), 'kg-record-'));
   await limits.launch({ ...record, vmId: 'stray-1-1' }, { argv: ['true'] }, elsewhere);
   expect(await limits.list()).toEqual(['a-1-1', 'stray-1-1']);

@@ -1,4 +1,4 @@
-/** A guest whose worker died between its spawn and the answer to `configure`, in the hands of the next worker. */
+/** A guest whose worker died between its spawn and the answer to `configure`, taken over by the next worker. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ afterEach(async () => {
 const newHost = () =>
   createFakeHost(places, { store, driver: fakeDriverAt(places), owners: { lookup: async () => 'open' } });
 
-/** @returns what a guest calls itself */
+/** @returns the host name inside the guest */
 async function hostnameIn(host: Host): Promise<string> {
   const agent = await host.vms.agent(VM);
   const exec = await agent.exec({ execId: `who-${Math.random()}`, argv: ['hostname'], cwd: '/', output: 'wait' });
@@ -47,7 +47,7 @@ it('is told who it is before anything runs in it, and once more only where that 
   await first.start();
   const making = { owner: ownerOf('w1'), imageDigest: IMAGE_DIGEST, resources: { vcpus: 1, memMib: 128 } };
   await first.vms.provision({ ...making, vmId: VM });
-  // All that a worker does until it is killed: the guest has said hello.
+  // Everything that the worker does before it is killed: the guest has said hello.
   const { agent, pid } = await fakeDriverAt(places).start(VM, { deadlineMs: DEADLINE_MS });
   await agent.detach();
   await first.detach();
@@ -55,7 +55,7 @@ it('is told who it is before anything runs in it, and once more only where that 
   expect(await next.start()).toMatchObject({ adoptions: [{ vmId: VM, adopted: true }] });
   expect(await next.vms.boot({ vmId: VM, hostname: 'w1', deadlineMs: DEADLINE_MS })).toMatchObject({ pid });
   expect(await hostnameIn(next)).toBe('w1');
-  // Asked for again it is found as it is.
+  // A repeated boot finds the guest and does not change it.
   expect(await next.vms.boot({ vmId: VM, hostname: 'w2', deadlineMs: DEADLINE_MS })).toMatchObject({ pid });
   expect(await hostnameIn(next)).toBe('w1');
   await next.vms.release(VM, { graceMs: 0 });

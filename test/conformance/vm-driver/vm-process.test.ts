@@ -1,4 +1,4 @@
-/** All processes of a VM are gone once it is killed, also those that nobody can recognize any more. */
+/** All processes of a killed VM are gone, even those that can no longer be recognized. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { identify } from '../../../linux/process-identity.ts';
 import { readTextIfThere } from '../../../linux/read-text.ts';
 import { killVmProcesses, spawnDetached } from '../../../vmm/vm-process.ts';
 
-/** Has no command line, as a process that ends; is there for a while after the first process of its session has ended. */
+/** Has no command line, like a process that is ending, and ends a while after the first process of its session. */
 const ENDING = `
   process.stdin.on('end', () => setTimeout(() => process.exit(), 200)).resume();
   process.title = '';

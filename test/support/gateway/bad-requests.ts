@@ -1,22 +1,22 @@
 /**
- * Bad requests made of an OpenAPI document: every route, every parameter, query and body property, each in every way in
- * which its schema can be broken. A route that is added later is covered without a word here.
+ * Bad requests made from an OpenAPI document: every route, parameter, query and body property, each with every kind of
+ * value that violates its schema. A route that is added later is covered without a change here.
  */
 import type { OpenApiDocument, Operation } from '../../../gateway/openapi.ts';
 
 type JsonSchema = Readonly<Record<string, unknown>>;
 
-/** One request, as it goes on the wire. */
+/** One request, exactly as it is sent. */
 export interface BadRequest {
   readonly what: string;
   readonly method: string;
-  /** Encoded already. */
+  /** Already URL-encoded. */
   readonly path: string;
   readonly contentType?: string;
   readonly body?: string;
 }
 
-/** @returns every bad request of a document; each breaks exactly one thing. */
+/** @returns every bad request for a document; each of them breaks exactly one thing. */
 export function badRequests(document: OpenApiDocument): BadRequest[] {
   return Object.entries(document.paths).flatMap(([path, operations]) =>
     Object.entries(operations).flatMap(([method, operation]) =>
@@ -58,7 +58,7 @@ function goodPath(path: string, operation: Operation): string {
   });
 }
 
-/** Texts that look like something else: ways up, other encodings, ends of strings, names of the language's own. */
+/** Texts that could be mistaken for something else: parent folders, encodings, ends of strings, names of JavaScript. */
 const STRANGE_TEXTS = [
   '..',
   '../..',
@@ -133,10 +133,10 @@ function badQueries(operation: Operation): string[] {
   ];
 }
 
-/** Whether a text in a URL is no value of a schema. Numbers are what their text says. */
+/** Whether a text in a URL violates a schema. Where the schema wants a number, the text is converted first. */
 function breaksText(schema: JsonSchema, text: string): boolean {
   if (schema['type'] !== 'integer') return breaks(schema, text);
-  // Text without a value counts as 0, as everywhere in a query.
+  // A parameter without a value counts as 0, as in every query.
   return breaks(schema, Number(text));
 }
 
@@ -185,7 +185,7 @@ function badBodies(schema: JsonSchema): BadBody[] {
 
 interface Wrong {
   readonly at: readonly string[];
-  /** JSON text: numbers stand here that JavaScript would write otherwise. */
+  /** JSON text, because some of its numbers cannot be written by JSON.stringify. */
   readonly text: string;
 }
 
@@ -197,7 +197,7 @@ const OTHER_TYPES: Readonly<Record<string, readonly string[]>> = {
   array: ['"a"', '1', 'null', '{}'],
 };
 
-/** Every value that breaks a schema somewhere, by where. */
+/** Every value that violates a schema at some place, with that place. */
 function valuesAgainst(schema: JsonSchema, at: readonly string[]): Wrong[] {
   const type = String(schema['type']);
   const here = [...(OTHER_TYPES[type] ?? [])];
@@ -229,7 +229,7 @@ function insideObject(schema: JsonSchema, at: readonly string[]): Wrong[] {
   return wrong;
 }
 
-/** @returns the good body with one value put somewhere; what is missing on the way is made. Also the one without it. */
+/** @returns the valid body with one value replaced; objects on the path to it are created where they are missing. */
 function withValue(schema: JsonSchema, at: readonly string[], text: string): string {
   if (at.length === 0) return text;
   const [name = '', ...rest] = at;
@@ -251,7 +251,7 @@ const CANDIDATES = [
   '2026-01-01T00:00:00Z',
 ];
 
-/** @returns a good value of a schema: what it must have and nothing else. @throws where nothing known fits a pattern */
+/** @returns a valid value with the required parts only. @throws if no candidate fits a pattern */
 function sample(schema: JsonSchema): unknown {
   if (schema['example'] !== undefined) return schema['example'];
   if (schema['const'] !== undefined) return schema['const'];

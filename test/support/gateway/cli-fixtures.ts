@@ -1,4 +1,4 @@
-/** A command line in a test: real commands, captured streams, and an API of the test's choosing. */
+/** Runs the command line in a test: real commands, captured streams, and an API that the test defines. */
 import type { CliContext } from '../../../cli/cli-context.ts';
 import { runCli } from '../../../cli/run-cli.ts';
 import type { KilnClient } from '../../../client/http/kiln-client.ts';
@@ -46,13 +46,13 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
 
 export interface CliWorld {
   readonly api?: Partial<KilnClient>;
-  /** Thrown where a command looks for a stack. */
+  /** Thrown when a command looks for a stack. */
   readonly noStack?: KilnError;
-  /** Aborted where Ctrl-C is meant. */
+  /** Aborted in place of Ctrl-C. */
   readonly interrupt?: AbortSignal;
 }
 
-/** Runs a command line to its end. */
+/** Runs a command line until it ends. */
 export async function kiln(args: readonly string[], world: CliWorld = {}): Promise<CliResult> {
   const said = { stdout: '', stderr: '', exitCode: 0 };
   const api = apiWith(world.api ?? {});
@@ -80,12 +80,12 @@ export async function kiln(args: readonly string[], world: CliWorld = {}): Promi
   return said;
 }
 
-/** @returns ISO time, `seconds` after a fixed moment. */
+/** @returns the ISO time `seconds` after a fixed moment. */
 export function at(seconds: number): string {
   return new Date(Date.UTC(2030, 0, 1, 12, 0, 0) + Math.round(seconds * 1000)).toISOString();
 }
 
-/** @returns the view of a workload that entered each stage at its second; the first is `pending`. */
+/** @returns the view of a workload that entered each stage at the given second; the first stage is `pending`. */
 export function viewAt(path: readonly (readonly [Stage, number])[], extra: Partial<WorkloadState> = {}): WorkloadView {
   const [[, createdAt] = ['pending', 0]] = path;
   const moves = path.slice(1).map(([to, second], index) => {

@@ -1,4 +1,4 @@
-/** Workloads in memory, for tests of what lies in front of them. Never the proof of what workloads do. */
+/** Workloads in memory, to test code that uses them. They prove nothing about real workloads. */
 import type { WorkloadClient, WorkloadSnapshot } from '../../../client/temporal/workloads/workload-client.ts';
 import { canonicalJson } from '../../../contracts/canonical-json.ts';
 import { KilnError } from '../../../domain/failures.ts';
@@ -7,11 +7,11 @@ import { isFinal, type Stage } from '../../../domain/workload/stages.ts';
 import type { WorkloadRequest, WorkloadState } from '../../../domain/workload/workload.ts';
 
 export interface FakeWorkloads extends WorkloadClient {
-  /** Moves a workload on. */
+  /** Moves a workload to this stage. */
   move(id: string, to: Stage): void;
-  /** Lays something over its state. */
+  /** Overwrites parts of its state. */
   patch(id: string, patch: Partial<WorkloadState>): void;
-  /** Ids of those whose workflow goes on in their final stage. */
+  /** Ids of workloads whose workflow still runs in their final stage. */
   readonly closing: Set<string>;
   readonly requests: Map<string, WorkloadRequest>;
 }

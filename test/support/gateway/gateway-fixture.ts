@@ -1,6 +1,6 @@
 /**
- * A gateway that listens, on the real store and with a host's data plane that answers from memory. Workloads themselves
- * are a stand-in.
+ * A listening gateway on the real store, and a host's data plane that answers from memory. The workloads themselves are
+ * fakes.
  */
 import { randomUUID } from 'node:crypto';
 import type { Server } from 'node:http';
@@ -29,21 +29,21 @@ export const newId = () => `t-${randomUUID().slice(0, 13)}`;
 
 export interface GatewayFixture {
   readonly base: string;
-  /** What listens there. */
+  /** The HTTP server of the gateway. */
   readonly server: Server;
   readonly api: KilnClient;
   readonly store: ObjectStore;
   readonly workloads: FakeWorkloads;
-  /** What the host has not shipped, by workload. */
+  /** Lines that the host has not shipped yet, by workload. */
   readonly spools: Map<string, NumberedLogEntry[]>;
-  /** Who waits at the host for the next line. */
+  /** Requests that wait at the host for the next line. */
   readonly follows: LogFollows;
   readonly hostUrl: string;
-  /** Whether workers poll, as the gateway is told. */
+  /** Whether workers poll, as reported to the gateway. */
   polled: boolean;
-  /** Writes the host's registration. */
+  /** Writes the registration of the host. */
   register(url: string): Promise<void>;
-  /** Ends the host's data plane and starts another elsewhere, for which no work is under way. */
+  /** Ends the host's data plane and starts a new one at another address, with no work in progress. */
   restartHost(): Promise<void>;
   close(): Promise<void>;
 }
@@ -131,7 +131,7 @@ function register(store: ObjectStore, url: string): Promise<void> {
   });
 }
 
-/** @returns the URL of a server on a free port of the loopback. */
+/** @returns the URL of a server that listens on a port of the loopback. */
 export function urlOf(server: Server): string {
   const address = server.address();
   return `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;

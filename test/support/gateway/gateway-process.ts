@@ -1,4 +1,4 @@
-/** A gateway as a process of its own, on the servers of the run. */
+/** A gateway in a process of its own, on the servers of the run. */
 import { inject } from 'vitest';
 import { type GatewayProcess, spawnGateway } from './spawn-gateway.ts';
 

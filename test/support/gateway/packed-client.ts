@@ -1,4 +1,4 @@
-/** The client package as others get it: built, packed, installed into a project of its own. */
+/** The client package as users get it: built, packed, and installed into a project of its own. */
 import { execFile } from 'node:child_process';
 import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,11 +9,11 @@ import { CHECKOUT } from '../../../config/checkout.ts';
 
 const run = promisify(execFile);
 
-/** An install may have to fetch what the cache of npm does not hold. */
+/** An install may have to download packages that npm's cache does not hold. */
 export const INSTALL_MS = 300_000;
 
 /**
- * @param peers whether the packages that a caller brings along are installed, in the versions that Kiln is built with
+ * @param peers whether to install the peer dependencies as well, in the versions that Kiln is built with
  * @returns the folder of an otherwise empty project; remove it when done
  */
 export async function installPackedClient({ peers }: { readonly peers: boolean }): Promise<string> {

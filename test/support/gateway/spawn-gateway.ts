@@ -1,4 +1,4 @@
-/** A gateway as a process of its own, as `kiln gateway run` starts it, on servers that are there. Knows nothing of vitest. */
+/** A gateway in a process of its own, started like `kiln gateway run`, on existing servers. Needs no vitest. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,16 +11,16 @@ import { defined } from '../../../domain/defined.ts';
 export interface GatewayProcess {
   readonly url: string;
   readonly child: ChildProcess;
-  /** Lines of its log that are errors. */
+  /** Error lines of its log. */
   readonly errors: string[];
   close(): Promise<void>;
 }
 
 export interface GatewaySurroundings {
   readonly home: string;
-  /** Token of the API. */
+  /** Token for the API. */
   readonly token: string;
-  /** Token of the hosts' data planes. */
+  /** Token for the hosts' data planes. */
   readonly hostToken: string;
   readonly temporal: { readonly address: string; readonly namespace: string };
   readonly s3: {
@@ -32,7 +32,7 @@ export interface GatewaySurroundings {
   };
 }
 
-/** Starts a gateway on a free port. @throws Error where it ends before it answers */
+/** Starts a gateway on a free port. @throws Error if it ends before it answers */
 export async function spawnGateway({
   home,
   token,

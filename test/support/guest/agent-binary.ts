@@ -11,8 +11,8 @@ const run = promisify(execFile);
 const projectRoot = fileURLToPath(new URL('../../..', import.meta.url));
 
 /**
- * The guest agent of this checkout's sources, as set-up builds it; built into the same place where it is not there yet,
- * e.g. after an edit.
+ * The guest agent built from the sources of this checkout, as set-up builds it. Builds it in the same place if it is
+ * missing, e.g. after an edit.
  * @returns its path
  */
 export async function agentBinary(): Promise<string> {

@@ -1,4 +1,4 @@
-/** A guest of the image that set-up built, frozen, and disks for clones of it. */
+/** A frozen guest of the image that set-up built, and disks for clones of it. */
 import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,12 +9,12 @@ import { createQemuDriver } from '../../../vmm/qemu/qemu-driver.ts';
 import { imageVmSpec, overlay, silentLog, testTscRate, vmUsers } from '../host/vm-fixtures.ts';
 
 export interface FrozenGuest {
-  /** What a VM is prepared with to go on from it. */
+  /** @returns the spec of a VM that continues from the frozen guest */
   cloneSpec(vmId: string, directory: string): Promise<VmSpec>;
   remove(): Promise<void>;
 }
 
-/** Takes as long as a cold boot and a little more. */
+/** Takes a little longer than a cold boot. */
 export async function freezeGuest(): Promise<FrozenGuest> {
   const root = await mkdtemp(join(tmpdir(), 'kf-'));
   await chmod(root, 0o711);
@@ -28,14 +28,14 @@ export async function freezeGuest(): Promise<FrozenGuest> {
   };
 }
 
-/** Boots and freezes a guest in a directory, which is made. */
+/** Boots a guest and freezes it into a directory, which is created. */
 export async function freezeInto(driver: VmDriver, directory: string, name: string): Promise<void> {
   await mkdir(directory, { recursive: true });
   const { vmId: _, owner: __, ...spec } = await imageVmSpec('frozen-1-1', directory);
   await driver.templates?.freeze({ directory, name, spec, warm: [], deadlineMs: 60_000 });
 }
 
-/** @param frozen directory that a guest was frozen in @param target directory of the clone */
+/** @param frozen directory of the frozen guest @param target directory of the clone */
 export async function cloneSpecOf(frozen: string, vmId: string, target: string): Promise<VmSpec> {
   const cold = await imageVmSpec(vmId, target);
   const image = { path: join(readSetupRecord().image.directory, 'rootfs.ext4'), format: 'raw' } as const;

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { Host } from '../../../host/host.ts';
 
-/** What a program in the guest gets to read. */
+/** Fetches a URL from inside the guest. @returns the body, or `refused` */
 export async function fetchIn(host: Host, vmId: string, url: string): Promise<string> {
   const agent = await host.vms.agent(vmId);
-  // Plain HTTP, which any Node that a machine may have speaks alike.
+  // Plain HTTP, which works the same in every version of Node.
   const script = `require('http').get(${JSON.stringify(url)}, (answer) => { let text = ''; answer.on('data', (data) => { text += data; }).on('end', () => console.log(text)).on('error', () => console.log('refused')); }).on('error', () => console.log('refused'))`;
-  // By name: a checkout below /tmp or /root is hidden by the guest's own file systems there.
+  // `node` without a path: the guest has file systems of its own at /tmp and /root, which can hide a path of the host.
   const argv = ['node', '-e', script];
   const handle = await agent.exec({ execId: randomUUID(), argv, cwd: '/', output: 'wait' });
   const said: Buffer[] = [];
@@ -14,7 +14,7 @@ export async function fetchIn(host: Host, vmId: string, url: string): Promise<st
   return Buffer.concat(said).toString().trim();
 }
 
-/** @returns the body of an answer, over a connection of its own */
+/** @returns the body of the answer, over a connection of its own */
 export async function get(url: string): Promise<string> {
   return (await fetch(url, { headers: { connection: 'close' } })).text();
 }

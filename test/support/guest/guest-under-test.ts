@@ -1,24 +1,24 @@
-/** What suites do with a guest: run commands in it, attach to its agent again. */
+/** What suites do with a guest: run commands in it and attach to its agent again. */
 import type { Duplex } from 'node:stream';
 import type { AgentChannel, ExecRequest } from '../../../ports/guest-agent.ts';
 
-/** A guest with an agent and Node on its PATH, as the suite needs it. */
+/** The guest that a suite needs: with an agent, and with Node on its PATH. */
 export interface GuestUnderTest {
-  /** Attaches to the agent; a channel from before must have let go. */
+  /** Attaches to the agent; an earlier channel must be detached already. */
   attach(): Promise<AgentChannel>;
-  /** The bare wire to the agent, for what no well-behaved host would send. */
+  /** A raw connection to the agent, to send bytes that no correct host would send. */
   openWire(): Promise<Duplex>;
-  /** Resolves when the guest has ended by itself. */
+  /** Resolves when the guest has ended without `destroy`. */
   ended(): Promise<void>;
-  /** Ends the guest and removes what it leaves. */
+  /** Ends the guest and removes everything that it leaves. */
   destroy(): Promise<void>;
 }
 
-/** What the parts of the suite share: the one guest, and the channel that is attached at that moment. */
+/** Shared by the parts of the suite: the one guest, and the channel that is attached now. */
 export interface Bench {
   readonly guest: () => GuestUnderTest;
   readonly agent: () => AgentChannel;
-  /** Lets go and attaches again. */
+  /** Detaches and attaches again. */
   reattach(): Promise<AgentChannel>;
 }
 
@@ -32,13 +32,13 @@ export interface Collected {
 
 let execs = 0;
 
-/** @returns an exec id that no other test uses. */
+/** @returns an exec id that no other test uses */
 export function freshId(): string {
   execs += 1;
   return `exec-${execs}`;
 }
 
-/** Runs a command to its end. */
+/** Runs a command until it ends. */
 export async function runIn(
   agent: AgentChannel,
   argv: readonly string[],

@@ -14,19 +14,19 @@ const RECORD_BYTES = 16 + NONCE_BYTES + 4;
 
 export const plainHello = { agentVersion: 'scripted', protocol: 1, bootId: 'ab'.repeat(16), features: [] };
 
-/** The guest's end of a wire, for what no real agent would send. */
+/** The guest's end of a connection, to send bytes that no real agent would send. */
 export interface ScriptedGuest {
-  /** What a host connects to. */
+  /** The end that a host connects to. */
   readonly host: Duplex;
   readonly wire: Duplex;
-  /** Frames that the host sent since the attach. */
+  /** Frames that the host has sent since it attached. */
   readonly received: Frame[];
   send(type: Frame['type'], stream: number, payload?: string | Buffer): void;
-  /** Resolves with the first frame of a type that has come or comes. */
+  /** Resolves with the first frame of this type, whether it has already arrived or not. */
   receive(type: Frame['type']): Promise<Frame>;
 }
 
-/** @param answer what follows the hello record; default a good hello. Called once for each attach. */
+/** @param answer writes what follows the hello record; default: a valid hello. Called once for each attach. */
 export function scriptedGuest(answer?: (wire: Duplex, nonce: Buffer) => void): ScriptedGuest {
   const [host, wire] = duplexPair();
   const received: Frame[] = [];
@@ -70,7 +70,7 @@ export function scriptedGuest(answer?: (wire: Duplex, nonce: Buffer) => void): S
   };
 }
 
-/** @returns a scripted guest with the host's channel to it */
+/** @returns a scripted guest and the host's channel to it */
 export async function attached(requestMs = 60_000): Promise<{ guest: ScriptedGuest; agent: AgentChannel }> {
   const guest = scriptedGuest();
   const agent = await connectAgent({ connect: async () => guest.host, deadlineMs: 10_000, requestMs });

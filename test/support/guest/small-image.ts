@@ -17,8 +17,8 @@ const MIB = 1 << 20;
 export type ImageContents = Partial<Record<(typeof IMAGE_FILES)[number], Buffer>>;
 
 /**
- * Lays out a small image as the builder does: sparse files with a little content.
- * @param contents of files that are not to be random
+ * Lays out a small image like the image builder does: sparse files with a little content.
+ * @param contents of files that must not be random
  * @returns its digest
  */
 export async function layOutSmallImage(

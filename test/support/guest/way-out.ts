@@ -3,7 +3,7 @@ import { createServer as createHttpServer } from 'node:http';
 import type { Socket } from 'node:net';
 import type { HostOptions } from '../../../host/host-options.ts';
 
-/** A proxy that answers for the whole internet, and a resolver that knows a public and a private name. */
+/** A proxy that answers for the whole internet, and a resolver that knows one public and one private name. */
 export async function wayOut(): Promise<{ options: Partial<HostOptions>; asked: string[]; close(): void }> {
   const asked: string[] = [];
   const proxy = createHttpServer().on('connect', (request, client: Socket) => {

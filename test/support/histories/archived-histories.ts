@@ -5,7 +5,7 @@ import { createHistoryArchive } from '../../../store/archive/history-archive.ts'
 import type { ObjectStore } from '../../../store/object-store.ts';
 import { readWorkflowBundle } from '../servers/workflow-bundle.ts';
 
-/** Replays every archived execution of workloads with today's code. @returns how many @throws where one does not replay */
+/** Replays all archived executions of the workloads with today's code. @returns how many @throws if a replay fails */
 export async function replayArchived(store: ObjectStore, workloadIds: readonly string[]): Promise<number> {
   const workflowBundle = await readWorkflowBundle(inject('workflowBundle'));
   const archive = createHistoryArchive(store);

@@ -1,4 +1,4 @@
-/** Every history that a test records is judged by the projector and replayed; each is kept for `npm run keep-histories`. */
+/** Every history that a test records is checked by the projector, replayed, and saved for `npm run keep-histories`. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,7 +22,7 @@ export interface JudgedHistory {
 }
 
 /**
- * Fetches the executions of every workload of a namespace, folds them and replays each.
+ * Fetches the executions of every workload of a namespace, runs the projector over them and replays each.
  * @param bundlePath of today's workflows
  * @throws INVALID_TRANSITION or a determinism violation, naming the workload
  */
@@ -55,7 +55,7 @@ export async function judgeHistories(client: Client, bundlePath: string): Promis
   return judged;
 }
 
-/** A run of the maintenance has no stages: it is replayed. */
+/** A run of the maintenance has no stages, so it is only replayed. */
 async function keepMaintenance(
   client: Client,
   workflowId: string,

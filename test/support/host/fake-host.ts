@@ -1,4 +1,4 @@
-/** A host node over the fake driver: real processes, disks, ports and channels, and a service to run in it. */
+/** A host over the fake driver: real processes, disks, ports and channels, and a service to run in it. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,7 +15,7 @@ export const HOST_TOKEN = 'a-token-of-this-stack';
 export const GUEST_PORT = 8080;
 const LOOK_AGAIN_MS = 5;
 
-/** Answers with its pid and the number of its requests, so that a restarted service would show; a line for each. */
+/** Answers with its pid and its number of requests, so that a restart would show, and logs a line for each request. */
 const SERVICE = `
   let n = 0;
   const server = require('node:http').createServer((request, response) => {
@@ -47,7 +47,7 @@ export function fakeDriverAt(places: FakeHostPlaces): VmDriver {
   });
 }
 
-/** @returns a host that has not been started. Its image is two small files: the fake driver opens no disk. */
+/** @returns a host that is not started yet. Its image is two small files: the fake driver opens no disk. */
 export async function createFakeHost(
   places: FakeHostPlaces,
   ports: Pick<HostOptions, 'store' | 'owners' | 'driver'> & Partial<HostOptions>,
@@ -99,7 +99,7 @@ export function ownerOf(workloadId: string): VmOwner {
   };
 }
 
-/** Provisions and boots a VM of the workload. */
+/** Provisions and boots a VM for the workload. */
 export async function bootVm(host: Host, vmId: string, workloadId: string): Promise<number> {
   const resources = { vcpus: 1, memMib: 128 };
   await host.vms.provision({ vmId, owner: ownerOf(workloadId), imageDigest: IMAGE_DIGEST, resources });
@@ -107,7 +107,7 @@ export async function bootVm(host: Host, vmId: string, workloadId: string): Prom
   return pid;
 }
 
-/** Boots a VM, starts the service in it and opens its port; what is there already is found. @returns once it listens */
+/** Boots a VM, starts the service in it and opens its port; may be called again. @returns once the service listens */
 export async function deployService(
   host: Host,
   vmId: string,

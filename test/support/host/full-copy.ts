@@ -4,18 +4,18 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** Copies a file byte by byte: no shared blocks, no holes, as a copy between two file systems is. */
+/** Copies a file byte by byte, like a copy between two file systems: no shared blocks, no holes. */
 export async function fullCopy(from: string, to: string): Promise<void> {
   await run('cp', ['--reflink=never', '--sparse=never', from, to]);
 }
 
-/** Copies a file without its holes: for disks whose making is not measured. */
+/** Copies a file without its holes, for disks whose creation is not measured. */
 export async function sparseCopy(from: string, to: string): Promise<void> {
   await run('cp', ['--sparse=always', from, to]);
 }
 
 /**
- * Makes an image of `bytes` with all of its blocks allocated, that begins with `base`: what a base image is on a host that
+ * Makes an image of `bytes` that begins with `base` and has all blocks allocated, like the base image of a host that
  * copies it for each VM.
  */
 export async function makeFullImage(base: string, path: string, bytes: number): Promise<void> {

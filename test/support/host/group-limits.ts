@@ -5,9 +5,9 @@ import type { VmLimits } from '../../../vmm/limits/vm-limits.ts';
 import { silentLog } from './vm-fixtures.ts';
 
 /**
- * Control groups as this machine has them: where KILN_CGROUP_PARENT says, else the group of this process, else those of
- * the older hierarchies.
- * @throws HYPERVISOR_UNAVAILABLE where it has none
+ * The control groups of this machine: below KILN_CGROUP_PARENT if it is set, else below the group of this process, else
+ * those of the older hierarchies (cgroup v1).
+ * @throws HYPERVISOR_UNAVAILABLE if there are none
  */
 export async function machineLimits(stateDir: string, caps: Partial<CapSettings> = {}): Promise<VmLimits> {
   const parent = readEnvironment().KILN_CGROUP_PARENT;

@@ -1,4 +1,4 @@
-/** A host node over QEMU and the image that set-up built, which can be ended and started again on the same state. */
+/** A host over QEMU and the image that set-up built; it can be ended and started again on the same state. */
 
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,7 +20,7 @@ import { whatIsLeft } from './nothing-left.ts';
 import { silentLog, testTscRate, vmUsers } from './vm-fixtures.ts';
 
 const BOOT_MS = 60_000;
-/** A small workspace: of the image's own, which has gigabytes, every digest and every check reads all. */
+/** A small workspace: the image's own has gigabytes, and every digest and every check would read all of it. */
 export const GUEST_RESOURCES = { vcpus: 1, memMib: 256, diskMib: 256 };
 
 export class GuestHost {
@@ -47,7 +47,7 @@ export class GuestHost {
   /** @param store closed with the host; default: a bucket of the test run's server */
   static async start(settings: HostSettingOverrides = {}, store?: ObjectStore): Promise<GuestHost> {
     const root = await mkdtemp(join(tmpdir(), 'kg-'));
-    // The users of VMMs have to pass through to their sockets.
+    // The users of VMMs must be able to reach their sockets below it.
     await chmod(root, 0o711);
     const host = new GuestHost(placesBelow(root), store ?? (await freshObjectStore()), settings);
     await host.up();
@@ -93,7 +93,7 @@ export class GuestHost {
     this.node = undefined;
   }
 
-  /** Provisions and starts a VM of the image. */
+  /** Provisions and boots a VM of the image. */
   async boot(
     vmId: string,
     more: { cold?: boolean; projectId?: string } = {},
@@ -110,14 +110,14 @@ export class GuestHost {
     for (const vmId of vmIds) await this.host.vms.release(vmId, { graceMs: 0 });
   }
 
-  /** Else it would be filled up again while its VMs are taken away. */
+  /** Stops the pool first: it would make new VMs while its VMs are removed. */
   private async emptyPool(): Promise<void> {
     const { pool } = this.host;
     await pool.stop();
     while (await pool.yieldToBoots());
   }
 
-  /** Ends everything. @returns what is left; templates and images are kept by a host and go with its state */
+  /** Ends everything. @returns what is left, apart from templates and images: they are removed with the host's state */
   async close(): Promise<string[]> {
     if (this.node === undefined) await this.up();
     await this.emptyPool();

@@ -1,4 +1,4 @@
-/** The fake driver with everything different that a VMM in a jail has different: how it is dialed, known and confined. */
+/** The fake driver, changed in all that differs for a VMM in a jail: how it is dialed, recognized and confined. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -12,7 +12,7 @@ import type { VmMark } from '../../../vmm/vm-marks.ts';
 
 const JAILED_GUEST = fileURLToPath(new URL('../../fixtures/jailed-guest.ts', import.meta.url));
 const PORT = 1024;
-/** Of nobody. It is for the jail to become it, so nothing runs as it here. */
+/** Belongs to nobody. Changing to this user is the task of the jail, so here no process runs as it. */
 export const JAILED_UID = 61_234;
 
 const innerSocket = (runtimeDirectory: string) => join(runtimeDirectory, 'inner.sock');
@@ -55,7 +55,7 @@ async function dialAgent({ sockets }: InstanceRecord, signal: AbortSignal): Prom
   }
 }
 
-/** What comes after it stays to be read. */
+/** Reads only the first line; the bytes after it stay in the socket. */
 async function firstLine(socket: Socket, signal: AbortSignal): Promise<string> {
   const ended = once(socket, 'close', { signal }).then(() => {
     throw new Error('the connection ended before it was greeted');

@@ -1,4 +1,4 @@
-/** State that an earlier Kiln has left, as `npm run keep-state` keeps it, laid out on this machine again. */
+/** Recreates on this machine the state that an earlier Kiln has left, as saved by `npm run keep-state`. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { access, mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -14,7 +14,7 @@ import type { FakeHostPlaces } from './fake-host.ts';
 const KEPT = fileURLToPath(new URL('../../fixtures/state', import.meta.url));
 const POLL_MS = 10;
 
-/** What the API answered of a workload when its state was kept. */
+/** The API's answer for a workload when the state was saved. */
 const viewSchema = z.looseObject({
   links: z.unknown(),
   stage: z.string(),
@@ -37,7 +37,7 @@ const keptSchema = z.object({
   views: z.record(z.string(), viewSchema),
 });
 
-/** The part of an instance record that names what only the machine has that wrote it. */
+/** The part of an instance record that is only valid on the machine that wrote it. */
 const recordSchema = z.looseObject({
   owner: z.looseObject({ workflowId: z.string() }),
   process: z.looseObject({ pid: z.int() }),
@@ -54,7 +54,7 @@ export interface StandIn {
   readonly child: ChildProcess;
 }
 
-/** @returns names of all that is kept */
+/** @returns the names of all saved states */
 export async function keptStates(): Promise<string[]> {
   const entries = await readdir(KEPT, { withFileTypes: true });
   return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
@@ -64,7 +64,7 @@ export async function readKept(name: string): Promise<KeptState> {
   return { ...keptSchema.parse(JSON.parse(await readFile(join(KEPT, name, 'kept.json'), 'utf8'))), name };
 }
 
-/** Puts the kept objects into a store. What was too large to be kept is not there. */
+/** Puts the saved objects into a store, without those that were too large to save. */
 export async function fillStore(store: ObjectStore, kept: KeptState): Promise<void> {
   for (const { key, metadata, leftOutBytes } of kept.objects) {
     if (leftOutBytes !== undefined) continue;
@@ -76,7 +76,7 @@ export async function fillStore(store: ObjectStore, kept: KeptState): Promise<vo
   }
 }
 
-/** Lays the folder of the host out, with holes where large files were. */
+/** Recreates the host's state folder, with sparse files in place of large files. */
 export async function layOutHost(places: FakeHostPlaces, kept: KeptState): Promise<void> {
   const from = join(KEPT, kept.name, 'host');
   for (const entry of await readdir(from, { recursive: true, withFileTypes: true })) {
@@ -98,8 +98,8 @@ export async function layOutHost(places: FakeHostPlaces, kept: KeptState): Promi
 }
 
 /**
- * Starts processes in place of the VMs that ran, by the command lines that they had, and writes into their records what
- * of them is new: pid, start time, ports.
+ * Starts processes in place of the VMs that ran, with the same command lines, and writes into their records the values
+ * that have changed: pid, start time, ports.
  */
 export async function startStandIns(places: FakeHostPlaces, kept: KeptState): Promise<StandIn[]> {
   const standIns: StandIn[] = [];

@@ -1,4 +1,4 @@
-/** The QEMU driver of a worker that has just started: control groups as this machine has them, a user a project. */
+/** The QEMU driver of a worker that has just started: with this machine's control groups, and one user per project. */
 import type { VmDriver } from '../../../ports/vm-driver.ts';
 import type { CapSettings } from '../../../vmm/limits/group-caps.ts';
 import { createQemuDriver } from '../../../vmm/qemu/qemu-driver.ts';

@@ -1,11 +1,11 @@
-/** Root disks that are no files, as devices of a volume manager are: each is known by the name that it was made under. */
+/** Root disks that are not files, like devices of a volume manager: each is found by the name it was created with. */
 import { basename } from 'node:path';
 import type { ProvisionedDisk, RootfsProvisioner } from '../../../ports/disks.ts';
 
 const DEVICES = '/dev/mapper';
 
 export interface NamedDisks extends RootfsProvisioner {
-  /** Names of the devices that are there. */
+  /** Names of the devices that exist. */
   readonly names: ReadonlySet<string>;
 }
 

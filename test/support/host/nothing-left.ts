@@ -1,6 +1,6 @@
 /**
- * The one check for "nothing left": what a VM, a workload or a whole stack may leave on a machine. Every vm, fault and
- * e2e test calls it when it is done.
+ * The one check for "nothing left": everything that a VM, a workload or a whole stack could leave on a machine. Every
+ * vm, fault and e2e test calls it at its end.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,13 +10,13 @@ import { commandLines } from '../../../vmm/vm-process.ts';
 export interface Places {
   /** State directory of the host: records, disks, reservations. */
   readonly stateDir: string;
-  /** Directory of the sockets. */
+  /** Directory with the sockets. */
   readonly runtimeDir: string;
-  /** Host ports on which nothing may listen any more. */
+  /** Host ports on which nobody may listen any more. */
   readonly ports?: readonly number[];
 }
 
-/** @returns one line for everything that is left, each with the name of what it is; empty = nothing */
+/** @returns one line for each thing that is left, with its kind and name; empty = nothing */
 export async function whatIsLeft(places: Places): Promise<string[]> {
   const { stateDir, runtimeDir } = places;
   const roots = [stateDir, runtimeDir];
@@ -68,7 +68,7 @@ function socketsBelow(unix: string, roots: readonly string[]): string[] {
 
 const GROUP_LEVELS = 5;
 
-/** Control groups of the host's VMs, wherever they were made. @param mountinfo text of `/proc/self/mountinfo` */
+/** Control groups of the host's VMs, in every hierarchy. @param mountinfo text of `/proc/self/mountinfo` */
 async function controlGroups(mountinfo: string, stateDir: string): Promise<string[]> {
   const name = hostGroupName(stateDir);
   const mounts = [...mountinfo.matchAll(/^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2? /gm)].map((match) => match[1] ?? '');
@@ -77,7 +77,7 @@ async function controlGroups(mountinfo: string, stateDir: string): Promise<strin
 }
 
 async function foldersNamed(directory: string, name: string, levels: number): Promise<string[]> {
-  // Other processes make and remove groups meanwhile.
+  // Other processes may make and remove groups at the same time.
   const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
   const below = entries.filter((entry) => entry.isDirectory()).map((entry) => join(directory, entry.name));
   const own = below.filter((path) => path.endsWith(`/${name}`));

@@ -1,6 +1,6 @@
 /**
- * The real pool over VMs that are only counted, on a clock that the caller turns: a load of hours takes moments, and every
- * run of it is the same.
+ * The real pool over VMs that are only counted, on a clock that the caller advances: hours of load take moments, and
+ * every run is the same.
  */
 
 import { readFileSync } from 'node:fs';
@@ -17,15 +17,15 @@ import { silentLogger } from '../workers/silent-logger.ts';
 
 export interface LoadRequest {
   readonly atMs: number;
-  /** How long the workload keeps its VM. */
+  /** How long the workload uses its VM. */
   readonly holdMs: number;
-  /** Which image, size and project it asks for. */
+  /** Stands for the image, size and project of the request. */
   readonly kind: string;
 }
 
 const rowSchema = z.tuple([z.number(), z.number(), z.string()]);
 
-/** 500 requests of two hours as agents make them: bursts, trickles, long pauses; made once from a seed, and kept. */
+/** 500 requests in two hours, as agents make them: bursts, trickles, long pauses. Generated once from a seed. */
 export function recordedBursts(): LoadRequest[] {
   const text = readFileSync(new URL('../../fixtures/pool/bursts.json', import.meta.url), 'utf8');
   return z
@@ -40,7 +40,7 @@ export function keyOfKind(kind: string): GuestKind {
   return { imageDigest: SIM_DIGEST, vcpus: 1, memMib: kind === 'b' ? 1024 : 512, projectId: `project-${kind}` };
 }
 
-/** What a boot takes on a machine of two cores, alone, and what it takes to rename a VM, wake it and tell it who it is. */
+/** Durations of a boot alone on a machine with two cores, and of a hand-over: rename, resume and configure a VM. */
 export const SIM_COSTS = { cloneMs: 100, coldMs: 1500, freezeMs: 300, claimMs: 20, cores: 2 };
 
 interface CountedVm {
@@ -49,7 +49,7 @@ interface CountedVm {
   readonly template?: PoolTemplate;
 }
 
-/** Pooled VMs in memory; `places` bounds how many VMs of any kind the host holds. */
+/** Pooled VMs in memory; `places` limits how many VMs the host holds in total. */
 export class CountedVms implements PooledVms, PoolTemplates {
   readonly alive = new Map<string, CountedVm>();
   readonly claimed = new Map<string, string>();
@@ -60,7 +60,7 @@ export class CountedVms implements PooledVms, PoolTemplates {
   templatesMade = 0;
   oldestClaimMs = 0;
   mostAlive = 0;
-  /** Workloads that run now. */
+  /** Number of running workloads. */
   active = 0;
   private booting = 0;
 
@@ -79,7 +79,7 @@ export class CountedVms implements PooledVms, PoolTemplates {
     return defined({ template });
   }
 
-  /** Two cores boot two VMs at full speed. */
+  /** Up to two boots run at full speed on two cores; more share them. */
   async boot(ms: number): Promise<void> {
     this.booting += 1;
     try {
@@ -132,14 +132,14 @@ export interface SimulationOptions {
   readonly limits: PoolSettingOverrides;
   readonly warm?: readonly WarmPool[];
   readonly withTemplates?: boolean;
-  /** Everything that is asked for has a template from the start, as on a host that has run for a while. */
+  /** Every kind that is requested has a template from the start, as on a host that has run for a while. */
   readonly seeded?: boolean;
   readonly claimWaitMs?: number;
-  /** VMs that the host has room for; absent: any number. */
+  /** How many VMs fit on the host; absent: any number. */
   readonly places?: number;
-  /** How finely the clock is turned while something happens, ms; default 50. */
+  /** Step of the clock while something happens, ms; default 50. */
   readonly stepMs?: number;
-  /** Turns the clock, and lets everything run that falls due. */
+  /** Advances the clock and runs everything that is due. */
   readonly advance: (ms: number) => Promise<void>;
 }
 
@@ -148,7 +148,7 @@ export interface SimulationReport {
   readonly hits: number;
   readonly waits: number;
   readonly misses: number;
-  /** From each request to a VM that answers, ms, sorted. */
+  /** From each request until a VM answers, ms, sorted. */
   readonly latenciesMs: readonly number[];
   readonly created: number;
   readonly destroyed: number;
@@ -162,7 +162,7 @@ export interface SimulationReport {
 const MAINTAIN_EVERY_MS = 60_000;
 const STEP_MS = 50;
 
-/** Plays a load through a pool, with a round of maintenance every minute, and three hours of silence after it. */
+/** Runs a load through a pool, with a round of maintenance every minute, followed by three hours without requests. */
 export async function simulate(options: SimulationOptions): Promise<SimulationReport> {
   const vms = new CountedVms();
   const pool = poolOver(vms, options);

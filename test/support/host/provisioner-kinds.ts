@@ -1,4 +1,4 @@
-/** Every way to make a VM's disk, as the conformance suite and its child processes make them. */
+/** Makes a provisioner of each kind, for the conformance suite and its child processes. */
 import { join } from 'node:path';
 import type { DiskRef } from '../../../domain/vm.ts';
 import type { ProvisionedDisk, RootfsProvisioner } from '../../../ports/disks.ts';
@@ -9,7 +9,7 @@ import { createReflinkProvisioner } from '../../../rootfs/provisioners/reflink.t
 import { createRoBaseScratchProvisioner } from '../../../rootfs/provisioners/ro-base-scratch.ts';
 import { createSparseCopyProvisioner } from '../../../rootfs/provisioners/sparse-copy.ts';
 
-/** @returns a new provisioner; empty disks are kept below `stateDir`. */
+/** @returns a new provisioner; empty disks are stored below `stateDir`. */
 export function createProvisioner(kind: ProvisionerKind, stateDir: string): RootfsProvisioner {
   switch (kind) {
     case 'qcow2-overlay':
@@ -23,12 +23,12 @@ export function createProvisioner(kind: ProvisionerKind, stateDir: string): Root
   }
 }
 
-/** The disk of a VM that its guest writes to. */
+/** The disk that the guest of the VM writes to. */
 export function writtenDisk(disk: ProvisionedDisk): DiskRef {
   return disk.scratch ?? disk;
 }
 
-/** Where the base of a suite lies below its folder. */
+/** Path of a suite's base disk below its folder. */
 export function baseIn(root: string): string {
   return join(root, 'rootfs.ext4');
 }

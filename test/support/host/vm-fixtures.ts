@@ -12,7 +12,7 @@ const run = promisify(execFile);
 
 export const silentLog = { info: () => undefined, warn: () => undefined };
 
-/** The TSC rate of this machine, measured once in a test process. */
+/** The TSC rate of this machine, measured once per test process. */
 export const testTscRate = createTscRate({ ...probe(), deadlineMs: 30_000 });
 
 function probe(): { probePath?: string } {
@@ -20,13 +20,13 @@ function probe(): { probePath?: string } {
   return defined({ probePath: tscProbePath });
 }
 
-/** As a host worker does: root gives each project's VMMs a user, anybody else runs them as itself. */
+/** As in a host worker: root gives the VMMs of each project a user; any other user runs them as itself. */
 export function vmUsers(stateDir: string): { vmUids?: ProjectUids } {
   const range = process.getuid?.() === 0 ? usableUidRange(readFileSync('/proc/self/uid_map', 'latin1')) : undefined;
   return range === undefined ? {} : { vmUids: createProjectUids(stateDir, range) };
 }
 
-/** A VM of the image that set-up built, its disks as fresh overlays in `directory`. */
+/** A VM of the image that set-up built, with fresh overlays in `directory` as disks. */
 export async function imageVmSpec(vmId: string, directory: string): Promise<VmSpec> {
   const { image } = readSetupRecord();
   const file = (name: string) => join(image.directory, name);
@@ -67,7 +67,7 @@ export function plainVmSpec(vmId: string): VmSpec {
   };
 }
 
-/** @param below what the base itself only holds the differences to */
+/** @param below the layers under the base, if the base is itself an overlay */
 export async function overlay(
   serial: string,
   base: DiskRef,

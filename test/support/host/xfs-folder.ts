@@ -8,15 +8,15 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 
 export interface XfsFolder {
-  /** Empty, on a file system that shares blocks between files. */
+  /** An empty folder on a file system that can share blocks between files. */
   readonly directory: string;
   /** Unmounts and removes it. */
   remove(): Promise<void>;
 }
 
 /**
- * A new XFS in a file, mounted in the mount namespace of a small process of its own and reached by way of that process.
- * The process ends with its standard input, that is with this one, however that ends; then the kernel unmounts.
+ * A new XFS in a file, mounted in the mount namespace of a small helper process and reached through that process. The
+ * helper ends when its standard input closes, which happens however this process ends; then the kernel unmounts.
  * @param mib size; the file is sparse
  * @throws Error that says what is missing: root, or xfsprogs
  */

@@ -1,4 +1,4 @@
-/** Owns a process that reads folders and is busy for ever; says its pid once it is, to be killed. */
+/** Owns an inspection process that is busy forever; prints its pid once it is busy. Its test kills it. */
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createHostInspections } from '../../../host/inspections.ts';

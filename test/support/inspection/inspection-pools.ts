@@ -7,7 +7,7 @@ export const LIMITS = { maxBytes: 1_000_000, maxEntries: 100 };
 
 const NEVER_MS = 3_600_000;
 
-/** Limits that nothing reaches, but for those that a test sets. */
+/** Limits too high to be reached, except those that a test overrides. */
 export function inspectionSettings(overrides: Partial<InspectionSettings>): InspectionSettings {
   const unlimited = { cpuMs: NEVER_MS, wallMs: NEVER_MS };
   return {

@@ -1,6 +1,6 @@
 /**
- * Stands in for the process that reads folders, and does what the service path of a request says: so that a test can
- * have one that hangs, dies or lies.
+ * Replaces the process that reads folders, and does what the service path of a request says. So a test can have a
+ * process that hangs, dies or lies.
  */
 import { createInterface } from 'node:readline';
 import { ownDataBytes } from '../../../inspection/process/own-data-bytes.ts';

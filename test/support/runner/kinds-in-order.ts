@@ -1,10 +1,10 @@
-/** The order of test files: the kinds with the longest files first, so that no long one is left to run alone at the end. */
+/** Order of the test files: kinds with the longest files first, so that no long file runs alone at the end. */
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const KINDS = ['e2e', 'fault', 'conformance', 'workflow', 'vm', 'boundary', 'store', 'replay', 'unit'];
 
 export class KindsInOrder extends BaseSequencer {
-  /** Within a kind the base class decides: what failed last time, then what took longest, else by size. */
+  /** Within a kind the base class decides: files that failed last time, then those that took longest, else by size. */
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files);
     return sorted.toSorted((a, b) => KINDS.indexOf(a.project.name) - KINDS.indexOf(b.project.name));

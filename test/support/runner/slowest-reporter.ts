@@ -1,4 +1,4 @@
-/** Lists at the end of a run what took longest: where to look when the whole takes too long. */
+/** Lists at the end of a run which tests took longest: the place to begin when the whole run takes too long. */
 import type { Reporter, TestModule } from 'vitest/node';
 
 const LISTED = 10;

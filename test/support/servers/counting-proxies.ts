@@ -1,23 +1,23 @@
-/** Proxies that pass bytes on as they are and count what is asked of the server behind them. */
+/** Proxies that pass bytes on unchanged and count the calls to the server behind them. */
 import { connect, createServer, type Socket } from 'node:net';
 import { pipeline } from 'node:stream';
 
 export interface CountingProxy {
   /** `host:port` of the proxy. */
   readonly address: string;
-  /** Calls since the proxy was started. */
+  /** Number of calls since the proxy was started. */
   readonly calls: () => number;
   close(): Promise<void>;
 }
 
-/** Told of each piece that a client sends on one connection. @returns calls that begin in it */
+/** Called with each piece that a client sends on one connection. @returns number of calls that begin in it */
 type CallCounter = (piece: Buffer) => number;
 
 const HTTP2_PREFACE_BYTES = 24;
 const FRAME_HEADER_BYTES = 9;
 const HEADERS_FRAME = 1;
 
-/** Counts gRPC calls over plain HTTP/2: each opens with one frame of headers. Pings and acknowledgements are none. */
+/** Counts gRPC calls over plain HTTP/2: each begins with one HEADERS frame. Pings and acknowledgements do not count. */
 export function grpcCalls(): CallCounter {
   let skip = HTTP2_PREFACE_BYTES;
   let rest: Buffer = Buffer.alloc(0);
@@ -35,12 +35,12 @@ export function grpcCalls(): CallCounter {
   };
 }
 
-/** Counts HTTP/1.1 requests: clients here send no request before the last one was answered. */
+/** Counts HTTP/1.1 requests: our clients send no request before the previous one is answered. */
 export function httpRequests(): CallCounter {
   return (piece) => (/^(GET|HEAD|PUT|POST|DELETE) /.test(piece.toString('latin1', 0, 8)) ? 1 : 0);
 }
 
-/** @param target `host:port` of the server. @param counter made anew for each connection */
+/** @param target `host:port` of the server. @param counter called for each connection to make its counter */
 export async function startCountingProxy(target: string, counter: () => CallCounter): Promise<CountingProxy> {
   const [host = '', port = ''] = target.split(':');
   const open = new Set<Socket>();

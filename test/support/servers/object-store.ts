@@ -1,4 +1,4 @@
-/** The real S3 server of the test run, one bucket for each test file. */
+/** The real S3 server of the test run, with one bucket for each test file. */
 import { randomUUID } from 'node:crypto';
 import { inject } from 'vitest';
 import { createObjectStore, type ObjectStore, type ObjectStoreOptions } from '../../../store/object-store.ts';
@@ -11,12 +11,12 @@ interface StoreOverrides {
   readonly prefix?: string;
 }
 
-/** @returns a store on a bucket of its own, made already. The bucket dies with the server of the run. */
+/** @returns a store on a new bucket of its own. The bucket is removed with the server of the run. */
 export function freshObjectStore(overrides: StoreOverrides = {}): Promise<ObjectStore> {
   return freshBucket(inject('s3'), overrides);
 }
 
-/** How a process of its own reaches a bucket of the run's server. */
+/** Settings with which another process reaches a bucket of the run's server. */
 export function storeOptions(bucket: string, s3: TestS3 = inject('s3')): ObjectStoreOptions {
   const { endpoint, region, accessKeyId, secretAccessKey } = s3;
   return {
@@ -29,7 +29,7 @@ export function storeOptions(bucket: string, s3: TestS3 = inject('s3')): ObjectS
   };
 }
 
-/** As `freshObjectStore`, for programs that have started the server themselves. */
+/** Like `freshObjectStore`, for programs that have started the server themselves. */
 export async function freshBucket(s3: TestS3, overrides: StoreOverrides = {}): Promise<ObjectStore> {
   const options = storeOptions(overrides.bucket ?? `test-${randomUUID()}`, s3);
   const wholeBucket = createObjectStore({ ...options, endpoint: overrides.endpoint ?? s3.endpoint });

@@ -1,4 +1,4 @@
-/** One Temporal dev server and one S3 server for a whole test run, whatever the number of vitest projects in it. */
+/** One Temporal dev server and one S3 server for a whole test run, for all of its vitest projects. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -42,7 +42,7 @@ declare global {
 }
 
 export interface Servers {
-  /** The processes that were started, by name; none for a server that was there. */
+  /** Pids of the processes that were started, by name; empty for servers that existed already. */
   readonly pids: Readonly<Record<string, number>>;
   readonly temporalAddress: string;
   readonly temporalNamespace: string;
@@ -52,7 +52,7 @@ export interface Servers {
   stop(): Promise<void>;
 }
 
-/** vitest loads this file once for each project, so what they share hangs on the process. */
+/** vitest loads this file once for each project, so shared state is attached to the process. */
 const shared: SharedServers = sharedState();
 
 const READY_DEADLINE_MS = 60_000;
@@ -80,7 +80,7 @@ function sharedState(): SharedServers {
 
 const DIRECTORY = 'kiln-servers-';
 
-/** A killed run takes its servers along, but not their files. */
+/** When a run is killed, its servers end with it, but their files stay. */
 async function sweepAbandoned(): Promise<void> {
   for (const name of await readdir(tmpdir())) {
     const pid = /^kiln-servers-(\d+)-/.exec(name)?.[1];
@@ -129,8 +129,8 @@ export async function startServers(): Promise<Servers> {
 }
 
 /**
- * A closed execution is deleted once the queues of its shard have noted that they are done with it, which they do every
- * half minute by themselves: tests of what Temporal has forgotten would wait for that alone.
+ * The server deletes a closed execution only after the queues of its shard have confirmed that they are done with it.
+ * By default they do so every half minute, and tests of forgotten executions would only wait for that.
  */
 const QUICK_TO_FORGET = ['transfer', 'timer', 'visibility'].map(
   (queue) => `history.${queue}ProcessorUpdateAckInterval="1s"`,
@@ -233,7 +233,7 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** A server that dies with this process, however that ends. */
+/** A server that ends with this process, however this process ends. */
 class ServerProcess {
   private readonly child: ChildProcess;
   private readonly exited: Promise<void>;
@@ -244,7 +244,7 @@ class ServerProcess {
     this.name = name;
     this.logPath = logPath;
     const assignments = Object.entries(env).map(([key, value]) => `${key}=${value}`);
-    // setpriv: the kernel ends the server when this process is gone. setsid: Ctrl-C of the terminal is for the tests.
+    // setpriv: the kernel ends the server when this process is gone. setsid: Ctrl-C must reach only the tests.
     this.child = spawn('setpriv', ['--pdeathsig', 'KILL', 'env', ...assignments, ...argv], {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,

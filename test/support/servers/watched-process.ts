@@ -1,6 +1,6 @@
 /**
- * A process whose event loop is watched; blocks it as its standard input says: `compute` for so much CPU time, `wait` so
- * long for something, ms.
+ * A process whose event loop is watched. It blocks the loop as its standard input says: `compute` uses that much CPU
+ * time, `wait` only waits, both in ms.
  */
 import { createInterface } from 'node:readline';
 import { watchLoop } from '../../../workers/loop-watchdog.ts';
@@ -20,7 +20,7 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   say('begun');
   const end = cpuMs() + Number(ms);
   if (word === 'compute') while (cpuMs() < end);
-  // Bit by bit: what a stopped process has waited for is over at once when it goes on.
+  // In small steps: a stopped process would otherwise find its whole wait over when it is continued.
   if (word === 'wait') for (let left = Number(ms); left > 0; left -= WAIT_MS) Atomics.wait(nobody, 0, 0, WAIT_MS);
   say(line);
 });

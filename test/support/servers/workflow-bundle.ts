@@ -1,10 +1,10 @@
-/** `workflows/`, bundled once for a whole run: each time takes more than a second of a core, and every worker needs one. */
+/** `workflows/`, bundled once for a whole run: bundling takes a core more than a second, and every worker needs it. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { WorkflowBundle } from '@temporalio/worker';
 import { bundleWorkflows } from '../../../temporal/workflow-bundle.ts';
 
-/** @returns the path of the bundle, which is made in `directory` */
+/** @returns the path of the bundle, which it makes in `directory` */
 export async function makeWorkflowBundle(directory: string): Promise<string> {
   const path = join(directory, 'workflow-bundle.js');
   const { code } = await bundleWorkflows();

@@ -1,18 +1,18 @@
-/** Waiting for what a workflow says: it says something else only after an event of its history. */
+/** Waits for a certain state of a workflow. Its answers change only after an event in its history. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 
-/** Whether a worker answers at all is in no history. */
+/** Looks this often without an event: whether a worker answers at all is not in the history. */
 const LOOK_AGAIN_MS = 500;
-/** Events come in bursts; and an execution that is over may have a successor. */
+/** Events come in bursts; and a closed execution may have a successor. */
 const PAUSE_MS = 20;
 
 /**
  * Looks after each event of a workflow's history, and now and then without one. Each look is a query, which costs the
- * server and the worker as much as a step of the workflow: looking all the time would slow everything else.
- * @param look returns undefined where it has to be looked again
- * @returns what `look` has found
- * @throws what `look` throws
+ * server and the worker as much as a step of the workflow: looking continuously would slow everything else.
+ * @param look returns undefined to be called again
+ * @returns the result of `look`
+ * @throws the errors of `look`
  */
 export async function afterEachEvent<T>(
   client: Client,
@@ -44,10 +44,10 @@ class GrowingHistory {
     this.workflowId = workflowId;
   }
 
-  /** @returns once there are events that were not there at the last call; the first one only looks where the end is */
+  /** Resolves when there are new events since the last call; the first call only finds the end of the history. */
   grown(): Promise<void> {
     this.waiting ??= this.nextEvents()
-      // Not there yet, or a server that is away.
+      // The workflow does not exist yet, or the server does not answer.
       .catch(() => undefined)
       .finally(() => {
         this.waiting = undefined;
@@ -66,7 +66,7 @@ class GrowingHistory {
     const { nextPageToken } = await client.withAbortSignal(this.closed.signal, () =>
       client.workflowService.getWorkflowExecutionHistory({ ...request, ...(position && { nextPageToken: position }) }),
     );
-    // Without a token the execution is over: its successor begins anew.
+    // Without a token this execution is closed: the history of its successor is read from the beginning.
     this.position = nextPageToken?.length ? nextPageToken : undefined;
   }
 }

@@ -2,7 +2,7 @@ import { Context } from '@temporalio/activity';
 import { workloadIdOf } from '../../../domain/names.ts';
 import type { Caller } from './port-gates.ts';
 
-/** @returns for which workload, and in which activity, the code that asks is running; nothing outside of one */
+/** @returns the workload and activity in which the caller runs; empty outside of an activity */
 export function callingActivity(): Caller {
   try {
     const { workflowExecution, activityType } = Context.current().info;

@@ -1,4 +1,4 @@
-/** A stack as its user has it: `kiln dev` as a process of its own, on a home of its own. */
+/** A stack as its user runs it: `kiln dev` in a process of its own, on a home of its own. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -22,10 +22,10 @@ import { processStartTime } from '../../../linux/process-identity.ts';
 import { whatIsLeft } from '../host/nothing-left.ts';
 
 const POLL_MS = 50;
-/** A look at a workload costs each process behind the API something: while a guest boots beside it, that counts. */
+/** Interval between looks: each costs every process behind the API something, which counts while a guest boots. */
 const LOOK_MS = 250;
 
-/** Pid and start time (clock ticks since the machine's boot): no other process has both. */
+/** Pid and start time (clock ticks since the machine's boot): together they identify one process. */
 export interface ProcessIdentity {
   readonly pid: number;
   readonly startTime: string;
@@ -36,7 +36,7 @@ export interface Ended {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** A program of the checkout that runs as a child, with what it has printed so far. */
+/** A program of the checkout that runs as a child process, with its output so far. */
 export interface Program {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
@@ -44,14 +44,14 @@ export interface Program {
   readonly stderr: () => string;
 }
 
-/** Folder of one stack's state, and how programs are started on it. */
+/** The home folder of one stack, with methods to start programs on it. */
 export class StackHome {
   readonly paths: StackPaths;
   private readonly env: Record<string, string | undefined>;
 
   private constructor(home: string, more: Readonly<Record<string, string>>) {
     const inherited = inheritedEnvironment();
-    // A stack of its own: whatever this run was given (servers, names, tokens) belongs to other stacks.
+    // This stack must not use settings of this run (servers, names, tokens): they belong to other stacks.
     const foreign = Object.keys(inherited).filter((name) => /^(KILN_(?!CACHE$)|TEMPORAL_)/.test(name));
     this.env = {
       ...inherited,
@@ -62,17 +62,17 @@ export class StackHome {
     this.paths = stackPaths(readEnvironment(this.env), process.getuid?.() ?? 0);
   }
 
-  /** @param env variables that its programs are given */
+  /** @param env variables for its programs */
   static async make(env: Readonly<Record<string, string>> = {}): Promise<StackHome> {
     return new StackHome(await mkdtemp(join(tmpdir(), 'kiln-home-')), env);
   }
 
   /**
-   * Starts a program on this home. If this test process dies, the program is asked to end.
-   * @param projectRoot what paths of services are relative to; default: the checkout
+   * Starts a program on this home. If this test process dies, the program gets SIGTERM.
+   * @param projectRoot folder that paths of services are relative to; default: the checkout
    */
   run(argv: readonly string[], projectRoot = CHECKOUT): Program {
-    // No process group of its own: Ctrl-C on a test run is Ctrl-C for the stack as well.
+    // It stays in the process group of the tests, so that Ctrl-C on a test run reaches the stack as well.
     const child = spawn('setpriv', ['--pdeathsig', 'TERM', ...argv], {
       cwd: CHECKOUT,
       env: { ...this.env, KILN_PROJECT_ROOT: projectRoot },
@@ -91,7 +91,7 @@ export class StackHome {
     return this.run([readSetupRecord().nodePath, CLI_ENTRY, ...args], projectRoot);
   }
 
-  /** Starts `kiln dev` and waits until it has printed where the stack is. */
+  /** Starts `kiln dev` and waits until it has printed its addresses. */
   async startDev(projectRoot?: string): Promise<RunningStack> {
     const program = this.kiln(['dev', '--json'], projectRoot);
     let isOver = false;
@@ -106,7 +106,7 @@ export class StackHome {
     return new RunningStack(this.paths, program, devStackSchema.parse(JSON.parse(program.stdout())));
   }
 
-  /** Waits until a workload has a VM of this role whose process runs. @returns its pid */
+  /** Waits until a workload has a VM of this role with a running process. @returns its pid */
   async vmPid(workloadId: string, role: VmRole): Promise<number> {
     for (;;) {
       for (const vmId of await directoryEntries(join(this.paths.hostDir, 'vms'))) {
@@ -119,7 +119,7 @@ export class StackHome {
     }
   }
 
-  /** @returns one line for each thing of this stack that is still there; empty = nothing */
+  /** @returns one line for each thing of this stack that still exists; empty = nothing */
   async left(ports: readonly number[] = []): Promise<string[]> {
     const places = { stateDir: this.paths.hostDir, runtimeDir: this.paths.runtimeDir, ports };
     const pids = await this.processes();
@@ -130,7 +130,7 @@ export class StackHome {
     return [...pids.map((pid) => `process ${pid} of the stack`), ...directory, ...(await whatIsLeft(places))];
   }
 
-  /** Ends by force whatever a failed test has left, and removes the home. */
+  /** Kills everything that a failed test has left, and removes the home. */
   async remove(): Promise<void> {
     for (const pid of await this.processes()) endByForce(pid);
     const places = { stateDir: this.paths.hostDir, runtimeDir: this.paths.runtimeDir };
@@ -142,7 +142,7 @@ export class StackHome {
     await rm(this.paths.home, { recursive: true, force: true, maxRetries: 10 });
   }
 
-  /** @returns every process that was started with this home in its environment; VMs get none */
+  /** @returns pids of all processes with this home in their environment; VMs have no such environment */
   private async processes(): Promise<number[]> {
     const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
     const wanted = `KILN_HOME=${this.paths.home}`;
@@ -171,12 +171,12 @@ export class RunningStack {
     return this.program.ended;
   }
 
-  /** @returns the processes that the stack has noted in its home, by name */
+  /** @returns the processes that the stack has recorded in its home, by name */
   async processes(): Promise<Readonly<Record<string, ProcessIdentity>>> {
     return readRecorded(join(this.paths.home, PROCESSES_FILE));
   }
 
-  /** Kills one process of the stack by force. @returns the one that was started in its place */
+  /** Kills one process of the stack. @returns the process that was started in its place */
   async killProcess(name: string): Promise<ProcessIdentity> {
     const killed = (await this.processes())[name];
     if (killed === undefined || (await processStartTime(killed.pid)) !== killed.startTime) {
@@ -191,19 +191,19 @@ export class RunningStack {
   }
 
   /**
-   * Waits until a workload is in one of the stages and its own workflow says so, through outages of everything behind
-   * the API. @throws where it ends otherwise
+   * Waits until a workload is in one of the stages, as answered by its own workflow; outages behind the API do not end
+   * the wait. @throws if the workload ends in another stage
    */
   async untilStage(id: string, ...stages: Stage[]): Promise<WorkloadView> {
     return this.until(id, (view) => {
-      // Without a control worker the API tells the stage, and what it waits for, but no more.
+      // Without a control worker the API only knows the stage and what the workload waits for.
       if (stages.includes(view.stage)) return view.waiting === undefined;
       if (!isFinal(view.stage)) return false;
       throw new Error(`${id} is ${view.stage}, not ${stages.join(' or ')}: ${view.code} ${view.error} ${view.stack}`);
     });
   }
 
-  /** Waits until the log of a workload says something. */
+  /** Waits until a line in the log of a workload contains `message`. */
   async untilLogged(id: string, message: string): Promise<WorkloadView> {
     return this.until(id, ({ logs, stage, error }) => {
       if (logs.some((entry) => entry.message.includes(message))) return true;
@@ -221,7 +221,7 @@ export class RunningStack {
   }
 }
 
-/** Repeats a call, as its caller should, for as long as a server behind it is away. */
+/** Repeats a call, like any caller should, while a server behind it is unavailable. */
 export async function throughOutages<T>(call: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
@@ -233,7 +233,7 @@ export async function throughOutages<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Asks a service until it answers. @returns its text */
+/** Sends requests to a service until it answers. @returns the body */
 export async function answerOf(url: string | undefined): Promise<string> {
   if (url === undefined) throw new Error('the workload has no url');
   for (;;) {
@@ -241,7 +241,7 @@ export async function answerOf(url: string | undefined): Promise<string> {
       const response = await fetch(url, { signal: AbortSignal.timeout(5_000) });
       if (response.ok) return await response.text();
     } catch {
-      // Nobody listens yet.
+      // Nothing listens yet.
     }
     await delay(POLL_MS);
   }
@@ -259,6 +259,6 @@ function endByForce(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // It has just ended.
+    // It has already ended.
   }
 }

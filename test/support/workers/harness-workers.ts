@@ -41,7 +41,7 @@ export const SERVICES = fileURLToPath(new URL('../../fixtures/services', import.
 export interface HarnessOptions {
   readonly policies?: WorkloadPolicyOverrides;
   readonly faultOf?: (vmId: string) => FakeFault | undefined;
-  /** Lays something over the ports of the host's activities: gates, faults. */
+  /** Wraps the ports of the host's activities, e.g. in gates or faults. */
   readonly hostPorts?: (ports: HostActivityPorts) => HostActivityPorts;
   readonly controlPorts?: (ports: ControlPorts) => ControlPorts;
   readonly maxCachedWorkflows?: number;
@@ -52,9 +52,9 @@ export interface HarnessOptions {
   readonly hostSettings?: HostSettingOverrides;
   /** Whether a host worker is started; default true. */
   readonly withHost?: boolean;
-  /** `qemu`: real guests of the image that set-up built, and this machine's own registries. Default `fake`. */
+  /** `qemu`: real guests of the image that set-up built, and the registries of this machine. Default: `fake`. */
   readonly guests?: 'fake' | 'qemu';
-  /** Folder of the bucket that this Kiln keeps everything in. */
+  /** Prefix in the bucket for all objects of this Kiln. */
   readonly storePrefix?: string;
 }
 
@@ -68,7 +68,7 @@ export interface HostSurroundings {
   readonly directory: string;
 }
 
-/** The host worker of a harness, which can be ended and started again on the same state. */
+/** The host worker of a harness; it can be ended and started again on the same state. */
 export class HostRunner {
   readonly stateDir: string;
   readonly runtimeDir: string;
@@ -81,7 +81,7 @@ export class HostRunner {
     this.runtimeDir = join(around.directory, 'run');
   }
 
-  /** Resolves once a host that runs makes nothing for itself. */
+  /** Resolves once a running host makes no template in the background. */
   async settled(): Promise<void> {
     await this.running?.host.templates?.settled();
   }
@@ -185,7 +185,7 @@ function realImages(stateDir: string, store: ObjectStore): ImageCache {
   return createImageCache({ imagesDir: join(stateDir, 'images'), localBuildsDir, store });
 }
 
-/** The registries of this machine's own npm, as the host worker reads them. */
+/** The registries that npm on this machine is configured with, as the host worker reads them. */
 export function realRegistries(): Promise<RegistrySettings> {
   const env = readEnvironment();
   return readRegistrySettings({
@@ -197,7 +197,7 @@ export function realRegistries(): Promise<RegistrySettings> {
   });
 }
 
-/** Disks for VMs that have none: the fake driver's guests see the host's own files. */
+/** An image for VMs that use no disks: guests of the fake driver see the files of the host. */
 async function fakeImage(directory: string) {
   const path = join(directory, 'empty.img');
   await writeFile(path, 'empty', { flag: 'a' });
@@ -213,7 +213,7 @@ async function fakeImage(directory: string) {
   };
 }
 
-/** @returns a control worker that has yet to run, with what it measures */
+/** @returns a control worker that does not run yet, and its metrics */
 export async function controlWorkerOf(
   around: Pick<HostSurroundings, 'options' | 'store' | 'native' | 'namespace'> & {
     readonly connection: Connection;
@@ -251,7 +251,7 @@ export async function controlWorkerOf(
   return { worker, controlMetrics };
 }
 
-/** A test with workflows of its own bundles them itself. */
+/** A test with its own workflows must bundle them itself. */
 function workflowBundleOf({ workflowsPath }: HarnessOptions, bundlePath: string): Promise<WorkflowBundle> {
   return workflowsPath === undefined ? readWorkflowBundle(bundlePath) : bundleWorkflows(workflowsPath);
 }

@@ -1,6 +1,6 @@
 /**
  * A whole Kiln in one test process: control worker and host worker on the real Temporal and S3 servers of the run, with
- * the fake VM driver and timings of milliseconds. Each harness has a namespace and a bucket of its own.
+ * the fake VM driver and short timings. Each harness has a namespace and a bucket of its own.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -26,7 +26,7 @@ import { freshObjectStore } from '../servers/object-store.ts';
 import { afterEachEvent } from './after-each-event.ts';
 import { controlWorkerOf, type HarnessOptions, HostRunner } from './harness-workers.ts';
 
-/** Timings under which a whole workload takes a second or two. */
+/** Timings with which a whole workload takes a second or two. */
 export const FAST: WorkloadPolicyOverrides = {
   placement: { deadlineMs: 5_000, backoffMs: 20, maxBackoffMs: 100 },
   host: { scheduleToStartMs: 1_500, lostAfterMs: 2_500, recheckMs: 100, outageTries: 100 },
@@ -45,27 +45,27 @@ export interface Harness {
   readonly controlMetrics: ControlMetrics;
   /** Waits until a workload is in one of the stages. */
   untilStage(id: string, ...stages: Stage[]): Promise<WorkloadState>;
-  /** Ends and starts the host worker in this process, as a restart would; VMs live on. */
+  /** Ends and starts the host worker in this process, like a restart; the VMs stay. */
   restartHost(): Promise<void>;
   stopHost(): Promise<void>;
   startHost(): Promise<void>;
-  /** Folds and replays every history of the namespace. */
+  /** Runs the projector over every history of the namespace and replays it. */
   judge(): Promise<JudgedHistory[]>;
-  /** @returns what the host still holds, one line each */
+  /** @returns what the host still holds, one line for each thing */
   left(ports?: readonly number[]): Promise<string[]>;
   close(): Promise<void>;
 }
 
 let runtimeInstalled = false;
 
-/** Once a process, before anything else of the SDK: nobody wants to read of each worker's start and end. */
+/** Must come before any other use of the SDK in the process. Hides the log lines of each worker's start and end. */
 export function quietRuntime(): void {
   if (runtimeInstalled) return;
   runtimeInstalled = true;
   Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
 }
 
-/** Starts a Kiln. Close it in `afterAll`. */
+/** Starts a Kiln. `close` must be called in `afterAll`. */
 export async function startHarness(options: HarnessOptions = {}): Promise<Harness> {
   quietRuntime();
   const address = inject('temporalAddress');
@@ -107,7 +107,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     stopHost: () => hostRunner.stop(),
     startHost: () => hostRunner.start(),
     left: async (ports) => {
-      // A guest that the host freezes for itself meanwhile is no workload's.
+      // A guest that the host is freezing for a template belongs to no workload and must not be counted.
       await hostRunner.settled();
       return whatIsLeft({
         stateDir: hostRunner.stateDir,
@@ -135,7 +135,7 @@ export async function makeNamespace(connection: Connection): Promise<string> {
     namespace,
     workflowExecutionRetentionPeriod: msToTs('1 day'),
   });
-  // A new namespace reaches the server's caches a moment later.
+  // The server's caches learn of a new namespace a moment later.
   for (;;) {
     try {
       await ensureSearchAttributes(connection, namespace, { deadlineMs: 20_000, retryMs: 50 });
@@ -147,14 +147,14 @@ export async function makeNamespace(connection: Connection): Promise<string> {
   }
 }
 
-/** @returns the state of a workload that is in one of the stages @throws Error where it is over otherwise */
+/** @returns the state, if the workload is in one of the stages @throws Error if it ended in another stage */
 async function inStage(
   workloads: WorkloadClient,
   id: string,
   stages: readonly Stage[],
 ): Promise<WorkloadState | undefined> {
   const { state, origin } = await workloads.get(id);
-  // Without an answer of its workflow it is known what it waits for, and no more.
+  // If the workflow did not answer, only the stage and the reason to wait are known.
   if (origin === 'temporal' && state.waiting !== undefined) return undefined;
   if (stages.includes(state.stage)) return state;
   if (state.stage !== 'stopped' && state.stage !== 'failed') return undefined;

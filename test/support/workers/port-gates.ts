@@ -1,8 +1,8 @@
-/** Holds a call of a port before or after its effect, so that a test can act in the middle of an activity. */
+/** Stops a call of a port before or after its effect, so that a test can act in the middle of an activity. */
 
 export type Moment = 'before' | 'after';
 
-/** Who makes a call; as a condition, what is absent is anybody. */
+/** Who makes a call. As a condition: an absent property matches everybody. */
 export interface Caller {
   readonly workloadId?: string;
   readonly activity?: string;
@@ -23,7 +23,7 @@ interface Failure {
 }
 
 export interface GatedCall {
-  /** Resolves when the call has come to the point. */
+  /** Resolves when the call has reached the point. */
   readonly reached: Promise<void>;
 }
 
@@ -31,18 +31,18 @@ export interface HeldCall extends GatedCall {
   release(): void;
 }
 
-/** One set of gates; lay it over ports, then hold points such as `vms.boot` `after`. */
+/** A set of gates. Wrap ports with `over`, then hold points such as `vms.boot` `after`. */
 export class PortGates {
   private readonly holds: Hold[] = [];
   private readonly failures: Failure[] = [];
   private readonly whoCalls: () => Caller;
 
-  /** @param whoCalls tells calls apart where a gate is meant for one caller only */
+  /** @param whoCalls identifies the caller, for gates that apply to one caller only */
   constructor(whoCalls: () => Caller = () => ({})) {
     this.whoCalls = whoCalls;
   }
 
-  /** The next call that comes to this point waits there until it is released. */
+  /** The next call that reaches this point waits there until it is released. */
   hold(port: string, moment: Moment, by: Caller = {}): HeldCall {
     const arrival = Promise.withResolvers<void>();
     const release = Promise.withResolvers<void>();
@@ -50,14 +50,14 @@ export class PortGates {
     return { reached: arrival.promise, release: () => release.resolve() };
   }
 
-  /** The next call that comes to this point fails. */
+  /** The next call that reaches this point fails. */
   failOnce(port: string, moment: Moment, error: () => Error, by: Caller = {}): GatedCall {
     const arrival = Promise.withResolvers<void>();
     this.failures.push({ point: `${port} ${moment}`, by, arrived: arrival.resolve, error });
     return { reached: arrival.promise };
   }
 
-  /** @returns the ports with every method of every member guarded. */
+  /** @returns the ports, with gates around every method of every member. */
   over<T extends object>(ports: T): T {
     const guarded = Object.entries(ports).map(([name, member]) => [name, this.guard(name, member)]);
     return Object.fromEntries(guarded) as T;
@@ -75,7 +75,7 @@ export class PortGates {
   }
 
   private call(point: string, work: () => unknown): unknown {
-    // Methods that answer at once stay so.
+    // Synchronous methods stay synchronous.
     if (!this.isGuarded(point)) return work();
     return this.guardedCall(point, work);
   }
@@ -101,7 +101,7 @@ export class PortGates {
     await hold.released;
   }
 
-  /** @returns the first gate of this point that is meant for whoever calls, which is then used up */
+  /** @returns the first gate of this point that applies to the caller; it is then used up */
   private take<T extends { point: string; by: Caller }>(gates: T[], point: string): T | undefined {
     const caller = this.whoCalls();
     const isMeant = ({ workloadId, activity }: Caller) =>

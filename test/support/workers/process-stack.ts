@@ -1,6 +1,6 @@
 /**
- * A Kiln whose workers are processes that can be killed: control worker and host worker over the fake driver, on a
- * Temporal and an S3 server that are there. Knows nothing of vitest: chaos runs on it as well.
+ * A Kiln whose workers are processes that can be killed: control worker and host worker over the fake driver, on
+ * existing Temporal and S3 servers. Does not depend on vitest: `npm run chaos` uses it as well.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -28,7 +28,7 @@ import {
 
 const CHILD = fileURLToPath(new URL('worker-child.ts', import.meta.url));
 
-/** The servers of the run, and the path of the bundle that its workers run. */
+/** The servers of the run, and the path of the bundle for its workers. */
 export type ProcessStackOptions = Pick<ChildSpec, 'temporalAddress' | 's3' | 'workflowBundle'>;
 
 /** A worker that runs until it is killed. */
@@ -51,7 +51,7 @@ export class WorkerProcess {
     });
   }
 
-  /** @returns once it takes work */
+  /** Resolves once the worker takes tasks. */
   static async start(spec: ChildSpec): Promise<WorkerProcess> {
     const worker = new WorkerProcess(spec);
     const died = worker.ended.then(() => {
@@ -61,12 +61,12 @@ export class WorkerProcess {
     return worker;
   }
 
-  /** The next call of a port waits there for ever. @returns once that is set; `reached` once a call is there */
+  /** The next call of a port waits there forever. Resolves once this is set; `reached` resolves when a call arrives. */
   hold(port: string, moment: Moment, by: Caller = {}): Promise<GatedCall> {
     return this.command({ kind: 'hold', port, moment, by, error: 'fails' });
   }
 
-  /** The next call of a port fails. @returns once that is set */
+  /** The next call of a port fails. Resolves once that is set. */
   fail(port: string, moment: Moment, error: PortError = 'store-away', by: Caller = {}): Promise<GatedCall> {
     return this.command({ kind: 'fail', port, moment, by, error });
   }
@@ -81,7 +81,7 @@ export class WorkerProcess {
     this.count += 1;
     const id = `${this.count}`;
     const [set, reached] = [this.told(`set ${id}`), this.told(`reached ${id}`)];
-    // One that is being killed hears nothing any more.
+    // A process that is being killed does not receive this any more.
     this.child.send({ ...command, id } satisfies ChildCommand, () => undefined);
     await Promise.race([set, this.ended]);
     return { reached };
@@ -122,7 +122,7 @@ export class ProcessStack {
     return stack;
   }
 
-  /** @returns a client that makes workloads with these policies over the quick ones */
+  /** @returns a client that creates workloads with `FAST` policies, replaced by these */
   clientWith(policies: WorkloadPolicyOverrides): WorkloadClient {
     const archive = createWorkloadDocuments(this.store);
     return createWorkloadClient({ client: this.temporal, archive, policies: { ...FAST, ...policies } });
@@ -138,31 +138,31 @@ export class ProcessStack {
     this.workers.set(role, await WorkerProcess.start({ role, ...this.spec }));
   }
 
-  /** `kill -9`, then another one on the same state. */
+  /** `kill -9`, then starts a new worker on the same state. */
   async replaceWorker(role: Role): Promise<void> {
     await this.worker(role).kill();
     await this.startWorker(role);
   }
 
-  /** @returns what the host still holds, one line each */
+  /** @returns what the host still holds, one line for each thing */
   left(): Promise<string[]> {
     const { directory } = this.spec;
     return whatIsLeft({ stateDir: join(directory, 'host'), runtimeDir: join(directory, 'run') });
   }
 
-  /** Folds and replays every history of this Kiln. */
+  /** Runs the projector over every history of this Kiln and replays it. */
   judge(): Promise<JudgedHistory[]> {
     return judgeHistories(this.temporal, this.spec.workflowBundle);
   }
 
-  /** Ends the workers, and whatever processes a failed test has left. */
+  /** Ends the workers, and all processes that a failed test has left. */
   async close(): Promise<void> {
     await this.abandon();
     this.store.close();
     await this.connection.close();
   }
 
-  /** As `close`, while calls are still under way: they are left to the end of this process. */
+  /** Like `close`, but does not close the clients, whose calls may still be in progress until this process ends. */
   async abandon(): Promise<void> {
     for (const worker of this.workers.values()) await worker.kill();
     for (const line of await this.left()) {

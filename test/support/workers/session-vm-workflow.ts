@@ -1,6 +1,6 @@
 /**
- * A workflow that holds a VM and is no workload: it places, boots and releases the VM of a session with the pieces of
- * `workflows/placed/`, and does nothing else. Entry of the bundle of the test that runs it.
+ * A workflow that holds a VM but is not a workload: it places, boots and releases the VM of a session with the code of
+ * `workflows/placed/`, and does nothing else. It is the entry of the bundle of its test.
  */
 import { condition, defineSignal, setHandler, workflowInfo } from '@temporalio/workflow';
 import { shortHash } from '../../../domain/names.ts';
@@ -16,12 +16,12 @@ import type { FailedUndo } from '../../../workflows/placed/undo-ledger.ts';
 import { placementActivities, vmActivities } from '../../../workflows/placed/vm-activities.ts';
 import { setAttributes } from '../../../workflows/search-attributes.ts';
 
-/** Lets the VM go and ends the workflow. */
+/** The signal to release the VM and end the workflow. */
 const LET_GO = 'letGo';
 
 const RESOURCES = { vcpus: 1, memMib: 256 };
 
-/** @returns what could not be released */
+/** @returns the undo steps that failed */
 export async function sessionVmWorkflow(): Promise<FailedUndo[]> {
   let isOver = false;
   setHandler(defineSignal(LET_GO), () => {

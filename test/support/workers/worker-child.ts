@@ -1,6 +1,6 @@
 /**
  * One worker of a Kiln in a process of its own, to be killed: the host worker over the fake driver, or the control
- * worker. Its ports stand behind gates that the parent sets by messages.
+ * worker. Its ports have gates that the parent sets by messages.
  */
 import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
@@ -12,7 +12,7 @@ import { portError } from './port-errors.ts';
 import { PortGates } from './port-gates.ts';
 import { childCommandSchema, childSpecSchema, objectStoreOptions } from './worker-messages.ts';
 
-// Nobody may outlive the test that asked for it.
+// The process must not outlive the test that started it.
 process.on('disconnect', () => process.exit(1));
 Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
 const spec = childSpecSchema.parse(JSON.parse(process.argv[2] ?? ''));

@@ -1,4 +1,4 @@
-/** What a worker process of a test is given and told, and what it answers. */
+/** Messages to a worker process of a test, and its replies. */
 import { z } from 'zod';
 import type { createObjectStore } from '../../../store/object-store.ts';
 import { PORT_ERRORS } from './port-errors.ts';
@@ -15,10 +15,10 @@ export const childSpecSchema = z.object({
   role: z.enum(['host', 'control']),
   temporalAddress: z.string(),
   namespace: z.string(),
-  /** Folder of the host's state and sockets. */
+  /** Folder for the state and sockets of the host. */
   directory: z.string(),
   s3: s3Schema,
-  /** Path of the bundle that a control worker runs. */
+  /** Path of the bundle for a control worker. */
   workflowBundle: z.string(),
 });
 
@@ -27,9 +27,9 @@ export const childCommandSchema = z.object({
   id: z.string(),
   port: z.string(),
   moment: z.enum(['before', 'after']),
-  /** Whose call is meant; absent: anybody's. */
+  /** Whose call is meant; an absent property matches everybody. */
   by: z.object({ workloadId: z.exactOptional(z.string()), activity: z.exactOptional(z.string()) }),
-  /** What a call that fails ends with. */
+  /** The error of a call that fails. */
   error: z.enum(PORT_ERRORS),
 });
 

@@ -7,7 +7,7 @@ import type { LogWriter } from '../../../ports/logs.ts';
 
 const REQUEST = { workloadId: 'w', epoch: 1, vmId: 'w-1-1', hostname: 'w', deadlineMs: 60_000, vmIds: [] };
 
-/** Runs `bootVm` and cancels it in the middle. @returns whether the boot was told to give up */
+/** Runs `bootVm` and cancels it in the middle. @returns whether the boot itself was aborted */
 async function cancelledWith(details: ConstructorParameters<typeof ActivityCancellationDetails>[0]): Promise<boolean> {
   const log: LogWriter = {
     write: () => undefined,

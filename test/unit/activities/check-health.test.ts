@@ -1,4 +1,4 @@
-/** The start period of a service is time that passes, whatever the clock on the wall is set to meanwhile. */
+/** The start period of a service counts elapsed time, whatever happens to the wall clock meanwhile. */
 import { PassThrough } from 'node:stream';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';

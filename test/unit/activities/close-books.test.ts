@@ -15,7 +15,7 @@ const state: WorkloadState = {
   updatedAt: at,
 };
 
-/** Closes the books where the result document cannot be written. */
+/** Closes the books while writing the result document fails with this error. */
 function closeAgainst(error: unknown): Promise<void> {
   const closeBooks = createCloseBooks({
     documents: {

@@ -62,7 +62,7 @@ it('a start that follows one thought lost puts no file under the service of that
   first.cancel('NOT_FOUND', new ActivityCancellationDetails({ notFound: true }));
   await lost;
   const second = new MockActivityEnvironment().run(startService, REQUEST);
-  // Whatever it does without waiting for the first is done by now.
+  // By now the second run has done everything that it does without waiting for the first.
   for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
   expect(tars).toBe(1);
   unpacked.resolve();

@@ -99,7 +99,7 @@ describe('kiln workload create', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  /** Runs create with what the arguments say. @returns the body that was sent */
+  /** Runs `create` with these arguments. @returns the request body that it sent */
   async function bodyOf(...args: string[]): Promise<CreateWorkloadBody | undefined> {
     let sent: CreateWorkloadBody | undefined;
     const createWorkload: Api['createWorkload'] = async ({ body }) => {

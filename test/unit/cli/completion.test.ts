@@ -82,12 +82,12 @@ describe('in a real bash', () => {
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
-  /** @returns what bash offers for a line whose last word is completed */
+  /** @returns what bash offers to complete the last word of the line */
   const offered = async (...words: string[]): Promise<string[]> => {
     const script = [
       'eval "$(kiln completion bash)"',
       `COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=\${#COMP_LINE}`,
-      // The function that bash itself would call for this command.
+      // Finds the function that bash itself would call for this command.
       'read -r _ _ _ _ name _ <<< "$(complete -p kiln)"',
       `"$name"; printf "%s\\n" "\${COMPREPLY[@]}"`,
     ];

@@ -19,7 +19,7 @@ describe('what an earlier stack left', () => {
       try {
         process.kill(-pid, 'SIGKILL');
       } catch {
-        // Ended, as it should be.
+        // It has already ended, as it should.
       }
     }
     await rm(home, { recursive: true });

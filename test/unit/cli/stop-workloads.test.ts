@@ -6,7 +6,7 @@ import { apiWith, viewAt } from '../../support/gateway/cli-fixtures.ts';
 
 const AWAY = new KilnError('TEMPORAL_UNAVAILABLE', 'Temporal does not answer.');
 
-/** Three running workloads whose calls fail as often as they are told to. */
+/** A stack with three running workloads; the first calls for each fail as many times as given. */
 function stackOf(failing: { stops?: Record<string, number>; looks?: Record<string, number> }) {
   const stopped = new Set<string>();
   const stops: string[] = [];

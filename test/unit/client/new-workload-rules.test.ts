@@ -1,4 +1,4 @@
-/** What a new workload is refused for, judged without servers; over REST and Temporal: test/workflow/api/create-rules.test.ts. */
+/** The rules that refuse a new workload, without servers. Over REST and Temporal: workflow/api/create-rules.test.ts. */
 import { expect, it } from 'vitest';
 import { assertMayBeNew } from '../../../client/temporal/workloads/new-workload-rules.ts';
 import type { SpecDocument } from '../../../contracts/store/workload-documents.ts';

@@ -29,7 +29,7 @@ describe('a wait with a signal', () => {
     const wait = abortable(work.promise, ending.signal);
     ending.abort(new Error('enough'));
     await expect(wait).rejects.toThrow('enough');
-    // Nobody hears of it any more, and it is no unhandled rejection.
+    // Nobody waits for it any more, and it must not become an unhandled rejection.
     work.reject(new Error('too late'));
     await expect(abortable(never, ending.signal)).rejects.toThrow('enough');
     await expect(abortable(Promise.resolve(7), ending.signal)).rejects.toThrow('enough');

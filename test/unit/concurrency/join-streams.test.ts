@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { joinStreams } from '../../../concurrency/join-streams.ts';
 
-/** One side of a joint as its owner sees it: what the owner says is read from it, what the owner hears is written to it. */
+/** One of the two joined streams: `say` gives bytes to the join to read, `heard` holds what the join wrote. */
 class Side extends Duplex {
   heard = Buffer.alloc(0);
   heardEnd = false;

@@ -1,21 +1,21 @@
-/** The rules on addresses beside two other readers of addresses: Node's own, and ipaddr.js. */
+/** Compares the rules on addresses with two other implementations: Node's own, and ipaddr.js. */
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
 import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import { describe, expect, it } from 'vitest';
 import { addressKind, mayDial, parseIpv4, parseIpv6 } from '../../../domain/egress/rules.ts';
 
-/** What is no host on the internet, as the registries of special-purpose addresses list it (RFC 6890 and later). */
+/** Networks that are not on the public internet, by the special-purpose address registries (RFC 6890 and later). */
 const NOT_PUBLIC_IPV4 = [
   ...['0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24'],
   ...['192.88.99.0/24', '192.168.0.0/16', '198.18.0.0/15', '224.0.0.0/4', '240.0.0.0/4'],
   ...['168.63.129.16/32', '100.100.100.200/32'],
 ];
-/** All but 2000::/3 is; what leads to an IPv4 address is judged by that one (another test). */
+/** Everything outside 2000::/3, and 2001::/23. Addresses that embed an IPv4 address have a test of their own. */
 const NOT_PUBLIC_IPV6 = ['::/3', '4000::/2', '8000::/1', '2001::/23'];
 const LEADS_TO_IPV4 = ['::/96', '::ffff:0:0/96', '::ffff:0:0:0/96', '64:ff9b::/96', '2002::/16'];
 
-/** One list a family: one that holds IPv6 networks finds IPv4 addresses in them, as `::ffff:0:0/96`. */
+/** One list per family: a list with IPv6 networks also matches IPv4 addresses, as part of `::ffff:0:0/96`. */
 function blockList(networks: readonly string[], family: 'ipv4' | 'ipv6'): BlockList {
   const list = new BlockList();
   for (const cidr of networks) {
@@ -34,7 +34,7 @@ const isIn = (networks: readonly string[], address: ipaddr.IPv4 | ipaddr.IPv6) =
     return network.kind() === address.kind() && address.match(network, prefix);
   });
 
-/** Addresses at the edges of the networks, right beside them, inside of them, and anywhere. */
+/** Addresses at the edges of the networks, directly beside them, inside them, and anywhere. */
 function addresses(networks: readonly string[], bytes: 4 | 16) {
   const bits = BigInt(bytes * 8);
   const all = (1n << bits) - 1n;
@@ -82,7 +82,7 @@ describe('what may be dialled', () => {
   });
 });
 
-/** What ipaddr.js calls it, by what it is here. Its `reserved` holds networks for documentation, which are dialled here. */
+/** Names in ipaddr.js for each kind of ours. Its `reserved` includes documentation networks, which we allow to dial. */
 const RANGES: Readonly<Record<string, readonly string[]>> = {
   public: ['unicast', 'reserved', 'as112', 'as112v6', 'amt'],
   unspecified: ['unspecified'],
@@ -102,9 +102,9 @@ describe('the kind of an address', () => {
         const address = ipaddr.parse(text);
         const range = address.range();
         const kind = addressKind(text);
-        // Judged by the IPv4 address inside; ipaddr.js names the way there, or nothing.
+        // We judge these by the IPv4 address inside; ipaddr.js names the kind of tunnel, or nothing.
         if (isIPv6(text) && leadsToIpv4.check(text, 'ipv6')) return;
-        // A wider word here than there: all of 2001::/23, and all that is not handed out yet.
+        // Our `reserved` is wider: all of 2001::/23, and everything that is not allocated yet.
         if (kind !== 'reserved') expect(RANGES[kind], text).toContain(range);
         if (kind === 'public' && range === 'reserved') expect(isIn(DOCUMENTATION, address), text).toBe(true);
       }),
@@ -113,7 +113,7 @@ describe('the kind of an address', () => {
   });
 });
 
-/** Texts that are addresses, and texts that nearly are. */
+/** Texts that are addresses, and texts that are almost addresses. */
 const nearlyAddress = fc
   .tuple(fc.oneof(fc.ipV4(), fc.ipV6(), ipv6), fc.nat(), fc.nat({ max: 2 }), fc.constantFrom(...':.0f19g '))
   .map(([text, place, cut, put]) => {

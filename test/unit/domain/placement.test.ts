@@ -112,7 +112,7 @@ describe('the line of those who wait', () => {
 
   it('keeps what is freed for a big one that waits, on one host only', () => {
     const ahead = [waiting('big', 4096)];
-    // `b` lacks less for the big one: it is b's to wait for, and what is free there is not for others.
+    // `b` lacks less for the big request, so its free capacity is set aside for it and not given to others.
     expect(decidePlacement([host('a', 1024), host('b', 2048)], { ...request, ahead })).toMatchObject({
       kind: 'candidates',
       hosts: [{ hostId: 'a' }],
@@ -143,7 +143,7 @@ describe('the line of those who wait', () => {
 
   const sum = (all: readonly WaitingRequest[]) => all.reduce((mib, { resources }) => mib + resources.memMib, 0);
 
-  /** One host; the last of the line asks first. Somebody ends only when nobody can be served any more. */
+  /** Serves a line on one host. The last in the line asks first; a workload ends only when no request can be served. */
   function serveAll(all: readonly WaitingRequest[]): string[] {
     const served: WaitingRequest[] = [];
     let line = [...all];
@@ -155,7 +155,7 @@ describe('the line of those who wait', () => {
         return decision.kind === 'candidates';
       });
       if (next === undefined) {
-        // With nobody left to end, somebody would starve.
+        // If nothing is left that could end, a request would starve.
         expect(ended).toBeLessThan(served.length);
         ended += 1;
         continue;

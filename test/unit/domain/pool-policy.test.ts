@@ -135,7 +135,7 @@ describe('a pool', () => {
     expect(of(many(3))).toMatchObject({ create: 3, recycle: [] });
     const both = [...many(3), vm('n1', { template: t2 }), vm('n2', { template: t2 })];
     expect(of(both).recycle.map(({ cause }) => cause)).toEqual(Array(3).fill('template-replaced'));
-    // No room for new ones beside the old.
+    // There is no room for new VMs beside the old ones.
     expect(of(many(10)).recycle).toHaveLength(2);
   });
 });
@@ -235,7 +235,7 @@ const anyFacts = fc
     }),
   );
 
-/** The pool as it is once everything decided is done, at the same moment. */
+/** The pool once every decision has been carried out, at the same moment. */
 function carriedOut(before: PoolFacts): PoolFacts {
   const { create, recycle } = decidePool(before);
   const gone = new Set(recycle.map(({ poolVmId }) => poolVmId));

@@ -9,7 +9,7 @@ const at = '2026-01-01T00:00:00.000Z';
 const started: RecordedEvent = { kind: 'started', at, state: 'pending' };
 const stage = (name: unknown): RecordedEvent => ({ kind: 'moved', at, state: name });
 
-/** Walks through the table from pending, choosing by the given numbers, to a final stage. */
+/** Follows the table of transitions from pending to a final stage; the given numbers choose each step. */
 function lawfulPath(choices: readonly number[]): Stage[] {
   const path: Stage[] = [];
   let current: Stage = 'pending';

@@ -19,7 +19,7 @@ const entry = (writer: string, epoch: number, n: number, ms: number): NumberedLo
   n,
 });
 
-/** What several writers wrote; their clocks may jump backwards. */
+/** Logs of several writers, whose clocks may jump backwards. */
 const writings = fc.uniqueArray(
   fc.record({
     writer: fc.constantFrom('control', 'host-1', 'host-2'),
@@ -29,7 +29,7 @@ const writings = fc.uniqueArray(
   { selector: ({ writer, epoch }) => `${epoch}-${writer}`, maxLength: 6 },
 );
 
-/** A reader over chunks in memory, and a host that still holds the end of its own log. */
+/** A reader over chunks in memory, and over a host that still holds the end of its own log. */
 function readerOf(
   written: readonly { writer: string; epoch: number; times: readonly number[] }[],
   shipped: number,
@@ -72,7 +72,7 @@ function readerOf(
       versions: {},
       draining: false,
     }),
-    // A host answers with fewer than were asked for where they would be too long.
+    // A host answers with fewer lines than requested if they would be too long.
     fetchHostLogs: async (host, _id, { epoch = 0, after = -1, limit }) => {
       const log = find(host.hostId, epoch);
       const entries = log?.entries.filter(({ n }) => n > after).slice(0, Math.min(limit, hostPage)) ?? [];
@@ -139,7 +139,7 @@ describe('a log of many writers', () => {
         for (let positions: LogPositions = {}, more = true; more; ) {
           const page = await reader.page(place, { positions, limit, filter });
           expect(page.entries.length).toBeLessThanOrEqual(limit);
-          // Whoever asks again gets on: with lines or without.
+          // The next request always makes progress, with or without lines.
           if (page.more) expect(page.positions).not.toEqual(positions);
           seen.push(...page.entries);
           ({ positions, more } = page);

@@ -1,4 +1,4 @@
-/** Every method that Node's parser knows, on every path of the table: an answer of the route, or 405 and which there are. */
+/** Every method that Node's parser knows, on every path of the table: the route answers, or 405 and `Allow`. */
 import { METHODS, request } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -36,7 +36,7 @@ interface Answer {
 }
 
 function ask(method: string, path: string, given: Record<string, string> = {}, body = ''): Promise<Answer> {
-  // Node adds it for some methods only.
+  // Node adds this header only for some methods.
   const headers = { ...given, ...(body === '' ? {} : { 'content-length': String(Buffer.byteLength(body)) }) };
   return new Promise((resolve, reject) => {
     const call = request({ port, host: '127.0.0.1', method, path, headers, agent: false }, async (response) => {
@@ -56,7 +56,7 @@ const answered = (path: string) =>
     .filter(([, route]) => route.path === path)
     .flatMap(([, { method, responses }]) => (method === 'GET' && responses !== undefined ? ['GET', 'HEAD'] : [method]))
     .sort();
-// CONNECT names no path; see below.
+// CONNECT has no path; its test is below.
 const others = (path: string) => METHODS.filter((method) => !answered(path).includes(method) && method !== 'CONNECT');
 
 describe('a method that no route of a path has', () => {

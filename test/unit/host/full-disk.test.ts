@@ -1,4 +1,4 @@
-/** What makes room, and what is seen, must not wait for room. */
+/** On a full disk, freeing space and reporting an end must not wait until there is space for logs. */
 import { writeFile } from 'node:fs/promises';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { describe, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-/** Folders made to hurt whoever reads them, read as a host does: by the processes that are there for it. */
+/** Folders made to harm their reader, read the way a host does it: in the inspection processes. */
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

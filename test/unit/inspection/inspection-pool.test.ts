@@ -125,7 +125,7 @@ describe('the processes that read folders', () => {
 
   it('are replaced after a kill -9, in the middle of a request and between two', async () => {
     const asked = started();
-    // It waits before there is a process, which takes it at the moment that it shows: the kill comes in the middle.
+    // The request waits for a process, which takes it as soon as it exists: so the kill hits it in the middle.
     const hanging = ask(asked, 'hang').catch((error: unknown) => error);
     await expect.poll(() => asked.pids().length, { interval: 1 }).toBe(1);
     for (const pid of asked.pids()) process.kill(pid, 'SIGKILL');

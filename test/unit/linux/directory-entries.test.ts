@@ -15,7 +15,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-/** Longer than the kernel lets a name be: neither there nor known to be absent. */
+/** Longer than the kernel allows for a name, so it can neither be found nor known to be absent. */
 const unreadable = () => join(directory, 'x'.repeat(300));
 
 describe('names in a directory', () => {

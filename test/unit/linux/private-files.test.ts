@@ -15,7 +15,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-/** Makes files and folders (those that end in `/`) with the modes they have had. */
+/** Makes files and folders (names that end in `/`) with the given modes. */
 async function make(entries: Readonly<Record<string, number>>): Promise<void> {
   for (const [name, mode] of Object.entries(entries)) {
     const path = join(root, name);

@@ -125,7 +125,7 @@ describe('start time of a process', () => {
 
   it('is none where there is no process, or only one that waits to be collected', async () => {
     expect(await processStartTime(2 ** 22 + 1)).toBe('');
-    // The shell becomes a program that never collects its child, which ends at once.
+    // The shell replaces itself with a program that never collects its child, and the child ends at once.
     const parent = spawn('sh', ['-c', 'sh -c "echo \\$\\$" & exec sleep 1000'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });

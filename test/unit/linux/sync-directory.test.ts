@@ -14,7 +14,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-/** What syncs a file of this process from now on. */
+/** @returns a spy on every sync of a file in this process from now on */
 async function syncs() {
   const file = await open(directory, 'r');
   const handles: Pick<typeof file, 'sync'> = Object.getPrototypeOf(file);
@@ -22,7 +22,7 @@ async function syncs() {
   return vi.spyOn(handles, 'sync');
 }
 
-/** @returns how often this process has the directory open. */
+/** @returns how many times this process has the directory open */
 async function timesOpen(): Promise<number> {
   const descriptors = await readdir('/proc/self/fd');
   const paths = await Promise.all(descriptors.map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')));

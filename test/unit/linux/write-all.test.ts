@@ -1,4 +1,4 @@
-/** A disk takes as much of a write as it likes; nothing that was to be written may be missing for it. */
+/** A write may take only part of the data; the rest must still be written. */
 import { createHash } from 'node:crypto';
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-/** From now on every write of this process takes half of what it is given. */
+/** From now on, every write in this process takes only half of its data. */
 async function halveWrites(): Promise<void> {
   const file = await open(join(directory, 'any'), 'w');
   await file.close();

@@ -5,7 +5,7 @@ import { type CpioEntry, packCpio } from '../../../rootfs/image/build/cpio.ts';
 import { dependenciesOf } from '../../../rootfs/image/build/kernel-modules.ts';
 import { findKernelPayload } from '../../../rootfs/image/build/vmlinux.ts';
 
-/** A bzImage as the boot protocol describes it, with a payload of the given bytes. */
+/** A bzImage as the boot protocol describes it, with this payload. */
 function bzImage(payload: Buffer, setupSectors = 4, gap = 16): Buffer {
   const setup = Buffer.alloc((setupSectors + 1) * 512);
   setup.writeUInt8(setupSectors, 0x1f1);
@@ -87,7 +87,7 @@ describe('what a kernel module depends on', () => {
   });
 });
 
-/** Reads a `newc` archive by its specification, independently of how it is written. */
+/** Reads a `newc` archive by its specification, independently of the code that writes it. */
 function unpack(archive: Buffer): { name: string; mode: number; data: Buffer; device: [number, number] }[] {
   const found = [];
   let at = 0;

@@ -18,7 +18,7 @@ describe('two set-ups at once', () => {
     await rm(cache, { recursive: true });
   });
 
-  /** A set-up whose one step makes `marks/<name>` and, where told to, never ends. */
+  /** A set-up whose only step makes `marks/<name>` and, if `hangs`, never ends. */
   const setUp = (name: string, hangs: boolean): ChildProcess => {
     const script = `
       import { mkdirSync, writeFileSync } from 'node:fs';

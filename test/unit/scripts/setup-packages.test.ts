@@ -13,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true }));
 
-/** A machine whose dpkg was interrupted: apt refuses to install until it is told to go on, if it can. */
+/** A machine whose dpkg was interrupted: apt refuses to install until dpkg has been continued, if that works. */
 async function interruptedMachine({ canGoOn }: { canGoOn: boolean }): Promise<void> {
   const programs = {
     sudo: 'while [ "$1" = -n ]; do shift; done; exec "$@"',
@@ -30,7 +30,7 @@ async function interruptedMachine({ canGoOn }: { canGoOn: boolean }): Promise<vo
   }
 }
 
-/** Makes the step in a process of its own, as set-up does. @returns what came of it */
+/** Runs the step in a process of its own, as set-up does. @returns its result or error message */
 async function installPackages(): Promise<string> {
   const file = JSON.stringify(join(CHECKOUT, 'scripts', 'setup', 'debian-packages.mjs'));
   const script = `

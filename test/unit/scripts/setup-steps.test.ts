@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { CHECKOUT } from '../../../config/checkout.ts';
 
-/** Runs steps in a process of their own, as set-up does. @returns what it printed last, and its progress */
+/** Runs steps in a process of their own, as set-up does. @returns the result that it printed last, and its progress */
 async function makeSteps(steps: string, after: object): Promise<{ result: unknown; progress: string }> {
   const file = (name: string) => JSON.stringify(join(CHECKOUT, 'scripts', 'setup', name));
   const script = `

@@ -1,4 +1,4 @@
-/** What of a caller's folder goes up, and that it comes out elsewhere as it was. */
+/** Which files of a caller's folder are uploaded, and that they are unpacked elsewhere unchanged. */
 import {
   chmod,
   mkdir,
@@ -166,7 +166,7 @@ describe('links', () => {
   });
 });
 
-/** Follows a path as a kernel does, through the links of a tree. @returns where it ends, or `out` */
+/** Follows a path through the links of a tree, like a kernel. @returns where it ends; `out`: outside of the tree */
 function walk(links: ReadonlyMap<string, string>, path: string, depth: number, from: readonly string[] = []): string {
   if (depth > 40) return 'loop';
   let at = [...from];

@@ -8,7 +8,7 @@ const TIMESTAMP = '2026-01-01T00:00:00.000Z';
 const lineOf = (n: number) =>
   JSON.stringify({ timestamp: TIMESTAMP, stage: 'running', level: 'info', message: 'm', epoch: 1, writer: 'host', n });
 
-/** A store of chunks with one entry each, all as long; tells which were read, by the number of their entry. */
+/** A store of chunks with one entry each, all of the same length; `read` lists the entry numbers that were read. */
 function storeOf(count: number) {
   const chunks = new Map(
     Array.from({ length: count }, (_, n) => [storeKeys.logChunk('w', 1, 'host', n), `${lineOf(n)}\n`]),

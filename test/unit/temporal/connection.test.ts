@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { expect, it, vi } from 'vitest';
 import { connectClient } from '../../../temporal/connection.ts';
 
-/** @returns an address at which nobody listens any more */
+/** @returns an address where nothing listens any more */
 async function closedAddress(): Promise<string> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -91,7 +91,7 @@ describe('groups below a directory', () => {
     roots: { cpu: root, memory: root, pids: root },
     hostName: hostGroupName('/some/state'),
   });
-  /** A plain folder does not lose its files by itself, as a group of the kernel does. */
+  /** The kernel removes the files of a control group with it; in a plain folder they must be deleted. */
   const remove = (directory: string) => rm(directory, { recursive: true });
 
   const keepFolder = async (directory: string) => {
@@ -107,7 +107,7 @@ describe('groups below a directory', () => {
     expect(await text(hostName, 'cgroup.subtree_control')).toBe('+cpu +memory +pids');
     expect(await text(hostName, 'a-1-1', 'memory.max')).toBe(String(572 * MIB));
     expect(await listGroups(tree())).toEqual(['a-1-1']);
-    // Together they weigh what each weighs by itself.
+    // The weight of the parent group is the sum of the weights of its VMs.
     await makeGroup(tree(), 'b-1-1', groupCaps({ vcpus: 3, memMib: 256 }, DEFAULT_CAP_SETTINGS));
     expect(await text(hostName, 'cpu.weight')).toBe('400');
     await rm(join(root, hostName, 'cpu.weight'));
@@ -154,7 +154,7 @@ describe('limits', () => {
   const log = { info: () => undefined, warn: (_: object, message: string) => void warnings.push(message) };
 
   it('fail closed where they are required and cannot be had, and warn once where they are wished for', async () => {
-    // A folder that is no control group: it is given no controllers.
+    // A folder that is not a control group, so it has no controllers.
     const options = { parent: root, stateDir: '/some/state', log };
     await expect(openLimits({ ...options, mode: 'required' })).rejects.toMatchObject({
       code: 'HYPERVISOR_UNAVAILABLE',

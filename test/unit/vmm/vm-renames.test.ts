@@ -71,7 +71,7 @@ async function expectRenamed(store: InstanceStore): Promise<void> {
   expect(await readdir(join(stateDir, 'vms'))).toEqual([NEW]);
 }
 
-/** A store whose process dies as soon as that step is on disk. */
+/** A store whose process dies as soon as this step is on disk. */
 const dyingAt = (deadly: RenameStep) =>
   createInstanceStore(stateDir, (step) => {
     if (step === deadly) throw new Error('the worker died');

@@ -57,9 +57,9 @@ describe('a VMM that cannot be started', () => {
   });
 });
 
-/** @returns what the descriptors of this process lead to */
+/** @returns the targets of all file descriptors of this process */
 async function openFiles(): Promise<string[]> {
   const all = await readdir('/proc/self/fd');
-  // The one that the folder was read by is closed by now.
+  // The descriptor that `readdir` used is already closed.
   return Promise.all(all.map((fd) => readlink(join('/proc/self/fd', fd)).catch(() => '')));
 }

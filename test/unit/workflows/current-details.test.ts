@@ -20,7 +20,7 @@ const PENDING: WorkloadState = {
 };
 const VM = { hostId: 'dev-1', epoch: 1, boot: 1, vmId: 'abc-1-1', pid: 77, port: 8081, url: 'http://127.0.0.1:8081' };
 
-/** Lines without code blocks, code spans and escaped characters, taken from left to right: where markup could work. */
+/** The text where markup could work: without code blocks, code spans and escaped characters. */
 function active(markdown: string): string {
   return markdown
     .replace(/^(`{3,})text\n[\s\S]*?^\1$/gm, '')
@@ -83,7 +83,7 @@ describe('the page of a workload in the Temporal Web UI', () => {
         expect(page.length).toBeLessThan(20_000);
         const rest = active(page);
         expect(rest).not.toMatch(/[<>[\]()`_]/);
-        // Three headings and rows of its own making, and no more than those.
+        // Only the page's own heading and rows, nothing that came from outside.
         expect(rest.match(/^#/gm)).toHaveLength(1);
         for (const line of rest.split('\n').filter((each) => each.startsWith('|'))) {
           expect(line.match(/\|/g)).toHaveLength(5);

@@ -1,4 +1,4 @@
-/** `connectKiln` against real servers: what is away or wrong is said at once, by code, with what helps. */
+/** `connectKiln` against real servers: if one is missing or wrong, it fails at once with a code and a fix. */
 import { Client, Connection } from '@temporalio/client';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { connectKiln } from '../../../client/connect/connect-kiln.ts';

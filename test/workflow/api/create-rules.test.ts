@@ -1,4 +1,4 @@
-/** What a new workload is refused for at its create, over REST and by the Temporal client; and what is not asked again. */
+/** The rules that refuse a new workload at its create, over REST and by the Temporal client; repetitions skip them. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** A workload's whole life as seen over REST: gateway, HTTP client, both workers, the fake driver. */
+/** The whole life of a workload as seen over REST: gateway, HTTP client, both workers, the fake driver. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createKilnClient, type KilnClient } from '../../../client/http/kiln-client.ts';
 import type { LogEvent } from '../../../client/http/log-events.ts';

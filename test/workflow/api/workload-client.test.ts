@@ -1,6 +1,6 @@
 /**
- * The client against a real Temporal server, the real store and the real workflow. Hosts are not the matter here: the
- * placement says "wait", so a workload stays pending until it is stopped or ended from outside.
+ * The client against a real Temporal server, the real store and the real workflow. Hosts do not matter here: the
+ * placement answers "wait", so a workload stays pending until it is stopped or ended from outside.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -33,7 +33,7 @@ const FRONT = {
 };
 const namespace = inject('temporalNamespace');
 const WAIT_MS = 20_000;
-/** The dev server deletes an execution some time after it was told to. */
+/** The dev server deletes an execution only some time after the request to delete it. */
 const FORGET_MS = 90_000;
 
 let connection: Connection;
@@ -138,7 +138,7 @@ describe('create', () => {
     const id = newId();
     await client.create(request, id);
     await expect(client.create({ ...request, env: { NAME: 'other' } }, id)).rejects.toMatchObject({ code: 'CONFLICT' });
-    // The order of keys is no difference.
+    // Another order of the keys makes no difference.
     const { created } = await client.create(
       { deploymentId: 'front', projectId: 'shop', env: { NAME: 'value' }, servicePath: 'services/hello' },
       id,
@@ -228,7 +228,7 @@ describe('get, stop, list, history', () => {
   });
 
   test('one that is started between two looks of a get or a stop is open, not forgotten: the stop reaches it', async () => {
-    /** Lets a create get through in the middle of a read: after its look at Temporal, before its look at the store. */
+    /** Makes a create succeed in the middle of a read: after its look at Temporal, before its look at the store. */
     const readerOf = (taskQueue: string, looksBefore: number): WorkloadClient => {
       let looks = 0;
       const startedMeanwhile: WorkloadArchive = {
@@ -245,7 +245,7 @@ describe('get, stop, list, history', () => {
     expect((await readerOf(polled.taskQueue, 0).get(got)).state.stage).toBe('pending');
     await polled.client.stop(got, { waitMs: WAIT_MS });
     const stopped = newId();
-    // The first look of a stop is for a create that broke off half way.
+    // The first look of a stop is for a create that was interrupted half way.
     await readerOf(polled.taskQueue, 1).stop(stopped, { waitMs: WAIT_MS });
     expect((await polled.client.get(stopped)).state.stage).toBe('stopped');
   });
@@ -271,7 +271,7 @@ describe('get, stop, list, history', () => {
     ]);
     expect(state.moves.map(({ from, to }) => [from, to])).toEqual([['pending', 'failed']]);
     await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
-    // It had come to its end by itself; what was terminated is the writing of its books.
+    // The workload had already ended by itself; only the closing of its books was terminated.
     const ended = await worker.client.get(id);
     expect(ended.state).toMatchObject({ stage: 'failed', failure: { code: 'NO_CAPACITY', stage: 'pending' } });
     expect(ended).not.toHaveProperty('isOpen');
@@ -390,7 +390,7 @@ async function crash(): Promise<never> {
   throw new Error('crash');
 }
 
-/** Bytes as protobufjs prints them: base64, or an object of numbered bytes. */
+/** Decodes bytes as protobufjs prints them: base64, or an object of numbered bytes. */
 function decoded(text: string): string {
   const value: unknown = JSON.parse(text);
   if (typeof value === 'string') return Buffer.from(value, 'base64').toString('utf8');

@@ -5,7 +5,7 @@ import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
 
-/** Waits until a check holds; the test's own time-out is the deadline. */
+/** Waits until a check holds; the time-out of the test is the deadline. */
 async function eventually<T>(look: () => Promise<T>, holds: (value: T) => boolean): Promise<T> {
   for (;;) {
     const value = await look();
@@ -64,7 +64,7 @@ describe('a host worker', () => {
       const away = () => new KilnError('STORE_UNAVAILABLE', 'the store was away');
       gates.failOnce(port, 'before', away, { workloadId: 'outages' });
     }
-    // An environment of its own, so that no build of another test is found again.
+    // With an environment of its own, so that it cannot reuse the build of another test.
     await kiln.workloads.create(
       { servicePath: 'waits-in-build', env: { BUILD_FOR: 'outages', BUILD_MS: '0' } },
       'outages',
@@ -127,7 +127,7 @@ describe('a host worker', () => {
 describe('capacity', () => {
   let kiln: Harness;
   beforeAll(async () => {
-    // Room for one service and no more.
+    // Enough for exactly one service.
     kiln = await startHarness({
       capacity: { vcpus: 1, memMib: 1_000 },
       policies: { placement: { deadlineMs: 30_000 } },

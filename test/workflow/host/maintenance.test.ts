@@ -1,4 +1,4 @@
-/** The maintenance on the real server: bounded, repeated, in need of parts that fail, on a Schedule; and what it mends. */
+/** The maintenance on the real server: bounded, repeated, with parts that fail, on a Schedule; and what it corrects. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DEFAULT_CLIENT_TIMINGS } from '../../../client/temporal/client-timings.ts';
 import { createRecordNow } from '../../../client/temporal/maintenance/record-now.ts';
@@ -13,7 +13,7 @@ import { PortGates } from '../../support/workers/port-gates.ts';
 
 const QUICK = { hostAnswerMs: 1_000, backoffMs: 20, maxBackoffMs: 100, heartbeatMs: 1_500, deriveAfterMs: 0 };
 const gates = new PortGates();
-/** Laid over the host directory: how old the next looks find the entry of a host, ms. */
+/** Overrides the host directory: each value is the age of a host's entry at one of the next looks, ms. */
 let asleepMs: number[] = [];
 let kiln: Harness;
 
@@ -52,7 +52,7 @@ async function maintain(
   return kiln.temporal.workflow.execute('maintenanceWorkflow', { args, taskQueue: CONTROL_QUEUE, workflowId });
 }
 
-/** Workloads that fail early: the quickest way to be over. */
+/** Makes workloads that fail early: the quickest way to end. */
 async function makeOver(ids: readonly string[]): Promise<void> {
   for (const id of ids) await kiln.workloads.create({ servicePath: 'missing' }, id);
   for (const id of ids) await kiln.untilStage(id, 'failed');
@@ -87,7 +87,7 @@ describe('the recorder', () => {
     expect(report.problems).toEqual([expect.stringContaining('a history that cannot be had')]);
     const { searchAttributes } = await kiln.temporal.workflow.getHandle(`maintenance/run-${runs}`).describe();
     expect(searchAttributes.KilnAttention).toEqual(['MAINTENANCE']);
-    // The next scan begins where that one closed, however short the overlap is.
+    // The next scan begins at the close of the workload that failed, however short the overlap is.
     expect((await maintain({ policies: { overlapMs: 0 } })).recorded).toMatchObject({ workflows: 1, failed: 0 });
     expect(await Promise.all(['cannot-1', 'can-2'].map(archived))).toEqual([true, true]);
   });
@@ -117,7 +117,7 @@ describe('the recorder', () => {
       const written = (await kiln.store.list(storeKeys.workloadResult(id))).objects.length;
       return written === 0 ? 0 : ((await kiln.workloads.get(id)).releases?.length ?? 0);
     };
-    // Until their end is indexed, and the grace of the sweep is over.
+    // Repeat until their end is indexed and the grace of the sweep is over.
     await expect
       .poll(
         async () => {
@@ -149,7 +149,7 @@ describe('what could not be released in time', () => {
     expect(silent).toMatchObject({ hosts: [{ hostId: 'h1', swept: false, held: 1 }], problems: [] });
     expect((await kiln.workloads.get('left-behind')).releases).toBeUndefined();
     await kiln.startHost();
-    // Asked until the grace of the sweep is over; the host's own sweeps may be quicker.
+    // Repeat until the grace of the sweep is over; the host's own sweeps may be quicker.
     await expect
       .poll(
         async () => {
@@ -168,9 +168,9 @@ describe('a machine that slept', () => {
   it('loses nothing: an entry that is hours old proves no loss by itself', async () => {
     await kiln.workloads.create({ servicePath: 'plain' }, 'slept');
     const { vm } = await kiln.untilStage('slept', 'running');
-    // Its host is watched by then: a supervisor that has not begun yet would just begin after the restart.
+    // Wait until the supervision has begun: otherwise it would simply begin after the restart.
     await expect.poll(() => isWatched(kiln.temporal, 'slept'), { timeout: 20_000 }).toBe(true);
-    // Its supervisor falls silent, as all do that sleep; on waking, ten looks in a row find an entry of hours ago.
+    // Its supervisor is silent, as during a sleep; after it, ten looks in a row find an entry that is hours old.
     asleepMs = Array.from({ length: 10 }, () => 5 * 3_600_000);
     await kiln.restartHost();
     await expect.poll(() => asleepMs.length, { timeout: 20_000 }).toBe(0);

@@ -1,4 +1,4 @@
-/** The figures of a whole Kiln: each is documented, none is documented that is not there, and they follow what happens. */
+/** The metrics of a whole Kiln: all of them are documented, all documented ones exist, and their values are right. */
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -15,7 +15,7 @@ import { silentLogger } from '../../support/workers/silent-logger.ts';
 const DOCUMENT = fileURLToPath(new URL('../../../docs/metrics.md', import.meta.url));
 const TOKEN = 'a-token-of-the-metrics-tests';
 const HOST_TOKEN = 'a-token-for-tests';
-/** What prom-client measures of any Node process. */
+/** Metrics that prom-client collects in every Node process. */
 const OF_THE_PROCESS = /^kiln_(gateway|control|host)_(process|nodejs)_/;
 
 type Process = 'gateway' | 'control' | 'host';
@@ -56,13 +56,13 @@ async function scrape(process: Process): Promise<string> {
   return reply.text();
 }
 
-/** `name kind labels` of each metric; a histogram's `le` is none of its own. */
+/** `name kind` of each metric, without those of the process. */
 function exported(text: string): string[] {
   const kinds = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = '', kind = '']) => `${name} ${kind}`);
   return kinds.filter((name) => !OF_THE_PROCESS.test(name)).sort();
 }
 
-/** @returns the value of the only sample of a name that has these labels, in any order; 0 where there is none. */
+/** @returns the value of the sample with this name and these labels, in any order; 0 where there is none */
 function value(text: string, name: string, labels: Readonly<Record<string, string>> = {}): number {
   const wanted = Object.entries(labels).map(([label, text]) => `${label}="${text}"`);
   const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));

@@ -1,4 +1,4 @@
-/** The workflow of a host's pool, and workloads that are given what it has ready. */
+/** The workflow of a host's pool, and workloads that get its ready VMs. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ensurePoolWorkflow } from '../../../client/temporal/pool/pool-workflow.ts';
 import { poolWorkflowId } from '../../../domain/names.ts';
@@ -27,7 +27,7 @@ beforeAll(async () => {
   kiln = await startHarness({ hostSettings: { pool: POOLED } });
 });
 afterAll(async () => {
-  // Ready VMs outlive their host worker, as all do.
+  // Like all VMs, ready ones outlive their host worker, so they must be released.
   const { pool, vms, ledger } = kiln.host;
   await pool.stop();
   const ready = pool.status().pools.flatMap((each) => each.vms.map(({ vmId }) => vmId));

@@ -1,4 +1,4 @@
-/** A VM that belongs to a session: whatever holds for a workload's VM on its host holds for it, too. */
+/** A VM that belongs to a session: everything that its host does for a workload's VM, it does for this one too. */
 import { fileURLToPath } from 'node:url';
 import { Worker } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -17,13 +17,13 @@ let kiln: Harness;
 beforeAll(async () => {
   kiln = await startHarness({
     workflowsPath: WORKFLOWS,
-    // The tests sweep. A sweep of the host itself, between a first line and its VM, would find a log that nobody needs.
+    // Only the tests sweep. A sweep by the host, between a first line and its VM, would remove the log as unused.
     hostSettings: {
       logs: { pruneAfterMs: 0, keepShippedBytes: 1_000_000 },
       sweep: { graceMs: 500, everyMs: NEVER_MS },
     },
   });
-  // Behind the sweep of the start.
+  // Wait for the sweep of the start.
   await kiln.host.sweep();
 });
 afterAll(() => kiln.close());
@@ -32,7 +32,7 @@ const workflowIdOf = ({ kind, id }: OwnerRef) => `${kind}/${id}`;
 const lines = (log: OwnerRef) => kiln.host.logs.read(log, -1, 100);
 const handleOf = (owner: OwnerRef) => kiln.temporal.workflow.getHandle(workflowIdOf(owner));
 
-/** Starts a session's workflow. @returns its VM, once it answers */
+/** Starts the workflow of a session. @returns its VM, once the session is hot */
 async function startSession(owner: OwnerRef): Promise<string> {
   await kiln.temporal.workflow.start('sessionVmWorkflow', {
     workflowId: workflowIdOf(owner),
@@ -55,7 +55,7 @@ async function vmsOf(owner: OwnerRef): Promise<string[]> {
 describe('the VM of a session', () => {
   it('is placed, booted, logged and metered', async () => {
     const vmId = await startSession(RELEASED);
-    // A line can be read once it is safe on disk, a moment after the activity that wrote it.
+    // A line can be read when it is safe on disk, a moment after the activity that wrote it.
     await expect
       .poll(async () => (await lines(RELEASED)).map(({ stage, message }) => `${stage}: ${message.split(' ')[0]}`), {
         interval: 20,

@@ -1,6 +1,6 @@
 /**
- * A workload's whole story outlives Temporal: over REST and the command line it is the same before its executions are
- * deleted and after, field by field.
+ * The whole history of a workload outlives Temporal: over REST and on the command line it is the same before its
+ * executions are deleted and after, field by field.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createKilnClient, type KilnClient } from '../../../client/http/kiln-client.ts';
@@ -19,7 +19,7 @@ import { FAST, type Harness, startHarness } from '../../support/workers/kiln-har
 import { PortGates } from '../../support/workers/port-gates.ts';
 
 const TOKEN = 'a-token-of-the-archive-tests';
-/** The dev server deletes an execution some time after it was told to. */
+/** The dev server deletes an execution only some time after the request to delete it. */
 const FORGET_MS = 120_000;
 const IDS = ['kept-stopped', 'kept-failed', 'kept-continued', 'kept-cancelled', 'kept-terminated'];
 const gates = new PortGates(callingActivity);
@@ -30,7 +30,7 @@ let api: KilnClient;
 beforeAll(async () => {
   kiln = await startHarness({
     hostPorts: (ports) => gates.over(ports),
-    // A heartbeat that comes late would begin one more execution, as the fault does that is meant to.
+    // A late heartbeat would begin another execution, which only the fault below is meant to do.
     policies: {
       supervise: { backoffMs: 20, maxBackoffMs: 100, heartbeatMs: 30_000, continueAfter: 1 },
       host: { ...FAST.host, scheduleToStartMs: 30_000 },
@@ -53,7 +53,7 @@ afterAll(async () => {
   await kiln.close();
 });
 
-/** Everything that the API tells of a workload. */
+/** Everything that the API returns about a workload. */
 async function storyOf(id: string) {
   const params = { id };
   const [view, history, logs] = await Promise.all([
@@ -61,7 +61,7 @@ async function storyOf(id: string) {
     api.workloadHistory({ params }),
     api.workloadLogs({ params, query: { limit: 1000 } }),
   ]);
-  // What Temporal has forgotten has no page there and another source; nothing else may differ.
+  // After Temporal has forgotten it, there is no link to Temporal and the source is another; nothing else may differ.
   const { temporal: _temporal, ...links } = view.links;
   const { source, ...told } = history;
   return { source, same: { view: { ...view, links }, history: told, logs } };
@@ -84,7 +84,7 @@ async function forget(id: string): Promise<void> {
   await expect.poll(isGone, { timeout: FORGET_MS, interval: 500 }).toBe(true);
 }
 
-/** Told by command: its report once everything that is over is recorded. */
+/** Runs `kiln archive record`. @returns its report, once everything that has ended is recorded */
 async function record() {
   const { stdout, exitCode } = await command(['archive', 'record', '--json'], { api });
   return { report: JSON.parse(stdout), exitCode };
@@ -106,7 +106,7 @@ describe('the archive', () => {
       return raw.workflowExecutionInfo?.firstRunId !== raw.workflowExecutionInfo?.execution?.runId;
     };
     await expect.poll(isContinued, { timeout: 20_000 }).toBe(true);
-    // An execution that is over is kept at once, of a workload that is not.
+    // A closed execution is archived at once, even if its workload still runs.
     const archive = createHistoryArchive(kiln.store);
     const { raw } = await kiln.temporal.workflow.getHandle('workload/kept-continued').describe();
     const isKept = async () => {
@@ -171,7 +171,7 @@ describe('the archive', () => {
   }, async () => {
     const before = await Promise.all(IDS.map(storyOf));
     expect(before.map(({ source }) => source)).toEqual(IDS.map(() => 'temporal'));
-    // Also of the last of them the end has been told by its host.
+    // The host must have reported that it freed everything of the last one, too.
     await expect
       .poll(async () => (await storyOf('kept-terminated')).same.view.unreleased[0]?.freedAt, {
         timeout: 20_000,

@@ -1,4 +1,4 @@
-/** Whatever strangers send to a real gateway: an answer that names the fix, no 5xx, no hang, nothing left behind. */
+/** Bad input from strangers to a real gateway: the answer names the fix, is no 5xx, never hangs, and leaves nothing. */
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
@@ -69,7 +69,7 @@ function send(bad: BadRequest, headers: Record<string, string> = authorized): Pr
   });
 }
 
-/** @returns what is wrong with an answer to a bad request; undefined where it is as it should be. */
+/** @returns the fault of an answer to a bad request; undefined: the answer is right */
 function complaint({ status, type, text }: Answer): string | undefined {
   if (status < 400 || status >= 500) return `answered ${status}: ${text.slice(0, 200)}`;
   if (type !== PROBLEM_TYPE) return `answered ${status} as ${type}: ${text.slice(0, 200)}`;
@@ -196,7 +196,7 @@ describe('bad input over the whole API', () => {
   });
 });
 
-/** @returns the answers to bytes written to a connection of their own, once the gateway has closed it. */
+/** Writes bytes to a new connection. @returns the answers, once the gateway has closed it */
 function raw(bytes: string): Promise<string> {
   const { hostname, port } = new URL(gateway.url);
   return new Promise((resolve) => {

@@ -3,10 +3,10 @@ import type { WorkloadRequest } from '../../../domain/workload/workload.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 
 const QUICK = { intervalMs: 100, timeoutMs: 5_000, failures: 2 };
-/** Of one that does not come up, which is waited for. */
+/** For a service that never starts to listen: the test must wait for the end of its start period. */
 const IMPATIENT = { ...QUICK, startPeriodMs: 1_500 };
 
-/** What goes wrong by the service's own doing before it runs: stage, code and words that name the fix. */
+/** Failures caused by the service itself before it runs: stage, code, and words of the message that name the fix. */
 const EARLY: [name: string, request: WorkloadRequest, stage: string, code: string, message: string][] = [
   [
     'missing',

@@ -1,4 +1,4 @@
-/** Guests whose agent means harm, through the whole of Kiln, beside one that means none. */
+/** Guests with hostile agents, in a whole Kiln, beside a guest with a good one. */
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createWorkloadClient, type WorkloadClient } from '../../../client/temporal/workloads/workload-client.ts';
@@ -27,7 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => kiln.close());
 
-/** All are given up soon, but for the one that has to have the time to answer, wrongly. */
+/** All are given up soon, except the one that needs the time to give its wrong answer. */
 function clientFor(how: string): WorkloadClient {
   if (how !== 'wrong-answer') return kiln.workloads;
   return createWorkloadClient({

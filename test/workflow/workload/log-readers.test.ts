@@ -1,4 +1,4 @@
-/** Readers of quiet logs: what they cost Temporal and the store, counted by proxies before both. */
+/** Readers of quiet logs: their costs for Temporal and the store, counted by proxies in front of both. */
 import { Client, Connection } from '@temporalio/client';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
 import { createKilnClient, type KilnClient } from '../../../client/http/kiln-client.ts';
@@ -19,7 +19,7 @@ import { type Harness, startHarness } from '../../support/workers/kiln-harness.t
 const TOKEN = 'a-token-of-the-reader-tests';
 const IDS = ['quiet-1', 'quiet-2', 'quiet-3', 'quiet-4'];
 const READERS = 200;
-/** Shorter than in a service, so that a few seconds hold many of each. */
+/** Shorter than in production, so that a few seconds contain many of each. */
 const KEEP_ALIVE_MS = 300;
 const FOLLOW_MS = 200;
 const SIGNS_OF_LIFE = 8;
@@ -34,7 +34,7 @@ let base: string;
 let api: KilnClient;
 
 beforeAll(async () => {
-  // A machine that is busy must not look like a host that has fallen silent: then there is something to ask for.
+  // A busy machine must not look like a silent host: for a silent host the readers would have to ask Temporal.
   kiln = await startHarness({ policies: { supervise: { heartbeatMs: 30_000 }, host: { scheduleToStartMs: 30_000 } } });
   temporal = await startCountingProxy(inject('temporalAddress'), grpcCalls);
   s3 = await startCountingProxy(new URL(inject('s3').endpoint).host, httpRequests);
@@ -71,7 +71,7 @@ afterEach(() => {
   for (const reader of opened.splice(0)) reader.leave();
 });
 
-/** A reader of the raw stream: comments tell that it has nothing to read. */
+/** A reader of the raw stream: comments in it show that there is nothing to read. */
 class RawReader {
   readonly messages: string[] = [];
   signs = 0;
@@ -109,7 +109,7 @@ class RawReader {
   }
 }
 
-/** Waits until each reader has had nothing to read for so many times. */
+/** Waits until each reader has received `signs` more signs that there is nothing to read. */
 async function idle(readers: readonly RawReader[], signs: number): Promise<void> {
   const from = readers.map((reader) => reader.signs);
   const least = () => Math.min(...readers.map((reader, index) => reader.signs - (from[index] ?? 0)));
@@ -124,7 +124,7 @@ describe('readers of quiet logs', () => {
     const readers = Array.from({ length: READERS }, (_, index) => new RawReader(IDS[index % IDS.length] ?? ''));
     await expect.poll(() => readers.every(({ messages }) => messages.includes('deploy → running: healthy'))).toBe(true);
     await idle(readers, 1);
-    // One request at the host for each workload, whatever the number of its readers.
+    // One request at the host for each workload, however many readers it has.
     await expect.poll(held).toBe(IDS.length);
     const before = { temporal: temporal.calls(), s3: s3.calls() };
     expect(before.temporal).toBeGreaterThan(0);

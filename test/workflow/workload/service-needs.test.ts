@@ -1,4 +1,4 @@
-/** What a service's folder asks for is known only after it was placed: its reservation and image follow. */
+/** The needs of a service, written in its folder, are known only after its placement: reservation and image follow. */
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ describe('what a manifest asks for', () => {
     await service('roomy', { ...start, resources: { diskMib: 100 } });
     await service('huge', { ...start, resources: { memMib: 200_000 } });
     await service('hooks-only', { ...start, language: 'none' });
-    // Each VM costs some 320 MiB more than its guest has: room for two small services or a big one, not for both kinds.
+    // Each VM needs some 320 MiB beside its guest: there is room for two small services or a big one, not for a mix.
     kiln = await startHarness({
       projectRoot,
       capacity: { vcpus: 4, memMib: 2_000 },
@@ -78,7 +78,7 @@ describe('what a manifest asks for', () => {
     do {
       await delay(50);
       state = (await kiln.workloads.get('waits')).state;
-      // Until its host says that the builder of the other has gone it may wait for its placement.
+      // It may wait for its placement until its host reports that the builder of the other is gone.
     } while (!(state.stage === 'validate' && state.waiting !== undefined) && state.stage !== 'failed');
     expect(state).toMatchObject({ stage: 'validate', waiting: { reason: expect.stringContaining('1000 MiB') } });
     expect(await reservedMib()).toEqual([512]);

@@ -1,4 +1,4 @@
-/** Workloads whose host, or whose control workers, do not answer: what is silent is waited for, and not without end. */
+/** Workloads whose host or control workers do not answer: Kiln waits for them, but not forever. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ControlPorts } from '../../../activities/control-activities.ts';
@@ -8,13 +8,13 @@ import { type Harness, startHarness } from '../../support/workers/kiln-harness.t
 import { PortGates } from '../../support/workers/port-gates.ts';
 
 const STOP = { waitMs: 20_000 };
-/** Where an environment of their own keeps builds from being found again. */
+/** A service with an environment of its own, so that it cannot reuse the build of another test. */
 const building = (id: string, ms: number) => ({
   servicePath: 'waits-in-build',
   env: { BUILD_FOR: id, BUILD_MS: String(ms) },
 });
 
-/** @returns what a look found, once it found anything */
+/** @returns the result of `look`, once it is not empty */
 async function eventuallyOne<T>(look: () => Promise<readonly T[]>): Promise<readonly T[]> {
   for (;;) {
     const found = await look();
@@ -25,7 +25,7 @@ async function eventuallyOne<T>(look: () => Promise<readonly T[]>): Promise<read
 
 describe('a workload', () => {
   const gates = new PortGates(callingActivity);
-  /** What the control workers are told of the age of a host's entry. */
+  /** How the control workers see the age of a host's entry. */
   let registry: 'as it is' | 'always fresh' | 'without entries' = 'as it is';
   let kiln: Harness;
 
@@ -64,7 +64,7 @@ describe('a workload', () => {
   it('is placed once control workers answer again, however often they did not', async () => {
     const silent = [1, 2, 3, 4].map(() => gates.hold('hosts.list', 'before'));
     await kiln.workloads.create({ servicePath: 'plain' }, 'patient');
-    // Each tries once more than the last is given time for: the call as a whole is given up, and made again.
+    // These are more silent tries than fit into one call: the call is given up as a whole, and made again.
     for (const { reached } of silent) await reached;
     const { stage } = await kiln.untilStage('patient', 'running');
     expect(stage).toBe('running');
@@ -100,7 +100,7 @@ describe('a workload', () => {
     const held = async () => (await kiln.host.ledger.list()).map(({ id }) => id).sort();
     for (const id of ['first', 'second']) await kiln.workloads.create(building('one-key', 3_000), id);
     await Promise.all(['first', 'second'].map((id) => kiln.untilStage(id, 'build')));
-    // One builds, the other waits for it, and what it had reserved goes.
+    // One builds, the other waits for that build, and the reservation of the other expires.
     await expect.poll(() => kiln.host.ledger.prune()).toHaveLength(1);
     await Promise.all(['first', 'second'].map((id) => kiln.untilStage(id, 'running')));
     expect(await held()).toHaveLength(2);
@@ -134,7 +134,7 @@ describe('a workload', () => {
 describe('a host that two services fill', () => {
   it('builds one in the place of the other, and runs both with a place of their own', async () => {
     const kiln = await startHarness({
-      // Two services, or one of them beside a builder: were both kept, neither would ever be built.
+      // Room for two services, or for one and a builder: if both kept their place, none could ever be built.
       capacity: { vcpus: 8, memMib: 2_600 },
       policies: {
         placement: { deadlineMs: 60_000, backoffMs: 20, maxBackoffMs: 100, reservationTtlMs: 1_000 },

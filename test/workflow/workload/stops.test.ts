@@ -4,7 +4,7 @@ import type { WorkloadState } from '../../../domain/workload/workload.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
 
-/** A point in the middle of every activity, and the stage the workload is in there. */
+/** A point in the middle of every activity, and the stage of the workload at that point. */
 const POINTS: [activity: string, port: string, stage: string][] = [
   ['placeWorkload', 'hosts.list', 'pending'],
   ['reserveCapacity', 'ledger.reserve', 'pending'],
@@ -19,7 +19,7 @@ const POINTS: [activity: string, port: string, stage: string][] = [
 describe('a stop', () => {
   const gates = new PortGates();
   let kiln: Harness;
-  /** In flight all the while: the clean-up of one must not touch the other. */
+  /** Runs during all tests: the clean-up of another workload must not touch it. */
   let neighbour: WorkloadState;
   beforeAll(async () => {
     kiln = await startHarness({ hostPorts: (ports) => gates.over(ports), controlPorts: (ports) => gates.over(ports) });
@@ -41,7 +41,7 @@ describe('a stop', () => {
       await held.reached;
       expect((await kiln.workloads.get(id)).state.stage).toBe(stage);
       const { snapshot: accepted } = await kiln.workloads.stop(id, { waitMs: 0 });
-      // Where nothing is held there is nothing to wait for: it may have stopped already.
+      // If the workload holds nothing yet, it may already have stopped.
       if (accepted.state.stage !== 'stopped') {
         expect(accepted.state).toMatchObject({ stage, leaving: { cause: expect.stringContaining('stop requested') } });
       }

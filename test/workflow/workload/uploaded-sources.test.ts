@@ -1,4 +1,4 @@
-/** Workloads whose code was uploaded: nothing of it lies on the host beforehand. */
+/** Workloads whose code was uploaded: none of it is on the host beforehand. */
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -14,7 +14,7 @@ let kiln: Harness;
 let scratch: string;
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'kiln-sources-'));
-  // An empty project root: whatever runs has come through the store.
+  // An empty project root: everything that runs must have come through the store.
   kiln = await startHarness({ projectRoot: scratch });
 });
 afterAll(async () => {

@@ -1,9 +1,9 @@
-/** Where capacity is short, who goes first is decided by priority and age, and everybody can see the line. */
+/** When capacity is short, priority and age decide who goes first, and everybody can see the line. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { WorkloadState } from '../../../domain/workload/workload.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 
-/** Two of the default size fit, each with what its VMM needs. */
+/** Room for two workloads of the default size, with the overhead of their VMMs. */
 const CAPACITY = { vcpus: 16, memMib: 2_000 };
 const WAIT = { timeout: 30_000 };
 
@@ -39,7 +39,7 @@ it('a lower priority does not take what a higher one waits for, nor a small one 
   await stop('one');
   await kiln.untilStage('urgent', 'running');
   await stop('two');
-  // There is room for it now, and it is not for it.
+  // Now there is room for `small`, but it is set aside for `big`.
   await expect.poll(async () => (await stateOf('small')).waiting?.reason, WAIT).toContain('for those who came first');
   expect((await stateOf('small')).stage).toBe('pending');
   await stop('urgent');
@@ -49,7 +49,7 @@ it('a lower priority does not take what a higher one waits for, nor a small one 
   await kiln.workloads.create({ servicePath: 'plain', priority: 2 }, 'gives-up');
   await untilAhead('small', 1);
   await stop('gives-up');
-  // Whoever is stopped while it waits leaves the line at once.
+  // A workload that is stopped while it waits leaves the line at once.
   await untilAhead('small', 0);
   await stop('big');
   await kiln.untilStage('small', 'running');

@@ -1,4 +1,4 @@
-/** Whatever keeps a workload pending, it says so itself: the reason names what is missing and where. */
+/** A pending workload says itself what it waits for: the reason names what is missing and where. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hostEntrySchema } from '../../../contracts/store/host-entry.ts';
 import type { HostEntry } from '../../../domain/capacity/host-entry.ts';
@@ -12,7 +12,7 @@ import { type Harness, startHarness } from '../../support/workers/kiln-harness.t
 const GHOST: HostEntry = {
   hostId: 'ghost',
   url: 'http://127.0.0.1:1',
-  // Always fresh; nobody polls its queue.
+  // Always looks fresh, but no worker polls its queue.
   at: '2100-01-01T00:00:00.000Z',
   capacity: { vcpus: 8, memMib: 8_192 },
   free: { vcpus: 8, memMib: 8_192 },
@@ -48,7 +48,7 @@ afterAll(async () => {
 
 const WAIT = { timeout: 20_000 };
 
-/** Waits until a workload gives a reason. */
+/** Waits until the reason of a waiting workload contains `text`. */
 async function untilReason(id: string, text: string): Promise<void> {
   await expect.poll(async () => (await kiln.workloads.get(id)).state.waiting?.reason ?? '', WAIT).toContain(text);
   const { state } = await kiln.workloads.get(id);

@@ -34,7 +34,7 @@ const line = (n: number, message = `line ${n}`): NumberedLogEntry => ({
   n,
 });
 
-/** A request that waits at the host. */
+/** A request that is waiting at the host. */
 interface Held {
   readonly query: HostFollowQuery;
   readonly signal: AbortSignal;
@@ -43,7 +43,7 @@ interface Held {
 }
 
 let placed: LocatedWorkload;
-/** Absent: no work is under way at the host. */
+/** Absent: no work is in progress at the host. */
 let mark: string | undefined;
 let looks: number;
 let hostReads: number;
@@ -99,7 +99,7 @@ const join = (id = 'w'): LogFeed => {
 };
 const next = (feed: LogFeed, position: FeedPosition, signal = new AbortController().signal): Promise<FeedNews> =>
   feed.next(position, HOUR, signal);
-/** The next request that waits at the host. */
+/** The next request that waits at the host; waits until there is one. */
 async function held(): Promise<Held> {
   const first = waiting.shift();
   if (first !== undefined) return first;
@@ -126,7 +126,7 @@ describe('the feed of a log', () => {
     const feed = join();
     const look = await feed.look();
     const news = next(feed, { look: look.number, epoch: 1, after: 6 });
-    // The mark was known before the last of them.
+    // The second read at the host returned the mark.
     expect([looks, hostReads]).toEqual([2, 2]);
     for (let round = 0; round < 20; round++) {
       const request = await held();
@@ -165,7 +165,7 @@ describe('the feed of a log', () => {
     const flood = next(quick, at(2));
     const many = Array.from({ length: 2_000 }, (_, index) => line(3 + index));
     (await held()).answer({ entries: many });
-    // Not all of them are kept: the quick one, too, reads them as pages.
+    // The feed does not hold this many lines: the quick reader must read pages too.
     expect([await flood, await next(slow, at(2))]).toEqual([{ kind: 'gap' }, { kind: 'gap' }]);
     const late = next(quick, at(2_002));
     (await held()).answer({ entries: [line(2_003)] });
@@ -284,7 +284,7 @@ describe('the feed of a log', () => {
     feeds = feedsOf({ lookEveryMs: 1 });
     const soon = join();
     const { number: first } = await soon.look();
-    // Its time may be over before the host is asked, or not yet after an answer.
+    // The interval may have passed before the host is asked, or may not have passed after an answer.
     const answerAll = async (): Promise<void> => {
       (await held()).answer();
       return answerAll();

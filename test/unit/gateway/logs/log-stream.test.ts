@@ -88,7 +88,7 @@ async function open(path = '/') {
   let text = '';
   const pieces = reply.body?.pipeThrough(new TextDecoderStream()).getReader();
   return {
-    /** Reads until the text holds something. */
+    /** Reads until the received text contains `part`. */
     async until(part: string): Promise<string> {
       while (!text.includes(part)) {
         const piece = await pieces?.read();
@@ -100,7 +100,7 @@ async function open(path = '/') {
     leave: () => gone.abort(),
   };
 }
-/** Gives the stream what it waits for. */
+/** Gives the stream the news that it waits for. */
 async function tell(what: FeedNews): Promise<void> {
   await expect.poll(() => news).toBeDefined();
   const resolve = news;

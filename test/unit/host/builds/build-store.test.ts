@@ -26,7 +26,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-/** The rules of the object store, in memory. */
+/** An object store in memory, with the same rules. */
 const store: Store = {
   async readDocument(key, schema) {
     const text = documents.get(key);

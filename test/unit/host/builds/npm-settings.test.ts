@@ -13,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-/** The real npm, told to read nothing of this machine. */
+/** Runs the real npm, without the configuration of this machine. */
 async function read(npmrc: string, more: { caFiles?: string[]; extraEndpoints?: string[] } = {}) {
   const user = join(directory, 'user.npmrc');
   const none = join(directory, 'none.npmrc');
@@ -21,7 +21,7 @@ async function read(npmrc: string, more: { caFiles?: string[]; extraEndpoints?: 
   await writeFile(none, '');
   const files = ['--userconfig', user, '--globalconfig', none];
   return readRegistrySettings({
-    // A test run started by npm has npm's whole configuration in its environment.
+    // A test run that npm started has npm's whole configuration in its environment.
     npmCommand: ['sh', '-c', 'exec env -i PATH="$PATH" HOME="$0" npm "$@"', directory, ...files],
     directory,
     timeoutMs: 30_000,

@@ -16,7 +16,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-/** A program that answers as pip does: whether a pip is installed here must not decide a test. */
+/** A program that answers like pip: the test must not depend on whether pip is installed here. */
 async function pipThatSays(text: string, exitCode = 0): Promise<string> {
   const program = join(directory, 'pip');
   await writeFile(program, `#!/bin/sh\ncat <<'END'\n${text}\nEND\nexit ${exitCode}\n`);

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCapacityLedger, type HostCapacityLedger } from '../../../../host/capacity/ledger.ts';
 
 let stateDir: string;
-/** What the clock on the wall says, and for how long the machine has been awake. */
+/** Wall clock; `awake` is the monotonic clock. Both in ms. */
 let now: number;
 let awake: number;
 let withVm: Set<string>;

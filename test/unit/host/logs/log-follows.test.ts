@@ -12,7 +12,7 @@ const workload = (id: string) => ({ kind: 'workload', id }) as const;
 let lines: NumberedLogEntry[];
 let epochs: number[];
 let follows: LogFollows;
-/** Resolves with each look at the lines: a request that has looked and not answered is held. */
+/** Called when a request reads the lines: a request that has read them without an answer is now held. */
 let looked: (() => void) | undefined;
 
 const line = (n: number): NumberedLogEntry => ({
@@ -44,7 +44,7 @@ const ask = (more: Partial<FollowRequest> = {}): Promise<FollowAnswer> =>
     signal: new AbortController().signal,
     ...more,
   });
-/** @returns a request that is held for certain, with the mark that it was asked with */
+/** @returns a request that is certainly held, with the mark that it was sent with */
 async function heldRequest(more: Partial<FollowRequest> = {}) {
   const { mark = '' } = await ask({ waitMs: 0 });
   const { promise, resolve } = Promise.withResolvers<void>();
@@ -135,7 +135,7 @@ describe('a reader that waits at a host', () => {
     const { answer } = await heldRequest({ signal: gone.signal });
     await heldRequest();
     await expect(ask()).rejects.toMatchObject({ code: 'QUEUE_FULL' });
-    // Who does not wait takes no place.
+    // A request that does not wait takes no place.
     expect((await ask({ waitMs: 0 })).mark).toBeDefined();
     gone.abort();
     await answer;

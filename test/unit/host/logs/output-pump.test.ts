@@ -36,7 +36,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(stateDir, { recursive: true, force: true }));
 
-/** A guest's output from an offset on, cut into pieces as told. */
+/** A guest's output from an offset on, in the given pieces. */
 function outputOf(pieces: readonly [OutputStream, string][], from = 0): ExecOutput[] {
   let offset = 0;
   return pieces.flatMap(([stream, text]) => {
@@ -233,7 +233,7 @@ describe('service output', () => {
     async function* output(): AsyncGenerator<ExecOutput> {
       for (const piece of outputOf(pieces)) {
         yield piece;
-        // Longer in all than an unfinished line may be, each for itself much shorter.
+        // In total longer than a line may stay unfinished, although each line alone is unfinished much shorter.
         await new Promise((done) => setTimeout(done, 5));
       }
     }

@@ -30,7 +30,7 @@ const write = async (spool: LogSpool, ...lines: string[]) => {
   await spool.flush();
 };
 
-/** What a store would hold: bytes by first number. A second put of other bytes would show. */
+/** A store in memory: bytes by first number. Fails if a key is written again with other bytes. */
 function storeOf(): { chunks: Map<number, string>; ship: (part: { first: number; path: string }) => Promise<void> } {
   const chunks = new Map<number, string>();
   return {

@@ -25,11 +25,11 @@ describe('500 recorded requests in bursts', () => {
     const { requests, hits, waits, misses, created, destroyed } = report;
     expect([requests, hits + waits + misses]).toEqual([500, 500]);
     expect((hits + waits) / requests).toBeGreaterThan(0.75);
-    // What is made is handed out, but for what a change of demand leaves over.
+    // Almost all VMs that are made are handed out; only a change of demand leaves some over.
     expect(created - hits - waits).toBeLessThan(requests * 0.25);
     expect(destroyed).toBeLessThanOrEqual(created - hits - waits);
     expect(report.mostReady).toBeLessThanOrEqual(5 * 10);
-    // In the silence after it all but the pool that the configuration names are gone, and that is at its floor.
+    // After the silence only the configured pool is left, and it is at its minimum.
     expect(report.left.pools.map(({ reason, ready }) => [reason, ready])).toEqual([['standing', 2]]);
   });
 

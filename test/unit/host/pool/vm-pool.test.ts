@@ -44,14 +44,14 @@ const poolOf = (limits: PoolSettingOverrides, more: Partial<VmPoolOptions> = {})
   });
 const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
 
-/** A request, and the time that a hand-over takes. */
+/** Makes a request and lets the time pass that a hand-over takes. */
 const given = async (pool: VmPool, vmId: string) => {
   const taken = pool.take(KEY, to(vmId));
   await pass(SIM_COSTS.claimMs);
   return taken;
 };
 
-/** Over the counted VMs, but for what is given. */
+/** The counted VMs, with some of their methods replaced. */
 const over = (more: Partial<PooledVms>): PooledVms => ({
   create: (...given) => vms.create(...given),
   claim: (...given) => vms.claim(...given),
@@ -124,7 +124,7 @@ describe('a request', () => {
     await pass(30_000);
     await pool.maintain();
     await pool.settled();
-    // One more than it had, for the request that found none.
+    // The pool grows by one for the request that found no VM, so this round tries two.
     expect(tries).toBe(3);
   });
 

@@ -1,4 +1,4 @@
-/** Templates as files: what becomes of them when they are made, damaged, superseded and unused. No guest is needed for it. */
+/** Templates as files: when they are made, damaged, superseded and unused. Needs no guest. */
 import { appendFile, link, mkdir, mkdtemp, open, readdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -67,7 +67,7 @@ const maker: TemplateMaker = {
   },
 };
 
-/** Of a host worker that has just started. */
+/** The templates of a host worker that has just started. */
 async function opened(
   settings: Partial<TemplateSettings> = {},
   maxAgeMs = 3_600_000,
@@ -111,7 +111,7 @@ describe('templates of a host', () => {
       await templates.reportFailure(templateId, new KilnError('TEMPLATE_CORRUPT', 'no answer', { templateId, was }));
     }
     expect(await templates.find(KIND, image)).toBeUndefined();
-    // Blamed late, or one that is not known.
+    // A late report, and one about an unknown template.
     for (const id of [templateId, 'none'])
       await templates.reportFailure(id, new KilnError('TEMPLATE_CORRUPT', 'no answer'));
   });

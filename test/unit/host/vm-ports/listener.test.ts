@@ -39,7 +39,7 @@ const listen = async (connector = toGuest, name = 'vm:1') => {
   return listener;
 };
 const dial = (port: number) => connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-/** A client that notices its end: it reads, and ends when the other side has. */
+/** A client that notices the end: it reads, and closes when the other side has closed. */
 const reader = (port: number) => {
   const client = connect({ port, host: '127.0.0.1' });
   client.on('error', () => undefined).resume();
@@ -80,7 +80,7 @@ describe('a listener of a VM', () => {
     await once(client, 'readable');
     const stuck = async (): Promise<number> => {
       let before = -1;
-      // The kernel's buffers take some; when they are full nothing more is asked for.
+      // The kernel's buffers take some data; once they are full, nothing more is read.
       while (before !== asked) {
         before = asked;
         for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));

@@ -67,7 +67,7 @@ describe('the disks of a VM', () => {
       freeBytes: 0,
       stateDir: root,
       images: { ensure: async () => image },
-      // As if the record had not been written yet: a retry makes nothing twice even then.
+      // As if the record had not been written yet: even then a retry makes nothing a second time.
       records: { directory: (vmId) => join(root, 'vms', vmId), read: async () => undefined },
       ...changes,
     };

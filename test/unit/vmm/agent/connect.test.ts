@@ -66,7 +66,7 @@ describe('attaching to an agent', () => {
   });
 
   it('is AGENT_TIMEOUT for a socket that never is there', async () => {
-    // As the system says it, and sooner than any timer.
+    // The system's own error message, which comes sooner than any timer.
     const connect = () => Promise.reject(Object.assign(new Error('connect ENOENT'), { code: 'ENOENT' }));
     const attached = connectAgent({ connect, deadlineMs: 20, retryMs: 1 });
     await expect(attached).rejects.toMatchObject({

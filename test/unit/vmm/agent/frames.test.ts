@@ -23,7 +23,7 @@ const frames = fc.array(
 const encode = (list: readonly Frame[]): Buffer =>
   Buffer.concat(list.map(({ type, stream, payload }) => encodeFrame(type, stream, payload)));
 
-/** Pushes the bytes in pieces of the given sizes, over and over. */
+/** Pushes the bytes in pieces of the given sizes, repeated as needed. */
 function pushInPieces(reader: FrameReader, bytes: Buffer, sizes: readonly number[]): Frame[] {
   const seen: Frame[] = [];
   for (let at = 0, n = 0; at < bytes.length; n += 1) {

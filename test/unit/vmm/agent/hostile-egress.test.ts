@@ -1,4 +1,4 @@
-/** A guest that asks for more connections than it may have decided at a time, or for names that are none. */
+/** A guest that has more connections pending than the limit, or that asks for invalid names. */
 import { describe, expect, it } from 'vitest';
 import { KilnError } from '../../../../domain/failures.ts';
 import { createEgressDialer } from '../../../../host/egress/dialer.ts';

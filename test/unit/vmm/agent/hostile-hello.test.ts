@@ -1,4 +1,4 @@
-/** First words of a guest that are no hello: refused with a code, and no connection stays open. */
+/** Guests whose first bytes are not a valid hello: refused with a code, and no connection stays open. */
 import type { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { connectAgent } from '../../../../vmm/agent/connect-agent.ts';

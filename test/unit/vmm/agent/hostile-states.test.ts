@@ -1,4 +1,4 @@
-/** Every state that the host's end of the protocol can be in, against every frame that may not come in it. */
+/** Every state of the host's end of the protocol, against every frame that must not arrive in it. */
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import type { AgentChannel } from '../../../../ports/guest-agent.ts';
@@ -7,13 +7,13 @@ import { attached, plainHello, type ScriptedGuest } from '../../../support/guest
 
 interface State {
   readonly name: string;
-  /** Brings the channel into the state. @returns what is then waited for, if anything is. */
+  /** Brings the channel into the state. @returns the promise that then waits for the guest, if there is one. */
   enter(agent: AgentChannel, guest: ScriptedGuest): Promise<{ waits?: Promise<unknown> }>;
-  /** Stream that the state is about. */
+  /** Number of the stream that the state concerns. */
   readonly stream: number;
-  /** Types of frame that may come on it. */
+  /** Types of frame that may arrive on it. */
   readonly accepts: readonly FrameType[];
-  /** Whether a frame of any type may still arrive: it crossed the end of its stream. */
+  /** Frames of any type may still arrive on it, because they can cross the end of the stream. */
   readonly over?: true;
 }
 
@@ -138,7 +138,7 @@ const STATES: readonly State[] = [
   },
 ];
 
-/** Payloads that no frame of a type may have. */
+/** Payloads that are invalid for every type of frame. */
 const deep = `${'['.repeat(16_000)}${']'.repeat(16_000)}`;
 const BAD_JSON = [
   '',
@@ -203,7 +203,7 @@ interface Wrong {
 const PAYLOADS = ['', 'x', '{}', OPENED, EXIT] as const;
 const NAMES = Object.fromEntries(Object.entries(FRAME).map(([name, type]) => [type, name]));
 
-/** What a guest may send in no state at all. */
+/** Frames that a guest may not send in any state. */
 function always(stream: number): Wrong[] {
   const raw = (what: string, ...bytes: number[]): Wrong => ({ what, frames: [Buffer.from(bytes)] });
   const one = (what: string, type: FrameType, on: number, payload: string | Buffer = ''): Wrong => ({
@@ -269,7 +269,7 @@ function always(stream: number): Wrong[] {
   ];
 }
 
-/** What may not come on the stream of a state. */
+/** Frames that must not arrive on the stream of this state. */
 function onStream(state: State): Wrong[] {
   if (state.over === true || state.name === 'nothing asked' || state.name.startsWith('a ping')) return [];
   const types = Object.values(FRAME).filter(
@@ -348,7 +348,7 @@ describe('more than a stream may hold', () => {
         at += BigInt(size);
         guest.send(state.accepts.includes(output) ? output : data, state.stream, bytes);
       }
-      // A reader that keeps up gives credit back: only a list has an end of its own.
+      // A reader that keeps up gives credit back, so these two stay below the limit; only a list has a maximum length.
       if (state.name === 'tcp open' || state.name === 'tar out') await agent.detach();
       else expect(await agent.closed).toMatchObject({ code: 'AGENT_PROTOCOL' });
     },

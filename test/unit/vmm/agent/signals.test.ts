@@ -1,4 +1,4 @@
-/** Names of signals as agents send them: those without a name of their own must not cost the channel. */
+/** Names of signals as agents send them: a signal without a name of its own must not close the channel. */
 import { describe, expect, it } from 'vitest';
 import { FRAME } from '../../../../vmm/agent/frames.ts';
 import { attached } from '../../../support/guest/scripted-guest.ts';
@@ -8,7 +8,7 @@ describe('a program that a signal ended', () => {
     ['SIGKILL', 'SIGKILL'],
     ['SIG34', 'SIG34'],
     ['SIG64', 'SIG64'],
-    // As agents of earlier versions name all signals from 32 on.
+    // Agents of earlier versions send this for all signals from 32 on.
     ['', 'SIGRT'],
   ])('"%s" is told as %s, by its exit and in the list, and the channel lives', async (sent, told) => {
     const { guest, agent } = await attached();

@@ -1,4 +1,4 @@
-/** What a worker that died leaves of a freeze, on a host without control groups. */
+/** Clears what a dead worker left of a freeze, on a host without control groups. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
@@ -32,7 +32,7 @@ it('a guest that was not bound to its worker yet is ended, and its sockets are r
     binary: 'none',
     machineFor: () => Promise.reject(new Error('nothing is started here')),
   });
-  // As often as somebody asks.
+  // It may be called again.
   for (let time = 0; time < 2; time++) await templates.clearFreeze({ name, directory: join(stateDir, name) });
   expect(await ended).toEqual([null, 'SIGKILL']);
   expect([other.exitCode, other.signalCode, await readdir(runtimeDir)]).toEqual([null, null, []]);

@@ -25,7 +25,7 @@ const record: InstanceRecord = {
 const paths = qemuPaths(record, vmPaths({ stateDir: '/s', runtimeDir: '/run/k' }, 'abc-1-1'));
 const machine = { binary: 'qemu', accel: 'tcg', tbSizeMib: 256, tscKhz: 2_445_404 } as const;
 
-/** Every value that follows the option. */
+/** Every value of this option. */
 const values = (argv: readonly string[], option: string) => argv.filter((_, index) => argv[index - 1] === option);
 
 describe('QEMU command line', () => {
@@ -82,7 +82,7 @@ describe('QEMU command line', () => {
         { serial: 'kiln-other', path: '/s/other.qcow2', format: 'qcow2', readOnly: false, backing: [image] },
       ],
     };
-    // 3 to 5: the console and the event files; 6 and 7 the disks; 8 and 9 kernel and initrd.
+    // Descriptors 3 to 5 are the console and the event files, 6 and 7 the disks, 8 and 9 kernel and initrd.
     expect(values(qemuCommandLine(own, paths, machine), '-drive')).toEqual([
       'id=drive0,file=/proc/self/fd/6,format=qcow2,if=none,cache=writeback,werror=report,rerror=report,' +
         'backing.driver=qcow2,backing.file.filename=/proc/self/fd/10,' +

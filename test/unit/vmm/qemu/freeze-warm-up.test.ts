@@ -1,4 +1,4 @@
-/** A guest that is to be frozen, in which what is run first never ends: scripted, behind a VMM that stands still. */
+/** A guest that is to be frozen but whose warm-up never ends: scripted, behind a VMM that is stopped. */
 import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';

@@ -34,7 +34,7 @@ describe('rate of the TSC', () => {
     const broken = join(directory, 'probe');
     await writeFile(broken, '#!/bin/sh\nexit 1\n', { mode: 0o755 });
     const rate = createTscRate({ probePath: broken, deadlineMs: 10_000 });
-    // Where the kernel log can be read it answers instead.
+    // If the kernel log can be read, the rate comes from there.
     await rate().then(
       (khz) => expect(khz).toBeGreaterThan(100_000),
       (error) => expect(error).toMatchObject({ code: 'HYPERVISOR_UNAVAILABLE' }),
