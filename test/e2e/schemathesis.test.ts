@@ -40,7 +40,7 @@ async function schemathesis(args: readonly string[]): Promise<{ code: number | n
   if (program === undefined) throw new Error('Set-up has made no schemathesis: run `npm test`.');
   const child = spawn(program, ['--config-file', CONFIGURATION, 'run', `${gateway.url}/openapi.json`, ...args], {
     cwd: home,
-    env: { ...process.env, HOOKS_FILE, PYTHONDONTWRITEBYTECODE: '1' },
+    env: { HOOKS_FILE, HOME: home, PYTHONDONTWRITEBYTECODE: '1', PYTHONUTF8: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const ended = new Promise<number | null>((resolve, reject) => {
