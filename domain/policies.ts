@@ -1,3 +1,5 @@
+import type { SessionSettings } from './session/session-record.ts';
+
 /** Every timeout, retry count and wait of a workload. All injectable: tests run the real workflow in milliseconds. */
 
 export interface WorkloadPolicies {
@@ -105,6 +107,14 @@ export const DEFAULT_POLICIES: WorkloadPolicies = {
   },
   leave: { graceMs: 10 * SECOND, startToCloseMs: 45 * SECOND, heartbeatMs: 10 * SECOND, scheduleToCloseMs: 2 * MINUTE },
 };
+
+/** What a session has that asks for nothing else: an image by name, one vCPU, 2 GiB of /workspace, no egress. */
+export const SESSION_DEFAULTS = {
+  image: 'node',
+  resources: { vcpus: 1, memMib: 512, diskMib: 2048 },
+  egress: [],
+  tiers: { idleMs: 15 * MINUTE, ttlMs: 30 * DAY },
+} as const satisfies Omit<SessionSettings, 'image'> & { readonly image: string };
 
 /** Any subset of the policies, group by group. */
 export type WorkloadPolicyOverrides = {

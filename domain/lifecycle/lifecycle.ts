@@ -24,7 +24,7 @@ export interface Move<S extends string> {
   readonly cause: string;
 }
 
-/** The moves so far and the present state. */
+/** The present state and the moves so far; of an owner that lives long, the last ones. */
 export interface TransitionLedger<S extends string> {
   readonly state: S;
   readonly moves: readonly Move<S>[];
@@ -33,6 +33,11 @@ export interface TransitionLedger<S extends string> {
 /** @returns the ledger of something that was just created. */
 export function emptyLedger<S extends string>({ initial }: Lifecycle<S>): TransitionLedger<S> {
   return { state: initial, moves: [] };
+}
+
+/** @returns the ledger with its last moves alone; the next move goes on counting. */
+export function withLastMoves<S extends string>(ledger: TransitionLedger<S>, count: number): TransitionLedger<S> {
+  return ledger.moves.length <= count ? ledger : { ...ledger, moves: ledger.moves.slice(-count) };
 }
 
 /** @returns whether `value` names a state of this lifecycle. */
@@ -67,6 +72,6 @@ export function applyTransition<S extends string>(
       to: next.to,
     });
   }
-  const move: Move<S> = { seq: moves.length + 1, at: next.at, from, to: next.to, cause: next.cause };
+  const move: Move<S> = { seq: (moves.at(-1)?.seq ?? 0) + 1, at: next.at, from, to: next.to, cause: next.cause };
   return { state: next.to, moves: [...moves, move] };
 }

@@ -34,14 +34,3 @@ export interface SessionRecord extends ThreadName {
   /** Present once this incarnation is over. */
   readonly end?: SessionEnd;
 }
-
-const MINUTE = 60_000;
-const DAY = 24 * 60 * MINUTE;
-
-/** What a session has that asks for nothing else. */
-export const SESSION_DEFAULTS = {
-  image: 'node',
-  resources: { vcpus: 1, memMib: 512, diskMib: 2048 },
-  egress: [],
-  tiers: { idleMs: 15 * MINUTE, ttlMs: 30 * DAY },
-} as const satisfies Omit<SessionSettings, 'image'> & { image: string };

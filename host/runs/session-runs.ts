@@ -1,0 +1,241 @@
+/**
+ * Runs of sessions in this host's VMs: each command is started once, whatever dies in between. What happened is kept
+ * beside the VM's record (`run.json`), always before the step that relies on it.
+ */
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { abortable } from '../../concurrency/deadline.ts';
+import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
+import type { ExecHandle, ExecOutput } from '../../ports/guest-agent.ts';
+import type { VmHost } from '../../ports/host.ts';
+import type { RunExit, RunInVm, SessionRuns } from '../../ports/runs.ts';
+import { openRunOutput, type RunOutput } from './run-output.ts';
+import { pumpRunOutput } from './run-output-pump.ts';
+
+export interface SessionRunsOptions {
+  readonly vms: Pick<VmHost, 'agent'>;
+  readonly vmDirectory: (vmId: string) => string;
+  /** File of a run's output; its folder exists, and outlives the VM. */
+  readonly outputPath: (run: RunInVm) => string;
+  /** Most output of one run that is kept, bytes. */
+  readonly maxOutputBytes: number;
+  /** Most bytes taken from the guest that a crash of this machine would lose; above this no more are taken. */
+  readonly maxUnsafeBytes: number;
+  /** Pause after a lost channel before the next attach to the run, ms. */
+  readonly reattachPauseMs: number;
+}
+
+const exitSchema = z.strictObject({
+  code: z.int().nullable(),
+  signal: z.string().nullable(),
+  timedOut: z.boolean(),
+  outputBytes: z.int().min(0),
+});
+const turn = z.int().min(1);
+/**
+ * `starting`: the process may be there. `started`: it was there, so it is never started again. `cancelled`: it never
+ * starts; where it may have been there before (`mayRun`), each cancel kills it.
+ */
+const runRecordSchema = z.discriminatedUnion('state', [
+  z.strictObject({ state: z.literal('starting'), turn }),
+  z.strictObject({ state: z.literal('started'), turn }),
+  z.strictObject({ state: z.literal('cancelled'), turn, mayRun: z.boolean() }),
+  z.strictObject({ state: z.literal('exited'), turn, exit: exitSchema }),
+]);
+type RunRecord = z.infer<typeof runRecordSchema>;
+type RunRequest = Parameters<SessionRuns['run']>[0];
+
+interface ActiveRun {
+  readonly turn: number;
+  /** The process as the agent knows it; another one after every lost channel. */
+  handle?: ExecHandle;
+  readonly output: Promise<RunOutput>;
+  readonly done: Promise<RunExit>;
+}
+
+export function createSessionRuns(options: SessionRunsOptions): SessionRuns {
+  return new VmRuns(options);
+}
+
+class VmRuns implements SessionRuns {
+  private readonly options: SessionRunsOptions;
+  /** Held while `run.json` of a VM is read and written, and while a process is started or killed because of it. */
+  private readonly lock = createKeyedLock();
+  private readonly active = new Map<string, ActiveRun>();
+
+  constructor(options: SessionRunsOptions) {
+    this.options = options;
+  }
+
+  async run(request: RunRequest, signal: AbortSignal): Promise<RunExit> {
+    const { done } = await this.lock.run(request.vmId, () => this.join(request));
+    return abortable(done, signal);
+  }
+
+  cancel({ vmId, turn }: RunInVm): Promise<void> {
+    return this.lock.run(vmId, async () => {
+      const record = await this.record(vmId);
+      if (record !== undefined && record.turn > turn) return;
+      const present = record?.turn === turn ? record : undefined;
+      if (present?.state === 'exited') return;
+      const mayRun = present?.state === 'cancelled' ? present.mayRun : present !== undefined;
+      await this.write(vmId, { state: 'cancelled', turn, mayRun });
+      if (mayRun) await this.kill(vmId, turn);
+    });
+  }
+
+  async readOutput(run: RunInVm, after: number, maxBytes: number): Promise<readonly ExecOutput[]> {
+    const active = this.active.get(run.vmId);
+    const found = active?.turn === run.turn ? await (await active.output).read(after, maxBytes) : undefined;
+    if (found !== undefined) return found;
+    const record = await this.record(run.vmId);
+    if (record === undefined || record.turn < run.turn) {
+      throw new KilnError('NOT_FOUND', `Run ${run.turn} has not been in VM ${run.vmId}.`);
+    }
+    const output = await this.openOutput(run);
+    try {
+      return (await output.read(after, maxBytes)) ?? [];
+    } finally {
+      await output.close();
+    }
+  }
+
+  /** Finds the run or begins it. In an object, since the lock must not be held until the run is done. */
+  private async join(request: RunRequest): Promise<{ readonly done: Promise<RunExit> }> {
+    const { vmId, turn } = request;
+    const running = this.active.get(vmId);
+    if (running?.turn === turn) return running;
+    const record = await this.record(vmId);
+    if (record !== undefined && record.turn !== turn && !(record.turn < turn && isOver(record))) {
+      throw new KilnError('CONFLICT', `VM ${vmId} is at run ${record.turn} (${record.state}), not at ${turn}.`);
+    }
+    if (record?.turn !== turn) {
+      await this.write(vmId, { state: 'starting', turn });
+      return this.begin(request, 'start');
+    }
+    if (record.state === 'cancelled') throw cancelled(request);
+    if (record.state === 'exited') return { done: Promise.resolve(record.exit) };
+    return this.begin(request, record.state === 'started' ? 'attach' : 'start');
+  }
+
+  private begin(request: RunRequest, how: 'start' | 'attach'): ActiveRun {
+    const { vmId, turn } = request;
+    const output = this.openOutput(request);
+    const ended = Promise.withResolvers<RunExit>();
+    const active: ActiveRun = { turn, output, done: ended.promise };
+    // A caller that has left must not leave an unhandled rejection behind; the next one finds what happened.
+    for (const promise of [output, ended.promise]) promise.catch(() => undefined);
+    this.active.set(vmId, active);
+    this.follow(request, how, active)
+      // The next run may have begun once the end of this one was on record.
+      .finally(() => this.active.get(vmId) === active && this.active.delete(vmId))
+      .then(ended.resolve, ended.reject);
+    return active;
+  }
+
+  /** Reads the output to its end, over lost channels. */
+  private async follow(request: RunRequest, how: 'start' | 'attach', active: ActiveRun): Promise<RunExit> {
+    const output = await active.output;
+    try {
+      active.handle = how === 'start' ? await this.start(request, output) : await this.attach(request, output);
+      for (;;) {
+        try {
+          return await this.toTheEnd(request, active.handle, output);
+        } catch (error) {
+          if (!isKilnError(error, 'AGENT_LOST')) throw error;
+        }
+        await sleep(this.options.reattachPauseMs);
+        active.handle = await this.attach(request, output);
+      }
+    } finally {
+      await output.close();
+    }
+  }
+
+  private async toTheEnd(request: RunRequest, handle: ExecHandle, output: RunOutput): Promise<RunExit> {
+    const { maxUnsafeBytes } = this.options;
+    await pumpRunOutput(handle, output, { maxUnsafeBytes });
+    const { code, signal, timedOut } = await handle.exit;
+    await output.finish();
+    const exit = { code, signal, timedOut, outputBytes: output.end };
+    await this.lock.run(request.vmId, async () => {
+      if ((await this.record(request.vmId))?.state === 'cancelled') throw cancelled(request);
+      await this.write(request.vmId, { state: 'exited', turn: request.turn, exit });
+    });
+    // The guest keeps the end of a run until this host has it on disk.
+    handle.acknowledge(output.end);
+    return exit;
+  }
+
+  private start(request: RunRequest, output: RunOutput): Promise<ExecHandle> {
+    const { vmId, turn, timeoutMs } = request;
+    return this.lock.run(vmId, async () => {
+      if ((await this.record(vmId))?.state === 'cancelled') throw cancelled(request);
+      const { argv, env } = await request.command();
+      const agent = await this.options.vms.agent(vmId);
+      const exec = { execId: execIdOf(turn), argv, env, timeoutMs, output: 'wait' as const };
+      const handle = await agent.exec(exec, { fromOffset: output.end, manualAck: true });
+      await this.write(vmId, { state: 'started', turn });
+      return handle;
+    });
+  }
+
+  private async attach({ vmId, turn }: RunInVm, output: RunOutput): Promise<ExecHandle> {
+    const agent = await this.options.vms.agent(vmId);
+    try {
+      return await agent.attachExec(execIdOf(turn), { fromOffset: output.end, manualAck: true });
+    } catch (error) {
+      if (!isKilnError(error, 'NOT_FOUND')) throw error;
+      throw new KilnError('RUN_LOST', `The guest of VM ${vmId} knows nothing of run ${turn}, which was started in it.`);
+    }
+  }
+
+  private async kill(vmId: string, turn: number): Promise<void> {
+    try {
+      const active = this.active.get(vmId);
+      const handle = (active?.turn === turn ? active.handle : undefined) ?? (await this.handleOf(vmId, turn));
+      await handle.signal('SIGKILL');
+    } catch (error) {
+      // It never started, has ended, or its VM is gone: nothing is left to kill.
+      if (!isKilnError(error, 'NOT_FOUND', 'CONFLICT', 'VMM_EXITED', 'GUEST_CRASHED')) throw error;
+    }
+  }
+
+  /** Its output stays in the guest for whoever attaches next. */
+  private async handleOf(vmId: string, turn: number): Promise<ExecHandle> {
+    const agent = await this.options.vms.agent(vmId);
+    const handle = await agent.attachExec(execIdOf(turn), { manualAck: true });
+    handle.exit.catch(() => undefined);
+    return handle;
+  }
+
+  private openOutput(run: RunInVm): Promise<RunOutput> {
+    return openRunOutput(this.options.outputPath(run), { maxBytes: this.options.maxOutputBytes });
+  }
+
+  private record(vmId: string): Promise<RunRecord | undefined> {
+    return readStateFile(this.file(vmId), runRecordSchema);
+  }
+
+  private write(vmId: string, record: RunRecord): Promise<void> {
+    return writeStateFile(this.file(vmId), record);
+  }
+
+  private file(vmId: string): string {
+    return join(this.options.vmDirectory(vmId), 'run.json');
+  }
+}
+
+const isOver = ({ state }: RunRecord) => state === 'exited' || state === 'cancelled';
+
+/** One for each turn: a second start in the same guest finds the first. */
+function execIdOf(turn: number): string {
+  return `run-${turn}`;
+}
+
+function cancelled({ turn }: RunInVm): KilnError {
+  return new KilnError('CANCELLED', `Run ${turn} was cancelled.`);
+}
