@@ -148,7 +148,10 @@ export async function killVmProcesses(
       });
     }
   }
-  if (recorded !== undefined) for (const one of await endingInSession(recorded)) await waitGone(one, options);
+  for (const { pid, ...ending } of recorded === undefined ? [] : await endingInSession(recorded)) {
+    if (await waitGone({ pid, ...ending }, options)) continue;
+    throw new KilnError('INTERNAL', 'a process of a VM does not come to its end', { pids: [pid] });
+  }
 }
 
 /**

@@ -2,8 +2,7 @@ import type { ExecHandle } from '../../ports/guest-agent.ts';
 import type { RunOutput } from './run-output.ts';
 
 /**
- * Takes the output of one attached run until it ends: safe on disk first, then acknowledged to the guest. The last of
- * it may be safe and not acknowledged yet.
+ * Takes the output of one attached run until it ends: safe on disk first, then acknowledged to the guest.
  * @param handle attached with `manualAck` from `output.end`
  * @throws AGENT_LOST where the channel is lost: attach again from `output.end` and go on
  */
@@ -23,6 +22,8 @@ export async function pumpRunOutput(
       })
       .finally(() => {
         syncing = undefined;
+        // What came meanwhile may be the last for a long time.
+        if (failure === undefined && output.safeEnd < output.end) syncSoon();
       });
   };
   try {
@@ -30,10 +31,11 @@ export async function pumpRunOutput(
       await output.take(piece);
       syncSoon();
       // A disk that is slower than the guest must not fill the memory.
-      while (failure === undefined && output.end - output.safeEnd > maxUnsafeBytes) await syncing;
+      while (syncing !== undefined && output.end - output.safeEnd > maxUnsafeBytes) await syncing;
       if (failure !== undefined) throw failure;
     }
   } finally {
-    await syncing;
+    while (syncing !== undefined) await syncing;
   }
+  if (failure !== undefined) throw failure;
 }

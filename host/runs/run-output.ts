@@ -45,7 +45,17 @@ interface Frame {
 }
 
 /**
- * Opens or makes the file. A frame that a crash has cut is dropped: the guest still has its bytes, since only what is
+ * Opens a file that another may still write, to read what is in it now. @throws ENOENT where there is none
+ */
+export async function openToRead(path: string): Promise<Pick<RunOutput, 'read' | 'close'>> {
+  const file = await open(path, constants.O_RDONLY);
+  const output = new FileOutput(file, 0);
+  await output.scan();
+  return output;
+}
+
+/**
+ * Opens or makes the file, for its one writer. A frame that a crash has cut is dropped: the guest still has its bytes, since only what is
  * safe is acknowledged.
  * @param maxBytes beyond this, output is dropped and its place marked
  */
@@ -80,6 +90,13 @@ class FileOutput implements RunOutput {
   }
 
   async recover(): Promise<void> {
+    const { size } = await this.scan();
+    if (size > this.size) await this.file.truncate(this.size);
+    this.safeEnd = this.end;
+  }
+
+  /** Finds the whole frames. @returns the size of the file */
+  async scan(): Promise<{ readonly size: number }> {
     const { size } = await this.file.stat();
     for (;;) {
       const frame = await this.frameAt(this.size);
@@ -89,8 +106,7 @@ class FileOutput implements RunOutput {
       if (crc32(await this.bytesAt(this.size + HEADER_BYTES, dataBytes(frame))) !== frame.crc) break;
       this.note(frame);
     }
-    if (size > this.size) await this.file.truncate(this.size);
-    this.safeEnd = this.end;
+    return { size };
   }
 
   take(piece: ExecOutput): Promise<void> {

@@ -8,11 +8,12 @@ import { z } from 'zod';
 import { abortable } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { isErrno } from '../../linux/errno.ts';
 import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { ExecHandle, ExecOutput } from '../../ports/guest-agent.ts';
 import type { VmHost } from '../../ports/host.ts';
 import type { RunExit, RunInVm, SessionRuns } from '../../ports/runs.ts';
-import { openRunOutput, type RunOutput } from './run-output.ts';
+import { openRunOutput, openToRead, type RunOutput } from './run-output.ts';
 import { pumpRunOutput } from './run-output-pump.ts';
 
 export interface SessionRunsOptions {
@@ -79,6 +80,8 @@ class VmRuns implements SessionRuns {
     return this.lock.run(vmId, async () => {
       const record = await this.record(vmId);
       if (record !== undefined && record.turn > turn) return;
+      // The record is of one run: that of a run that goes on must not be replaced.
+      if (record !== undefined && record.turn < turn && !isOver(record)) throw notAt({ vmId, turn }, record);
       const present = record?.turn === turn ? record : undefined;
       if (present?.state === 'exited') return;
       const mayRun = present?.state === 'cancelled' ? present.mayRun : present !== undefined;
@@ -95,11 +98,12 @@ class VmRuns implements SessionRuns {
     if (record === undefined || record.turn < run.turn) {
       throw new KilnError('NOT_FOUND', `Run ${run.turn} has not been in VM ${run.vmId}.`);
     }
-    const output = await this.openOutput(run);
+    // A run that never started has no file.
+    const output = await openToRead(this.options.outputPath(run)).catch(undefinedIfMissing);
     try {
-      return (await output.read(after, maxBytes)) ?? [];
+      return (await output?.read(after, maxBytes)) ?? [];
     } finally {
-      await output.close();
+      await output?.close();
     }
   }
 
@@ -110,7 +114,7 @@ class VmRuns implements SessionRuns {
     if (running?.turn === turn) return running;
     const record = await this.record(vmId);
     if (record !== undefined && record.turn !== turn && !(record.turn < turn && isOver(record))) {
-      throw new KilnError('CONFLICT', `VM ${vmId} is at run ${record.turn} (${record.state}), not at ${turn}.`);
+      throw notAt(request, record);
     }
     if (record?.turn !== turn) {
       await this.write(vmId, { state: 'starting', turn });
@@ -165,17 +169,16 @@ class VmRuns implements SessionRuns {
       if ((await this.record(request.vmId))?.state === 'cancelled') throw cancelled(request);
       await this.write(request.vmId, { state: 'exited', turn: request.turn, exit });
     });
-    // The guest keeps the end of a run until this host has it on disk.
-    handle.acknowledge(output.end);
     return exit;
   }
 
-  private start(request: RunRequest, output: RunOutput): Promise<ExecHandle> {
+  private async start(request: RunRequest, output: RunOutput): Promise<ExecHandle> {
     const { vmId, turn, timeoutMs } = request;
+    // Before the lock: both may take long, and a cancel must not wait for them.
+    const { argv, env } = await request.command();
+    const agent = await this.options.vms.agent(vmId);
     return this.lock.run(vmId, async () => {
       if ((await this.record(vmId))?.state === 'cancelled') throw cancelled(request);
-      const { argv, env } = await request.command();
-      const agent = await this.options.vms.agent(vmId);
       const exec = { execId: execIdOf(turn), argv, env, timeoutMs, output: 'wait' as const };
       const handle = await agent.exec(exec, { fromOffset: output.end, manualAck: true });
       await this.write(vmId, { state: 'started', turn });
@@ -230,6 +233,14 @@ class VmRuns implements SessionRuns {
 }
 
 const isOver = ({ state }: RunRecord) => state === 'exited' || state === 'cancelled';
+
+function undefinedIfMissing(error: unknown): undefined {
+  if (!isErrno(error, 'ENOENT')) throw error;
+}
+
+function notAt({ vmId, turn }: RunInVm, record: RunRecord): KilnError {
+  return new KilnError('CONFLICT', `VM ${vmId} is at run ${record.turn} (${record.state}), not at ${turn}.`);
+}
 
 /** One for each turn: a second start in the same guest finds the first. */
 function execIdOf(turn: number): string {

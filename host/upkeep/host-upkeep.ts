@@ -1,4 +1,5 @@
 /** The regular maintenance of a host: one sweep of everything, by itself and when asked. */
+import { messageOf } from '../../domain/failures.ts';
 import { workloadIdOf } from '../../domain/names.ts';
 import { ownerWorkflowId } from '../../domain/owner.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -87,8 +88,4 @@ async function tellFreed({ releases, logger }: HostUpkeepOptions, { freedOf }: S
     const reason = messageOf(error);
     logger.warn({ workloadIds, reason }, 'it is not told yet that these hold nothing here any more');
   });
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

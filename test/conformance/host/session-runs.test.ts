@@ -178,6 +178,7 @@ describe('a run in a VM', () => {
     const running = run(3, 'sleep 1000');
     running.catch(() => undefined);
     await expect(run(4, 'true')).rejects.toMatchObject({ code: 'CONFLICT' });
+    await expect(runs.cancel(turnOf(4))).rejects.toMatchObject({ code: 'CONFLICT' });
     await runs.cancel(turnOf(3));
     await running.catch(() => undefined);
     expect(await run(4, 'true')).toMatchObject({ code: 0 });
