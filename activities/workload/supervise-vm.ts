@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { abortable } from '../../concurrency/deadline.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
 import { workloadRef } from '../../domain/owner.ts';
-import type { VmExit } from '../../domain/vm.ts';
+import type { VmExit, VmStatus } from '../../domain/vm.ts';
 import { isUnhealthy, nextHealth, type Observation, UNKNOWN_HEALTH } from '../../domain/workload/supervision.ts';
 import type { HealthCheck } from '../../domain/workload/workload.ts';
 import type { VmHost } from '../../ports/host.ts';
@@ -13,9 +13,9 @@ import type { HostActivities } from '../activity-types.ts';
 import { type ProbeResult, probeHealth } from './health-probe.ts';
 
 interface Ports {
-  readonly vms: VmHost;
-  readonly services: GuestServices;
-  readonly logs: OwnerLogs;
+  readonly vms: Pick<VmHost, 'agent' | 'status' | 'waitExit'>;
+  readonly services: Pick<GuestServices, 'waitExit'>;
+  readonly logs: Pick<OwnerLogs, 'open'>;
 }
 
 /** Watches VM, service and health until one of them ends. Holds nothing, so it may be restarted at any time. */
@@ -68,7 +68,7 @@ async function serviceEnded(ports: Ports, vmId: string, signal: AbortSignal): Pr
     } catch (error) {
       if (signal.aborted) throw error;
       // A parallel watch sees the end of the VM itself, and knows its cause better.
-      if (isKilnError(error, ...VM_ENDED)) return abortable(new Promise<never>(() => {}), signal);
+      if (isKilnError(error, ...VM_ENDED)) return otherWatch(signal);
       // A lost channel says nothing about the service.
       if (!isKilnError(error, 'AGENT_LOST')) throw error;
       await ports.vms.agent(vmId).catch(() => undefined);
@@ -77,6 +77,12 @@ async function serviceEnded(ports: Ports, vmId: string, signal: AbortSignal): Pr
 }
 
 const VM_ENDED = ['VMM_EXITED', 'GUEST_CRASHED', 'NOT_FOUND'] as const;
+const VM_OVER: ReadonlySet<VmStatus['state']> = new Set(['exited', 'gone']);
+
+/** Leaves the answer to the parallel watches. */
+function otherWatch(signal: AbortSignal): Promise<never> {
+  return abortable(new Promise<never>(() => {}), signal);
+}
 
 async function unhealthy(
   ports: Ports,
@@ -91,6 +97,8 @@ async function unhealthy(
     const probe = await probeOnce(ports, vmId, port, check);
     health = nextHealth(health, probe.healthy);
     if (!probe.healthy && isUnhealthy(health, check)) {
+      // A parallel watch sees the end of the VM itself, and knows its cause better.
+      if (VM_OVER.has((await ports.vms.status(vmId)).state)) return otherWatch(signal);
       return { kind: 'unhealthy', message: `${health.failuresInRow} health checks failed in a row: ${probe.reason}` };
     }
   }
