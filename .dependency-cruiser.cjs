@@ -41,8 +41,8 @@ const TABLE = {
   },
   client: {
     // `store` and its package for client/store alone: see the rule below.
-    values: ['contracts', 'domain', 'workflows/messages', 'store'],
-    types: ['workflows'],
+    values: ['contracts', 'domain', 'concurrency', 'workflows/messages', 'workflows/session/session-messages', 'store'],
+    types: ['workflows', 'ports'],
     packages: ['@temporalio/(client|common)', '@aws-sdk'],
   },
   gateway: {

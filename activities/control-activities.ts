@@ -7,6 +7,8 @@ import { createMaintenanceActivities } from './maintenance/maintenance-activitie
 import type { MaintenanceActivities } from './maintenance/maintenance-types.ts';
 import { createCheckHost } from './placement/check-host.ts';
 import { createLeaveLine, createPlaceWorkload, createResolveImage } from './placement/place-workload.ts';
+import { createSessionBooks, type SessionBookPorts } from './session/session-books.ts';
+import type { SessionBookActivities } from './session/session-types.ts';
 import { createCloseBooks } from './workload/close-books.ts';
 
 export interface ControlPorts extends MaintenancePorts {
@@ -14,13 +16,16 @@ export interface ControlPorts extends MaintenancePorts {
   readonly line: WaitingLine;
   readonly documents: WorkloadDocuments;
   readonly controlLog: ControlLog;
+  readonly sessionBooks: SessionBookPorts;
   readonly now: () => number;
   /** Receives how long a workload's request waited for its first activity. */
   readonly onDispatched?: (latencyMs: number) => void;
 }
 
+type AllControlActivities = ControlActivities & MaintenanceActivities & SessionBookActivities;
+
 /** Activities of the queue `kiln-control`: they need no host. */
-export function createControlActivities(ports: ControlPorts): ControlActivities & MaintenanceActivities {
+export function createControlActivities(ports: ControlPorts): AllControlActivities {
   return {
     ...createMaintenanceActivities(ports),
     placeWorkload: createPlaceWorkload(ports),
@@ -28,5 +33,6 @@ export function createControlActivities(ports: ControlPorts): ControlActivities 
     resolveImage: createResolveImage(ports),
     checkHost: createCheckHost(ports),
     closeBooks: createCloseBooks(ports),
+    ...createSessionBooks(ports.sessionBooks),
   };
 }

@@ -1,6 +1,7 @@
 import type { PoolMaintenance } from '../ports/host.ts';
 import type { OwnerLogs } from '../ports/logs.ts';
 import type { HostUpkeep } from '../ports/maintenance.ts';
+import type { SessionPorts } from '../ports/runs.ts';
 import type { GuestServices } from '../ports/services.ts';
 import type { HostActivities } from './activity-types.ts';
 import { type BuildPorts, createBuildService } from './building/build-service.ts';
@@ -9,6 +10,9 @@ import { createSweepHost } from './maintenance/sweep-host.ts';
 import { createReserveCapacity } from './placement/reserve-capacity.ts';
 import { createMaintainPool } from './pool/maintain-pool.ts';
 import type { PoolActivities } from './pool/pool-types.ts';
+import { createPauseVm, createResumeVm } from './session/pause-vm.ts';
+import { createCancelRun, createRunTurn } from './session/run-turn.ts';
+import type { SessionHostActivities } from './session/session-types.ts';
 import { createBootVm, createProvisionRootfs } from './vm/boot-vm.ts';
 import { createReleaseVm } from './vm/release-vm.ts';
 import { ownerOfCall } from './vm/vm-call.ts';
@@ -23,12 +27,15 @@ export interface HostActivityPorts extends BuildPorts {
   readonly services: GuestServices;
   readonly upkeep: HostUpkeep;
   readonly pool: PoolMaintenance;
+  readonly sessions: SessionPorts;
   /** Pause between two checks of a service that is starting, ms. */
   readonly readyPollMs: number;
 }
 
+type AllHostActivities = HostActivities & HostUpkeepActivities & PoolActivities & SessionHostActivities;
+
 /** Activities of the queue of one host: they act on its VMs, disks, ports and logs. */
-export function createHostActivities(ports: HostActivityPorts): HostActivities & HostUpkeepActivities & PoolActivities {
+export function createHostActivities(ports: HostActivityPorts): AllHostActivities {
   const attended = attendedBy(ports.logs);
   return {
     reserveCapacity: createReserveCapacity(ports),
@@ -43,6 +50,10 @@ export function createHostActivities(ports: HostActivityPorts): HostActivities &
     releaseVm: attended(createReleaseVm(ports)),
     sweepHost: createSweepHost(ports),
     maintainPool: createMaintainPool(ports),
+    runTurn: attended(createRunTurn(ports.sessions)),
+    cancelRun: createCancelRun(ports.sessions),
+    pauseVm: createPauseVm(ports.sessions),
+    resumeVm: createResumeVm(ports.sessions),
   };
 }
 

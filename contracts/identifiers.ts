@@ -3,10 +3,14 @@ import { z } from 'zod';
 import { PRIORITIES } from '../domain/capacity/priority.ts';
 import { FAILURES, type FailureCode } from '../domain/failures.ts';
 import {
+  DEFAULT_PROJECT,
   DIGEST_PATTERN,
   HOST_ID_PATTERN,
   IMAGE_NAME_PATTERN,
   IMAGE_TAG_PATTERN,
+  PROJECT_ID_PATTERN,
+  RUN_ID_PATTERN,
+  THREAD_PATTERN,
   WORKLOAD_ID_PATTERN,
 } from '../domain/names.ts';
 import { STAGES } from '../domain/workload/stages.ts';
@@ -16,6 +20,18 @@ const idRule = 'must be 1 to 40 characters of a-z, 0-9 and -';
 export const workloadIdSchema = z.string().regex(WORKLOAD_ID_PATTERN, idRule).meta({ example: 'hello-1' });
 export const deploymentIdSchema = z.string().regex(WORKLOAD_ID_PATTERN, idRule);
 export const projectIdSchema = z.string().regex(WORKLOAD_ID_PATTERN, idRule);
+export const projectSchema = z
+  .string()
+  .regex(PROJECT_ID_PATTERN, 'must be 1 to 40 characters of a-z, 0-9 and -')
+  .meta({ example: DEFAULT_PROJECT });
+export const threadSchema = z
+  .string()
+  .regex(THREAD_PATTERN, 'must be 1 to 64 characters of A-Z, a-z, 0-9, . _ -, not beginning with a dot')
+  .meta({ example: 'thread-42' });
+export const runIdSchema = z
+  .string()
+  .regex(RUN_ID_PATTERN, 'must be 1 to 128 characters of A-Z, a-z, 0-9, . _ : -')
+  .meta({ example: 'msg-7' });
 export const hostIdSchema = z.string().regex(HOST_ID_PATTERN, idRule);
 export const digestSchema = z.string().regex(DIGEST_PATTERN, 'must be sha256: and 64 hex digits');
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits');

@@ -62,6 +62,7 @@ export const FAILURES = {
   SESSION_CLOSED: user(410),
   QUEUE_FULL: user(429),
   RUN_LOST: system(false, []),
+  RUN_TIMEOUT: user(422),
   UNSUPPORTED: system(false, ANY, 501),
   KNOWN_DEFECT: system(false, ANY),
   TERMINATED: system(false, ANY),

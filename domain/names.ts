@@ -150,6 +150,8 @@ export const storeKeys = {
   /** `idSha256`: of the caller's id of the run. */
   run: (name: ThreadName, idSha256: string) => `${storeKeys.runs(name)}${idSha256}.json`,
   runs: (name: ThreadName) => `${storeKeys.thread(name)}runs/`,
+  /** A sealed request that is too large to travel through Temporal. */
+  runRequest: (name: SessionName, sha256: string) => `sessions/${sessionId(name)}/requests/${sha256}`,
   sessionKey: (name: SessionName) => `sessions/${sessionId(name)}/key.json`,
   /** `id`: `<project>/<thread>/<n>`. */
   sessionLogChunk: (id: string, epoch: number, writer: string, first: number) =>

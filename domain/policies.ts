@@ -73,6 +73,28 @@ export type PlacedPolicies = Pick<WorkloadPolicies, 'control' | 'placement' | 'h
   readonly supervise: Pick<WorkloadPolicies['supervise'], 'backoffMs' | 'maxBackoffMs'>;
 };
 
+/** Every timeout and wait of a session. */
+export interface SessionPolicies extends PlacedPolicies {
+  readonly run: {
+    /** Heartbeats of a run come later than this only where its host is in trouble. */
+    readonly heartbeatMs: number;
+    /** What `runTurn` may take beyond the run's own limit before its worker counts as hung. */
+    readonly marginMs: number;
+    /** Limit of a run that asks for none, and the longest that may be asked for. */
+    readonly timeoutMs: number;
+    readonly maxTimeoutMs: number;
+    /** How often a repeatable run is started again after its VM was lost. */
+    readonly repeats: number;
+  };
+  readonly session: {
+    /** Pause after a run before the workflow continues as new, so that a caller who waits is answered first. */
+    readonly settleMs: number;
+    /** Events after which a session that rests continues as new, and those after which it does so between two runs. */
+    readonly continueAfter: number;
+    readonly continueAnywayAfter: number;
+  };
+}
+
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const DAY = 24 * 60 * MINUTE;
@@ -116,6 +138,15 @@ export const SESSION_DEFAULTS = {
   tiers: { idleMs: 15 * MINUTE, ttlMs: 30 * DAY },
 } as const satisfies Omit<SessionSettings, 'image'> & { readonly image: string };
 
+const HOUR = 60 * MINUTE;
+
+export const DEFAULT_SESSION_POLICIES: SessionPolicies = {
+  ...DEFAULT_POLICIES,
+  run: { heartbeatMs: 15 * SECOND, marginMs: MINUTE, timeoutMs: HOUR, maxTimeoutMs: 24 * HOUR, repeats: 2 },
+  // A run makes about 25 events, and the server refuses the 2,001st update of an execution.
+  session: { settleMs: 2 * SECOND, continueAfter: 1000, continueAnywayAfter: 4000 },
+};
+
 /** Any subset of the policies, group by group. */
 export type WorkloadPolicyOverrides = {
   readonly [Group in keyof WorkloadPolicies]?: Partial<WorkloadPolicies[Group]>;
@@ -133,6 +164,26 @@ export function resolvePolicies(overrides: WorkloadPolicyOverrides = {}): Worklo
     deploy: { ...d.deploy, ...overrides.deploy },
     supervise: { ...d.supervise, ...overrides.supervise },
     leave: { ...d.leave, ...overrides.leave },
+  };
+}
+
+/** Any subset of the policies of sessions, group by group. */
+export type SessionPolicyOverrides = {
+  readonly [Group in keyof SessionPolicies]?: Partial<SessionPolicies[Group]>;
+};
+
+/** @returns the defaults of sessions, replaced by the overrides where given. */
+export function resolveSessionPolicies(overrides: SessionPolicyOverrides = {}): SessionPolicies {
+  const d = DEFAULT_SESSION_POLICIES;
+  return {
+    control: { ...d.control, ...overrides.control },
+    placement: { ...d.placement, ...overrides.placement },
+    host: { ...d.host, ...overrides.host },
+    deploy: { ...d.deploy, ...overrides.deploy },
+    supervise: { ...d.supervise, ...overrides.supervise },
+    leave: { ...d.leave, ...overrides.leave },
+    run: { ...d.run, ...overrides.run },
+    session: { ...d.session, ...overrides.session },
   };
 }
 

@@ -3,6 +3,7 @@
 import { tmpdir } from 'node:os';
 import type { FastifyInstance } from 'fastify';
 import type { RecordNow } from '../client/temporal/maintenance/record-now.ts';
+import type { SessionClient } from '../client/temporal/sessions/session-client.ts';
 import { mintId } from '../client/temporal/workloads/create-workload.ts';
 import type { OpenWorkloads } from '../client/temporal/workloads/open-workloads.ts';
 import type { WorkloadClient } from '../client/temporal/workloads/workload-client.ts';
@@ -27,6 +28,8 @@ import { serviceHandlers } from './operations-handlers.ts';
 import { errorHandler, type GatewayLogger } from './problem-replies.ts';
 import { readiness } from './readiness.ts';
 import { bindRoutes } from './route-binding.ts';
+import type { FollowRunOutput } from './sessions/host-run-output.ts';
+import { noSessionHandlers, sessionHandlers } from './sessions/session-handlers.ts';
 import { sourceHandlers } from './sources/source-handlers.ts';
 import type { SourceUploadLimits } from './sources/source-upload.ts';
 import { locatedBy, workloadHandlers } from './workloads/workload-handlers.ts';
@@ -38,6 +41,8 @@ export interface GatewayOptions {
   readonly isPolled: (taskQueue: string, kind: 'workflow' | 'activity') => Promise<boolean>;
   /** Data planes of hosts: `hostLogsOverHttp`. */
   readonly hostLogs: HostLogsApi;
+  /** Absent: the routes of sessions are not available. */
+  readonly sessions?: { readonly client: SessionClient; readonly followOutput: FollowRunOutput };
   /** Absent: the API does not show what VMs use. */
   readonly fetchVmUsage?: FetchVmUsage;
   /** At least 16 characters. */
@@ -45,7 +50,7 @@ export interface GatewayOptions {
   readonly log: GatewayLogger;
   readonly version: string;
   /** @returns the page of an execution in the Temporal Web UI. */
-  readonly temporalUrl?: (execution: { workflowId: string; executionId: string }) => string;
+  readonly temporalUrl?: (execution: { workflowId: string; executionId?: string }) => string;
   /** Counts the open workloads for the metrics; absent: they are not counted. */
   readonly openWorkloads?: () => Promise<readonly OpenWorkloads[]>;
   /** Archives closed workloads on request; absent: the route is not available. */
@@ -75,6 +80,9 @@ export interface GatewayLimits {
   readonly streamMovedLookMs: number;
   readonly streamKeepAliveMs: number;
   readonly slowReaderMs: number;
+  /** Pauses between two looks at a run that no host can tell of: the first, and the longest. */
+  readonly runLookMs: number;
+  readonly runMaxLookMs: number;
   /** How long the stream of a finished workload waits for a host that does not return its last lines. */
   readonly streamIncompleteMs: number;
   /** How long the metrics reuse one count of the open workloads. */
@@ -102,6 +110,8 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   streamMovedLookMs: 10_000,
   streamKeepAliveMs: 15_000,
   slowReaderMs: 30_000,
+  runLookMs: 100,
+  runMaxLookMs: 5_000,
   streamIncompleteMs: 10_000,
   countsKeptMs: 10_000,
   requestMs: 30_000,
@@ -152,6 +162,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         ...defined({ temporalUrl: options.temporalUrl }),
         ending: ending.signal,
       }),
+      ...sessionRoutes(options, limits, ending.signal),
       ...sourceHandlers({
         sources,
         directory: options.uploadDir ?? tmpdir(),
@@ -178,6 +189,27 @@ export function createGateway(options: GatewayOptions): Gateway {
       await server.close();
     },
   };
+}
+
+function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: AbortSignal) {
+  const { sessions, store, log, temporalUrl } = options;
+  if (sessions === undefined) return noSessionHandlers();
+  const hosts = createHostDirectory(store);
+  return sessionHandlers({
+    sessions: sessions.client,
+    follow: sessions.followOutput,
+    hosts: { host: (id) => hosts.read(id), hostFreshMs: limits.hostFreshMs, now: Date.now },
+    log,
+    limits: {
+      holdMs: limits.streamFollowMs,
+      lookMs: limits.runLookMs,
+      maxLookMs: limits.runMaxLookMs,
+      maxStreams: limits.maxLogStreams,
+      slowReaderMs: limits.slowReaderMs,
+    },
+    ...(temporalUrl && { temporalUrl: (workflowId: string) => temporalUrl({ workflowId }) }),
+    ending,
+  });
 }
 
 function fleetCounts({ openWorkloads }: GatewayOptions, { countsKeptMs }: GatewayLimits): FleetCounts | undefined {

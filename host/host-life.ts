@@ -10,6 +10,7 @@ import type { Registration } from './face/registration.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostLogs } from './logs/host-logs.ts';
 import type { VmPool } from './pool/vm-pool.ts';
+import type { HostSessions } from './runs/host-sessions.ts';
 import type { HostServices } from './services/guest-services.ts';
 import type { Templates } from './templates/template-store.ts';
 import type { HostUpkeep } from './upkeep/host-upkeep.ts';
@@ -25,6 +26,7 @@ export interface HostLifeRooms {
   readonly services: HostServices;
   readonly logs: Pick<HostLogs, 'start' | 'stop'>;
   readonly templates: Pick<Templates, 'start' | 'stop'> | undefined;
+  readonly sessions: Pick<HostSessions, 'adopt' | 'end'>;
   readonly pool: Pick<VmPool, 'start' | 'maintain' | 'stop'>;
   readonly metrics: Pick<HostMetrics, 'noteDriver'>;
   readonly dataPlane: DataPlane;
@@ -46,6 +48,7 @@ export async function startHost(rooms: HostLifeRooms): Promise<{ url: string; ad
   await rooms.records.finishRenames();
   const { records, vms, services, startWaitMs } = rooms;
   const adoptions = await adoptRecorded({ driver, records, vms, services, startWaitMs, logger });
+  await rooms.sessions.adopt(adoptions.map(({ vmId }) => vmId));
   await pool.start();
   await emptyDirectory(rooms.scratchDir);
   const capabilities = await driver.probe();
@@ -71,6 +74,7 @@ export async function detachHost(rooms: HostLifeRooms): Promise<void> {
   await rooms.registration.stop();
   await rooms.inspections.stop();
   await rooms.pool.stop();
+  rooms.sessions.end();
   await rooms.vms.detachAll();
   for (const vmId of await rooms.driver.list()) await rooms.services.settled(vmId);
   await rooms.logs.stop();

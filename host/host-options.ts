@@ -10,6 +10,7 @@ import type { EgressProxy } from './egress/dialer.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostSettingOverrides } from './host-settings.ts';
 import type { PoolMeans } from './pool/pool-ports.ts';
+import type { TellVmGone } from './runs/vm-watch.ts';
 import type { OwnerLookup } from './upkeep/sweep.ts';
 
 export interface HostOptions {
@@ -30,6 +31,8 @@ export interface HostOptions {
   readonly owners: OwnerLookup;
   /** All that guests and their VMMs may use. */
   readonly capacity: HostCapacity;
+  /** Tells the owner of a VM that waits for its next run that the VM has ended; default: nobody is told. */
+  readonly tellVmGone?: TellVmGone;
   readonly token: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly egressProxy?: EgressProxy;

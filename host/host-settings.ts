@@ -5,6 +5,7 @@ import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts
 import type { InspectionSettings } from '../inspection/inspection-pool.ts';
 import type { HostCapacitySettings } from './capacity/host-capacity.ts';
 import type { HostPoolSettings } from './pool/pool-settings.ts';
+import type { RunSettings } from './runs/host-sessions.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
 import type { ReattachOptions } from './vms/channels.ts';
 
@@ -66,6 +67,7 @@ export interface HostSettings {
   readonly templates: TemplateSettings;
   readonly images: ImageCollectionLimits;
   readonly pool: HostPoolSettings;
+  readonly runs: RunSettings;
 }
 
 const SECOND = 1000;
@@ -127,6 +129,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
   templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, handedOutMs: MINUTE, retryMs: MINUTE, max: 12 },
+  runs: { maxOutputBytes: 64 * MIB, maxUnsafeBytes: MIB, reattachPauseMs: 100, tellAgainMs: SECOND },
   images: { keep: 8, idleMs: 24 * 60 * MINUTE },
   pool: {
     limits: { pool_size: 0 },
@@ -163,5 +166,6 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     templates: { ...d.templates, ...overrides.templates },
     images: { ...d.images, ...overrides.images },
     pool: { ...d.pool, ...overrides.pool },
+    runs: { ...d.runs, ...overrides.runs },
   };
 }

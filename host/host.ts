@@ -30,6 +30,7 @@ import { createHostPool } from './pool/host-pool.ts';
 import { claimFor } from './pool/pooled-provisioning.ts';
 import type { VmPool } from './pool/vm-pool.ts';
 import { createYieldingLedger } from './pool/yielding-ledger.ts';
+import { createHostSessions, type HostSessions } from './runs/host-sessions.ts';
 import { createGuestServices, type HostServices } from './services/guest-services.ts';
 import { createServiceSources } from './sources/service-sources.ts';
 import { createUploadedSources } from './sources/uploaded-sources.ts';
@@ -57,6 +58,7 @@ export interface Host {
   /** Absent where the driver starts every guest cold. */
   readonly templates: Templates | undefined;
   readonly pool: VmPool;
+  readonly sessions: HostSessions;
   /** For tars on their way; emptied at start. */
   readonly scratchDir: string;
   /** One at a time; each call starts a new sweep. */
@@ -100,7 +102,16 @@ export function createHost(options: HostOptions): Host {
   });
   const metrics: HostMetrics = createHostMetrics({ ...settings.metrics, stateDir, driver, ledger, memory, vms, logs });
   const pool: VmPool = poolOf(basis, { ledger: capacity.ledger, templates, vms, metrics });
-  const face = faceOf(basis, { ledger, memory, logs, templates, metrics, pool });
+  const sessions = createHostSessions({
+    stateDir,
+    vms,
+    records,
+    store,
+    logger,
+    tellVmGone: options.tellVmGone ?? (async () => undefined),
+    settings: settings.runs,
+  });
+  const face = faceOf(basis, { ledger, memory, logs, templates, metrics, pool, sessions });
   const { dataPlane, registration } = face;
   const releases = createFreedNotices({
     hostId,
@@ -122,6 +133,7 @@ export function createHost(options: HostOptions): Host {
     logs,
     templates,
     pool,
+    sessions,
     metrics,
     logger,
     dataPlane,
@@ -142,6 +154,7 @@ export function createHost(options: HostOptions): Host {
     registration,
     templates,
     pool,
+    sessions,
     scratchDir,
     sources: sourcesOf(basis, inspections),
     builds: createBuildStore({ ...settings.builds, stateDir, store, logger }),
@@ -261,15 +274,16 @@ function faceOf(
     templates: Templates | undefined;
     metrics: HostMetrics;
     pool: VmPool;
+    sessions: HostSessions;
   },
 ): { dataPlane: DataPlane; registration: Registration; onFound: HostLifeRooms['onFound'] } {
   const { hostId, driver, store, logger, settings, token, cachedImages, versions } = basis;
-  const { ledger, memory, logs, templates, metrics, pool } = rooms;
+  const { ledger, memory, logs, templates, metrics, pool, sessions } = rooms;
   let found: { url: string; capabilities: DriverCapabilities | undefined } = { url: '', capabilities: undefined };
   return {
     dataPlane: createDataPlane(
       { ...settings.dataPlane, hostId, token, logger },
-      { logs, metrics: metrics.registry, usage: (vmId) => driver.usage(vmId) },
+      { logs, runs: sessions.runs, metrics: metrics.registry, usage: (vmId) => driver.usage(vmId) },
     ),
     registration: createHostRegistration({
       hostId,

@@ -1,4 +1,6 @@
 /** What a host offers for the runs of sessions. Types only; see `ports/README.md`. */
+import type { SessionName } from '../domain/names.ts';
+import type { RunBody } from '../domain/session/run-book.ts';
 import type { ExecOutput } from './guest-agent.ts';
 
 /** One run in a VM: the turns of a session go up, and a VM has one run at a time. */
@@ -21,6 +23,19 @@ export interface RunExit {
   readonly outputBytes: number;
 }
 
+export interface FollowOutput {
+  readonly after: number;
+  readonly maxBytes: number;
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+}
+
+export interface FollowedOutput {
+  readonly pieces: readonly ExecOutput[];
+  /** Nothing follows these pieces: the run has ended on this host, however. */
+  readonly isLast: boolean;
+}
+
 export interface SessionRuns {
   /**
    * Runs the command once, however often this is called: a second call joins the first, and a later process attaches to
@@ -37,4 +52,36 @@ export interface SessionRuns {
   cancel(run: RunInVm): Promise<void>;
   /** Output from position `after` on, about `maxBytes`; none where there is nothing more yet. @throws NOT_FOUND */
   readOutput(run: RunInVm, after: number, maxBytes: number): Promise<readonly ExecOutput[]>;
+  /**
+   * As `readOutput`, but waits until there is something, the run has ended, or `waitMs` are over; also for a run that
+   * has not begun.
+   */
+  followOutput(run: RunInVm, options: FollowOutput): Promise<FollowedOutput>;
+}
+
+/** Opens what callers sent: the command and environment of a run. */
+export interface SealedRequests {
+  /** @throws SESSION_CORRUPT, NOT_FOUND, STORE_UNAVAILABLE */
+  open(session: SessionName, runId: string, body: RunBody): Promise<RunCommand>;
+}
+
+/** Seals what callers send. */
+export interface RunRequestSeal {
+  /** @returns the body of an order, and its size before it was sealed. @throws PAYLOAD_TOO_LARGE, STORE_UNAVAILABLE */
+  seal(session: SessionName, runId: string, command: RunCommand): Promise<{ body: RunBody; bytes: number }>;
+}
+
+/** VMs whose guests can wait. */
+export interface PausableVms {
+  /** A paused VM stays as it is. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED */
+  pause(vmId: string): Promise<void>;
+  /** A running VM stays as it is. @throws as `pause`, AGENT_TIMEOUT */
+  resume(vmId: string, options: { readonly deadlineMs: number; readonly signal: AbortSignal }): Promise<void>;
+}
+
+/** What a host offers to the activities of sessions. */
+export interface SessionPorts {
+  readonly runs: SessionRuns;
+  readonly requests: SealedRequests;
+  readonly vms: PausableVms;
 }

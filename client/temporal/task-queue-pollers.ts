@@ -5,7 +5,7 @@ import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from './client-timings.ts'
 import { withDeadline } from './temporal-calls.ts';
 
 /** @returns in words why a workflow did not answer a query. */
-export async function whyNoAnswer(context: ClientContext): Promise<string> {
+export async function whyNoAnswer(context: Pick<ClientContext, 'client' | 'timings' | 'taskQueue'>): Promise<string> {
   const { taskQueue, timings } = context;
   const queue = await describeQueue(context, taskQueue, 'workflow');
   if (!isFresh(queue, timings)) {

@@ -58,6 +58,37 @@ export const hostFollowReplySchema = hostLogsReplySchema.extend({
 });
 export type HostFollowReply = z.infer<typeof hostFollowReplySchema>;
 
+/** @returns the path that waits for output of a run: of a turn of a session, in one VM. */
+export function runOutputPath(vmId: string, turn: number | string): string {
+  return `/v1/vms/${vmId}/runs/${turn}/output`;
+}
+
+/** Most output of one answer, bytes. */
+export const MAX_OUTPUT_BYTES = 256 * 1024;
+const positionSchema = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+/** Query of `GET /v1/vms/<id>/runs/<turn>/output`, as text. */
+export const runOutputQuerySchema = z.object({
+  /** Position behind the last byte that the reader has. */
+  after: positionSchema.default(0),
+  waitMs: z.coerce.number().int().min(0).max(MAX_FOLLOW_MS).default(0),
+});
+
+/** A piece of the output of a run. Positions count the bytes of both streams together. */
+export const outputPieceSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.enum(['stdout', 'stderr']), offset: z.int().min(0), base64: z.base64() }),
+  z.object({ kind: z.literal('gap'), offset: z.int().min(0), bytes: z.int().min(1) }),
+]);
+export type OutputPiece = z.infer<typeof outputPieceSchema>;
+
+/** Sent when there is output, when the run has ended, or when the time is over. */
+export const runOutputReplySchema = z.object({
+  pieces: z.array(outputPieceSchema),
+  /** Nothing follows: the run has ended on this host, however. */
+  isLast: z.boolean(),
+});
+export type RunOutputReply = z.infer<typeof runOutputReplySchema>;
+
 /** @returns path of what a VM uses (`vmUsageSchema`): 404 where the host has no such VM, or its process is gone. */
 export function vmUsagePath(vmId: string): string {
   return `/v1/vms/${vmId}/usage`;

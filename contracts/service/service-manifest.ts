@@ -40,7 +40,7 @@ export const healthSettingsSchema = z.strictObject({
 const EGRESS_PORTS: readonly number[] = [80, 443];
 const DEFAULT_EGRESS_PORT = 443;
 
-const egressEntry = z
+export const egressEntrySchema = z
   .string()
   .max(300)
   .refine((text) => {
@@ -87,7 +87,7 @@ export const serviceConfigSchema = z.strictObject({
   egress: z
     .strictObject({
       allow: z
-        .array(egressEntry)
+        .array(egressEntrySchema)
         .max(256)
         .exactOptional()
         .meta({ description: 'Names that the running service may reach: name, *.domain, with :port (443 or 80).' }),

@@ -1,28 +1,25 @@
 /** What the object store holds of a thread and its sessions. */
 import { z } from 'zod';
-import { DEFAULT_PROJECT, PROJECT_ID_PATTERN, RUN_ID_PATTERN, THREAD_PATTERN } from '../../domain/names.ts';
+import type { EndedRun } from '../../domain/session/run-book.ts';
 import type { SessionRecord } from '../../domain/session/session-record.ts';
-import { digestSchema, imageNameSchema, isoTimeSchema } from '../identifiers.ts';
+import { VM_ID_PATTERN } from '../host/instance-record.ts';
+import {
+  digestSchema,
+  hostIdSchema,
+  imageNameSchema,
+  isoTimeSchema,
+  projectSchema,
+  runIdSchema,
+  threadSchema,
+} from '../identifiers.ts';
 import type { Same } from '../same-type.ts';
 
-export const projectSchema = z
-  .string()
-  .regex(PROJECT_ID_PATTERN, 'must be 1 to 40 characters of a-z, 0-9 and -')
-  .meta({ example: DEFAULT_PROJECT });
-export const threadSchema = z
-  .string()
-  .regex(THREAD_PATTERN, 'must be 1 to 64 characters of A-Z, a-z, 0-9, . _ -, not beginning with a dot')
-  .meta({ example: 'thread-42' });
-export const runIdSchema = z
-  .string()
-  .regex(RUN_ID_PATTERN, 'must be 1 to 128 characters of A-Z, a-z, 0-9, . _ : -')
-  .meta({ example: 'msg-7' });
 const incarnationSchema = z.int().min(1).max(999_999_999);
 const durationSchema = z.int().min(1).max(Number.MAX_SAFE_INTEGER);
 
 const MAX_EGRESS_ENTRIES = 100;
 
-const settingsSchema = z.strictObject({
+export const sessionSettingsSchema = z.strictObject({
   image: z.strictObject({ name: imageNameSchema, digest: digestSchema }),
   resources: z.strictObject({
     vcpus: z.int().min(1).max(64),
@@ -33,7 +30,7 @@ const settingsSchema = z.strictObject({
   tiers: z.strictObject({ idleMs: durationSchema, ttlMs: durationSchema }),
 });
 
-const endSchema = z.strictObject({
+export const sessionEndSchema = z.strictObject({
   as: z.enum(['closed', 'expired', 'deleted']),
   at: isoTimeSchema,
   cause: z.string().max(500),
@@ -46,12 +43,56 @@ export const sessionRecordSchema = z.strictObject({
   project: projectSchema,
   thread: threadSchema,
   incarnation: incarnationSchema,
-  settings: settingsSchema,
+  settings: sessionSettingsSchema,
   createdAt: isoTimeSchema,
-  end: endSchema.exactOptional(),
+  end: sessionEndSchema.exactOptional(),
 });
 
 const _record: Same<z.infer<typeof sessionRecordSchema>, SessionRecord> = true;
+
+const MAX_ARGUMENTS = 4_096;
+
+/** What a caller asks a run to do; it travels and is kept only sealed. */
+export const runRequestSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  argv: z.array(z.string()).min(1).max(MAX_ARGUMENTS),
+  env: z.record(z.string(), z.string()),
+});
+
+export const lostWorkspaceSchema = z.strictObject({ afterTurn: z.int().min(1), reason: z.string().max(1000) });
+
+/** How a run ended. */
+export const runOutcomeSchema = z.discriminatedUnion('as', [
+  z.strictObject({
+    as: z.literal('finished'),
+    code: z.int().nullable(),
+    signal: z.string().max(40).nullable(),
+    outputBytes: z.int().min(0),
+  }),
+  z.strictObject({ as: z.literal('failed'), failure: z.string().max(80), message: z.string().max(2000) }),
+  z.strictObject({ as: z.literal('cancelled'), cause: z.string().max(500) }),
+]);
+
+const endedRunSchema = z.strictObject({
+  id: runIdSchema,
+  bodyHash: z.string().regex(/^[0-9a-f]{64}$/),
+  acceptedAt: isoTimeSchema,
+  turn: z.int().min(1).exactOptional(),
+  startedAt: isoTimeSchema.exactOptional(),
+  endedAt: isoTimeSchema,
+  vm: z.strictObject({ hostId: hostIdSchema, vmId: z.string().regex(VM_ID_PATTERN) }).exactOptional(),
+  lost: lostWorkspaceSchema.exactOptional(),
+  outcome: runOutcomeSchema,
+});
+
+/** `runs/<sha256 of id>.json`. */
+export const runRecordSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  incarnation: incarnationSchema,
+  run: endedRunSchema,
+});
+
+const _endedRun: Same<z.infer<typeof endedRunSchema>, EndedRun> = true;
 
 const KEY_BYTES = 32;
 

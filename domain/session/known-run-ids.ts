@@ -1,5 +1,5 @@
 /**
- * Every run id that a thread has ever used, in a size that a workflow can carry. "No" is certain. "Perhaps" has to be
+ * Every run id that a thread has ever used, by its SHA-256, in a size that a workflow can carry. "No" is certain. "Perhaps" has to be
  * looked up in the store before the run starts. Pure.
  */
 import { hash64 } from '../hash64.ts';

@@ -1,4 +1,5 @@
 /** The runs of a session: who waits, who runs, how the last ones ended. Pure; the workflow is the only writer. */
+import { defined } from '../defined.ts';
 import { KilnError } from '../failures.ts';
 import type { KnownRunIds } from './known-run-ids.ts';
 
@@ -14,6 +15,8 @@ export type RunBody = { readonly sealed: string } | { readonly sha256: string };
 /** What a caller asks for. Nothing of the body can be read here. */
 export interface RunOrder {
   readonly id: string;
+  /** SHA-256 (hex) of the id: its name in the store. */
+  readonly idSha256: string;
   /** SHA-256 (hex) of the canonical body: the same id with another one is a CONFLICT. */
   readonly bodyHash: string;
   readonly bytes: number;
@@ -36,6 +39,22 @@ export interface StartedRun extends WaitingRun {
   readonly startedAt: string;
   /** How often it was started again after its VM was lost. */
   readonly repeats: number;
+  /** The VM that it runs in: the last one, where it was repeated. */
+  readonly vm: RunVm;
+  /** What the session had lost before this run. */
+  readonly lost?: LostWorkspace;
+}
+
+export interface RunVm {
+  readonly hostId: string;
+  readonly vmId: string;
+}
+
+/** A VM ended and took the workspace with it. */
+export interface LostWorkspace {
+  /** The last run that had worked in it. */
+  readonly afterTurn: number;
+  readonly reason: string;
 }
 
 export type RunOutcome =
@@ -57,6 +76,9 @@ export interface EndedRun {
   readonly turn?: number;
   readonly startedAt?: string;
   readonly endedAt: string;
+  /** Where it ran, and where its output was written. */
+  readonly vm?: RunVm;
+  readonly lost?: LostWorkspace;
   readonly outcome: RunOutcome;
 }
 
@@ -67,6 +89,8 @@ export interface RunBook {
   readonly ended: readonly EndedRun[];
   /** Number of the last started run. */
   readonly turn: number;
+  /** What was lost since the last run; the next one is told. */
+  readonly lost?: LostWorkspace;
 }
 
 export const NO_RUNS: RunBook = { waiting: [], ended: [], turn: 0 };
@@ -112,31 +136,43 @@ export function judgeOrder(book: RunBook, order: RunOrder): 'new' | 'known' {
  */
 export function takeOrder(book: RunBook, known: KnownRunIds, order: RunOrder, acceptedAt: string): RunBook {
   if (judgeOrder(book, order) === 'known') return book;
-  const run: WaitingRun = { ...order, acceptedAt, mayBeKnown: known.mayHave(order.id) };
-  known.add(order.id);
+  const run: WaitingRun = { ...order, acceptedAt, mayBeKnown: known.mayHave(order.idSha256) };
+  known.add(order.idSha256);
   return { ...book, waiting: [...book.waiting, run] };
 }
 
 /** Starts the run that waits longest. @returns the book as it is where none waits or one runs */
-export function startNext(book: RunBook, startedAt: string): RunBook {
+export function startNext(book: RunBook, vm: RunVm, startedAt: string): RunBook {
   const [next, ...waiting] = book.waiting;
   if (next === undefined || book.running !== undefined) return book;
   const turn = book.turn + 1;
-  return { ...book, waiting, turn, running: { ...next, turn, startedAt, repeats: 0 } };
+  const { lost, ...rest } = book;
+  return { ...rest, waiting, turn, running: { ...next, turn, startedAt, repeats: 0, vm, ...defined({ lost }) } };
 }
 
-/** Notes that the present run is started once more. */
-export function repeatRun(book: RunBook): RunBook {
+/** Notes that the present run is started once more, in another VM. */
+export function repeatRun(book: RunBook, vm: RunVm): RunBook {
   return book.running === undefined
     ? book
-    : { ...book, running: { ...book.running, repeats: book.running.repeats + 1 } };
+    : { ...book, running: { ...book.running, repeats: book.running.repeats + 1, vm } };
 }
 
 /** Ends the present run. @returns the book as it is where none runs */
 export function endRunning({ running, ...book }: RunBook, outcome: RunOutcome, endedAt: string): RunBook {
   if (running === undefined) return book;
-  const { id, bodyHash, acceptedAt, turn, startedAt } = running;
-  return { ...book, ended: withEnded(book.ended, { id, bodyHash, acceptedAt, turn, startedAt, endedAt, outcome }) };
+  const { id, bodyHash, acceptedAt, turn, startedAt, vm, lost } = running;
+  const ended = { id, bodyHash, acceptedAt, turn, startedAt, endedAt, vm, ...defined({ lost }), outcome };
+  return { ...book, ended: withEnded(book.ended, ended) };
+}
+
+/** Notes that the workspace is lost. @returns the book as it is where no run has worked in it */
+export function loseWorkspace(book: RunBook, reason: string): RunBook {
+  return book.turn === 0 || book.lost !== undefined ? book : { ...book, lost: { afterTurn: book.turn, reason } };
+}
+
+/** Adds the ids that the thread had used before this session. */
+export function withUsedIds(book: RunBook, known: KnownRunIds): RunBook {
+  return { ...book, waiting: book.waiting.map((run) => ({ ...run, mayBeKnown: known.mayHave(run.idSha256) })) };
 }
 
 /** Ends a run that waits. @returns the book as it is where that id does not wait */

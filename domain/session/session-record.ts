@@ -1,5 +1,6 @@
 /** What is durable of a thread outside of workflows: its present incarnation with its settings, and how that ended. */
-import type { ThreadName } from '../names.ts';
+import { KilnError } from '../failures.ts';
+import type { SessionName, ThreadName } from '../names.ts';
 
 export interface SessionSettings {
   /** The digest is resolved when the session is created, and stays. */
@@ -33,4 +34,14 @@ export interface SessionRecord extends ThreadName {
   readonly createdAt: string;
   /** Present once this incarnation is over. */
   readonly end?: SessionEnd;
+}
+
+/** @returns the failure that tells a caller that an incarnation is over: 410 with how, when and its last turn */
+export function hasEnded({ thread, incarnation }: SessionName, record: SessionRecord): KilnError {
+  const end = record.incarnation === incarnation ? record.end : undefined;
+  const code = end?.as === 'expired' ? 'SESSION_EXPIRED' : 'SESSION_CLOSED';
+  const how = end === undefined ? 'has ended' : `was ${end.as} at ${end.at}: ${end.cause}`;
+  const fix = 'A run with ifEnded "restart" begins a new one.';
+  const details = end === undefined ? {} : { as: end.as, at: end.at, cause: end.cause, lastTurn: end.lastTurn };
+  return new KilnError(code, `The session of thread ${thread} ${how}. ${fix}`, details);
 }

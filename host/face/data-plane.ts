@@ -17,9 +17,11 @@ import { failureKind, isKilnError, KilnError } from '../../domain/failures.ts';
 import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { isStage } from '../../domain/workload/stages.ts';
+import type { SessionRuns } from '../../ports/runs.ts';
 import type { VmUsage } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostLogs } from '../logs/host-logs.ts';
+import { addRunOutputRoute } from './run-output-route.ts';
 
 export interface DataPlaneOptions {
   readonly hostId: string;
@@ -35,6 +37,7 @@ export interface DataPlaneOptions {
 
 export interface DataPlaneRooms {
   readonly logs: Pick<HostLogs, 'read' | 'epochs' | 'follow'>;
+  readonly runs: Pick<SessionRuns, 'followOutput'>;
   readonly metrics: Registry;
   readonly usage: (vmId: string) => Promise<VmUsage | undefined>;
 }
@@ -124,6 +127,7 @@ function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: 
     return used;
   });
   addLogRoutes(server, options.hostId, logs);
+  addRunOutputRoute(server, sources.runs);
 }
 
 interface LogRequest {

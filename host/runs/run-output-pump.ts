@@ -9,7 +9,7 @@ import type { RunOutput } from './run-output.ts';
 export async function pumpRunOutput(
   handle: Pick<ExecHandle, 'output' | 'acknowledge'>,
   output: RunOutput,
-  { maxUnsafeBytes }: { readonly maxUnsafeBytes: number },
+  { maxUnsafeBytes, onTaken }: { readonly maxUnsafeBytes: number; readonly onTaken?: () => void },
 ): Promise<void> {
   let syncing: Promise<void> | undefined;
   let failure: unknown;
@@ -29,6 +29,7 @@ export async function pumpRunOutput(
   try {
     for await (const piece of handle.output) {
       await output.take(piece);
+      onTaken?.();
       syncSoon();
       // A disk that is slower than the guest must not fill the memory.
       while (syncing !== undefined && output.end - output.safeEnd > maxUnsafeBytes) await syncing;

@@ -2,9 +2,11 @@
  * Runs of sessions in this host's VMs: each command is started once, whatever dies in between. What happened is kept
  * beside the VM's record (`run.json`), always before the step that relies on it.
  */
-import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { type Changes, createChanges } from '../../concurrency/changes.ts';
 import { abortable } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
@@ -12,14 +14,14 @@ import { isErrno } from '../../linux/errno.ts';
 import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { ExecHandle, ExecOutput } from '../../ports/guest-agent.ts';
 import type { VmHost } from '../../ports/host.ts';
-import type { RunExit, RunInVm, SessionRuns } from '../../ports/runs.ts';
+import type { FollowedOutput, FollowOutput, RunExit, RunInVm, SessionRuns } from '../../ports/runs.ts';
 import { openRunOutput, openToRead, type RunOutput } from './run-output.ts';
 import { pumpRunOutput } from './run-output-pump.ts';
 
 export interface SessionRunsOptions {
   readonly vms: Pick<VmHost, 'agent'>;
   readonly vmDirectory: (vmId: string) => string;
-  /** File of a run's output; its folder exists, and outlives the VM. */
+  /** File of a run's output, in a folder that outlives the VM. */
   readonly outputPath: (run: RunInVm) => string;
   /** Most output of one run that is kept, bytes. */
   readonly maxOutputBytes: number;
@@ -66,6 +68,8 @@ class VmRuns implements SessionRuns {
   /** Held while `run.json` of a VM is read and written, and while a process is started or killed because of it. */
   private readonly lock = createKeyedLock();
   private readonly active = new Map<string, ActiveRun>();
+  /** Told at every step of a run, under the name of its VM. */
+  private readonly changes: Changes = createChanges();
 
   constructor(options: SessionRunsOptions) {
     this.options = options;
@@ -95,16 +99,35 @@ class VmRuns implements SessionRuns {
     const found = active?.turn === run.turn ? await (await active.output).read(after, maxBytes) : undefined;
     if (found !== undefined) return found;
     const record = await this.record(run.vmId);
-    if (record === undefined || record.turn < run.turn) {
-      throw new KilnError('NOT_FOUND', `Run ${run.turn} has not been in VM ${run.vmId}.`);
-    }
-    // A run that never started has no file.
     const output = await openToRead(this.options.outputPath(run)).catch(undefinedIfMissing);
     try {
+      // A run that never started has no file; a VM that is gone has no record.
+      if (output === undefined && (record === undefined || record.turn < run.turn)) {
+        throw new KilnError('NOT_FOUND', `Run ${run.turn} has not been in VM ${run.vmId}.`);
+      }
       return (await output?.read(after, maxBytes)) ?? [];
     } finally {
       await output?.close();
     }
+  }
+
+  async followOutput(run: RunInVm, { after, maxBytes, waitMs, signal }: FollowOutput): Promise<FollowedOutput> {
+    const late = AbortSignal.any([signal, AbortSignal.timeout(waitMs)]);
+    for (;;) {
+      const change = this.changes.next(run.vmId, late);
+      change.catch(() => undefined);
+      // Before the output is read, so that an end that is seen comes with all of it.
+      const isLast = await this.hasEnded(run);
+      const pieces = await this.readOutput(run, after, maxBytes).catch(noneIfUnknown);
+      if (pieces.length > 0 || isLast || late.aborted) return { pieces, isLast: isLast && pieces.length === 0 };
+      await change.catch(() => undefined);
+    }
+  }
+
+  private async hasEnded({ vmId, turn }: RunInVm): Promise<boolean> {
+    if (this.active.get(vmId)?.turn === turn) return false;
+    const record = await this.record(vmId);
+    return record !== undefined && (record.turn > turn || (record.turn === turn && isOver(record)));
   }
 
   /** Finds the run or begins it. In an object, since the lock must not be held until the run is done. */
@@ -135,7 +158,10 @@ class VmRuns implements SessionRuns {
     this.active.set(vmId, active);
     this.follow(request, how, active)
       // The next run may have begun once the end of this one was on record.
-      .finally(() => this.active.get(vmId) === active && this.active.delete(vmId))
+      .finally(() => {
+        if (this.active.get(vmId) === active) this.active.delete(vmId);
+        this.changes.tell(vmId);
+      })
       .then(ended.resolve, ended.reject);
     return active;
   }
@@ -161,7 +187,7 @@ class VmRuns implements SessionRuns {
 
   private async toTheEnd(request: RunRequest, handle: ExecHandle, output: RunOutput): Promise<RunExit> {
     const { maxUnsafeBytes } = this.options;
-    await pumpRunOutput(handle, output, { maxUnsafeBytes });
+    await pumpRunOutput(handle, output, { maxUnsafeBytes, onTaken: () => this.changes.tell(request.vmId) });
     const { code, signal, timedOut } = await handle.exit;
     await output.finish();
     const exit = { code, signal, timedOut, outputBytes: output.end };
@@ -215,8 +241,10 @@ class VmRuns implements SessionRuns {
     return handle;
   }
 
-  private openOutput(run: RunInVm): Promise<RunOutput> {
-    return openRunOutput(this.options.outputPath(run), { maxBytes: this.options.maxOutputBytes });
+  private async openOutput(run: RunInVm): Promise<RunOutput> {
+    const path = this.options.outputPath(run);
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    return openRunOutput(path, { maxBytes: this.options.maxOutputBytes });
   }
 
   private record(vmId: string): Promise<RunRecord | undefined> {
@@ -233,6 +261,11 @@ class VmRuns implements SessionRuns {
 }
 
 const isOver = ({ state }: RunRecord) => state === 'exited' || state === 'cancelled';
+
+function noneIfUnknown(error: unknown): readonly ExecOutput[] {
+  if (isKilnError(error, 'NOT_FOUND')) return [];
+  throw error;
+}
 
 function undefinedIfMissing(error: unknown): undefined {
   if (!isErrno(error, 'ENOENT')) throw error;

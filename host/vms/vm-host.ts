@@ -63,6 +63,8 @@ export interface HostVms extends VmHost {
   adopt(vmId: string): Promise<Adoption>;
   /** Closes ports and detaches from every guest; the VMs keep running. Do not use this object afterwards. */
   detachAll(): Promise<void>;
+  /** Stops the guest's CPUs; its channel stays open. @throws as `VmDriver.pause` */
+  pause(vmId: string): Promise<void>;
   /** Resumes a paused VM and sets its clock; a running VM keeps running. @throws as `VmDriver.resume` */
   resume(
     vmId: string,
@@ -212,6 +214,10 @@ class DriverVmHost implements HostVms {
 
   agent(vmId: string): Promise<AgentChannel> {
     return this.channels.get(vmId);
+  }
+
+  pause(vmId: string): Promise<void> {
+    return this.operation(vmId, undefined, () => this.options.driver.pause(vmId));
   }
 
   resume(vmId: string, options: Parameters<HostVms['resume']>[1]): Promise<StartedVm> {

@@ -10,8 +10,8 @@ import { type SessionName, sessionWorkflowId, storeKeys } from '../../domain/nam
 import type { ObjectStore } from '../object-store.ts';
 import { writeOnce } from '../write-once.ts';
 
-/** Largest body that travels sealed, bytes; larger ones go to the store first. */
-export const MAX_SEALED_BODY = 32 * 1024;
+/** Largest body that is sealed, bytes. */
+export const MAX_SEALED_BODY = 1024 * 1024;
 
 /** What a sealed text belongs to. It can be opened for nothing else. */
 export interface SealedFor {

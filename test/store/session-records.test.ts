@@ -5,9 +5,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type SessionName, sessionNameOf, sessionWorkflowId, storeKeys } from '../../domain/names.ts';
 import { SESSION_DEFAULTS } from '../../domain/policies.ts';
 import type { SessionEnd, SessionSettings } from '../../domain/session/session-record.ts';
+import type { SessionRecords } from '../../ports/session-books.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createSealedBodies, MAX_SEALED_BODY } from '../../store/sessions/sealed-bodies.ts';
-import { createSessionRecords, type SessionRecords } from '../../store/sessions/session-records.ts';
+import { createSessionRecords } from '../../store/sessions/session-records.ts';
 import { freshObjectStore } from '../support/servers/object-store.ts';
 
 const AT = '2026-01-02T03:04:05.678Z';

@@ -6,6 +6,8 @@ import { messageOf } from '../../domain/failures.ts';
 import { keepFilesPrivate } from '../../linux/private-files.ts';
 import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
 import { createControlLog } from '../../store/logs/control-log.ts';
+import { createRunRecords } from '../../store/sessions/run-records.ts';
+import { createSessionRecords } from '../../store/sessions/session-records.ts';
 import { createWaitingLine } from '../../store/workloads/waiting-line.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { connectClient, connectWorker } from '../../temporal/connection.ts';
@@ -54,6 +56,7 @@ export async function runControlProcess(): Promise<void> {
       line: createWaitingLine(store),
       documents: measuredDocuments(createWorkloadDocuments(store), metrics),
       controlLog: createControlLog(store),
+      sessionBooks: { sessions: createSessionRecords(store), runs: createRunRecords(store) },
       now: Date.now,
       onDispatched: (latencyMs) => metrics.noteDispatched(latencyMs),
     },

@@ -1,6 +1,7 @@
 import { Client } from '@temporalio/client';
 import { DEFAULT_CLIENT_TIMINGS } from '../../client/temporal/client-timings.ts';
 import { createRecordNow } from '../../client/temporal/maintenance/record-now.ts';
+import { createSessionClient } from '../../client/temporal/sessions/session-client.ts';
 import { createTaskQueueProbe } from '../../client/temporal/task-queue-pollers.ts';
 import { createOpenWorkloadCount } from '../../client/temporal/workloads/open-workloads.ts';
 import { createWorkloadClient } from '../../client/temporal/workloads/workload-client.ts';
@@ -10,7 +11,14 @@ import { KilnError } from '../../domain/failures.ts';
 import { createGateway } from '../../gateway/gateway.ts';
 import { vmUsageFetcher } from '../../gateway/hosts/host-usage.ts';
 import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
+import { runOutputOverHttp } from '../../gateway/sessions/host-run-output.ts';
 import { keepFilesPrivate } from '../../linux/private-files.ts';
+import type { SessionBooks } from '../../ports/session-books.ts';
+import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
+import type { ObjectStore } from '../../store/object-store.ts';
+import { createRunRecords } from '../../store/sessions/run-records.ts';
+import { createRunRequests } from '../../store/sessions/run-requests.ts';
+import { createSessionRecords } from '../../store/sessions/session-records.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { connectClient } from '../../temporal/connection.ts';
 import { watchLoop } from '../loop-watchdog.ts';
@@ -52,6 +60,10 @@ export async function runGatewayProcess(): Promise<void> {
     recordNow: createRecordNow({ client, timings: DEFAULT_CLIENT_TIMINGS }),
     openWorkloads: createOpenWorkloadCount({ client, agesS: COUNTED_AGES_S }),
     hostLogs: hostLogsOverHttp({ token: hostToken, ...HOST_FETCH }),
+    sessions: {
+      client: createSessionClient({ client, books: sessionBooks(store) }),
+      followOutput: runOutputOverHttp({ token: hostToken, ...HOST_FETCH }),
+    },
     fetchVmUsage: vmUsageFetcher({ token: hostToken, timeoutMs: USAGE_MS }),
     token: apiToken,
     log,
@@ -66,9 +78,21 @@ export async function runGatewayProcess(): Promise<void> {
   store.close();
 }
 
+function sessionBooks(store: ObjectStore): SessionBooks {
+  const images = createImageCatalog(store);
+  return {
+    sessions: createSessionRecords(store),
+    runs: createRunRecords(store),
+    requests: createRunRequests(store),
+    resolveImage: (reference) => images.resolve(reference),
+  };
+}
+
 function executionPage(uiUrl: string, namespace: string) {
-  return ({ workflowId, executionId }: { workflowId: string; executionId: string }) =>
-    `${uiUrl}/namespaces/${encodeURIComponent(namespace)}/workflows/${encodeURIComponent(workflowId)}/${executionId}/history`;
+  return ({ workflowId, executionId }: { workflowId: string; executionId?: string }) => {
+    const page = `${uiUrl}/namespaces/${encodeURIComponent(namespace)}/workflows/${encodeURIComponent(workflowId)}`;
+    return executionId === undefined ? page : `${page}/${executionId}/history`;
+  };
 }
 
 function tokensOf({ KILN_API_TOKEN: apiToken, KILN_HOST_TOKEN: hostToken }: KilnEnvironment) {

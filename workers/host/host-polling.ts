@@ -8,6 +8,7 @@ import type { KilnEnvironment } from '../../config/environment.ts';
 import { readRegistrySettings } from '../../host/builds/npm-settings.ts';
 import { createPipSettings } from '../../host/builds/pip-settings.ts';
 import type { Host } from '../../host/host.ts';
+import type { TellVmGone } from '../../host/runs/vm-watch.ts';
 import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
@@ -17,6 +18,7 @@ import { HOST_PATIENCE, temporalFromEnvironment } from '../temporal-from-environ
 import { installRuntime } from '../temporal-runtime.ts';
 import { createHostWorker } from './host-worker.ts';
 import { createOwnerLookup } from './owner-lookup.ts';
+import { vmGoneOverTemporal } from './vm-gone.ts';
 
 const NPM_PATIENCE_MS = 30_000;
 const PIP_PATIENCE_MS = 30_000;
@@ -26,14 +28,20 @@ const CAPACITY_POLL_MS = 500;
 const READY_POLL_MS = 100;
 const POOL_RETRY_MS = 5_000;
 
+/** What a host asks and tells Temporal by itself. */
+export interface ThroughTemporal {
+  readonly owners: OwnerLookup;
+  readonly tellVmGone: TellVmGone;
+}
+
 export interface HostPolling {
   readonly env: KilnEnvironment;
   readonly store: ObjectStore;
   readonly log: Logger;
   /** Fires when the process must end. */
   readonly ending: AbortSignal;
-  /** Called with the owner lookup once Temporal can be asked whose VMs are still needed. */
-  readonly onOwners: (owners: OwnerLookup) => void;
+  /** Called once Temporal can be asked whose VMs are still needed, and told which have ended. */
+  readonly onTemporal: (reached: ThroughTemporal) => void;
 }
 
 /** Takes the work of a started host from Temporal until `ending`, then releases the host; its VMs live on. */
@@ -46,7 +54,10 @@ export async function pollForHost(host: Host, options: HostPolling): Promise<voi
   const client = await connectClient(where, patience);
   const id = await namespaceId(client, where.namespace);
   const temporal = new Client({ connection: client, namespace: where.namespace });
-  options.onOwners(createOwnerLookup({ client: temporal, namespaceId: id, hostId: host.hostId }));
+  options.onTemporal({
+    owners: createOwnerLookup({ client: temporal, namespaceId: id, hostId: host.hostId }),
+    tellVmGone: vmGoneOverTemporal(temporal),
+  });
   const connection = await connectWorker(where, patience);
   const worker = await createHostWorker({
     connection,
@@ -90,7 +101,7 @@ function hostPorts(
   host: Host,
   outside: Pick<HostActivityPorts, 'documents' | 'namespaceId' | 'registries' | 'pip'>,
 ): HostActivityPorts {
-  const { vms, services, ledger, logs, sources, builds, scratchDir, pool } = host;
+  const { vms, services, ledger, logs, sources, builds, scratchDir, pool, sessions } = host;
   return {
     vms,
     services,
@@ -100,6 +111,7 @@ function hostPorts(
     builds,
     scratchDir,
     pool,
+    sessions,
     ...outside,
     upkeep: host,
     capacityPollMs: CAPACITY_POLL_MS,

@@ -8,7 +8,6 @@ import { readSetupRecord } from '../../config/setup-record.ts';
 import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { createHost, type Host } from '../../host/host.ts';
-import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
 import { closeToOthers, keepFilesPrivate } from '../../linux/private-files.ts';
 import { createImageCache } from '../../rootfs/image/image-cache.ts';
 import { listLocalImages } from '../../rootfs/image/local-images.ts';
@@ -19,7 +18,7 @@ import { watchLoop } from '../loop-watchdog.ts';
 import { endOnFailure, processLifetime, processLogger } from '../process-lifetime.ts';
 import { storeFromEnvironment } from '../store-from-environment.ts';
 import { defaultHostId, driverFromEnvironment, limitsFromEnvironment } from './driver-from-environment.ts';
-import type { HostPolling } from './host-polling.ts';
+import type { HostPolling, ThroughTemporal } from './host-polling.ts';
 import { poolFromEnvironment } from './pool-from-environment.ts';
 
 /** Share of the machine's memory that guests may have; the rest is for the system and Kiln's own processes. */
@@ -35,15 +34,20 @@ export async function runHostProcess(): Promise<void> {
   watchLoop({ name: 'host', stuckMs: env.KILN_STUCK_AFTER_S * 1000 });
   const ending = processLifetime(log);
   const store = storeFromEnvironment(env);
-  let owners: OwnerLookup | undefined;
+  let temporal: ThroughTemporal | undefined;
   const host = await composeHost(env, store, log, {
-    lookup: async (owner) => (owners === undefined ? 'unreadable' : owners.lookup(owner)),
+    owners: { lookup: async (owner) => (temporal === undefined ? 'unreadable' : temporal.owners.lookup(owner)) },
+    tellVmGone: async (...told) => {
+      if (temporal === undefined)
+        throw new KilnError('TEMPORAL_UNAVAILABLE', 'This host has not reached Temporal yet.');
+      await temporal.tellVmGone(...told);
+    },
   });
-  const onOwners = (lookup: OwnerLookup) => {
-    owners = lookup;
+  const onTemporal = (reached: ThroughTemporal) => {
+    temporal = reached;
   };
   // The VMs live on.
-  await endOnFailure(() => serve(host, { env, store, log, ending, onOwners }));
+  await endOnFailure(() => serve(host, { env, store, log, ending, onTemporal }));
   store.close();
 }
 
@@ -58,7 +62,12 @@ async function serve(host: Host, around: HostPolling): Promise<void> {
   await pollForHost(host, around);
 }
 
-async function composeHost(env: KilnEnvironment, store: ObjectStore, log: Logger, owners: OwnerLookup): Promise<Host> {
+async function composeHost(
+  env: KilnEnvironment,
+  store: ObjectStore,
+  log: Logger,
+  temporal: ThroughTemporal,
+): Promise<Host> {
   const setup = readSetupRecord();
   const paths = stackPaths(env, process.getuid?.() ?? 0);
   await mkdir(paths.hostDir, { recursive: true, mode: 0o700 });
@@ -85,7 +94,7 @@ async function composeHost(env: KilnEnvironment, store: ObjectStore, log: Logger
     collectImages: images.collect,
     cachedImages: () => listLocalImages(imagesDir),
     store,
-    owners,
+    ...temporal,
     capacity: capacityOf(env),
     token: required(env.KILN_HOST_TOKEN, 'KILN_HOST_TOKEN'),
     versions: { node: process.versions.node, agent: setup.agent.key },

@@ -13,6 +13,7 @@ export function createOwnerLookup(options: { client: Client; namespaceId: string
         if (info?.firstRunId !== undefined && info.firstRunId !== '' && info.firstRunId !== owner.firstExecutionId)
           return 'over';
         if (found.status.name !== 'RUNNING') return 'over';
+        if (isOlder(owner.epoch, found.memo?.epoch)) return 'over';
         const host: unknown = found.searchAttributes.KilnHost?.[0];
         // A host is never used twice by one workload, so another host means another epoch.
         return host === undefined || host === options.hostId ? 'open' : 'over';
@@ -21,4 +22,9 @@ export function createOwnerLookup(options: { client: Client; namespaceId: string
       }
     },
   };
+}
+
+/** A session may come back to a host: there only the newest placement counts. */
+function isOlder(epoch: number, newest: unknown): boolean {
+  return typeof newest === 'number' && epoch < newest;
 }

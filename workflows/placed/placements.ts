@@ -52,6 +52,11 @@ export class Placements<Host extends VmActivities = VmActivities> {
     return this.epochs;
   }
 
+  /** Of the last VM in this placement; 0 before the first. */
+  get boot(): number {
+    return this.boots;
+  }
+
   /** Mints the names of a new placement and registers its release before any call to the host. */
   begin(hostId: string): { placed: Placed<Host>; undo: Undo } {
     this.epochs += 1;

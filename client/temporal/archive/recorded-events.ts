@@ -1,9 +1,12 @@
-/** Turns fetched histories into the events that the projector checks. */
+/** Turns fetched histories into the events that the projectors check. */
 import type { WorkflowHandle } from '@temporalio/client';
 import { z } from 'zod';
+import type { SearchAttribute } from '../../../domain/names.ts';
 import type { RecordedEvent } from '../../../domain/workload/projector.ts';
 
 export type FetchedHistory = Awaited<ReturnType<WorkflowHandle['fetchHistory']>>;
+/** Search attributes that hold the state of a workflow. */
+type StateAttribute = Extract<SearchAttribute, 'KilnStage' | 'KilnTier'>;
 type HistoryEvent = NonNullable<FetchedHistory['events']>[number];
 type Payload = { readonly data?: Uint8Array | null };
 type Payloads = { readonly payloads?: readonly Payload[] | null } | null;
@@ -24,19 +27,29 @@ export interface StageEvent {
 
 const tellsMoves = z.object({ moves: z.array(z.object({ to: z.unknown() })) });
 
-/** @param histories of one workload's executions, the first one first */
-export function recordedEvents(histories: readonly FetchedHistory[]): RecordedEvent[] {
+/**
+ * @param histories of the executions of one workflow, the first one first
+ * @param attribute the search attribute that holds its state
+ */
+export function recordedEvents(
+  histories: readonly FetchedHistory[],
+  attribute: StateAttribute = 'KilnStage',
+): RecordedEvent[] {
   return histories.flatMap(({ events }) =>
-    (events ?? []).flatMap((event) => recordedEvent(event, isoTime(event.eventTime)) ?? []),
+    (events ?? []).flatMap((event) => recordedEvent(event, isoTime(event.eventTime), attribute) ?? []),
   );
 }
 
-/** @param at ISO 8601, in milliseconds @returns undefined where the event does not concern stages */
-export function recordedEvent(event: StageEvent, at: string): RecordedEvent | undefined {
+/** @param at ISO 8601, in milliseconds @returns undefined where the event does not concern the state */
+export function recordedEvent(
+  event: StageEvent,
+  at: string,
+  attribute: StateAttribute = 'KilnStage',
+): RecordedEvent | undefined {
   const start = event.workflowExecutionStartedEventAttributes;
-  if (start) return { kind: 'started', at, state: stageOf(start.searchAttributes?.indexedFields) };
+  if (start) return { kind: 'started', at, state: jsonValue(start.searchAttributes?.indexedFields?.[attribute]) };
   const fields = event.upsertWorkflowSearchAttributesEventAttributes?.searchAttributes?.indexedFields;
-  if (fields) return 'KilnStage' in fields ? { kind: 'moved', at, state: stageOf(fields) } : undefined;
+  if (fields) return attribute in fields ? { kind: 'moved', at, state: jsonValue(fields[attribute]) } : undefined;
   return closeEvent(event, at);
 }
 
@@ -55,10 +68,6 @@ function closeEvent(event: StageEvent, at: string): RecordedEvent | undefined {
 function told(given: Payloads | undefined): { told?: unknown[] } {
   const parsed = tellsMoves.safeParse(jsonValue(given?.payloads?.[0]));
   return parsed.success ? { told: parsed.data.moves.map(({ to }) => to) } : {};
-}
-
-function stageOf(fields: Readonly<Record<string, Payload>> | null | undefined): unknown {
-  return jsonValue(fields?.['KilnStage']);
 }
 
 /** @returns the value of a payload that the default converter has written as JSON. */

@@ -1,5 +1,6 @@
 /** History: the moves of a workload, computed from the events in Temporal or, later, in the archive. */
 import type { WorkloadHistoryView } from '../../../contracts/api/workload-view.ts';
+import { workloadWorkflowId } from '../../../domain/names.ts';
 import { project } from '../../../domain/workload/projector.ts';
 import { type StageLedger, stagesOf } from '../../../domain/workload/reducer.ts';
 import type { WorkloadState } from '../../../domain/workload/workload.ts';
@@ -17,7 +18,7 @@ export async function workloadHistory(context: ClientContext, id: string): Promi
   const description = await describe(context, id);
   if (description === undefined) return archivedHistory(context, id);
   const { state } = await readWorkload(context, id);
-  const { histories, forgotten } = await fetchKnown(context, id, description.runId);
+  const { histories, forgotten } = await fetchKnown(context, workloadWorkflowId(id), description.runId);
   // Temporal forgets each earlier execution by itself, perhaps long before the workload is over.
   const earlier = forgotten === undefined ? [] : await context.archive.historyUpTo(id, forgotten);
   if (earlier === undefined) return { id, source: 'temporal', stages: stagesOf(state), moves: [...state.moves] };

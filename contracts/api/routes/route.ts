@@ -2,9 +2,9 @@
 import { z } from 'zod';
 
 export interface Route {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly path: string;
-  readonly tag: 'workloads' | 'sources' | 'deployments' | 'hosts and images' | 'service';
+  readonly tag: 'workloads' | 'sessions' | 'sources' | 'deployments' | 'hosts and images' | 'service';
   readonly summary: string;
   readonly description?: string;
   /** Whether it answers without a token. */

@@ -28,6 +28,14 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     streamWorkloadLogs: () => {
       throw new KilnError('UNSUPPORTED', NOT_GIVEN);
     },
+    createSession: refuse,
+    listSessions: refuse,
+    getSession: refuse,
+    closeSession: refuse,
+    sendRun: refuse,
+    listRuns: refuse,
+    getRun: refuse,
+    cancelRun: refuse,
     uploadSource: refuse,
     getSource: refuse,
     createDeployment: refuse,

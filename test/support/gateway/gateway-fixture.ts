@@ -99,6 +99,8 @@ export async function startGateway(
   return fixture;
 }
 
+const NO_RUNS = { followOutput: async () => ({ pieces: [], isLast: true }) };
+
 function memoryLogs(spools: GatewayFixture['spools']) {
   const kept: Pick<HostLogs, 'epochs' | 'read'> = {
     epochs: async ({ id }) => [...new Set((spools.get(id) ?? []).map(({ epoch }) => epoch))].sort(),
@@ -112,7 +114,7 @@ function dataPlaneOf(logs: Pick<HostLogs, 'epochs' | 'read' | 'follow'>) {
   const where = { hostId: HOST_ID, bindAddress: '127.0.0.1', port: 0, urlHost: '127.0.0.1' };
   return createDataPlane(
     { ...where, token: HOST_TOKEN, logger: silent },
-    { metrics: new Registry(), usage: async () => undefined, logs },
+    { metrics: new Registry(), usage: async () => undefined, logs, runs: NO_RUNS },
   );
 }
 

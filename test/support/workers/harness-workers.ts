@@ -15,6 +15,7 @@ import { createHost, type Host } from '../../../host/host.ts';
 import type { HostSettingOverrides } from '../../../host/host-settings.ts';
 import type { RegistrySettings } from '../../../ports/builds.ts';
 import type { ImageCache } from '../../../ports/images.ts';
+import type { SessionBooks } from '../../../ports/session-books.ts';
 import type { VmDriver } from '../../../ports/vm-driver.ts';
 import { createImageCache } from '../../../rootfs/image/image-cache.ts';
 import { DEFAULT_TAG } from '../../../rootfs/image/image-catalog.ts';
@@ -23,6 +24,9 @@ import { createQcow2OverlayProvisioner } from '../../../rootfs/provisioners/qcow
 import { createSparseCopyProvisioner } from '../../../rootfs/provisioners/sparse-copy.ts';
 import { createControlLog } from '../../../store/logs/control-log.ts';
 import type { ObjectStore } from '../../../store/object-store.ts';
+import { createRunRecords } from '../../../store/sessions/run-records.ts';
+import { createRunRequests } from '../../../store/sessions/run-requests.ts';
+import { createSessionRecords } from '../../../store/sessions/session-records.ts';
 import { createWaitingLine } from '../../../store/workloads/waiting-line.ts';
 import { createWorkloadDocuments } from '../../../store/workloads/workload-documents.ts';
 import { bundleWorkflows } from '../../../temporal/workflow-bundle.ts';
@@ -33,6 +37,7 @@ import { createControlWorker } from '../../../workers/control/control-worker.ts'
 import { createMaintenancePorts } from '../../../workers/control/maintenance-ports.ts';
 import { createHostWorker } from '../../../workers/host/host-worker.ts';
 import { createOwnerLookup } from '../../../workers/host/owner-lookup.ts';
+import { vmGoneOverTemporal } from '../../../workers/host/vm-gone.ts';
 import { silentLog, testTscRate } from '../host/vm-fixtures.ts';
 import { readWorkflowBundle } from '../servers/workflow-bundle.ts';
 
@@ -95,7 +100,7 @@ export class HostRunner {
     const { store, native, namespace, options } = this.around;
     const host = await this.makeHost();
     await host.start();
-    const { vms, services, ledger, logs, sources, builds, scratchDir, pool } = host;
+    const { vms, services, ledger, logs, sources, builds, scratchDir, pool, sessions } = host;
     const ports: HostActivityPorts = {
       vms,
       services,
@@ -105,6 +110,7 @@ export class HostRunner {
       builds,
       scratchDir,
       pool,
+      sessions,
       registries: options.guests === 'qemu' ? await realRegistries() : { endpoints: [], npmrc: '' },
       pip: createPipSettings({
         pipCommands: options.guests === 'qemu' ? [['pip3'], ['pip'], ['python3', '-m', 'pip']] : [],
@@ -156,6 +162,7 @@ export class HostRunner {
       store,
       owners: createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' }),
       capacity: options.capacity ?? { vcpus: 64, memMib: 65_536 },
+      tellVmGone: vmGoneOverTemporal(temporal),
       token: 'a-token-for-tests',
       versions: {},
       logger: { info: () => undefined, warn: () => undefined, error: () => undefined },
@@ -236,6 +243,7 @@ export async function controlWorkerOf(
     line: createWaitingLine(store),
     documents: measuredDocuments(documents, controlMetrics),
     controlLog: createControlLog(store),
+    sessionBooks: { sessions: createSessionRecords(store), runs: createRunRecords(store) },
     now: Date.now,
     onDispatched: (latencyMs) => controlMetrics.noteDispatched(latencyMs),
   };
@@ -249,6 +257,19 @@ export async function controlWorkerOf(
     metrics: controlMetrics.registry,
   });
   return { worker, controlMetrics };
+}
+
+/** @returns what a client of sessions needs of the store */
+export function sessionBooksOf(store: ObjectStore): SessionBooks {
+  return {
+    sessions: createSessionRecords(store),
+    runs: createRunRecords(store),
+    requests: createRunRequests(store),
+    resolveImage: async (reference) => {
+      const name = reference.split('@')[0] ?? 'node';
+      return { name, digest: await imageDigest({}, name) };
+    },
+  };
 }
 
 /** A test with its own workflows must bundle them itself. */

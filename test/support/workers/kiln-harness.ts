@@ -10,9 +10,10 @@ import { Client, Connection } from '@temporalio/client';
 import { msToTs } from '@temporalio/common/lib/time.js';
 import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
 import { inject } from 'vitest';
+import { createSessionClient, type SessionClient } from '../../../client/temporal/sessions/session-client.ts';
 import { createWorkloadClient, type WorkloadClient } from '../../../client/temporal/workloads/workload-client.ts';
 import { workloadWorkflowId } from '../../../domain/names.ts';
-import type { WorkloadPolicyOverrides } from '../../../domain/policies.ts';
+import type { SessionPolicyOverrides, WorkloadPolicyOverrides } from '../../../domain/policies.ts';
 import type { Stage } from '../../../domain/workload/stages.ts';
 import type { WorkloadState } from '../../../domain/workload/workload.ts';
 import type { Host } from '../../../host/host.ts';
@@ -24,7 +25,7 @@ import { type JudgedHistory, judgeHistories } from '../histories/recorded-histor
 import { whatIsLeft } from '../host/nothing-left.ts';
 import { freshObjectStore } from '../servers/object-store.ts';
 import { afterEachEvent } from './after-each-event.ts';
-import { controlWorkerOf, type HarnessOptions, HostRunner } from './harness-workers.ts';
+import { controlWorkerOf, type HarnessOptions, HostRunner, sessionBooksOf } from './harness-workers.ts';
 
 /** Timings with which a whole workload takes a second or two. */
 export const FAST: WorkloadPolicyOverrides = {
@@ -34,9 +35,17 @@ export const FAST: WorkloadPolicyOverrides = {
   leave: { graceMs: 1_000, startToCloseMs: 10_000, heartbeatMs: 3_000, scheduleToCloseMs: 15_000 },
 };
 
+/** Timings with which a session notices within seconds that its host or its worker is away. */
+export const FAST_SESSIONS: SessionPolicyOverrides = {
+  ...FAST,
+  run: { heartbeatMs: 1_500 },
+  session: { settleMs: 20 },
+};
+
 export interface Harness {
   readonly temporal: Client;
   readonly workloads: WorkloadClient;
+  readonly sessions: SessionClient;
   readonly store: ObjectStore;
   readonly host: Host;
   readonly stateDir: string;
@@ -90,6 +99,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   return {
     temporal,
     workloads,
+    sessions: createSessionClient({ client: temporal, books: sessionBooksOf(store), policies: FAST_SESSIONS }),
     store,
     get host() {
       return hostRunner.current();

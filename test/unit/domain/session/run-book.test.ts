@@ -18,10 +18,13 @@ import {
 } from '../../../../domain/session/run-book.ts';
 
 const AT = '2026-01-02T03:04:05.678Z';
+const VM = { hostId: 'h1', vmId: 'v-1-1' };
 const EXITED = { as: 'finished', code: 0, signal: null, outputBytes: 0 } as const;
 
 function order(id: string, more: Partial<RunOrder> = {}): RunOrder {
-  return { id, bodyHash: `hash of ${id}`, bytes: 10, body: { sealed: '' }, timeoutMs: 1, repeatable: false, ...more };
+  const bodyHash = `hash of ${id}`;
+  const body = { sealed: '' };
+  return { id, idSha256: `sha of ${id}`, bodyHash, bytes: 10, body, timeoutMs: 1, repeatable: false, ...more };
 }
 
 const bookOf = (...ids: readonly string[]) =>
@@ -30,7 +33,7 @@ const bookOf = (...ids: readonly string[]) =>
 /** Runs and ends everything that waits. */
 function runAll(book: RunBook): RunBook {
   let now = book;
-  while (now.waiting.length > 0) now = endRunning(startNext(now, AT), EXITED, AT);
+  while (now.waiting.length > 0) now = endRunning(startNext(now, VM, AT), EXITED, AT);
   return now;
 }
 
@@ -51,7 +54,7 @@ describe('the runs of a session', () => {
           if (step.do === 'take') {
             if (!taken.includes(id)) taken.push(id);
             book = takeOrder(book, known, order(id), AT);
-          } else if (step.do === 'start') book = startNext(book, AT);
+          } else if (step.do === 'start') book = startNext(book, VM, AT);
           else if (step.do === 'end') book = endRunning(book, EXITED, AT);
           else book = endWaiting(book, id, { as: 'cancelled', cause: 'asked' }, AT);
           const ids = [...book.ended, ...(book.running ? [book.running] : []), ...book.waiting].map((run) => run.id);
@@ -67,7 +70,7 @@ describe('the runs of a session', () => {
 
   it('the same order again changes nothing, in whatever state the run is; another body is a CONFLICT', () => {
     const waits = bookOf('one', 'two');
-    const runs = startNext(waits, AT);
+    const runs = startNext(waits, VM, AT);
     for (const book of [waits, runs, endRunning(runs, EXITED, AT)]) {
       expect(takeOrder(book, new KnownRunIds(), order('one'), AT)).toBe(book);
       expect(() => judgeOrder(book, order('one', { bodyHash: 'another' }))).toThrow(/another body/);
@@ -76,7 +79,7 @@ describe('the runs of a session', () => {
 
   it('say how many are ahead', () => {
     expect(findRun(bookOf('one', 'two'), 'two')).toMatchObject({ state: 'waiting', ahead: 1 });
-    expect(findRun(startNext(bookOf('one', 'two', 'three'), AT), 'three')).toMatchObject({ ahead: 2 });
+    expect(findRun(startNext(bookOf('one', 'two', 'three'), VM, AT), 'three')).toMatchObject({ ahead: 2 });
   });
 
   it('more than may wait are refused, by number and by size', () => {
@@ -90,7 +93,7 @@ describe('the runs of a session', () => {
     };
     expect(code(full, order('more'))).toBe('QUEUE_FULL');
     expect(code(full, order('r3'))).toBe('known');
-    expect(code(startNext(full, AT), order('more'))).toBe('new');
+    expect(code(startNext(full, VM, AT), order('more'))).toBe('new');
     const large = takeOrder(NO_RUNS, new KnownRunIds(), order('large', { bytes: MAX_WAITING_BYTES - 1 }), AT);
     expect(code(large, order('one', { bytes: 1 }))).toBe('new');
     expect(code(large, order('two', { bytes: 2 }))).toBe('QUEUE_FULL');

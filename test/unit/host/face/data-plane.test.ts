@@ -32,6 +32,8 @@ let plane: DataPlane;
 let url: string;
 let follows: LogFollows;
 
+const NO_RUNS = { followOutput: async () => ({ pieces: [], isLast: true }) };
+
 beforeEach(async () => {
   const metrics = new Registry();
   new Gauge({ name: 'kiln_test', help: 'A test.', registers: [metrics] }).set(7);
@@ -43,7 +45,7 @@ beforeEach(async () => {
   follows = createLogFollows({ ...logs, max: 2, maxHoldMs: 60_000 });
   const usage = async (vmId: string) =>
     vmId === 'a-1-1' ? ({ source: 'cgroup', cpuMs: 5, memoryBytes: 7 } as const) : undefined;
-  plane = createDataPlane(options, { logs: Object.assign(follows, logs), metrics, usage });
+  plane = createDataPlane(options, { logs: Object.assign(follows, logs), metrics, usage, runs: NO_RUNS });
   url = await plane.listen();
 });
 afterEach(() => plane.close());
@@ -137,6 +139,7 @@ describe('data plane', () => {
       logs: { epochs: async () => [], read: async () => [], follow: async () => ({ entries: [] }) },
       metrics: new Registry(),
       usage: async () => undefined,
+      runs: NO_RUNS,
     };
     expect(() => createDataPlane({ ...options, token: 'short' }, sources)).toThrow(
       expect.objectContaining({ code: 'CONFIG_INVALID' }),

@@ -1,0 +1,13 @@
+import type { SessionPorts } from '../../ports/runs.ts';
+import { framed } from '../activity-frame.ts';
+import type { SessionHostActivities } from './session-types.ts';
+
+/** Stops the guest's CPUs. */
+export function createPauseVm({ vms }: Pick<SessionPorts, 'vms'>): SessionHostActivities['pauseVm'] {
+  return ({ vmId }) => framed(() => vms.pause(vmId));
+}
+
+/** Lets the guest go on. */
+export function createResumeVm({ vms }: Pick<SessionPorts, 'vms'>): SessionHostActivities['resumeVm'] {
+  return ({ vmId, deadlineMs }) => framed((signal) => vms.resume(vmId, { deadlineMs, signal }));
+}

@@ -1,0 +1,31 @@
+import { KnownRunIds } from '../../domain/session/known-run-ids.ts';
+import type { RunRecords, SessionRecords } from '../../ports/session-books.ts';
+import { short } from '../activity-frame.ts';
+import type { SessionBookActivities } from './session-types.ts';
+
+export interface SessionBookPorts {
+  readonly sessions: Pick<SessionRecords, 'read' | 'end'>;
+  readonly runs: RunRecords;
+}
+
+/** Activities about what is on record of sessions. */
+export function createSessionBooks({ sessions, runs }: SessionBookPorts): SessionBookActivities {
+  return {
+    openSession: ({ name }) =>
+      short(async () => {
+        const record = await sessions.read(name);
+        if (record === undefined || record.incarnation !== name.incarnation) return { state: 'ended' };
+        if (record.end !== undefined) return { state: 'ended', end: record.end };
+        const known = new KnownRunIds();
+        const used = await runs.used(name);
+        for (const idSha256 of used.ids) known.add(idSha256);
+        return { state: 'open', settings: record.settings, knownRunIds: known.carried(), turn: used.lastTurn };
+      }),
+    findRun: ({ name, runId }) => short(async () => (await runs.read(name, runId))?.run ?? null),
+    recordRuns: ({ name, runs: ended }) =>
+      short(async () => {
+        for (const run of ended) await runs.write(name, run);
+      }),
+    endSession: ({ name, end }) => short(async () => void (await sessions.end(name, end))),
+  };
+}

@@ -1,0 +1,46 @@
+/** Signatures of the activities of sessions. */
+import type { SessionName } from '../../domain/names.ts';
+import type { CarriedRunIds } from '../../domain/session/known-run-ids.ts';
+import type { EndedRun, RunBody } from '../../domain/session/run-book.ts';
+import type { SessionEnd, SessionSettings } from '../../domain/session/session-record.ts';
+import type { RunExit } from '../../ports/runs.ts';
+import type { VmActivities, VmCall } from '../vm/vm-types.ts';
+
+/** What is on record of a session when its workflow starts. */
+export type OpenedSession =
+  | {
+      readonly state: 'open';
+      readonly settings: SessionSettings;
+      /** Ids of runs that the thread has on record, of all its incarnations. */
+      readonly knownRunIds: CarriedRunIds;
+      /** Number of the last turn on record; 0 where there is none. */
+      readonly turn: number;
+    }
+  /** This incarnation is over, or never was: the workflow ends, and says so to whatever it has accepted. */
+  | { readonly state: 'ended'; readonly end?: SessionEnd };
+
+/** Activities that any control worker runs. */
+export interface SessionBookActivities {
+  /** Reads the record, before the workflow does anything else. */
+  openSession(input: { name: SessionName }): Promise<OpenedSession>;
+  /** How a run of that id ended, long ago; null where the thread never had it. */
+  findRun(input: { name: SessionName; runId: string }): Promise<EndedRun | null>;
+  /** Writes ends of runs, each once. */
+  recordRuns(input: { name: SessionName; runs: readonly EndedRun[] }): Promise<void>;
+  /** Notes the end of the session, once. */
+  endSession(input: { name: SessionName; end: SessionEnd }): Promise<void>;
+}
+
+/** Activities of the host that has the session's VM. */
+export interface SessionHostActivities extends VmActivities {
+  /** Runs a command in the VM, once, however often this is called. @returns its end, once its output is safe */
+  runTurn(
+    input: VmCall & { vmId: string; turn: number; name: SessionName; runId: string; body: RunBody; timeoutMs: number },
+  ): Promise<RunExit>;
+  /** Kills a run, or sees to it that it never starts. */
+  cancelRun(input: VmCall & { vmId: string; turn: number }): Promise<void>;
+  /** Stops the guest's CPUs. A paused VM stays as it is. */
+  pauseVm(input: VmCall & { vmId: string }): Promise<void>;
+  /** Lets the guest go on, with the right time. A running VM stays as it is. */
+  resumeVm(input: VmCall & { vmId: string; deadlineMs: number }): Promise<void>;
+}

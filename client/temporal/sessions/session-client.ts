@@ -1,0 +1,129 @@
+/** Sessions for backend services: sends runs, reads, cancels and closes directly in Temporal, without the REST API. */
+import type { Client } from '@temporalio/client';
+import { LRUCache } from 'lru-cache';
+import { createKeyedLock } from '../../../concurrency/keyed-lock.ts';
+import type { RunRequestBody, SessionSettingsRequest } from '../../../contracts/api/session-request.ts';
+import type { SessionPage } from '../../../contracts/api/session-view.ts';
+import { KilnError } from '../../../domain/failures.ts';
+import { CONTROL_QUEUE, storeKeys, type ThreadName } from '../../../domain/names.ts';
+import type { SessionPolicyOverrides } from '../../../domain/policies.ts';
+import type { KnownRun } from '../../../domain/session/run-book.ts';
+import type { SessionRecord } from '../../../domain/session/session-record.ts';
+import type { SessionBooks } from '../../../ports/session-books.ts';
+import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from '../client-timings.ts';
+import { cancelRun, closeSession } from './end-session.ts';
+import { type ListSessions, listSessions } from './list-sessions.ts';
+import { type LocatedRun, listRuns, locateRun, readSession, type SessionSnapshot } from './read-session.ts';
+import { sendRun } from './send-run.ts';
+import type { SessionClientContext } from './session-client-context.ts';
+import { openRecord, sameSettings, settingsOf } from './session-names.ts';
+
+export type { LocatedRun, SessionSnapshot } from './read-session.ts';
+
+export interface SessionClientOptions {
+  readonly client: Client;
+  readonly books: SessionBooks;
+  readonly timings?: Partial<SessionClientContext['timings']>;
+  /** Overrides of timeouts and retries for every session that this client starts. */
+  readonly policies?: SessionPolicyOverrides;
+  readonly taskQueue?: string;
+}
+
+export interface SessionClient {
+  /**
+   * Finds or begins the session of a thread. No VM is made before its first run.
+   * @throws CONFLICT where it has other settings; SESSION_CLOSED, SESSION_EXPIRED where it has ended and `ifEnded` does
+   *   not say otherwise; IMAGE_MISSING; STORE_UNAVAILABLE: repeat the call
+   */
+  create(
+    name: ThreadName,
+    settings: SessionSettingsRequest,
+    options?: { ifEnded?: 'restart' | undefined },
+  ): Promise<{ snapshot: SessionSnapshot; created: boolean }>;
+  /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
+  get(name: ThreadName): Promise<SessionSnapshot>;
+  /** The sessions that Temporal still has, newest first. @throws SPEC_INVALID (cursor), TEMPORAL_UNAVAILABLE */
+  list(query: ListSessions): Promise<SessionPage>;
+  /**
+   * Sends a run; the same id with the same body is one run, however often and however late. Begins the session.
+   * @throws CONFLICT (another body), QUEUE_FULL, SESSION_CLOSED, SESSION_EXPIRED; STORE_UNAVAILABLE and
+   *   TEMPORAL_UNAVAILABLE: nothing is known, repeat it with the same id
+   */
+  send(name: ThreadName, request: RunRequestBody): Promise<KnownRun>;
+  /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
+  run(name: ThreadName, runId: string): Promise<LocatedRun>;
+  /** Those that wait or run, and the last that ended: the newest first. @throws as `get` */
+  runs(name: ThreadName, limit: number): Promise<readonly KnownRun[]>;
+  /** A run that has ended stays as it is. @throws as `run` */
+  cancel(name: ThreadName, runId: string): Promise<KnownRun>;
+  /** Idempotent. `settled`: whether it was closed in time. @throws as `get` */
+  close(
+    name: ThreadName,
+    options: { waitMs: number; by?: string },
+  ): Promise<{ snapshot: SessionSnapshot; settled: boolean }>;
+}
+
+const SEND_MS = 5_000;
+const RECORD_MS = 10 * 60_000;
+const MAX_RECORDS = 10_000;
+
+/** @returns a client over a Temporal connection and the store. Nothing is called yet. */
+export function createSessionClient(options: SessionClientOptions): SessionClient {
+  const timings: ClientTimings & { sendMs: number } = {
+    ...DEFAULT_CLIENT_TIMINGS,
+    sendMs: SEND_MS,
+    ...options.timings,
+  };
+  const context: SessionClientContext = {
+    ...options,
+    timings,
+    taskQueue: options.taskQueue ?? CONTROL_QUEUE,
+    lately: recordsReadLately(),
+    lanes: createKeyedLock(),
+  };
+  return {
+    create: (name, settings, more = {}) => createSession(context, name, settings, more.ifEnded),
+    get: (name) => readSession(context, name),
+    list: (query) => listSessions(context, query),
+    send: (name, request) => sendRun(context, name, request),
+    run: (name, runId) => locateRun(context, name, runId),
+    runs: (name, limit) => listRuns(context, name, limit),
+    cancel: (name, runId) => cancelRun(context, name, runId),
+    close: (name, how) => closeSession(context, name, how),
+  };
+}
+
+async function createSession(
+  context: SessionClientContext,
+  name: ThreadName,
+  request: SessionSettingsRequest,
+  ifEnded: 'restart' | undefined,
+): Promise<{ snapshot: SessionSnapshot; created: boolean }> {
+  context.lately.forget(name);
+  const begun = new Date().toISOString();
+  const record = await openRecord(context, name, { settings: request, ifEnded });
+  if (!sameSettings(record.settings, await settingsAsked(context, request, record))) {
+    throw new KilnError('CONFLICT', `Thread ${name.thread} has a session with other settings; PATCH changes some.`);
+  }
+  return { snapshot: await readSession(context, name), created: record.createdAt >= begun };
+}
+
+/** An image that is asked for by a tag is the one that the tag named when the session was created. */
+async function settingsAsked(
+  context: SessionClientContext,
+  request: SessionSettingsRequest,
+  { settings }: SessionRecord,
+) {
+  const asked = await settingsOf(context, request);
+  const byTag = request.image?.includes('@') !== true && asked.image.name === settings.image.name;
+  return byTag ? { ...asked, image: settings.image } : asked;
+}
+
+function recordsReadLately(): SessionClientContext['lately'] {
+  const records = new LRUCache<string, SessionRecord>({ max: MAX_RECORDS, ttl: RECORD_MS });
+  return {
+    get: (name) => records.get(storeKeys.session(name)),
+    set: (record) => void records.set(storeKeys.session(record), record),
+    forget: (name) => void records.delete(storeKeys.session(name)),
+  };
+}

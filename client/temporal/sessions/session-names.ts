@@ -1,0 +1,64 @@
+/** Which session a thread has now: read from its record, begun where there is none. */
+
+import type { SessionSettingsRequest } from '../../../contracts/api/session-request.ts';
+import { canonicalJson } from '../../../contracts/canonical-json.ts';
+import { KilnError } from '../../../domain/failures.ts';
+import type { SessionName, ThreadName } from '../../../domain/names.ts';
+import { SESSION_DEFAULTS } from '../../../domain/policies.ts';
+import { hasEnded, type SessionRecord, type SessionSettings } from '../../../domain/session/session-record.ts';
+import type { SessionClientContext } from './session-client-context.ts';
+
+/** @throws NOT_FOUND where the thread never had a session */
+export async function mustRead({ books }: SessionClientContext, name: ThreadName): Promise<SessionRecord> {
+  const record = await books.sessions.read(name);
+  if (record !== undefined) return record;
+  throw new KilnError('NOT_FOUND', `There is no session of thread ${name.thread} in project ${name.project}.`);
+}
+
+/**
+ * Finds or begins the session of a thread.
+ * @throws SESSION_CLOSED, SESSION_EXPIRED where it has ended and `ifEnded` does not say otherwise; IMAGE_MISSING
+ */
+export async function openRecord(
+  context: SessionClientContext,
+  name: ThreadName,
+  { settings = {}, ifEnded }: { settings?: SessionSettingsRequest; ifEnded?: 'restart' | undefined },
+): Promise<SessionRecord> {
+  const known = context.lately.get(name) ?? (await context.books.sessions.read(name));
+  if (known !== undefined && known.end === undefined) {
+    context.lately.set(known);
+    return known;
+  }
+  if (known !== undefined && ifEnded !== 'restart') throw hasEnded(known, known);
+  const begun = await context.books.sessions.begin(name, {
+    after: known?.incarnation ?? 0,
+    settings: await settingsOf(context, settings),
+    createdAt: new Date().toISOString(),
+  });
+  // Whoever was faster may have ended it again by now.
+  if (begun.end !== undefined) throw hasEnded(begun, begun);
+  context.lately.set(begun);
+  return begun;
+}
+
+/** @returns whole settings. The digest of the image is resolved once, and stays. */
+export async function settingsOf(
+  { books }: Pick<SessionClientContext, 'books'>,
+  { image, resources, egress, tiers }: SessionSettingsRequest,
+): Promise<SessionSettings> {
+  return {
+    image: await books.resolveImage(image ?? SESSION_DEFAULTS.image),
+    resources: { ...SESSION_DEFAULTS.resources, ...resources },
+    egress: egress ?? SESSION_DEFAULTS.egress,
+    tiers: { ...SESSION_DEFAULTS.tiers, ...tiers },
+  };
+}
+
+/** @returns whether two settings are the same */
+export function sameSettings(a: SessionSettings, b: SessionSettings): boolean {
+  return canonicalJson(a) === canonicalJson(b);
+}
+
+export function nameOf({ project, thread, incarnation }: SessionRecord): SessionName {
+  return { project, thread, incarnation };
+}

@@ -1,0 +1,84 @@
+/** The state that a session's workflow carries with it, and what it shows. Pure. */
+import { emptyLedger, type TransitionLedger } from '../lifecycle/lifecycle.ts';
+import type { SessionName } from '../names.ts';
+import type { SessionPolicyOverrides } from '../policies.ts';
+import { type CarriedRunIds, NO_RUN_IDS } from './known-run-ids.ts';
+import { type EndedRun, type KnownRun, NO_RUNS, type RunBook } from './run-book.ts';
+import type { SessionEvent } from './session-events.ts';
+import type { SessionSettings } from './session-record.ts';
+import { SESSION_LIFECYCLE, type Tier } from './tiers.ts';
+
+/** Where the session's VM is. */
+export interface SessionPlace {
+  readonly hostId: string;
+  readonly epoch: number;
+  readonly reservationId: string;
+  readonly boot: number;
+  readonly vmId: string;
+}
+
+/** Carried from one execution to the next; read whole in the first synchronous step. */
+export interface CarriedSession {
+  readonly schemaVersion: 1;
+  readonly settings: SessionSettings;
+  readonly tiers: TransitionLedger<Tier>;
+  readonly runs: RunBook;
+  readonly knownRunIds: CarriedRunIds;
+  readonly events: readonly SessionEvent[];
+  /** Ends of runs that are not in the store yet. */
+  readonly unrecorded: readonly EndedRun[];
+  /** ms since 1970: without activity, the session expires then. */
+  readonly expiresAtMs: number;
+  readonly epoch: number;
+  readonly place?: SessionPlace;
+}
+
+/** Input of the workflow. */
+export interface SessionInput {
+  readonly schemaVersion: 1;
+  readonly name: SessionName;
+  /** As on record when the first execution was started. */
+  readonly settings: SessionSettings;
+  readonly policies?: SessionPolicyOverrides;
+  /** From the execution before; absent: this is the first one, or Temporal has lost those before. */
+  readonly carried?: CarriedSession;
+}
+
+/** What the workflow shows to callers. */
+export interface SessionView {
+  readonly name: SessionName;
+  readonly tier: Tier;
+  readonly settings: SessionSettings;
+  readonly runs: Pick<RunBook, 'waiting' | 'running' | 'turn' | 'lost'>;
+  readonly expiresAtMs: number;
+  readonly place?: SessionPlace;
+  readonly events: readonly SessionEvent[];
+}
+
+/** One run as the workflow knows it by itself, and where it is or will be. */
+export interface RunLook {
+  readonly run?: KnownRun;
+  readonly place?: SessionPlace;
+  /** Turn of the run that starts next. */
+  readonly nextTurn: number;
+}
+
+/** Most bytes that an execution hands to the next one: the server ends a workflow whose input is beyond 2 MiB. */
+export const MAX_CARRIED_BYTES = 1024 * 1024;
+/** Ends of runs that wait for the store; beyond this, the session takes no new run. */
+export const MAX_UNRECORDED = 500;
+
+/** @returns a session that nothing has happened to yet */
+export function newSession(settings: SessionSettings, nowMs: number): CarriedSession {
+  return {
+    schemaVersion: 1,
+    settings,
+    tiers: emptyLedger(SESSION_LIFECYCLE),
+    runs: NO_RUNS,
+    knownRunIds: NO_RUN_IDS,
+    events: [],
+    unrecorded: [],
+    expiresAtMs: nowMs + settings.tiers.ttlMs,
+    epoch: 0,
+  };
+}

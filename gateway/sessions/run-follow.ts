@@ -1,0 +1,108 @@
+/** Follows one run from before its start to its end: the host says when something happens, the workflow says what. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { LocatedRun } from '../../client/temporal/sessions/session-client.ts';
+import type { OutputPiece, RunOutputReply } from '../../contracts/host/data-plane.ts';
+import type { HostEntry } from '../../domain/capacity/host-entry.ts';
+import { isKilnError } from '../../domain/failures.ts';
+import type { EndedRun, KnownRun, RunVm } from '../../domain/session/run-book.ts';
+import type { FollowRunOutput, RunAtHost } from './host-run-output.ts';
+
+export interface RunFollowOptions {
+  /** @returns the run as it is now. @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
+  readonly locate: () => Promise<LocatedRun>;
+  /** Only a host that has registered lately. */
+  readonly host: (hostId: string) => Promise<HostEntry | undefined>;
+  readonly follow: FollowRunOutput;
+  readonly limits: RunFollowLimits;
+  readonly signal: AbortSignal;
+}
+
+export interface RunFollowLimits {
+  /** How long a host is asked to hold a request, ms. */
+  readonly holdMs: number;
+  /** Pauses between two looks where no host can be asked to wait, ms: the first, and the longest. */
+  readonly lookMs: number;
+  readonly maxLookMs: number;
+}
+
+export type RunNews =
+  | { readonly kind: 'output'; readonly piece: OutputPiece; readonly end: number }
+  /** Nothing happened for as long as a host holds a request. */
+  | { readonly kind: 'quiet' }
+  | { readonly kind: 'end'; readonly run: EndedRun };
+
+/** Yields output behind `after`, then the end. Ends early only when the signal is aborted. */
+export async function* followRun(options: RunFollowOptions, after: number): AsyncGenerator<RunNews, void> {
+  const { limits, signal } = options;
+  let position = after;
+  let pauseMs = limits.lookMs;
+  while (!signal.aborted) {
+    const look = await options.locate();
+    const answer = await askHost(options, look, position);
+    // What a host tells of a run that waits is of another one, or of this one once it has begun: look again.
+    for (const piece of look.run.state === 'waiting' ? [] : (answer?.pieces ?? [])) {
+      position = endOf(piece);
+      yield { kind: 'output', piece, end: position };
+    }
+    const hasMore = (answer?.pieces.length ?? 0) > 0;
+    if (look.run.state === 'ended' && !hasMore) return yield* lastNews(look.run.run, position);
+    if (hasMore) pauseMs = limits.lookMs;
+    else if (answer !== undefined && !answer.isLast) yield { kind: 'quiet' };
+    else {
+      // Its end is on the way into the workflow, or no host can be asked to wait.
+      await delay(pauseMs, undefined, { signal }).catch(() => undefined);
+      pauseMs = Math.min(pauseMs * 2, limits.maxLookMs);
+    }
+  }
+}
+
+/** Waits for the end of a run. @returns the run as it is then, or as it is once the signal is aborted */
+export async function untilEnded(options: RunFollowOptions): Promise<KnownRun> {
+  for await (const news of followRun(options, Number.MAX_SAFE_INTEGER)) {
+    if (news.kind === 'end') return { state: 'ended', run: news.run };
+  }
+  return (await options.locate()).run;
+}
+
+/** Where output of the run is or will be, and how long to wait there; undefined where no host can tell yet. */
+function placeOf({ run, place, nextTurn }: LocatedRun): { at: RunVm; turn: number; waits: boolean } | undefined {
+  if (run.state === 'ended') return run.run.vm && { at: run.run.vm, turn: run.run.turn ?? 0, waits: false };
+  if (run.state === 'running') return { at: run.run.vm, turn: run.run.turn, waits: true };
+  return place && { at: place, turn: nextTurn + run.ahead, waits: true };
+}
+
+/** @returns undefined where no host can be asked */
+async function askHost(
+  options: RunFollowOptions,
+  look: LocatedRun,
+  after: number,
+): Promise<RunOutputReply | undefined> {
+  const { signal, limits } = options;
+  const place = placeOf(look);
+  if (place === undefined) return undefined;
+  const { at, turn, waits } = place;
+  const run: RunAtHost = { vmId: at.vmId, turn };
+  // Also its beginning is news for a run that waits.
+  const from = look.run.state === 'waiting' ? 0 : after;
+  try {
+    const host = await options.host(at.hostId);
+    return host && (await options.follow(host, run, { after: from, waitMs: waits ? limits.holdMs : 0, signal }));
+  } catch (error) {
+    if (signal.aborted || isKilnError(error, 'HOST_LOST', 'STORE_UNAVAILABLE')) return undefined;
+    throw error;
+  }
+}
+
+/** Output that its host has no more is told as a gap. */
+function* lastNews(run: EndedRun, position: number): Generator<RunNews, void> {
+  const { outcome } = run;
+  if (outcome.as === 'finished' && outcome.outputBytes > position) {
+    const piece = { kind: 'gap', offset: position, bytes: outcome.outputBytes - position } as const;
+    yield { kind: 'output', piece, end: outcome.outputBytes };
+  }
+  yield { kind: 'end', run };
+}
+
+function endOf(piece: OutputPiece): number {
+  return piece.offset + (piece.kind === 'gap' ? piece.bytes : Buffer.byteLength(piece.base64, 'base64'));
+}

@@ -1,0 +1,187 @@
+/** Handlers of the routes of sessions and their runs. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { SessionClient, SessionSnapshot } from '../../client/temporal/sessions/session-client.ts';
+import type { SESSION_ROUTES } from '../../contracts/api/routes/sessions.ts';
+import { runView, type SessionView, sessionView } from '../../contracts/api/session-view.ts';
+import { KilnError } from '../../domain/failures.ts';
+import { DEFAULT_PROJECT, sessionWorkflowId, type ThreadName } from '../../domain/names.ts';
+import type { KnownRun } from '../../domain/session/run-book.ts';
+import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
+import { type GatewayLogger, problemOfError } from '../problem-replies.ts';
+import type { RouteHandlers } from '../route-binding.ts';
+import type { FollowRunOutput } from './host-run-output.ts';
+import { type RunFollowLimits, type RunFollowOptions, untilEnded } from './run-follow.ts';
+import { type RunStreamOptions, streamRun } from './run-stream.ts';
+
+type SessionHandlers = Pick<RouteHandlers, keyof typeof SESSION_ROUTES>;
+type RunHandlers = Pick<SessionHandlers, 'sendRun' | 'listRuns' | 'getRun' | 'cancelRun' | 'streamRunOutput'>;
+
+export interface SessionHandlerOptions {
+  readonly sessions: SessionClient;
+  readonly follow: FollowRunOutput;
+  readonly hosts: FreshHostOptions;
+  readonly log: GatewayLogger;
+  readonly limits: RunFollowLimits & { readonly maxStreams: number; readonly slowReaderMs: number };
+  /** @returns the page of a workflow in the Temporal Web UI. */
+  readonly temporalUrl?: (workflowId: string) => string;
+  /** Aborted when the gateway ends. */
+  readonly ending: AbortSignal;
+}
+
+export function sessionHandlers(options: SessionHandlerOptions): SessionHandlers {
+  const { sessions } = options;
+  return {
+    async createSession({ query, body: { thread, ifEnded, ...settings } }) {
+      const { snapshot, created } = await sessions.create(threadOf(thread, query), settings, { ifEnded });
+      return { status: created ? 201 : 200, body: view(options, snapshot) };
+    },
+    async listSessions({ query: { project, tier, cursor, limit } }) {
+      return { status: 200, body: await sessions.list({ project, tier, cursor, limit }) };
+    },
+    async getSession({ params, query }) {
+      return { status: 200, body: view(options, await sessions.get(threadOf(params.thread, query))) };
+    },
+    async closeSession({ params, query, body }) {
+      const { snapshot, settled } = await sessions.close(threadOf(params.thread, query), { waitMs: body.waitMs });
+      return { status: settled ? 200 : 202, body: view(options, snapshot) };
+    },
+    ...runHandlers(options),
+  };
+}
+
+function runHandlers(options: SessionHandlerOptions): RunHandlers {
+  const { sessions } = options;
+  return {
+    async sendRun({ params, query, body }) {
+      const name = threadOf(params.thread, query);
+      const sent = await sessions.send(name, body);
+      const waits = query.wait === 'finished' && sent.state !== 'ended';
+      const run = waits ? await endOf(options, name, sent.run.id, query.waitMs) : sent;
+      return { status: run.state === 'ended' ? 200 : 202, body: runView(name, run) };
+    },
+    async listRuns({ params, query }) {
+      const name = threadOf(params.thread, query);
+      const runs = await sessions.runs(name, query.limit);
+      return { status: 200, body: { items: runs.map((run) => runView(name, run)) } };
+    },
+    async getRun({ params, query }) {
+      const name = threadOf(params.thread, query);
+      const { run } = await sessions.run(name, params.id);
+      const waits = query.waitMs > 0 && run.state !== 'ended';
+      const shown = waits ? await endOf(options, name, params.id, query.waitMs) : run;
+      return { status: 200, body: runView(name, shown) };
+    },
+    async cancelRun({ params, query }) {
+      const name = threadOf(params.thread, query);
+      const run = await sessions.cancel(name, params.id);
+      return { status: run.state === 'ended' ? 200 : 202, body: runView(name, run) };
+    },
+    streamRunOutput: streamHandler(options),
+  };
+}
+
+function threadOf(thread: string, { project = DEFAULT_PROJECT }: { project?: string }): ThreadName {
+  return { project, thread };
+}
+
+function endOf(options: SessionHandlerOptions, name: ThreadName, runId: string, waitMs: number): Promise<KnownRun> {
+  return untilEnded(following(options, name, runId, AbortSignal.any([options.ending, AbortSignal.timeout(waitMs)])));
+}
+
+function following(
+  { sessions, follow, hosts, limits }: SessionHandlerOptions,
+  name: ThreadName,
+  runId: string,
+  signal: AbortSignal,
+): RunFollowOptions {
+  return {
+    locate: () => sessions.run(name, runId),
+    host: (hostId) => freshHost(hosts, hostId),
+    follow,
+    limits,
+    signal,
+  };
+}
+
+function streamHandler(options: SessionHandlerOptions): RouteHandlers['streamRunOutput'] {
+  const { limits } = options;
+  let open = 0;
+  return async ({ params, query }, request, reply) => {
+    if (open >= limits.maxStreams) {
+      throw new KilnError('QUEUE_FULL', `This gateway follows ${limits.maxStreams} runs already; try again.`);
+    }
+    const name = threadOf(params.thread, query);
+    const after = startOf(request, query.after);
+    open += 1;
+    try {
+      // Any error of the request is answered as a problem before the stream begins.
+      await options.sessions.run(name, params.id);
+      await runStream(options, params.id, { name, after }, reply);
+    } finally {
+      open -= 1;
+    }
+  };
+}
+
+/** A client that reconnects sends its position in `Last-Event-ID`, which overrides its first request. */
+function startOf(request: FastifyRequest, after: number | undefined): number {
+  const last = request.headers['last-event-id'];
+  return typeof last === 'string' && /^\d{1,15}$/.test(last) ? Number(last) : (after ?? 0);
+}
+
+async function runStream(
+  options: SessionHandlerOptions,
+  runId: string,
+  { name, after }: Pick<RunStreamOptions, 'name' | 'after'>,
+  reply: FastifyReply,
+): Promise<void> {
+  const { limits, log, ending } = options;
+  reply.hijack();
+  const response = reply.raw;
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
+  // No `close` event comes for a client that has disconnected before this point.
+  if (response.destroyed) gone.abort();
+  // A broken connection ends in `close` as well.
+  response.on('error', () => undefined);
+  response.writeHead(200, EVENT_STREAM_HEADERS);
+  response.write(`retry: ${limits.lookMs}\n\n`);
+  try {
+    const follow = following(options, name, runId, AbortSignal.any([gone.signal, ending]));
+    await streamRun(response, { ...follow, name, after, slowReaderMs: limits.slowReaderMs });
+  } catch (error) {
+    const found = problemOfError(error);
+    log.warn({ code: found.code, thread: name.thread, runId }, 'a stream of output broke off');
+    if (!response.destroyed) response.write(`event: problem\ndata: ${JSON.stringify(found)}\n\n`);
+  } finally {
+    response.end();
+  }
+}
+
+const EVENT_STREAM_HEADERS = {
+  'content-type': 'text/event-stream',
+  'cache-control': 'no-store',
+  'x-accel-buffering': 'no',
+};
+
+function view({ temporalUrl }: SessionHandlerOptions, { record, state }: SessionSnapshot): SessionView {
+  return sessionView(record, state, temporalUrl?.(sessionWorkflowId(record)));
+}
+
+/** @returns handlers of a gateway that was given no sessions */
+export function noSessionHandlers(): SessionHandlers {
+  const refuse = async (): Promise<never> => {
+    throw new KilnError('UNSUPPORTED', 'This gateway was started without sessions.');
+  };
+  return {
+    createSession: refuse,
+    listSessions: refuse,
+    getSession: refuse,
+    closeSession: refuse,
+    sendRun: refuse,
+    listRuns: refuse,
+    getRun: refuse,
+    cancelRun: refuse,
+    streamRunOutput: refuse,
+  };
+}

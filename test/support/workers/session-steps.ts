@@ -1,0 +1,53 @@
+/** Steps that tests of sessions take again and again. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { SessionClient, SessionSnapshot } from '../../../client/temporal/sessions/session-client.ts';
+import type { ThreadName } from '../../../domain/names.ts';
+import type { EndedRun, KnownRun } from '../../../domain/session/run-book.ts';
+import type { Tier } from '../../../domain/session/tiers.ts';
+
+export const threadNamed = (thread: string): ThreadName => ({ project: 'default', thread });
+
+/** Waits until the run has ended. */
+export async function ended(sessions: SessionClient, name: ThreadName, runId: string): Promise<EndedRun> {
+  for (;;) {
+    const { run } = await sessions.run(name, runId);
+    if (run.state === 'ended') return run.run;
+    await delay(20);
+  }
+}
+
+/** Sends a command and waits until it has ended. */
+export async function ran(
+  sessions: SessionClient,
+  name: ThreadName,
+  id: string,
+  command: readonly string[],
+): Promise<EndedRun> {
+  await sessions.send(name, { id, command: [...command] });
+  return ended(sessions, name, id);
+}
+
+export async function untilRun(
+  sessions: SessionClient,
+  name: ThreadName,
+  runId: string,
+  state: KnownRun['state'],
+): Promise<KnownRun> {
+  for (;;) {
+    const { run } = await sessions.run(name, runId);
+    if (run.state === state) return run;
+    await delay(20);
+  }
+}
+
+export async function untilTier(
+  sessions: SessionClient,
+  name: ThreadName,
+  ...tiers: readonly Tier[]
+): Promise<SessionSnapshot> {
+  for (;;) {
+    const snapshot = await sessions.get(name);
+    if (snapshot.state !== undefined && tiers.includes(snapshot.state.tier)) return snapshot;
+    await delay(20);
+  }
+}

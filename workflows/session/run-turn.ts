@@ -1,0 +1,72 @@
+import { CancellationScope } from '@temporalio/workflow';
+import type { StartedRun } from '../../domain/session/run-book.ts';
+import type { Cause } from '../../domain/session/session-events.ts';
+import type { RunExit } from '../../ports/runs.ts';
+import { judge } from '../activity-verdict.ts';
+import type { HotSession, SessionContext } from './session-context.ts';
+
+/** Whether the VM is still there after a run. */
+export type AfterRun = { readonly vm: 'stays' } | { readonly vm: 'gone'; readonly cause: Cause };
+
+/** Failures of a run that say that its VM, or the run in it, is not there any more. */
+const VM_GONE: readonly string[] = ['VMM_EXITED', 'GUEST_CRASHED', 'RUN_LOST', 'HOST_LOST', 'NOT_FOUND'];
+
+/**
+ * Runs the present run to its end, and writes the end into the book.
+ * @param mayRepeat where the VM is lost, the run stays the present one, to be started again
+ */
+export async function runTurn(
+  ctx: SessionContext,
+  hot: HotSession,
+  run: StartedRun,
+  mayRepeat: boolean,
+): Promise<AfterRun> {
+  const { state, name } = ctx;
+  const { id: runId, body, timeoutMs, turn } = run;
+  const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, turn };
+  try {
+    const input = { ...call, name, runId, body, timeoutMs };
+    endAsExited(ctx, timeoutMs, await ctx.calls.onHost(hot.placed, () => hot.placed.host.runTurn(input)));
+    return { vm: 'stays' };
+  } catch (error) {
+    const cancel = ctx.cancelCause(runId);
+    const verdict = judge(error);
+    const code = verdict.kind === 'failure' ? verdict.code : verdict.kind === 'timeout' ? 'TIMED_OUT' : 'CANCELLED';
+    const message = verdict.kind === 'cancelled' ? 'It was cancelled.' : verdict.message;
+    const isGone = VM_GONE.includes(code);
+    if (cancel !== undefined || code === 'CANCELLED') {
+      const cause = cancel ?? { code: 'CANCEL_ASKED' };
+      state.endRunning({ as: 'cancelled', cause: cause.code }, cause);
+    } else if (!isGone || !mayRepeat) {
+      state.endRunning({ as: 'failed', failure: code, message }, { code: 'RUN_FAILED', detail: code });
+    }
+    return isGone ? { vm: 'gone', cause: { code: code === 'HOST_LOST' ? code : 'VM_DIED', detail: message } } : STAYS;
+  }
+}
+
+const STAYS: AfterRun = { vm: 'stays' };
+
+function endAsExited({ state }: SessionContext, timeoutMs: number, exit: RunExit): void {
+  if (exit.timedOut) {
+    const message = `It took longer than its limit of ${timeoutMs} ms.`;
+    state.endRunning({ as: 'failed', failure: 'RUN_TIMEOUT', message }, { code: 'RUN_FAILED', detail: 'RUN_TIMEOUT' });
+    return;
+  }
+  const { code, signal, outputBytes } = exit;
+  const cause = { code: 'RUN_EXITED', detail: signal ?? `code ${code}` } as const;
+  state.endRunning({ as: 'finished', code, signal, outputBytes }, cause);
+}
+
+/** Kills the present run at once, beside the `runTurn` that waits for it. */
+export function killTurn(ctx: SessionContext, hot: HotSession, turn: number): Promise<void> {
+  const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, turn };
+  return CancellationScope.nonCancellable(() =>
+    ctx.calls.onHost(hot.placed, () => hot.placed.host.cancelRun(call)),
+  ).catch((error: unknown) => {
+    // The run goes on, or its VM is gone: `runTurn` sees which.
+    const verdict = judge(error);
+    ctx.progress.note(
+      `run ${turn} could not be killed: ${verdict.kind === 'cancelled' ? 'cancelled' : verdict.message}`,
+    );
+  });
+}

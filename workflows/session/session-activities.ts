@@ -1,0 +1,31 @@
+import { type ActivityOptions, proxyActivities } from '@temporalio/workflow';
+import type { SessionBookActivities, SessionHostActivities } from '../../activities/session/session-types.ts';
+import type { SessionPolicies } from '../../domain/policies.ts';
+import { controlOptions, hostOptions, leavingOptions, vmActivities } from '../placed/vm-activities.ts';
+
+/** Activities about what is on record of a session; tried until the store answers. */
+export function bookActivities(policies: SessionPolicies): SessionBookActivities {
+  const make = (summary: string) => proxyActivities<SessionBookActivities>(controlOptions(summary, policies));
+  return {
+    openSession: make('read the record of the session').openSession,
+    findRun: make('was there a run of this id?').findRun,
+    recordRuns: make('write down how runs ended').recordRuns,
+    endSession: make('write down how the session ended').endSession,
+  };
+}
+
+/** Activities of the host of a session. */
+export function sessionHostActivities(hostId: string, policies: SessionPolicies): SessionHostActivities {
+  const { run, control } = policies;
+  const on = (summary: string, startToCloseMs: number, more: ActivityOptions = {}) =>
+    proxyActivities<SessionHostActivities>({ ...hostOptions(summary, hostId, startToCloseMs, policies), ...more });
+  return {
+    ...vmActivities(hostId, policies),
+    // The host ends a run at its own limit; this one is for a worker that hangs.
+    runTurn: (input) =>
+      on(`run ${input.turn}`, input.timeoutMs + run.marginMs, { heartbeatTimeout: run.heartbeatMs }).runTurn(input),
+    cancelRun: on('cancel the run', control.startToCloseMs, leavingOptions(policies)).cancelRun,
+    pauseVm: on('pause the VM', control.startToCloseMs).pauseVm,
+    resumeVm: on('resume the VM', control.startToCloseMs).resumeVm,
+  };
+}

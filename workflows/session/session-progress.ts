@@ -1,0 +1,266 @@
+import { ApplicationFailure } from '@temporalio/common';
+import type { OpenedSession } from '../../activities/session/session-types.ts';
+import { defined } from '../../domain/defined.ts';
+import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { applyTransition, withLastMoves } from '../../domain/lifecycle/lifecycle.ts';
+import type { SessionName } from '../../domain/names.ts';
+import { KnownRunIds } from '../../domain/session/known-run-ids.ts';
+import {
+  type EndedRun,
+  endRunning,
+  endWaiting,
+  findRun,
+  judgeOrder,
+  type KnownRun,
+  loseWorkspace,
+  type RunBook,
+  type RunOrder,
+  type RunOutcome,
+  type RunVm,
+  repeatRun,
+  startNext,
+  takeOrder,
+  type WaitingRun,
+  withUsedIds,
+} from '../../domain/session/run-book.ts';
+import {
+  type Cause,
+  causeInWords,
+  type SessionChange,
+  type SessionEvent,
+  withEvent,
+} from '../../domain/session/session-events.ts';
+import type { SessionEnd } from '../../domain/session/session-record.ts';
+import {
+  type CarriedSession,
+  MAX_UNRECORDED,
+  type RunLook,
+  type SessionPlace,
+  type SessionView,
+} from '../../domain/session/session-state.ts';
+import { SESSION_LIFECYCLE, type Tier } from '../../domain/session/tiers.ts';
+import { setAttributes } from '../search-attributes.ts';
+
+const LAST_MOVES = 20;
+
+/** How the session is to end; the first cause in history order wins. */
+export interface SessionLeaving {
+  readonly as: 'closed' | 'expired';
+  readonly cause: Cause;
+  /** The end that is on record already: nothing more is to be noted. */
+  readonly recorded?: SessionEnd;
+}
+
+/** The state of a session in its workflow: the one place that changes it, each time with a cause. */
+export class SessionProgress {
+  state: CarriedSession;
+  leaving: SessionLeaving | undefined;
+  private known: KnownRunIds;
+
+  constructor(state: CarriedSession) {
+    this.state = state;
+    this.known = new KnownRunIds(state.knownRunIds);
+  }
+
+  get tier(): Tier {
+    return this.state.tiers.state;
+  }
+
+  get runs(): RunBook {
+    return this.state.runs;
+  }
+
+  /** As the next execution gets it. */
+  carried(): CarriedSession {
+    return { ...this.state, knownRunIds: this.known.carried() };
+  }
+
+  /** Takes over what is on record; runs may have been taken before it was read. */
+  open({ settings, knownRunIds, turn }: OpenedSession & { state: 'open' }): void {
+    const used = new KnownRunIds(knownRunIds);
+    const runs = { ...withUsedIds(this.runs, used), turn: Math.max(this.runs.turn, turn) };
+    for (const { idSha256 } of runs.waiting) used.add(idSha256);
+    this.known = used;
+    this.change({ settings, runs });
+    this.enter('cold', { code: 'MESSAGE' });
+  }
+
+  /** @throws KilnError INVALID_TRANSITION */
+  enter(to: Tier, cause: Cause): void {
+    const { tiers } = this.state;
+    const moved = applyTransition(SESSION_LIFECYCLE, tiers, { to, at: now(), cause: cause.code });
+    this.state = { ...this.state, tiers: withLastMoves(moved, LAST_MOVES) };
+    setAttributes({ KilnTier: to });
+    this.note({ of: 'tier', from: tiers.state, to }, cause);
+  }
+
+  /** Whether an order can be taken now. @throws ApplicationFailure with a code, in an update's validator */
+  judge(order: RunOrder): void {
+    asFailure(() => {
+      if (judgeOrder(this.runs, order) === 'known') return;
+      if (this.leaving !== undefined) throw ended(this.leaving);
+      if (this.state.unrecorded.length >= MAX_UNRECORDED) throw storeBehind(this.state.unrecorded.length);
+    });
+  }
+
+  /** Takes an order, once. @throws ApplicationFailure as `judge` */
+  take(order: RunOrder): KnownRun {
+    this.judge(order);
+    const before = this.runs;
+    this.change({ runs: takeOrder(before, this.known, order, now()) });
+    if (this.runs !== before) {
+      this.touch();
+      this.note({ of: 'run', runId: order.id, to: 'waiting' }, { code: 'RUN_ASKED' });
+    }
+    return this.mustFind(order.id);
+  }
+
+  startNext(vm: RunVm): void {
+    this.change({ runs: startNext(this.runs, vm, now()) });
+    const { running } = this.runs;
+    if (running !== undefined) this.note({ of: 'run', runId: running.id, to: 'running' }, { code: 'RUN_TURN' });
+  }
+
+  repeatRunning(vm: RunVm): void {
+    this.change({ runs: repeatRun(this.runs, vm) });
+    const { running } = this.runs;
+    if (running !== undefined) this.note({ of: 'run', runId: running.id, to: 'running' }, { code: 'RUN_REPEATED' });
+  }
+
+  endRunning(outcome: RunOutcome, cause: Cause): void {
+    const { running } = this.runs;
+    if (running === undefined) return;
+    this.change({ runs: endRunning(this.runs, outcome, now()) });
+    this.ended(running.id, outcome, cause);
+    this.touch();
+  }
+
+  endWaiting(runId: string, outcome: RunOutcome, cause: Cause): void {
+    const before = this.runs;
+    this.change({ runs: endWaiting(before, runId, outcome, now()) });
+    if (this.runs !== before) this.ended(runId, outcome, cause);
+  }
+
+  /** The store has had the end of that run for long: it does not run again. */
+  wasEnded(run: EndedRun, asked: WaitingRun): void {
+    const { waiting, ended } = this.runs;
+    const message = `The run ${run.id} had another body when it ran at ${run.acceptedAt}.`;
+    const shown: EndedRun =
+      run.bodyHash === asked.bodyHash
+        ? run
+        : { ...run, bodyHash: asked.bodyHash, outcome: { as: 'failed', failure: 'CONFLICT', message } };
+    const others = waiting.filter(({ id }) => id !== run.id);
+    this.change({ runs: { ...this.runs, waiting: others, ended: [...ended, shown] } });
+    this.note({ of: 'run', runId: run.id, to: run.outcome.as }, { code: 'KNOWN_RUN' });
+  }
+
+  /** These ends are in the store. */
+  recorded(runs: readonly EndedRun[]): void {
+    this.change({ unrecorded: this.state.unrecorded.filter((run) => !runs.includes(run)) });
+  }
+
+  placed(place: SessionPlace | undefined, cause: Cause): void {
+    const { place: before, ...rest } = this.state;
+    this.state = place === undefined ? rest : { ...rest, place, epoch: place.epoch };
+    const vmId = place?.vmId ?? before?.vmId;
+    if (vmId !== undefined) this.note({ of: 'vm', vmId, to: place === undefined ? 'gone' : 'running' }, cause);
+  }
+
+  /** Its VM ended, and with it the workspace: the next run is told. */
+  loseWorkspace(cause: Cause): void {
+    this.change({ runs: loseWorkspace(this.runs, causeInWords(cause)) });
+  }
+
+  view(name: SessionName): SessionView {
+    const { settings, expiresAtMs, place, events } = this.state;
+    const { waiting, running, turn, lost } = this.runs;
+    const runs = { waiting, turn, ...defined({ running, lost }) };
+    return { name, tier: this.tier, settings, runs, expiresAtMs, ...defined({ place }), events };
+  }
+
+  /** The first cause wins. @returns whether it was the first */
+  leave(leaving: SessionLeaving): boolean {
+    if (this.leaving !== undefined) return false;
+    this.leaving = leaving;
+    return true;
+  }
+
+  /** The record says that this incarnation is over: what was taken meanwhile is told so. */
+  leaveUnrecorded(end: SessionEnd | undefined): void {
+    const as = end?.as === 'expired' ? 'expired' : 'closed';
+    const recorded = end ?? { as, at: now(), cause: 'CLOSE_ASKED', lastTurn: 0 };
+    this.enter('cold', { code: 'MESSAGE' });
+    this.leaving = { as, cause: { code: as === 'expired' ? 'TTL_PASSED' : 'CLOSE_ASKED' }, recorded };
+  }
+
+  look(runId: string): RunLook {
+    const run = this.find(runId);
+    const { place } = this.state;
+    return { nextTurn: this.runs.turn + 1, ...defined({ run, place }) };
+  }
+
+  find(runId: string): KnownRun | undefined {
+    return findRun(this.runs, runId);
+  }
+
+  /** The present run and those that wait, then the last that ended: the newest first. */
+  lastRuns(limit: number): readonly KnownRun[] {
+    const { waiting, running, ended } = this.runs;
+    const ids = [...ended, ...(running === undefined ? [] : [running]), ...waiting].map(({ id }) => id);
+    return ids
+      .reverse()
+      .slice(0, limit)
+      .map((id) => this.mustFind(id));
+  }
+
+  mustFind(runId: string): KnownRun {
+    const found = this.find(runId);
+    if (found !== undefined) return found;
+    throw failureOf(new KilnError('NOT_FOUND', `This session knows no run ${runId}.`));
+  }
+
+  note(change: SessionChange, cause: Cause): void {
+    const events: readonly SessionEvent[] = withEvent(this.state.events, change, { at: now(), cause });
+    this.change({ events });
+  }
+
+  private ended(runId: string, outcome: RunOutcome, cause: Cause): void {
+    const run = this.find(runId);
+    if (run?.state === 'ended') this.change({ unrecorded: [...this.state.unrecorded, run.run] });
+    this.note({ of: 'run', runId, to: outcome.as }, cause);
+  }
+
+  /** Activity: the session expires that much later. */
+  private touch(): void {
+    this.change({ expiresAtMs: Date.now() + this.state.settings.tiers.ttlMs });
+  }
+
+  private change(change: Partial<CarriedSession>): void {
+    this.state = { ...this.state, ...change };
+  }
+}
+
+const now = () => new Date().toISOString();
+
+function ended({ as, cause }: SessionLeaving): KilnError {
+  const code = as === 'expired' ? 'SESSION_EXPIRED' : 'SESSION_CLOSED';
+  return new KilnError(code, `The session is ${as}: ${causeInWords(cause)}.`);
+}
+
+function storeBehind(count: number): KilnError {
+  const message = `The ends of ${count} runs wait for the object store. Send this run again once the store answers.`;
+  return new KilnError('STORE_UNAVAILABLE', message);
+}
+
+/** A plain error in an update handler fails the workflow task, which Temporal then repeats for ever. */
+function asFailure(check: () => void): void {
+  try {
+    check();
+  } catch (error) {
+    throw isKilnError(error) ? failureOf(error) : error;
+  }
+}
+
+function failureOf({ message, code }: KilnError): ApplicationFailure {
+  return ApplicationFailure.nonRetryable(message, code);
+}

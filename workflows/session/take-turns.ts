@@ -1,0 +1,68 @@
+import type { RunVm, StartedRun, WaitingRun } from '../../domain/session/run-book.ts';
+import { judge } from '../activity-verdict.ts';
+import { runTurn } from './run-turn.ts';
+import type { HotSession, SessionContext } from './session-context.ts';
+import { vmDied, wake } from './warm-and-wake.ts';
+
+/** Brings the run that waits longest to its end. */
+export async function nextRun(ctx: SessionContext): Promise<void> {
+  const { state } = ctx;
+  const [next] = state.runs.waiting;
+  if (next === undefined || (await hadEnded(ctx, next))) return;
+  try {
+    await ctx.work.run(() => wake(ctx));
+  } catch (error) {
+    return failNext(ctx, error);
+  }
+  // It may have been cancelled meanwhile.
+  if (ctx.hot === undefined || state.leaving !== undefined) return;
+  state.startNext(vmOf(ctx.hot));
+  const { running } = state.runs;
+  if (running !== undefined) await runToItsEnd(ctx, running);
+}
+
+/** An id that the thread may have used before is looked up: no run runs twice. */
+async function hadEnded(ctx: SessionContext, run: WaitingRun): Promise<boolean> {
+  if (!run.mayBeKnown) return false;
+  const found = await ctx.books.findRun({ name: ctx.name, runId: run.id });
+  if (found === null) return false;
+  ctx.state.wasEnded(found, run);
+  return true;
+}
+
+async function runToItsEnd(ctx: SessionContext, first: StartedRun): Promise<void> {
+  const { state, policies } = ctx;
+  for (let run: StartedRun | undefined = first; run !== undefined && ctx.hot !== undefined; run = state.runs.running) {
+    const mayRepeat = run.repeatable && run.repeats < policies.run.repeats;
+    const after = await runTurn(ctx, ctx.hot, run, mayRepeat);
+    if (after.vm === 'stays') return;
+    await vmDied(ctx, after.cause);
+    if (state.runs.running === undefined) return;
+    try {
+      state.repeatRunning(vmOf(await ctx.work.run(() => wake(ctx))));
+    } catch (error) {
+      const { code, message } = inShort(error);
+      const cause = ctx.cancelCause(run.id);
+      if (cause === undefined) state.endRunning({ as: 'failed', failure: code, message }, { code: 'BOOT_FAILED' });
+      else state.endRunning({ as: 'cancelled', cause: cause.code }, cause);
+      return;
+    }
+  }
+}
+
+const vmOf = ({ placed, vmId }: HotSession): RunVm => ({ hostId: placed.hostId, vmId });
+
+/** No VM could be had for it. A session that leaves cancels what waits by itself. */
+function failNext({ state }: SessionContext, error: unknown): void {
+  const [next] = state.runs.waiting;
+  if (state.leaving !== undefined || next === undefined) return;
+  const { code, message } = inShort(error);
+  state.endWaiting(next.id, { as: 'failed', failure: code, message }, { code: 'BOOT_FAILED', detail: code });
+}
+
+function inShort(error: unknown): { code: string; message: string } {
+  const verdict = judge(error);
+  if (verdict.kind === 'failure') return verdict;
+  if (verdict.kind === 'cancelled') return { code: 'CANCELLED', message: 'It was cancelled.' };
+  return { code: 'TIMED_OUT', message: verdict.message };
+}

@@ -1,0 +1,77 @@
+import { CancellationScope } from '@temporalio/workflow';
+import type { Cause } from '../../domain/session/session-events.ts';
+import { judge } from '../activity-verdict.ts';
+import { bootFreshVm } from '../placed/boot-loop.ts';
+import { findPlace } from '../placed/find-place.ts';
+import type { HotSession, SessionContext } from './session-context.ts';
+
+/**
+ * Makes the session hot: resumes its VM where it has one, else finds a place and boots a new VM.
+ * @throws CodedFailure where no VM could be had; the session is cold then
+ */
+export async function wake(ctx: SessionContext): Promise<HotSession> {
+  const { state } = ctx;
+  if (ctx.hot !== undefined && state.tier === 'hot') return ctx.hot;
+  if (ctx.hot !== undefined) {
+    const resumed = await resume(ctx, ctx.hot);
+    if (resumed !== undefined) return resumed;
+  }
+  state.enter('restoring', { code: 'RUN_WAITS' });
+  try {
+    const placed = await findPlace(ctx);
+    const vmId = await bootFreshVm(ctx, placed, 'session');
+    ctx.hot = { placed, vmId };
+    const { hostId, epoch, reservationId } = placed;
+    state.placed({ hostId, epoch, reservationId, boot: ctx.placements.boot, vmId }, { code: 'BOOTED' });
+    state.enter('hot', { code: 'BOOTED' });
+    return ctx.hot;
+  } catch (error) {
+    const verdict = judge(error);
+    const detail = verdict.kind === 'cancelled' ? 'cancelled' : verdict.message;
+    await release(ctx, { code: 'BOOT_FAILED', detail });
+    state.enter('cold', { code: 'BOOT_FAILED', detail });
+    throw error;
+  }
+}
+
+/** @returns undefined where the VM is not there any more: the session is cold then */
+async function resume(ctx: SessionContext, hot: HotSession): Promise<HotSession | undefined> {
+  const deadlineMs = ctx.policies.control.startToCloseMs;
+  try {
+    const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, deadlineMs };
+    await ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm(call));
+    ctx.state.enter('hot', { code: 'RUN_WAITS' });
+    return hot;
+  } catch (error) {
+    const verdict = judge(error);
+    if (verdict.kind === 'cancelled') throw error;
+    await vmDied(ctx, { code: 'VM_DIED', detail: verdict.message });
+    return undefined;
+  }
+}
+
+/** Pauses the VM of a hot session that has nothing to do. */
+export async function rest(ctx: SessionContext, hot: HotSession): Promise<void> {
+  try {
+    const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId };
+    await ctx.calls.onHost(hot.placed, () => hot.placed.host.pauseVm(call));
+    ctx.state.enter('warm', { code: 'RUN_ENDED' });
+  } catch (error) {
+    const verdict = judge(error);
+    await vmDied(ctx, { code: 'VM_DIED', detail: verdict.kind === 'cancelled' ? 'cancelled' : verdict.message });
+  }
+}
+
+/** The VM is gone, and with it what the session had in memory and in its workspace. */
+export async function vmDied(ctx: SessionContext, cause: Cause): Promise<void> {
+  await release(ctx, cause);
+  if (ctx.state.tier === 'hot' || ctx.state.tier === 'warm') ctx.state.enter('cold', cause);
+}
+
+/** Releases place and VM. What cannot be released now is freed by the host's sweep. */
+export async function release(ctx: SessionContext, cause: Cause): Promise<void> {
+  ctx.hot = undefined;
+  ctx.vmGone = undefined;
+  await CancellationScope.nonCancellable(() => ctx.placements.undo.releaseAll(cause.code));
+  if (ctx.state.state.place !== undefined) ctx.state.placed(undefined, cause);
+}
