@@ -1,8 +1,10 @@
-import type { PoolMaintenance } from '../ports/host.ts';
+import { Context } from '@temporalio/activity';
+import type { PoolMaintenance, VmHost } from '../ports/host.ts';
 import type { OwnerLogs } from '../ports/logs.ts';
 import type { HostUpkeep } from '../ports/maintenance.ts';
 import type { SessionPorts } from '../ports/runs.ts';
 import type { GuestServices } from '../ports/services.ts';
+import { short } from './activity-frame.ts';
 import type { HostActivities } from './activity-types.ts';
 import { type BuildPorts, createBuildService } from './building/build-service.ts';
 import type { HostUpkeepActivities } from './maintenance/maintenance-types.ts';
@@ -10,7 +12,7 @@ import { createSweepHost } from './maintenance/sweep-host.ts';
 import { createReserveCapacity } from './placement/reserve-capacity.ts';
 import { createMaintainPool } from './pool/maintain-pool.ts';
 import type { PoolActivities } from './pool/pool-types.ts';
-import { createPauseVm, createResumeVm } from './session/pause-vm.ts';
+import { createPauseVm, createResumeVm, createSetEgress } from './session/pause-vm.ts';
 import { createCancelRun, createRunTurn } from './session/run-turn.ts';
 import type { SessionHostActivities } from './session/session-types.ts';
 import { createBootVm, createProvisionRootfs } from './vm/boot-vm.ts';
@@ -36,7 +38,7 @@ type AllHostActivities = HostActivities & HostUpkeepActivities & PoolActivities 
 
 /** Activities of the queue of one host: they act on its VMs, disks, ports and logs. */
 export function createHostActivities(ports: HostActivityPorts): AllHostActivities {
-  const attended = attendedBy(ports.logs);
+  const attended = guardedBy(ports.vms, attendedBy(ports.logs));
   return {
     reserveCapacity: createReserveCapacity(ports),
     validateService: attended(createValidateService(ports)),
@@ -51,10 +53,25 @@ export function createHostActivities(ports: HostActivityPorts): AllHostActivitie
     sweepHost: createSweepHost(ports),
     maintainPool: createMaintainPool(ports),
     runTurn: attended(createRunTurn(ports.sessions)),
-    cancelRun: createCancelRun(ports.sessions),
-    pauseVm: createPauseVm(ports.sessions),
-    resumeVm: createResumeVm(ports.sessions),
+    cancelRun: attended(createCancelRun(ports.sessions)),
+    pauseVm: attended(createPauseVm(ports.sessions)),
+    resumeVm: attended(createResumeVm(ports.sessions)),
+    setEgress: attended(createSetEgress(ports.sessions)),
   };
+}
+
+/** Refuses a call about a VM that belongs to another workflow, or to another placement of this one. */
+function guardedBy(vms: Pick<VmHost, 'assertOwner'>, attended: ReturnType<typeof attendedBy>) {
+  return <Input extends VmCall, Output>(activity: (input: Input) => Promise<Output>) =>
+    attended(async (input: Input): Promise<Output> => {
+      const workflowId = Context.current().info.workflowExecution?.workflowId ?? '';
+      const { epoch } = ownerOfCall(input);
+      if ('vmId' in input && typeof input.vmId === 'string') {
+        const { vmId } = input;
+        await short(() => vms.assertOwner(vmId, { workflowId, epoch }));
+      }
+      return activity(input);
+    });
 }
 
 /** Notifies readers of an owner's log when one of its activities begins or ends: the stage changes at those times. */

@@ -26,7 +26,7 @@ export interface HostLifeRooms {
   readonly services: HostServices;
   readonly logs: Pick<HostLogs, 'start' | 'stop'>;
   readonly templates: Pick<Templates, 'start' | 'stop'> | undefined;
-  readonly sessions: Pick<HostSessions, 'adopt' | 'end'>;
+  readonly sessions: Pick<HostSessions, 'watchAll' | 'end'>;
   readonly pool: Pick<VmPool, 'start' | 'maintain' | 'stop'>;
   readonly metrics: Pick<HostMetrics, 'noteDriver'>;
   readonly dataPlane: DataPlane;
@@ -48,7 +48,7 @@ export async function startHost(rooms: HostLifeRooms): Promise<{ url: string; ad
   await rooms.records.finishRenames();
   const { records, vms, services, startWaitMs } = rooms;
   const adoptions = await adoptRecorded({ driver, records, vms, services, startWaitMs, logger });
-  await rooms.sessions.adopt(adoptions.map(({ vmId }) => vmId));
+  await rooms.sessions.watchAll(await driver.list());
   await pool.start();
   await emptyDirectory(rooms.scratchDir);
   const capabilities = await driver.probe();

@@ -52,6 +52,13 @@ export interface VmHost {
   setEgress(vmId: string, policy: EgressPolicy): Promise<void>;
   /** Opens (or finds) the host listener of a guest port. @throws PORT_IN_USE, PORT_NOT_ALLOWED */
   openPort(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }>;
+  /**
+   * Checks that a VM belongs to this owner. A VM without a record belongs to nobody yet.
+   * @throws CONFLICT where it belongs to another workflow, or to another placement
+   */
+  assertOwner(vmId: string, owner: { readonly workflowId: string; readonly epoch: number }): Promise<void>;
+  /** Releases what is left here of earlier placements of this owner: only its newest VM may live. */
+  releaseOlder(owner: VmOwner): Promise<void>;
   status(vmId: string): Promise<VmStatus>;
   waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
   /** Port, channel, process, disks, files, record: in that order, each proven gone. Unknown id: does nothing. */

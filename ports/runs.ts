@@ -71,10 +71,12 @@ export interface RunRequestSeal {
   seal(session: SessionName, runId: string, command: RunCommand): Promise<{ body: RunBody; bytes: number }>;
 }
 
-/** VMs whose guests can wait. */
-export interface PausableVms {
+/** The VMs of sessions: their guests can wait. */
+export interface SessionVms {
   /** A paused VM stays as it is. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED */
   pause(vmId: string): Promise<void>;
+  /** `host:port` or `*.domain:port`; empty: nothing. @throws NOT_FOUND */
+  setEgress(vmId: string, allow: readonly string[]): Promise<void>;
   /** A running VM stays as it is. @throws as `pause`, AGENT_TIMEOUT */
   resume(vmId: string, options: { readonly deadlineMs: number; readonly signal: AbortSignal }): Promise<void>;
 }
@@ -83,5 +85,5 @@ export interface PausableVms {
 export interface SessionPorts {
   readonly runs: SessionRuns;
   readonly requests: SealedRequests;
-  readonly vms: PausableVms;
+  readonly vms: SessionVms;
 }

@@ -7,6 +7,11 @@ export function createPauseVm({ vms }: Pick<SessionPorts, 'vms'>): SessionHostAc
   return ({ vmId }) => framed(() => vms.pause(vmId));
 }
 
+/** Says what the guest may reach from now on. */
+export function createSetEgress({ vms }: Pick<SessionPorts, 'vms'>): SessionHostActivities['setEgress'] {
+  return ({ vmId, egress }) => framed(() => vms.setEgress(vmId, egress));
+}
+
 /** Lets the guest go on. */
 export function createResumeVm({ vms }: Pick<SessionPorts, 'vms'>): SessionHostActivities['resumeVm'] {
   return ({ vmId, deadlineMs }) => framed((signal) => vms.resume(vmId, { deadlineMs, signal }));

@@ -3,14 +3,15 @@ import { framed } from '../activity-frame.ts';
 import type { SessionHostActivities } from './session-types.ts';
 
 /** Runs a command in the session's VM. A lost worker changes nothing: the next call joins or attaches. */
-export function createRunTurn({
-  runs,
-  requests,
-}: Pick<SessionPorts, 'runs' | 'requests'>): SessionHostActivities['runTurn'] {
-  return ({ vmId, turn, name, runId, body, timeoutMs }) =>
-    framed((signal) => runs.run({ vmId, turn, timeoutMs, command: () => requests.open(name, runId, body) }, signal), {
-      isMadeAgain: true,
-    });
+export function createRunTurn({ runs, requests, vms }: SessionPorts): SessionHostActivities['runTurn'] {
+  return ({ vmId, turn, name, runId, body, timeoutMs, egress }) =>
+    framed(
+      async (signal) => {
+        await vms.setEgress(vmId, egress);
+        return runs.run({ vmId, turn, timeoutMs, command: () => requests.open(name, runId, body) }, signal);
+      },
+      { isMadeAgain: true },
+    );
 }
 
 export function createCancelRun({ runs }: Pick<SessionPorts, 'runs'>): SessionHostActivities['cancelRun'] {

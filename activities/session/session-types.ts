@@ -35,10 +35,21 @@ export interface SessionBookActivities {
 export interface SessionHostActivities extends VmActivities {
   /** Runs a command in the VM, once, however often this is called. @returns its end, once its output is safe */
   runTurn(
-    input: VmCall & { vmId: string; turn: number; name: SessionName; runId: string; body: RunBody; timeoutMs: number },
+    input: VmCall & {
+      vmId: string;
+      turn: number;
+      name: SessionName;
+      runId: string;
+      body: RunBody;
+      timeoutMs: number;
+      /** Names and ports that the run may reach. */
+      egress: readonly string[];
+    },
   ): Promise<RunExit>;
   /** Kills a run, or sees to it that it never starts. */
   cancelRun(input: VmCall & { vmId: string; turn: number }): Promise<void>;
+  /** In force at once, also for a run that goes on. */
+  setEgress(input: VmCall & { vmId: string; egress: readonly string[] }): Promise<void>;
   /** Stops the guest's CPUs. A paused VM stays as it is. */
   pauseVm(input: VmCall & { vmId: string }): Promise<void>;
   /** Lets the guest go on, with the right time. A running VM stays as it is. */

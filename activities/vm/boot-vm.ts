@@ -7,7 +7,7 @@ import { ownerOfCall } from './vm-call.ts';
 import type { VmActivities } from './vm-types.ts';
 
 interface Ports {
-  readonly vms: Pick<VmHost, 'provision' | 'boot'>;
+  readonly vms: Pick<VmHost, 'provision' | 'boot' | 'releaseOlder'>;
   readonly logs: Pick<OwnerLogs, 'open'>;
   readonly namespaceId: string;
 }
@@ -21,6 +21,8 @@ export function createProvisionRootfs(ports: Ports): VmActivities['provisionRoot
       const of = ownerOfCall(call);
       const log = await ports.logs.open(of);
       const owned = { ...owner, namespaceId: ports.namespaceId };
+      // A session may come back to a host that it had left; a workload never does.
+      if (owner.role === 'session') await ports.vms.releaseOlder(owned);
       const made = await ports.vms.provision({ vmId, owner: owned, imageDigest, resources, cold, signal });
       log.write(
         STARTING[of.kind],

@@ -3,6 +3,7 @@ import { createKilnClient } from '../../client/http/kiln-client.ts';
 import { readEnvironment, stackPaths } from '../../config/environment.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { POOL_VM_PREFIX } from '../../domain/names.ts';
+import { closeAllSessions } from './close-sessions.ts';
 import type { DevStack } from './dev-stack.ts';
 import { launchStack, ownInterrupts, untilAborted } from './stack-launch.ts';
 import { stopAllWorkloads } from './stop-workloads.ts';
@@ -50,9 +51,12 @@ export async function launchUnlessInterrupted(
 export async function endStack(stack: DevStack, keepVms: boolean): Promise<void> {
   if (!keepVms) {
     const client = createKilnClient({ apiUrl: stack.info.apiUrl, token: stack.info.token });
-    const left = await stopAllWorkloads(client, { ...STOP_PATIENCE, reason: 'the stack was stopped', say }).catch(
-      (error: unknown) => [`all of them (${messageOf(error)})`],
-    );
+    const all = (error: unknown) => [`all of them (${messageOf(error)})`];
+    const [workloads, sessions] = await Promise.all([
+      stopAllWorkloads(client, { ...STOP_PATIENCE, reason: 'the stack was stopped', say }).catch(all),
+      closeAllSessions(client, { ...STOP_PATIENCE, say }).catch(all),
+    ]);
+    const left = [...workloads, ...sessions];
     if (left.length > 0) say(`not ended in time: ${left.join(', ')}`);
   }
   await stack.stop();

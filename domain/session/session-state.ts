@@ -27,8 +27,8 @@ export interface CarriedSession {
   readonly events: readonly SessionEvent[];
   /** Ends of runs that are not in the store yet. */
   readonly unrecorded: readonly EndedRun[];
-  /** ms since 1970: without activity, the session expires then. */
-  readonly expiresAtMs: number;
+  /** ms since 1970: a run was accepted or ended, a file was written, bytes went over a hold. */
+  readonly lastActivityMs: number;
   readonly epoch: number;
   readonly place?: SessionPlace;
 }
@@ -55,6 +55,11 @@ export interface SessionView {
   readonly events: readonly SessionEvent[];
 }
 
+/** @returns when the session expires without further activity, ms since 1970 */
+export function expiryOf({ lastActivityMs, settings }: Pick<CarriedSession, 'lastActivityMs' | 'settings'>): number {
+  return lastActivityMs + settings.tiers.ttlMs;
+}
+
 /** One run as the workflow knows it by itself, and where it is or will be. */
 export interface RunLook {
   readonly run?: KnownRun;
@@ -78,7 +83,7 @@ export function newSession(settings: SessionSettings, nowMs: number): CarriedSes
     knownRunIds: NO_RUN_IDS,
     events: [],
     unrecorded: [],
-    expiresAtMs: nowMs + settings.tiers.ttlMs,
+    lastActivityMs: nowMs,
     epoch: 0,
   };
 }

@@ -41,6 +41,9 @@ export function sessionHandlers(options: SessionHandlerOptions): SessionHandlers
     async getSession({ params, query }) {
       return { status: 200, body: view(options, await sessions.get(threadOf(params.thread, query))) };
     },
+    async patchSession({ params, query, body }) {
+      return { status: 200, body: view(options, await sessions.patch(threadOf(params.thread, query), body)) };
+    },
     async closeSession({ params, query, body }) {
       const { snapshot, settled } = await sessions.close(threadOf(params.thread, query), { waitMs: body.waitMs });
       return { status: settled ? 200 : 202, body: view(options, snapshot) };
@@ -177,6 +180,7 @@ export function noSessionHandlers(): SessionHandlers {
     createSession: refuse,
     listSessions: refuse,
     getSession: refuse,
+    patchSession: refuse,
     closeSession: refuse,
     sendRun: refuse,
     listRuns: refuse,

@@ -1,6 +1,6 @@
 /** What a host does for sessions: their runs, and VMs that wait paused between them. */
 import { join } from 'node:path';
-import type { PausableVms, SealedRequests, SessionRuns } from '../../ports/runs.ts';
+import type { SealedRequests, SessionRuns, SessionVms } from '../../ports/runs.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createRunRequests } from '../../store/sessions/run-requests.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
@@ -11,7 +11,7 @@ import { createVmWatch, type TellVmGone } from './vm-watch.ts';
 
 export interface HostSessionsOptions {
   readonly stateDir: string;
-  readonly vms: Pick<HostVms, 'agent' | 'pause' | 'resume' | 'waitExit'>;
+  readonly vms: Pick<HostVms, 'agent' | 'pause' | 'resume' | 'setEgress' | 'waitExit'>;
   readonly records: Pick<InstanceStore, 'read' | 'directory'>;
   readonly store: ObjectStore;
   readonly logger: HostLogger;
@@ -32,10 +32,10 @@ export interface RunSettings {
 
 export interface HostSessions {
   readonly runs: SessionRuns;
-  readonly vms: PausableVms;
+  readonly vms: SessionVms;
   readonly requests: SealedRequests;
   /** Watches the VMs of sessions that an earlier process has left. */
-  adopt(vmIds: readonly string[]): Promise<void>;
+  watchAll(vmIds: readonly string[]): Promise<void>;
   end(): void;
 }
 
@@ -60,10 +60,11 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
         await vms.pause(vmId);
         watch.watch(vmId);
       },
+      setEgress: (vmId, allow) => vms.setEgress(vmId, { allow, privateAllowed: [] }),
       resume: async (vmId, more) => void (await vms.resume(vmId, { ...more, wallClockMs: Date.now })),
     },
     requests: createRunRequests(store),
-    async adopt(vmIds) {
+    async watchAll(vmIds) {
       for (const vmId of vmIds) {
         const record = await records.read(vmId).catch(() => undefined);
         if (record?.owner.role === 'session') watch.watch(vmId);

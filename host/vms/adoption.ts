@@ -1,5 +1,6 @@
 /** Finds the VMs of an earlier process of this host again, before anything new begins. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { VmRole } from '../../domain/vm.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';
@@ -18,7 +19,7 @@ export interface AdoptionPorts {
 
 /** One guest that does not answer must not delay the others, or new work. @returns what became of each */
 export async function adoptRecorded(ports: AdoptionPorts): Promise<Adoption[]> {
-  const vmIds = await ofWorkloads(ports, await ports.driver.list());
+  const vmIds = await thatNeedNoLeave(ports, await ports.driver.list());
   // A VM with a damaged record has no known ports.
   await Promise.all(vmIds.map((vmId) => ports.vms.promisePorts(vmId).catch(() => undefined)));
   const late = sleep(ports.startWaitMs, undefined, { ref: false });
@@ -32,11 +33,16 @@ export async function adoptRecorded(ports: AdoptionPorts): Promise<Adoption[]> {
   );
 }
 
-/** Leaves out pooled VMs, which are paused and answer nobody. Includes VMs with a damaged record. */
-async function ofWorkloads({ records }: AdoptionPorts, vmIds: readonly string[]): Promise<string[]> {
+/**
+ * Leaves out pooled VMs, which are paused and answer nobody, and those of sessions: a newer one may run elsewhere, so
+ * they get channel, egress and ports only once Temporal has been asked. Includes VMs with a damaged record.
+ */
+async function thatNeedNoLeave({ records }: AdoptionPorts, vmIds: readonly string[]): Promise<string[]> {
   const roles = await Promise.all(vmIds.map((vmId) => records.read(vmId).catch(() => undefined)));
-  return vmIds.filter((_, index) => roles[index]?.owner.role !== 'pool');
+  return vmIds.filter((_, index) => !ASKS_FIRST.has(roles[index]?.owner.role));
 }
+
+const ASKS_FIRST: ReadonlySet<VmRole | undefined> = new Set<VmRole>(['pool', 'session']);
 
 async function adoptWithService({ vms, services, logger }: AdoptionPorts, vmId: string): Promise<Adoption> {
   const adoption = await vms.adopt(vmId);

@@ -5,7 +5,7 @@ import { eitherSignal } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 import { type GuestKind, guestKindOf } from '../../domain/guest-kind.ts';
-import type { GuestIdentity, VmExit, VmStart, VmStatus } from '../../domain/vm.ts';
+import type { GuestIdentity, VmExit, VmOwner, VmStart, VmStatus } from '../../domain/vm.ts';
 import type { AgentChannel, EgressVerdict } from '../../ports/guest-agent.ts';
 import type { EgressPolicy, VmHost } from '../../ports/host.ts';
 import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
@@ -238,6 +238,25 @@ class DriverVmHost implements HostVms {
     });
   }
 
+  async assertOwner(vmId: string, { workflowId, epoch }: { workflowId: string; epoch: number }): Promise<void> {
+    const record = await this.options.records.read(vmId);
+    if (record === undefined) return;
+    const { owner } = record;
+    if (owner.workflowId === workflowId && owner.epoch === epoch) return;
+    const message = `VM ${vmId} belongs to ${owner.workflowId}, epoch ${owner.epoch}, not to ${workflowId}, epoch ${epoch}.`;
+    throw new KilnError('CONFLICT', message, { vmId });
+  }
+
+  async releaseOlder(owner: VmOwner): Promise<void> {
+    for (const vmId of await this.options.driver.list()) {
+      // A damaged record proves nothing.
+      const record = await this.options.records.read(vmId).catch(() => undefined);
+      if (record === undefined || !isOlder(record.owner, owner)) continue;
+      this.options.logger.warn({ vmId, workflowId: owner.workflowId }, 'a VM of an earlier placement is released');
+      await this.release(vmId, { graceMs: 0 });
+    }
+  }
+
   status(vmId: string): Promise<VmStatus> {
     return this.options.driver.status(vmId);
   }
@@ -362,4 +381,10 @@ function freshIdentity(hostname: string): GuestIdentity {
 
 function noSuchVm(vmId: string): KilnError {
   return new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
+}
+
+/** Another first execution of the same workflow began only after the one before was over. */
+function isOlder(old: VmOwner, now: VmOwner): boolean {
+  if (old.workflowId !== now.workflowId || old.namespaceId !== now.namespaceId) return false;
+  return old.firstExecutionId !== now.firstExecutionId || old.epoch < now.epoch;
 }

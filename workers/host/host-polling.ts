@@ -58,6 +58,8 @@ export async function pollForHost(host: Host, options: HostPolling): Promise<voi
     owners: createOwnerLookup({ client: temporal, namespaceId: id, hostId: host.hostId }),
     tellVmGone: vmGoneOverTemporal(temporal),
   });
+  // VMs of sessions have waited for this.
+  void host.sweep().catch((error: unknown) => log.warn({ reason: String(error) }, 'the first sweep failed'));
   const connection = await connectWorker(where, patience);
   const worker = await createHostWorker({
     connection,

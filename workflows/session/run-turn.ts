@@ -25,7 +25,8 @@ export async function runTurn(
   const { id: runId, body, timeoutMs, turn } = run;
   const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, turn };
   try {
-    const input = { ...call, name, runId, body, timeoutMs };
+    const { egress } = state.state.settings;
+    const input = { ...call, name, runId, body, timeoutMs, egress };
     endAsExited(ctx, timeoutMs, await ctx.calls.onHost(hot.placed, () => hot.placed.host.runTurn(input)));
     return { vm: 'stays' };
   } catch (error) {

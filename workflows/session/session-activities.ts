@@ -25,6 +25,7 @@ export function sessionHostActivities(hostId: string, policies: SessionPolicies)
     runTurn: (input) =>
       on(`run ${input.turn}`, input.timeoutMs + run.marginMs, { heartbeatTimeout: run.heartbeatMs }).runTurn(input),
     cancelRun: on('cancel the run', control.startToCloseMs, leavingOptions(policies)).cancelRun,
+    setEgress: on('what the guest may reach', control.startToCloseMs).setEgress,
     pauseVm: on('pause the VM', control.startToCloseMs).pauseVm,
     resumeVm: on('resume the VM', control.startToCloseMs).resumeVm,
   };

@@ -1,6 +1,7 @@
 import { setCurrentDetails } from '@temporalio/workflow';
 import { code } from '../../domain/markdown-text.ts';
 import { causeInWords } from '../../domain/session/session-events.ts';
+import { expiryOf } from '../../domain/session/session-state.ts';
 import type { SessionContext } from './session-context.ts';
 
 const SHOWN_EVENTS = 30;
@@ -8,7 +9,7 @@ const SHOWN_EVENTS = 30;
 /** Shows tier, queue and the last events in the Temporal Web UI. No text of a message is there to be shown. */
 export function showDetails({ state }: SessionContext): void {
   const { waiting, running, turn, lost } = state.runs;
-  const { place, expiresAtMs } = state.state;
+  const { place } = state.state;
   const lines = [
     `**Tier:** ${state.tier}`,
     `**Turns:** ${turn}`,
@@ -16,7 +17,7 @@ export function showDetails({ state }: SessionContext): void {
     `**Waiting:** ${waiting.length === 0 ? 'none' : waiting.map(({ id }) => code(id)).join(', ')}`,
     place === undefined ? '**VM:** none' : `**VM:** ${code(place.vmId)} on ${code(place.hostId)}`,
     ...(lost === undefined ? [] : [`**Lost:** the workspace after turn ${lost.afterTurn}: ${lost.reason}`]),
-    `**Expires:** ${new Date(expiresAtMs).toISOString()}`,
+    `**Expires:** ${new Date(expiryOf(state.state)).toISOString()}`,
   ];
   setCurrentDetails(`${lines.map((line) => `- ${line}`).join('\n')}\n\n${eventTable(state)}`);
 }

@@ -30,9 +30,10 @@ import {
   type SessionEvent,
   withEvent,
 } from '../../domain/session/session-events.ts';
-import type { SessionEnd } from '../../domain/session/session-record.ts';
+import type { SessionEnd, SessionSettings } from '../../domain/session/session-record.ts';
 import {
   type CarriedSession,
+  expiryOf,
   MAX_UNRECORDED,
   type RunLook,
   type SessionPlace,
@@ -159,6 +160,18 @@ export class SessionProgress {
     this.change({ unrecorded: this.state.unrecorded.filter((run) => !runs.includes(run)) });
   }
 
+  /** Takes changed settings. @returns the names of those that differ */
+  changeSettings(settings: SessionSettings): readonly string[] {
+    const before: Readonly<Record<string, unknown>> = { ...this.state.settings };
+    const fields = Object.entries(settings)
+      .filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]))
+      .map(([name]) => name);
+    if (fields.length === 0) return fields;
+    this.change({ settings });
+    this.note({ of: 'settings', fields }, { code: 'PATCHED' });
+    return fields;
+  }
+
   placed(place: SessionPlace | undefined, cause: Cause): void {
     const { place: before, ...rest } = this.state;
     this.state = place === undefined ? rest : { ...rest, place, epoch: place.epoch };
@@ -172,9 +185,10 @@ export class SessionProgress {
   }
 
   view(name: SessionName): SessionView {
-    const { settings, expiresAtMs, place, events } = this.state;
+    const { settings, place, events } = this.state;
     const { waiting, running, turn, lost } = this.runs;
     const runs = { waiting, turn, ...defined({ running, lost }) };
+    const expiresAtMs = expiryOf(this.state);
     return { name, tier: this.tier, settings, runs, expiresAtMs, ...defined({ place }), events };
   }
 
@@ -232,7 +246,7 @@ export class SessionProgress {
 
   /** Activity: the session expires that much later. */
   private touch(): void {
-    this.change({ expiresAtMs: Date.now() + this.state.settings.tiers.ttlMs });
+    this.change({ lastActivityMs: Date.now() });
   }
 
   private change(change: Partial<CarriedSession>): void {

@@ -2,14 +2,16 @@ import { CancelledFailure } from '@temporalio/common';
 import { CancellationScope, condition, continueAsNew, setHandler, workflowInfo } from '@temporalio/workflow';
 import type { KnownRun } from '../../domain/session/run-book.ts';
 import type { SessionEnd } from '../../domain/session/session-record.ts';
-import type { RunLook, SessionInput, SessionView } from '../../domain/session/session-state.ts';
+import { expiryOf, type RunLook, type SessionInput, type SessionView } from '../../domain/session/session-state.ts';
 import { cancelRun, leave } from './cancel-and-leave.ts';
+import { changeSettings } from './change-settings.ts';
 import { openContext, readBooks } from './open-session.ts';
 import { RunRecorder } from './run-recorder.ts';
 import type { SessionContext } from './session-context.ts';
 import { showDetails } from './session-details.ts';
 import {
   cancelRunUpdate,
+  changeSettingsUpdate,
   closeSignal,
   runQuery,
   runsQuery,
@@ -39,6 +41,7 @@ function answer(ctx: SessionContext): void {
   setHandler(runsQuery, ({ limit }): readonly KnownRun[] => state.lastRuns(limit));
   setHandler(sendRunUpdate, (order) => state.take(order), { validator: (order) => state.judge(order) });
   setHandler(cancelRunUpdate, ({ runId }) => cancelRun(ctx, runId));
+  setHandler(changeSettingsUpdate, (settings) => void changeSettings(ctx, settings));
   setHandler(closeSignal, (asked) =>
     leave(ctx, asked?.by === undefined ? { code: 'CLOSE_ASKED' } : { code: 'CLOSE_ASKED', detail: asked.by }),
   );
@@ -67,9 +70,11 @@ async function somethingComes(ctx: SessionContext, recorder: RunRecorder): Promi
   const came = () => state.leaving !== undefined || state.runs.waiting.length > 0 || ctx.vmGone !== undefined;
   // A caller who waits for the run that has just ended is answered first.
   if (mustContinue(ctx, 'at rest')) return condition(came, policies.session.settleMs);
-  const restMs = state.state.expiresAtMs - Date.now();
-  if (restMs > 0 && (await condition(() => came() || recorder.isBehind, restMs))) return true;
-  if (!came() && Date.now() >= state.state.expiresAtMs) state.leave({ as: 'expired', cause: { code: 'TTL_PASSED' } });
+  const expiresAt = expiryOf(state.state);
+  const moved = () => expiryOf(state.state) !== expiresAt;
+  const restMs = expiresAt - Date.now();
+  if (restMs > 0 && (await condition(() => came() || moved() || recorder.isBehind, restMs))) return true;
+  if (!came() && Date.now() >= expiryOf(state.state)) state.leave({ as: 'expired', cause: { code: 'TTL_PASSED' } });
   return true;
 }
 

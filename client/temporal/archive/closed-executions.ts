@@ -4,6 +4,7 @@ import { defined } from '../../../domain/defined.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { workloadIdOf } from '../../../domain/names.ts';
 import { WORKLOAD_WORKFLOW } from '../../../workflows/messages.ts';
+import { SESSION_WORKFLOW } from '../../../workflows/session/session-messages.ts';
 import type { ClientContext } from '../client-context.ts';
 import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
 
@@ -28,7 +29,7 @@ export interface FetchedExecution {
 
 export interface ClosedExecutions {
   /**
-   * One page of the closed executions of workloads, from the index, which shows a close after a short delay.
+   * One page of the closed executions of workloads and sessions, from the index, which shows a close after a short delay.
    * @param query.token `next` of the page before, with the same `closedAfter` @throws TEMPORAL_UNAVAILABLE
    */
   list(query: {
@@ -45,24 +46,31 @@ export interface ClosedExecutions {
 }
 
 const UNRELEASED = `(KilnAttention = 'UNRELEASED' OR ExecutionStatus IN ('Terminated', 'TimedOut'))`;
+const WORKLOADS = `'${WORKLOAD_WORKFLOW}'`;
+const RECORDED_TYPES = `${WORKLOADS}, '${SESSION_WORKFLOW}'`;
 const CONTINUED_AS_NEW = 6;
 
 /** @returns the closed executions that Temporal has. */
 export function createClosedExecutions(context: Pick<ClientContext, 'client' | 'timings'>): ClosedExecutions {
   const { client, timings } = context;
-  const page = (query: string, pageSize: number, token: string | undefined) =>
+  const page = (types: string, query: string, pageSize: number, token: string | undefined) =>
     withDeadline(client, timings.callMs, () =>
       client.workflowService.listWorkflowExecutions({
         namespace: client.options.namespace,
         pageSize,
-        query: `WorkflowType = '${WORKLOAD_WORKFLOW}' AND ${query}`,
+        query: `WorkflowType IN (${types}) AND ${query}`,
         ...(token === undefined ? {} : { nextPageToken: Buffer.from(token, 'base64') }),
       }),
     );
   return {
     list: async ({ closedAfter, pageSize, token }) => {
       const since = closedAfter === undefined ? '' : ` AND CloseTime >= '${closedAfter}'`;
-      const { executions, nextPageToken } = await page(`ExecutionStatus != 'Running'${since}`, pageSize, token);
+      const { executions, nextPageToken } = await page(
+        RECORDED_TYPES,
+        `ExecutionStatus != 'Running'${since}`,
+        pageSize,
+        token,
+      );
       const next =
         nextPageToken && nextPageToken.length > 0 ? Buffer.from(nextPageToken).toString('base64') : undefined;
       return { items: (executions ?? []).flatMap(closed), ...defined({ next }) };
@@ -70,7 +78,7 @@ export function createClosedExecutions(context: Pick<ClientContext, 'client' | '
     latest: (workflowId) => latest(context, workflowId),
     fetch: (workflowId, executionId) => fetchExecution(context, workflowId, executionId),
     listUnreleased: async (limit) => {
-      const { executions } = await page(`ExecutionStatus != 'Running' AND ${UNRELEASED}`, limit, undefined);
+      const { executions } = await page(WORKLOADS, `ExecutionStatus != 'Running' AND ${UNRELEASED}`, limit, undefined);
       return (executions ?? []).flatMap(({ execution }) => workloadIdOf(execution?.workflowId ?? '') ?? []);
     },
   };

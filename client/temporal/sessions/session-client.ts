@@ -2,7 +2,7 @@
 import type { Client } from '@temporalio/client';
 import { LRUCache } from 'lru-cache';
 import { createKeyedLock } from '../../../concurrency/keyed-lock.ts';
-import type { RunRequestBody, SessionSettingsRequest } from '../../../contracts/api/session-request.ts';
+import type { PatchSession, RunRequestBody, SessionSettingsRequest } from '../../../contracts/api/session-request.ts';
 import type { SessionPage } from '../../../contracts/api/session-view.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { CONTROL_QUEUE, storeKeys, type ThreadName } from '../../../domain/names.ts';
@@ -13,6 +13,7 @@ import type { SessionBooks } from '../../../ports/session-books.ts';
 import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from '../client-timings.ts';
 import { cancelRun, closeSession } from './end-session.ts';
 import { type ListSessions, listSessions } from './list-sessions.ts';
+import { patchSession } from './patch-session.ts';
 import { type LocatedRun, listRuns, locateRun, readSession, type SessionSnapshot } from './read-session.ts';
 import { sendRun } from './send-run.ts';
 import type { SessionClientContext } from './session-client-context.ts';
@@ -56,6 +57,8 @@ export interface SessionClient {
   runs(name: ThreadName, limit: number): Promise<readonly KnownRun[]>;
   /** A run that has ended stays as it is. @throws as `run` */
   cancel(name: ThreadName, runId: string): Promise<KnownRun>;
+  /** Egress and tiers change at once, resources at the next boot of its VM. @throws SESSION_CLOSED, SESSION_EXPIRED, as `get` */
+  patch(name: ThreadName, change: PatchSession): Promise<SessionSnapshot>;
   /** Idempotent. `settled`: whether it was closed in time. @throws as `get` */
   close(
     name: ThreadName,
@@ -89,6 +92,7 @@ export function createSessionClient(options: SessionClientOptions): SessionClien
     run: (name, runId) => locateRun(context, name, runId),
     runs: (name, limit) => listRuns(context, name, limit),
     cancel: (name, runId) => cancelRun(context, name, runId),
+    patch: (name, change) => patchSession(context, name, change),
     close: (name, how) => closeSession(context, name, how),
   };
 }

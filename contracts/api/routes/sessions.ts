@@ -2,7 +2,12 @@
 import { z } from 'zod';
 import { runIdSchema, threadSchema } from '../../identifiers.ts';
 import { cursorSchema } from '../cursor.ts';
-import { createSessionBodySchema, projectQuerySchema, runRequestBodySchema } from '../session-request.ts';
+import {
+  createSessionBodySchema,
+  patchSessionBodySchema,
+  projectQuerySchema,
+  runRequestBodySchema,
+} from '../session-request.ts';
 import { runListSchema, runViewSchema, sessionPageSchema, sessionViewSchema, tierSchema } from '../session-view.ts';
 import { MAX_PAGE, pageLimit, type Route } from './route.ts';
 
@@ -45,6 +50,17 @@ export const SESSION_ROUTES = {
     summary: 'One session: its tier, what runs, what waits, and why',
     params: threadParams,
     query: projectQuery,
+    responses: { 200: sessionViewSchema },
+  },
+  patchSession: {
+    method: 'PATCH',
+    path: '/api/sessions/:thread',
+    tag: 'sessions',
+    summary: 'Change settings of a session',
+    description: 'Egress and tiers are in force at once, resources at the next boot of its VM. Idempotent.',
+    params: threadParams,
+    query: projectQuery,
+    body: patchSessionBodySchema,
     responses: { 200: sessionViewSchema },
   },
   closeSession: {

@@ -31,6 +31,7 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     createSession: refuse,
     listSessions: refuse,
     getSession: refuse,
+    patchSession: refuse,
     closeSession: refuse,
     sendRun: refuse,
     listRuns: refuse,

@@ -260,14 +260,14 @@ export async function controlWorkerOf(
 }
 
 /** @returns what a client of sessions needs of the store */
-export function sessionBooksOf(store: ObjectStore): SessionBooks {
+export function sessionBooksOf(store: ObjectStore, options: Pick<HarnessOptions, 'guests'>): SessionBooks {
   return {
     sessions: createSessionRecords(store),
     runs: createRunRecords(store),
     requests: createRunRequests(store),
     resolveImage: async (reference) => {
       const name = reference.split('@')[0] ?? 'node';
-      return { name, digest: await imageDigest({}, name) };
+      return { name, digest: await imageDigest(options, name) };
     },
   };
 }
@@ -278,7 +278,7 @@ function workflowBundleOf({ workflowsPath }: HarnessOptions, bundlePath: string)
 }
 
 /** Real guests boot from the images that set-up built for tests. */
-async function imageDigest({ guests }: HarnessOptions, name: string): Promise<string> {
+async function imageDigest({ guests }: Pick<HarnessOptions, 'guests'>, name: string): Promise<string> {
   if (guests !== 'qemu') return FAKE_DIGEST;
   const built = await readLocalTag(join(readSetupRecord().cacheDir, 'images'), name, DEFAULT_TAG);
   if (built === undefined) throw new KilnError('IMAGE_MISSING', `there is no image ${name} on this machine`);

@@ -99,7 +99,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   return {
     temporal,
     workloads,
-    sessions: createSessionClient({ client: temporal, books: sessionBooksOf(store), policies: FAST_SESSIONS }),
+    sessions: createSessionClient({ client: temporal, books: sessionBooksOf(store, options), policies: FAST_SESSIONS }),
     store,
     get host() {
       return hostRunner.current();

@@ -23,7 +23,7 @@ async function cancelledWith(details: ConstructorParameters<typeof ActivityCance
   };
   const environment = new MockActivityEnvironment();
   const bootVm = createBootVm({
-    vms: { boot, provision: () => Promise.reject(new Error('it is there')) },
+    vms: { boot, provision: () => Promise.reject(new Error('it is there')), releaseOlder: async () => undefined },
     logs: { open: async () => log },
     namespaceId: 'n',
   });
