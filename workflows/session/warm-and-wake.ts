@@ -64,6 +64,7 @@ export async function rest(ctx: SessionContext, hot: HotSession): Promise<void> 
 
 /** The VM is gone, and with it what the session had in memory and in its workspace. */
 export async function vmDied(ctx: SessionContext, cause: Cause): Promise<void> {
+  ctx.state.loseWorkspace(cause);
   await release(ctx, cause);
   if (ctx.state.tier === 'hot' || ctx.state.tier === 'warm') ctx.state.enter('cold', cause);
 }

@@ -17,7 +17,9 @@ import type { SessionPolicyOverrides, WorkloadPolicyOverrides } from '../../../d
 import type { Stage } from '../../../domain/workload/stages.ts';
 import type { WorkloadState } from '../../../domain/workload/workload.ts';
 import type { Host } from '../../../host/host.ts';
+import type { RunRecords } from '../../../ports/session-books.ts';
 import type { ObjectStore } from '../../../store/object-store.ts';
+import { createRunRecords } from '../../../store/sessions/run-records.ts';
 import { createWorkloadDocuments } from '../../../store/workloads/workload-documents.ts';
 import { ensureSearchAttributes, namespaceId } from '../../../temporal/namespace.ts';
 import type { ControlMetrics } from '../../../workers/control/control-metrics.ts';
@@ -46,6 +48,9 @@ export interface Harness {
   readonly temporal: Client;
   readonly workloads: WorkloadClient;
   readonly sessions: SessionClient;
+  readonly runRecords: RunRecords;
+  /** @returns a client whose sessions have these policies in place of some of `FAST_SESSIONS` */
+  sessionsWith(policies: SessionPolicyOverrides): SessionClient;
   readonly store: ObjectStore;
   readonly host: Host;
   readonly stateDir: string;
@@ -91,6 +96,12 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const id = await namespaceId(connection, namespace);
   const hostRunner = new HostRunner({ ...surroundings, temporal, namespaceId: id, directory });
   if (options.withHost !== false) await hostRunner.start();
+  const sessionsWith = (policies: SessionPolicyOverrides) =>
+    createSessionClient({
+      client: temporal,
+      books: sessionBooksOf(store, options),
+      policies: { ...FAST_SESSIONS, ...policies },
+    });
   const workloads = createWorkloadClient({
     client: temporal,
     archive: createWorkloadDocuments(store),
@@ -99,7 +110,9 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   return {
     temporal,
     workloads,
-    sessions: createSessionClient({ client: temporal, books: sessionBooksOf(store, options), policies: FAST_SESSIONS }),
+    sessions: sessionsWith({}),
+    sessionsWith,
+    runRecords: createRunRecords(store),
     store,
     get host() {
       return hostRunner.current();

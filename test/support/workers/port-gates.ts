@@ -4,6 +4,7 @@ export type Moment = 'before' | 'after';
 
 /** Who makes a call. As a condition: an absent property matches everybody. */
 export interface Caller {
+  /** Of a session: its thread. */
   readonly workloadId?: string;
   readonly activity?: string;
 }
@@ -68,6 +69,10 @@ export class PortGates {
     return new Proxy(member, {
       get: (target, method) => {
         const value: unknown = Reflect.get(target, method, target);
+        // Ports of sessions come in groups: `sessions.runs.run`.
+        if (name.startsWith('session') && typeof method === 'string' && typeof value === 'object') {
+          return this.guard(`${name}.${method}`, value);
+        }
         if (typeof value !== 'function' || typeof method !== 'string') return value;
         return (...args: unknown[]) => this.call(`${name}.${method}`, () => Reflect.apply(value, target, args));
       },

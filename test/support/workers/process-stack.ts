@@ -9,13 +9,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client, Connection } from '@temporalio/client';
+import { createSessionClient, type SessionClient } from '../../../client/temporal/sessions/session-client.ts';
 import { createWorkloadClient, type WorkloadClient } from '../../../client/temporal/workloads/workload-client.ts';
 import type { WorkloadPolicyOverrides } from '../../../domain/policies.ts';
 import { createObjectStore } from '../../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../../store/workloads/workload-documents.ts';
 import { type JudgedHistory, judgeHistories } from '../histories/recorded-histories.ts';
 import { whatIsLeft } from '../host/nothing-left.ts';
-import { FAST, makeNamespace } from './kiln-harness.ts';
+import { sessionBooksOf } from './harness-workers.ts';
+import { FAST, FAST_SESSIONS, makeNamespace } from './kiln-harness.ts';
 import type { PortError } from './port-errors.ts';
 import type { Caller, GatedCall, Moment } from './port-gates.ts';
 import {
@@ -128,6 +130,12 @@ export class ProcessStack {
     return createWorkloadClient({ client: this.temporal, archive, policies: { ...FAST, ...policies } });
   }
 
+  /** @returns a client of sessions with `FAST_SESSIONS` policies */
+  sessions(): SessionClient {
+    const books = sessionBooksOf(this.store, {});
+    return createSessionClient({ client: this.temporal, books, policies: FAST_SESSIONS });
+  }
+
   worker(role: Role): WorkerProcess {
     const worker = this.workers.get(role);
     if (worker === undefined) throw new Error(`no ${role} worker runs`);
@@ -142,6 +150,11 @@ export class ProcessStack {
   async replaceWorker(role: Role): Promise<void> {
     await this.worker(role).kill();
     await this.startWorker(role);
+  }
+
+  /** State directory of the host. */
+  get stateDir(): string {
+    return join(this.spec.directory, 'host');
   }
 
   /** @returns what the host still holds, one line for each thing */

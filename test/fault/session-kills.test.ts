@@ -1,0 +1,172 @@
+/** Both workers are killed while sessions are in the middle of every step: each run still happens once, with one end. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { SessionClient } from '../../client/temporal/sessions/session-client.ts';
+import type { EndedRun } from '../../domain/session/run-book.ts';
+import { runServers } from '../support/servers/run-servers.ts';
+import { quietRuntime } from '../support/workers/kiln-harness.ts';
+import type { Moment } from '../support/workers/port-gates.ts';
+import { ProcessStack } from '../support/workers/process-stack.ts';
+import { ended, ran, threadNamed, untilRun, untilTier } from '../support/workers/session-steps.ts';
+import { pooled } from './fault-cells.ts';
+
+/** Where a session is when both workers die. `way`: what it is doing there. */
+interface Row {
+  readonly role: 'host' | 'control';
+  readonly activity: string;
+  readonly port: string;
+  readonly moments: readonly Moment[];
+  readonly way: 'first run' | 'next run' | 'cancel' | 'rest' | 'close';
+}
+
+const BOTH: readonly Moment[] = ['before', 'after'];
+const ROWS: readonly Row[] = [
+  { role: 'control', activity: 'openSession', port: 'sessionBooks.sessions.read', moments: BOTH, way: 'first run' },
+  { role: 'host', activity: 'provisionRootfs', port: 'vms.provision', moments: BOTH, way: 'first run' },
+  { role: 'host', activity: 'bootVm', port: 'vms.boot', moments: BOTH, way: 'first run' },
+  { role: 'host', activity: 'runTurn', port: 'sessions.vms.setEgress', moments: BOTH, way: 'first run' },
+  { role: 'host', activity: 'runTurn', port: 'sessions.requests.open', moments: BOTH, way: 'first run' },
+  { role: 'host', activity: 'runTurn', port: 'sessions.runs.run', moments: BOTH, way: 'first run' },
+  { role: 'control', activity: 'recordRuns', port: 'sessionBooks.runs.write', moments: BOTH, way: 'first run' },
+  { role: 'host', activity: 'pauseVm', port: 'sessions.vms.pause', moments: BOTH, way: 'rest' },
+  { role: 'host', activity: 'resumeVm', port: 'sessions.vms.resume', moments: BOTH, way: 'next run' },
+  { role: 'host', activity: 'cancelRun', port: 'sessions.runs.cancel', moments: BOTH, way: 'cancel' },
+  { role: 'host', activity: 'releaseVm', port: 'vms.release', moments: BOTH, way: 'close' },
+  { role: 'control', activity: 'endSession', port: 'sessionBooks.sessions.end', moments: BOTH, way: 'close' },
+];
+
+interface Cell {
+  readonly row: Row;
+  readonly moment: Moment;
+  readonly thread: string;
+}
+
+const CELLS: readonly Cell[] = ROWS.flatMap((row, n) =>
+  row.moments.map((moment) => ({ row, moment, thread: `cell-${n}-${moment}` })),
+);
+const AT_ONCE = 8;
+const LINES = 20;
+
+/** Takes a while, so that workers also die in the middle of its output. */
+const talking = (mark: string) => ['sh', '-c', `for n in $(seq ${LINES}); do echo ${mark} $n; sleep 0.05; done`];
+const expectedOutput = (mark: string) => Array.from({ length: LINES }, (_, n) => `${mark} ${n + 1}\n`).join('');
+
+describe('both workers killed at once, with a session in the middle of every step', () => {
+  const reports = new Map<Cell, readonly EndedRun[] | Error>();
+  const followUps = new Map<Cell, EndedRun | Error>();
+  let stack: ProcessStack;
+  let sessions: SessionClient;
+
+  beforeAll(async () => {
+    quietRuntime();
+    stack = await ProcessStack.start(runServers());
+    sessions = stack.sessions();
+    await pooled(CELLS, AT_ONCE, async (cell) => {
+      await toThePoint(stack, sessions, cell).catch((error: unknown) => void reports.set(cell, asError(error)));
+    });
+    await Promise.all([stack.worker('host').kill(), stack.worker('control').kill()]);
+    await Promise.all([stack.startWorker('host'), stack.startWorker('control')]);
+    await pooled(CELLS, AT_ONCE, async (cell) => {
+      if (reports.has(cell)) return;
+      reports.set(cell, await endsOf(sessions, cell).catch(asError));
+      followUps.set(cell, await afterwards(sessions, cell).catch(asError));
+    });
+  }, 300_000);
+  afterAll(() => stack.close());
+
+  it.each(CELLS.map((cell) => [cell.row.way, cell.row.activity, cell.moment, cell.row.port, cell] as const))(
+    'at a %s, in %s, %s %s',
+    async (_way, _activity, _moment, _port, cell) => {
+      const report = reports.get(cell);
+      if (report instanceof Error) throw report;
+      const isCut = cell.row.way === 'cancel';
+      for (const [n, run] of (report ?? []).entries()) {
+        const last = n === (report?.length ?? 0) - 1;
+        expect(run).toMatchObject(
+          isCut && last ? { outcome: { as: 'cancelled' } } : { outcome: { as: 'finished', code: 0 } },
+        );
+      }
+      const marks = markOf(cell);
+      const text = await outputsOf(stack, cell.thread);
+      const missing = marks.filter((mark) => !text.includes(expectedOutput(mark)));
+      expect(missing).toEqual(isCut ? marks.slice(-1) : []);
+      // Each line came once, so each process was started once.
+      expect(text.match(/ 1\n/g)?.length).toBe(marks.length);
+      const after = followUps.get(cell);
+      if (after instanceof Error) throw after;
+      expect(after).toMatchObject({ outcome: { as: 'finished', code: 0 } });
+    },
+  );
+
+  it('left nothing on the host, and lawful histories that replay', async () => {
+    for (const { thread, tier } of (await sessions.list({ limit: 100 })).items) {
+      if (tier !== 'closed' && tier !== 'expired') await sessions.close(threadNamed(thread), { waitMs: 20_000 });
+    }
+    while ((await stack.left()).length > 0) await delay(250);
+    await stack.judge();
+  });
+});
+
+/** Marks of the runs of a cell, in their order: they begin the lines of their output. */
+function markOf({ row, thread }: Cell): string[] {
+  return row.way === 'next run' || row.way === 'cancel' ? [`${thread}-one`, `${thread}-two`] : [`${thread}-one`];
+}
+
+async function toThePoint(stack: ProcessStack, sessions: SessionClient, cell: Cell): Promise<void> {
+  const { row, moment, thread } = cell;
+  const name = threadNamed(thread);
+  const arm = () => stack.worker(row.role).hold(row.port, moment, { workloadId: thread, activity: row.activity });
+  const send = (id: string) => sessions.send(name, { id, command: talking(`${thread}-${id}`) });
+  if (row.way === 'first run' || row.way === 'rest') {
+    const { reached } = await arm();
+    await send('one');
+    return reached;
+  }
+  await ran(sessions, name, 'one', talking(`${thread}-one`));
+  await untilTier(sessions, name, 'warm');
+  const { reached } = await arm();
+  if (row.way === 'close') await sessions.close(name, { waitMs: 0 });
+  else await send('two');
+  if (row.way === 'cancel') {
+    await untilRun(sessions, name, 'two', 'running');
+    await started(stack, thread, `${thread}-two`);
+    await sessions.cancel(name, 'two');
+  }
+  return reached;
+}
+
+async function endsOf(sessions: SessionClient, { row, thread }: Cell): Promise<readonly EndedRun[]> {
+  const name = threadNamed(thread);
+  const ids = row.way === 'next run' || row.way === 'cancel' ? ['one', 'two'] : ['one'];
+  return Promise.all(ids.map((id) => ended(sessions, name, id)));
+}
+
+/** The session goes on, or the thread begins a new one. */
+async function afterwards(sessions: SessionClient, { row, thread }: Cell): Promise<EndedRun> {
+  const name = threadNamed(thread);
+  if (row.way === 'close') {
+    while ((await sessions.get(name)).record.end === undefined) await delay(50);
+  }
+  await sessions.send(name, { id: 'after', command: ['true'], ifEnded: 'restart' });
+  return ended(sessions, name, 'after');
+}
+
+async function started(stack: ProcessStack, thread: string, mark: string): Promise<void> {
+  while (!(await outputsOf(stack, thread)).includes(`${mark} 1\n`)) await delay(20);
+}
+
+/** All output of the runs of a thread, without the frames around it. */
+async function outputsOf(stack: ProcessStack, thread: string): Promise<string> {
+  const files = await readdir(join(stack.stateDir, 'runs'), { recursive: true, withFileTypes: true }).catch(() => []);
+  const texts = await Promise.all(
+    files.filter((file) => file.isFile()).map((file) => readFile(join(file.parentPath, file.name), 'latin1')),
+  );
+  const lines = texts.join('').match(new RegExp(`${thread}-(one|two) \\d+\\n`, 'g'));
+  return (lines ?? []).join('');
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

@@ -1,0 +1,180 @@
+/** What a session loses, and what it never does: its VM, its host, its workflow, Temporal's memory of it. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
+import type { EndedRun } from '../../../domain/session/run-book.ts';
+import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
+import { ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
+
+const shell = (script: string) => ['sh', '-c', script];
+
+let kiln: Harness;
+beforeAll(async () => {
+  kiln = await startHarness();
+});
+afterAll(async () => {
+  await kiln.close();
+});
+
+/** Each start is counted outside of the guest: in the files of output that the host keeps. */
+const counting = (name: string, then: string) => shell(`echo 'started ${name}.'; ${then}`);
+
+async function starts(name: string): Promise<number> {
+  const files = await readdir(join(kiln.stateDir, 'runs'), { recursive: true, withFileTypes: true });
+  const texts = files
+    .filter((file) => file.isFile())
+    .map((file) => readFile(join(file.parentPath, file.name), 'latin1'));
+  return (await Promise.all(texts)).join().split(`started ${name}.`).length - 1;
+}
+
+async function killVm(name: ThreadName): Promise<void> {
+  const { state } = await kiln.sessions.get(name);
+  const { pid } = { pid: undefined, ...(await kiln.host.vms.status(state?.place?.vmId ?? '')) };
+  if (pid === undefined) throw new Error(`${name.thread} has no VM that runs`);
+  process.kill(pid, 'SIGKILL');
+}
+
+describe('a session whose VM ends', () => {
+  it('while it waits: goes cold by itself, and tells the next run what is lost', async () => {
+    const name = threadNamed('dies-warm');
+    const before = await ran(kiln.sessions, name, 'one', shell('echo kept > note'));
+    await untilTier(kiln.sessions, name, 'warm');
+    await killVm(name);
+    const { state } = await untilTier(kiln.sessions, name, 'cold');
+    expect(state?.runs.lost).toMatchObject({ afterTurn: 1, reason: expect.stringContaining('SIGKILL') });
+    expect(state?.events.at(-1)).toMatchObject({ of: 'tier', to: 'cold', cause: { code: 'VM_DIED' } });
+    const after = await ran(kiln.sessions, name, 'two', shell('test ! -e note'));
+    expect(after).toMatchObject({ turn: 2, outcome: { code: 0 }, lost: { afterTurn: 1 } });
+    expect(after.vm?.vmId).not.toBe(before.vm?.vmId);
+    expect(await ran(kiln.sessions, name, 'three', ['true'])).not.toHaveProperty('lost');
+  });
+
+  it('in a run: the run fails, and the next one begins in another VM', async () => {
+    const name = threadNamed('dies-hot');
+    await kiln.sessions.send(name, { id: 'one', command: counting('dies-hot', 'sleep 1000') });
+    await kiln.sessions.send(name, { id: 'two', command: ['true'] });
+    await untilRun(kiln.sessions, name, 'one', 'running');
+    await started('dies-hot');
+    await killVm(name);
+    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ outcome: { as: 'failed', failure: 'VMM_EXITED' } });
+    expect(await ended(kiln.sessions, name, 'two')).toMatchObject({ outcome: { code: 0 }, lost: { afterTurn: 1 } });
+    expect(await starts('dies-hot')).toBe(1);
+  });
+
+  it('in a run that may be repeated: it runs again, at most twice', async () => {
+    const name = threadNamed('dies-again');
+    const command = counting('dies-again', 'sleep 1000');
+    await kiln.sessions.send(name, { id: 'one', command, repeatable: true });
+    for (const n of [1, 2, 3]) {
+      while ((await starts('dies-again')) < n) await delay(20);
+      await killVm(name);
+    }
+    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ turn: 1, outcome: { failure: 'VMM_EXITED' } });
+    expect(await starts('dies-again')).toBe(3);
+  });
+});
+
+describe('a session whose workflow is gone', () => {
+  it('goes on with the next run where Temporal has forgotten it, and runs nothing twice', async () => {
+    const name = threadNamed('forgotten');
+    await ran(kiln.sessions, name, 'one', counting('forgotten', 'true'));
+    await untilTier(kiln.sessions, name, 'warm');
+    await recorded(name, 'one');
+    await forget(name);
+    await kiln.sessions.send(name, { id: 'one', command: counting('forgotten', 'true') });
+    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ turn: 1, outcome: { code: 0 } });
+    expect(await ran(kiln.sessions, name, 'two', ['true'])).toMatchObject({ turn: 2, outcome: { code: 0 } });
+    expect(await starts('forgotten')).toBe(1);
+  });
+
+  it('is closed for senders where it was terminated', async () => {
+    const name = threadNamed('terminated');
+    await ran(kiln.sessions, name, 'one', ['true']);
+    await recorded(name, 'one');
+    await kiln.temporal.workflow.getHandle(idOf(name)).terminate('by a test');
+    await expect(kiln.sessions.send(name, { id: 'two', command: ['true'] })).rejects.toMatchObject({
+      code: 'SESSION_CLOSED',
+    });
+    expect(await kiln.sessions.send(name, { id: 'one', command: ['true'] })).toMatchObject({ state: 'ended' });
+    await kiln.sessions.send(name, { id: 'two', command: ['true'], ifEnded: 'restart' });
+    expect(await ended(kiln.sessions, name, 'two')).toMatchObject({ turn: 2, outcome: { code: 0 } });
+  });
+
+  it('tells a closed session also where Temporal has forgotten it', async () => {
+    const name = threadNamed('closed-and-forgotten');
+    await ran(kiln.sessions, name, 'one', ['true']);
+    await kiln.sessions.close(name, { waitMs: 20_000 });
+    await forget(name);
+    await expect(kiln.sessions.send(name, { id: 'two', command: ['true'] })).rejects.toMatchObject({
+      code: 'SESSION_CLOSED',
+    });
+    expect(await kiln.sessions.send(name, { id: 'one', command: ['true'] })).toMatchObject({ state: 'ended' });
+  });
+});
+
+describe('a session that lives long', () => {
+  it('continues as new between runs, with everything that it knows', async () => {
+    const name = threadNamed('long');
+    await kiln.sessions.create(name, {});
+    const sessions = kiln.sessionsWith({ session: { continueAfter: 100, continueAnywayAfter: 150, settleMs: 10 } });
+    const ids = Array.from({ length: 30 }, (_, n) => `run-${n}`);
+    for (const id of ids.slice(0, 15)) await ran(sessions, name, id, counting('long', 'true'));
+    // Without a pause, too.
+    for (const id of ids.slice(15)) await sessions.send(name, { id, command: counting('long', 'true') });
+    const runs: EndedRun[] = [];
+    for (const id of ids) runs.push(await ended(sessions, name, id));
+    expect(runs.map(({ turn }) => turn)).toEqual(ids.map((_, n) => n + 1));
+    expect(new Set(runs.map(({ vm }) => vm?.vmId)).size).toBe(1);
+    for (const id of ids) await sessions.send(name, { id, command: counting('long', 'true') });
+    expect(await starts('long')).toBe(ids.length);
+    const first = (await kiln.temporal.workflow.getHandle(idOf(name)).describe()).raw.workflowExecutionInfo;
+    expect(first?.firstRunId).not.toBe(first?.execution?.runId);
+  });
+
+  it('takes changed settings at once, and goes on with them', async () => {
+    const name = threadNamed('changed');
+    await ran(kiln.sessions, name, 'one', ['true']);
+    const { state } = await kiln.sessions.patch(name, { egress: ['api.example.com:443'], tiers: { ttlMs: 5_000 } });
+    expect(state?.settings).toMatchObject({ egress: ['api.example.com:443'], tiers: { ttlMs: 5_000 } });
+    expect(state?.events.at(-1)).toMatchObject({ of: 'settings', fields: ['egress', 'tiers'] });
+    await kiln.temporal.workflow.getHandle(idOf(name)).result();
+    expect((await kiln.sessions.get(name)).record.end).toMatchObject({ as: 'expired' });
+  });
+});
+
+it('leaves nothing, and histories that replay', async () => {
+  for (const { thread, tier } of (await kiln.sessions.list({ limit: 100 })).items) {
+    if (tier !== 'closed' && tier !== 'expired') await kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 });
+  }
+  while ((await kiln.left()).length > 0) await delay(100);
+  await kiln.judge();
+});
+
+const idOf = (name: ThreadName) => sessionWorkflowId({ ...name, incarnation: 1 });
+
+async function started(name: string): Promise<void> {
+  while ((await starts(name)) < 1) await delay(20);
+}
+
+/** Waits until the end of a run is in the store. */
+async function recorded(name: ThreadName, runId: string): Promise<void> {
+  while ((await kiln.runRecords.read(name, runId)) === undefined) await delay(20);
+}
+
+/** Deletes the execution, as retention does. */
+async function forget(name: ThreadName): Promise<void> {
+  const { workflowService } = kiln.temporal;
+  const workflowExecution = { workflowId: idOf(name) };
+  await workflowService.deleteWorkflowExecution({ namespace: kiln.namespace, workflowExecution });
+  const handle = kiln.temporal.workflow.getHandle(idOf(name));
+  while (
+    await handle.describe().then(
+      () => true,
+      () => false,
+    )
+  ) {
+    await delay(20);
+  }
+}
