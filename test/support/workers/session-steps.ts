@@ -1,19 +1,24 @@
 /** Steps that tests of sessions take again and again. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SessionClient, SessionSnapshot } from '../../../client/temporal/sessions/session-client.ts';
+import { isKilnError } from '../../../domain/failures.ts';
 import type { ThreadName } from '../../../domain/names.ts';
 import type { EndedRun, KnownRun } from '../../../domain/session/run-book.ts';
 import type { Tier } from '../../../domain/session/tiers.ts';
 
 export const threadNamed = (thread: string): ThreadName => ({ project: 'default', thread });
 
-/** Waits until the run has ended. */
+/** Waits until the run has ended, also while workers are away. */
 export async function ended(sessions: SessionClient, name: ThreadName, runId: string): Promise<EndedRun> {
   for (;;) {
-    const { run } = await sessions.run(name, runId);
-    if (run.state === 'ended') return run.run;
+    const look = await sessions.run(name, runId).catch(undefinedIfAway);
+    if (look?.run.state === 'ended') return look.run.run;
     await delay(20);
   }
+}
+
+function undefinedIfAway(error: unknown): undefined {
+  if (!isKilnError(error, 'TEMPORAL_UNAVAILABLE')) throw error;
 }
 
 /** Sends a command and waits until it has ended. */
