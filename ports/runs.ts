@@ -9,6 +9,12 @@ export interface RunInVm {
   readonly turn: number;
 }
 
+/** Whose run it is: its output goes into the store under that name. */
+export interface RunOwner {
+  readonly session: SessionName;
+  readonly runId: string;
+}
+
 export interface RunCommand {
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
@@ -45,11 +51,13 @@ export interface SessionRuns {
    *   where the VM has come to a later turn; AGENT_LOST, VMM_EXITED
    */
   run(
-    run: RunInVm & { readonly timeoutMs: number; readonly command: () => Promise<RunCommand> },
+    run: RunInVm & RunOwner & { readonly timeoutMs: number; readonly command: () => Promise<RunCommand> },
     signal: AbortSignal,
   ): Promise<RunExit>;
   /** Kills the run, or sees to it that it never starts. An ended run, and an unknown VM, stay as they are. */
   cancel(run: RunInVm): Promise<void>;
+  /** Whether the run has ended in its VM, however. */
+  isOver(run: RunInVm): Promise<boolean>;
   /** Output from position `after` on, about `maxBytes`; none where there is nothing more yet. @throws NOT_FOUND */
   readOutput(run: RunInVm, after: number, maxBytes: number): Promise<readonly ExecOutput[]>;
   /**

@@ -8,7 +8,10 @@ export function createRunTurn({ runs, requests, vms }: SessionPorts): SessionHos
     framed(
       async (signal) => {
         await vms.setEgress(vmId, egress);
-        return runs.run({ vmId, turn, timeoutMs, command: () => requests.open(name, runId, body) }, signal);
+        return runs.run(
+          { vmId, turn, session: name, runId, timeoutMs, command: () => requests.open(name, runId, body) },
+          signal,
+        );
       },
       { isMadeAgain: true },
     );

@@ -4,6 +4,7 @@ import type { LocatedRun } from '../../client/temporal/sessions/session-client.t
 import type { OutputPiece, RunOutputReply } from '../../contracts/host/data-plane.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { isKilnError } from '../../domain/failures.ts';
+import type { SessionName } from '../../domain/names.ts';
 import type { EndedRun, KnownRun, RunVm } from '../../domain/session/run-book.ts';
 import type { FollowRunOutput, RunAtHost } from './host-run-output.ts';
 
@@ -13,6 +14,8 @@ export interface RunFollowOptions {
   /** Only a host that has registered lately. */
   readonly host: (hostId: string) => Promise<HostEntry | undefined>;
   readonly follow: FollowRunOutput;
+  /** Output in the store; none where nothing follows there. */
+  readonly stored: (session: SessionName, runId: string, after: number) => Promise<readonly OutputPiece[]>;
   readonly limits: RunFollowLimits;
   readonly signal: AbortSignal;
 }
@@ -45,7 +48,9 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
       yield { kind: 'output', piece, end: position };
     }
     const hasMore = (answer?.pieces.length ?? 0) > 0;
-    if (look.run.state === 'ended' && !hasMore) return yield* lastNews(look.run.run, position);
+    if (look.run.state === 'ended' && !hasMore) {
+      return yield* lastNews(options, look.run.run, look.session, position);
+    }
     if (hasMore) pauseMs = limits.lookMs;
     else if (answer !== undefined && !answer.isLast) yield { kind: 'quiet' };
     else {
@@ -93,12 +98,26 @@ async function askHost(
   }
 }
 
-/** Output that its host has no more is told as a gap. */
-function* lastNews(run: EndedRun, position: number): Generator<RunNews, void> {
+/** What the host has no more is in the store; what a dead host had not shipped is told as a gap. */
+async function* lastNews(
+  { stored }: RunFollowOptions,
+  run: EndedRun,
+  session: SessionName,
+  from: number,
+): AsyncGenerator<RunNews, void> {
   const { outcome } = run;
-  if (outcome.as === 'finished' && outcome.outputBytes > position) {
-    const piece = { kind: 'gap', offset: position, bytes: outcome.outputBytes - position } as const;
-    yield { kind: 'output', piece, end: outcome.outputBytes };
+  const end = outcome.as === 'finished' ? outcome.outputBytes : Number.MAX_SAFE_INTEGER;
+  let position = from;
+  while (position < end) {
+    const pieces = await stored(session, run.id, position);
+    if (pieces.length === 0) break;
+    for (const piece of pieces) {
+      position = endOf(piece);
+      yield { kind: 'output', piece, end: position };
+    }
+  }
+  if (outcome.as === 'finished' && position < end) {
+    yield { kind: 'output', piece: { kind: 'gap', offset: position, bytes: end - position }, end };
   }
   yield { kind: 'end', run };
 }

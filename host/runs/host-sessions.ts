@@ -1,11 +1,14 @@
 /** What a host does for sessions: their runs, and VMs that wait paused between them. */
 import { join } from 'node:path';
+import { messageOf } from '../../domain/failures.ts';
 import type { SealedRequests, SessionRuns, SessionVms } from '../../ports/runs.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
+import { createRunOutputs } from '../../store/sessions/run-outputs.ts';
 import { createRunRequests } from '../../store/sessions/run-requests.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostVms } from '../vms/vm-host.ts';
+import { createRunShipper, type RunShipperOptions } from './run-shipper.ts';
 import { createSessionRuns } from './session-runs.ts';
 import { createVmWatch, type TellVmGone } from './vm-watch.ts';
 
@@ -28,6 +31,7 @@ export interface RunSettings {
   readonly reattachPauseMs: number;
   /** Pause before an owner that could not be told of the end of its VM is told again, ms. */
   readonly tellAgainMs: number;
+  readonly shipping: Pick<RunShipperOptions, 'everyMs' | 'chunkBytes' | 'keepMs'>;
 }
 
 export interface HostSessions {
@@ -36,7 +40,9 @@ export interface HostSessions {
   readonly requests: SealedRequests;
   /** Watches the VMs of sessions that an earlier process has left. */
   watchAll(vmIds: readonly string[]): Promise<void>;
-  end(): void;
+  /** Begins to ship the output of runs. */
+  start(): void;
+  stop(): Promise<void>;
 }
 
 export function createHostSessions(options: HostSessionsOptions): HostSessions {
@@ -48,13 +54,29 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     retryMs: settings.tellAgainMs,
     logger,
   });
+  const directory = join(stateDir, 'runs');
+  const shipper = createRunShipper({
+    ...settings.shipping,
+    directory,
+    outputs: createRunOutputs(store),
+    // With its VM, a run has ended, too.
+    isOver: async (run) => (await runs.isOver(run)) || (await records.read(run.vmId)) === undefined,
+    logger,
+  });
+  const runs = createSessionRuns({
+    ...settings,
+    vms,
+    vmDirectory: (vmId) => records.directory(vmId),
+    outputPath: ({ vmId, turn }) => join(directory, vmId, String(turn)),
+    expectOutput: (run, of) => shipper.expect(run, of),
+    onEnd: (run) => {
+      shipper.ship(run).catch((error: unknown) => {
+        logger.warn({ ...run, reason: messageOf(error) }, 'the output of a run is shipped later');
+      });
+    },
+  });
   return {
-    runs: createSessionRuns({
-      ...settings,
-      vms,
-      vmDirectory: (vmId) => records.directory(vmId),
-      outputPath: ({ vmId, turn }) => join(stateDir, 'runs', vmId, String(turn)),
-    }),
+    runs,
     vms: {
       async pause(vmId) {
         await vms.pause(vmId);
@@ -70,6 +92,10 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
         if (record?.owner.role === 'session') watch.watch(vmId);
       }
     },
-    end: () => watch.end(),
+    start: () => shipper.start(),
+    async stop() {
+      watch.end();
+      await shipper.stop();
+    },
   };
 }

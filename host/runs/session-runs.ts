@@ -14,7 +14,7 @@ import { isErrno } from '../../linux/errno.ts';
 import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { ExecHandle, ExecOutput } from '../../ports/guest-agent.ts';
 import type { VmHost } from '../../ports/host.ts';
-import type { FollowedOutput, FollowOutput, RunExit, RunInVm, SessionRuns } from '../../ports/runs.ts';
+import type { FollowedOutput, FollowOutput, RunExit, RunInVm, RunOwner, SessionRuns } from '../../ports/runs.ts';
 import { openRunOutput, openToRead, type RunOutput } from './run-output.ts';
 import { pumpRunOutput } from './run-output-pump.ts';
 
@@ -29,6 +29,10 @@ export interface SessionRunsOptions {
   readonly maxUnsafeBytes: number;
   /** Pause after a lost channel before the next attach to the run, ms. */
   readonly reattachPauseMs: number;
+  /** Notes whose output will be in the file, before there is any. */
+  readonly expectOutput: (run: RunInVm, of: RunOwner) => Promise<void>;
+  /** Called at the end of a run, however it ends. */
+  readonly onEnd: (run: RunInVm) => void;
 }
 
 const exitSchema = z.strictObject({
@@ -117,14 +121,14 @@ class VmRuns implements SessionRuns {
       const change = this.changes.next(run.vmId, late);
       change.catch(() => undefined);
       // Before the output is read, so that an end that is seen comes with all of it.
-      const isLast = await this.hasEnded(run);
+      const isLast = await this.isOver(run);
       const pieces = await this.readOutput(run, after, maxBytes).catch(noneIfUnknown);
       if (pieces.length > 0 || isLast || late.aborted) return { pieces, isLast: isLast && pieces.length === 0 };
       await change.catch(() => undefined);
     }
   }
 
-  private async hasEnded({ vmId, turn }: RunInVm): Promise<boolean> {
+  async isOver({ vmId, turn }: RunInVm): Promise<boolean> {
     if (this.active.get(vmId)?.turn === turn) return false;
     const record = await this.record(vmId);
     return record !== undefined && (record.turn > turn || (record.turn === turn && isOver(record)));
@@ -161,6 +165,7 @@ class VmRuns implements SessionRuns {
       .finally(() => {
         if (this.active.get(vmId) === active) this.active.delete(vmId);
         this.changes.tell(vmId);
+        this.options.onEnd({ vmId, turn });
       })
       .then(ended.resolve, ended.reject);
     return active;
@@ -241,9 +246,11 @@ class VmRuns implements SessionRuns {
     return handle;
   }
 
-  private async openOutput(run: RunInVm): Promise<RunOutput> {
+  private async openOutput({ vmId, turn, session, runId }: RunRequest): Promise<RunOutput> {
+    const run = { vmId, turn };
     const path = this.options.outputPath(run);
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await this.options.expectOutput(run, { session, runId });
     return openRunOutput(path, { maxBytes: this.options.maxOutputBytes });
   }
 

@@ -21,6 +21,7 @@ import { whatIsLeft } from '../../support/host/nothing-left.ts';
 import { freshObjectStore } from '../../support/servers/object-store.ts';
 
 const VM = 'abc-1-1';
+const OWNER = { session: { project: 'default', thread: 't', incarnation: 1 }, runId: 'r' };
 const NEVER = new AbortController().signal;
 const LIMITS = { maxOutputBytes: 64 * 2 ** 20, maxUnsafeBytes: 2 ** 20, reattachPauseMs: 1 };
 
@@ -52,12 +53,15 @@ async function newHost(): Promise<Host> {
   return made;
 }
 
-function runsOf({ vms }: Host): SessionRuns {
+function runsOf({ vms }: Host, limits: Partial<typeof LIMITS> = {}): SessionRuns {
   return createSessionRuns({
     ...LIMITS,
+    ...limits,
     vms,
     vmDirectory: (vmId) => join(places.stateDir, 'vms', vmId),
     outputPath: ({ turn }) => join(places.root, `output-${turn}`),
+    expectOutput: async () => undefined,
+    onEnd: () => undefined,
   });
 }
 
@@ -71,7 +75,7 @@ async function restart(): Promise<void> {
 const turnOf = (turn: number): RunInVm => ({ vmId: VM, turn });
 const shell = (script: string) => async () => ({ argv: ['sh', '-c', script], env: {} });
 const run = (turn: number, script: string, timeoutMs = 60_000) =>
-  runs.run({ ...turnOf(turn), timeoutMs, command: shell(script) }, NEVER);
+  runs.run({ ...turnOf(turn), ...OWNER, timeoutMs, command: shell(script) }, NEVER);
 
 async function outputOf(turn: number): Promise<string> {
   const pieces: ExecOutput[] = [];
@@ -190,13 +194,7 @@ describe('a run in a VM', () => {
   });
 
   it('with more output than is kept ends all the same', async () => {
-    runs = createSessionRuns({
-      ...LIMITS,
-      maxOutputBytes: 100_000,
-      vms: host.vms,
-      vmDirectory: (vmId) => join(places.stateDir, 'vms', vmId),
-      outputPath: ({ turn }) => join(places.root, `output-${turn}`),
-    });
+    runs = runsOf(host, { maxOutputBytes: 100_000 });
     expect(await run(1, 'head -c 3000000 /dev/zero; exit 6')).toMatchObject({ code: 6, outputBytes: 3_000_000 });
     expect(await outputOf(1)).toMatch(/\[\d+ lost\]$/);
   });
