@@ -79,7 +79,7 @@ func serveProcess(listen, root, pathPrefix string) error {
 }
 
 func newAgent(machine service.Machine, pathPrefix string) (*service.Agent, error) {
-	registry := process.NewRegistry(process.NewReaper(), system.DefaultEnv(pathPrefix))
+	registry := process.NewRegistry(process.NewReaper(), system.DefaultEnv(pathPrefix), machine.Groups())
 	ports, err := system.EgressPorts()
 	if err != nil {
 		return nil, err

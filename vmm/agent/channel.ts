@@ -11,6 +11,7 @@ import type {
   GuestUsage,
 } from '../../ports/guest-agent.ts';
 import { attachExec, listExecs, startExec } from './exec-handle.ts';
+import { requireFeature } from './features.ts';
 import type { Frame, FrameReader } from './frames.ts';
 import { nothing, usageMessage } from './messages.ts';
 import { Mux } from './mux.ts';
@@ -32,6 +33,7 @@ export interface ChannelParts {
 /** The host's end of the protocol of docs/agent-protocol.md, over a connection whose agent has said hello. */
 export class Channel implements AgentChannel {
   readonly hello: AgentHello;
+  readonly features: ReadonlySet<string>;
   readonly closed: Promise<Error>;
   private readonly mux: Mux;
   private readonly requestMs: number;
@@ -40,6 +42,7 @@ export class Channel implements AgentChannel {
 
   constructor(parts: ChannelParts) {
     this.hello = parts.hello;
+    this.features = new Set(parts.hello.features);
     this.requestMs = parts.requestMs;
     this.tars = { idleMs: parts.requestMs, maxBytes: parts.maxTarBytes };
     this.mux = new Mux(
@@ -59,7 +62,10 @@ export class Channel implements AgentChannel {
     await this.mux.call({ kind: 'configure', ...identity }, nothing, this.requestMs);
   }
 
-  exec(request: ExecRequest, options: AttachOptions = {}): Promise<ExecHandle> {
+  async exec(request: ExecRequest, options: AttachOptions = {}): Promise<ExecHandle> {
+    if (request.killLeftoversAfterMs !== undefined) {
+      requireFeature(this.hello, 'exec-cgroup', 'kill what a run leaves behind');
+    }
     return startExec(this.mux, request, options, this.requestMs);
   }
 

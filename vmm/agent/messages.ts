@@ -10,7 +10,8 @@ export const helloMessage = z.object({
   agentVersion: z.string().max(64),
   protocol: z.number().int(),
   bootId: z.string().regex(/^[0-9a-f]{32}$/),
-  features: z.array(z.string().max(64)).max(64),
+  // Agents in images of earlier versions may announce none.
+  features: z.array(z.string().max(64)).max(64).default([]),
 });
 
 export const failureMessage = z.object({ code: z.string().max(64), message: z.string().max(8192) });

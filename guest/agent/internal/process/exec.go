@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/mux"
 )
 
@@ -26,6 +27,11 @@ const (
 	// defaultDrain is how long output of a process's children is still read after it has exited.
 	defaultDrain = 500 * time.Millisecond
 	defaultCwd   = "/workspace"
+	maxGrace     = 60 * time.Second
+	// killWait is how long one kill of leftovers may take before the next one; killTries bounds them. A process that
+	// waits for a file system without an answer cannot be killed, and must not hold back the exit for ever.
+	killWait  = time.Second
+	killTries = 10
 )
 
 // Spec is what the host says about a process.
@@ -39,6 +45,8 @@ type Spec struct {
 	DrainMs     int64             `json:"drainMs"`
 	Output      string            `json:"output"`
 	BufferBytes int               `json:"bufferBytes"`
+	// KillLeftoversAfterMs asks for a control group: what lives in it so long after the exit is killed.
+	KillLeftoversAfterMs *int64 `json:"killLeftoversAfterMs"`
 }
 
 // Exit is how a process ended.
@@ -53,7 +61,9 @@ type Exec struct {
 	Pid    int
 	Output *Output
 
-	reaper   *Reaper
+	reaper *Reaper
+	// group holds all that the process starts; nil where the host did not ask for it.
+	group    *cgroup.Group
 	mu       sync.Mutex
 	exit     Exit
 	timedOut bool
@@ -80,8 +90,15 @@ func (e *Exec) hasEnded() bool {
 	}
 }
 
+// signal reaches the process group; SIGKILL all of the control group, where there is one.
 func (e *Exec) signal(sig syscall.Signal) error {
 	if e.Pid == 0 {
+		return nil
+	}
+	if e.group != nil && sig == syscall.SIGKILL {
+		if err := e.group.Kill(); err != nil {
+			return mux.Fail("INTERNAL", "kill: "+err.Error())
+		}
 		return nil
 	}
 	err := e.reaper.KillGroup(e.Pid, sig)
@@ -91,12 +108,23 @@ func (e *Exec) signal(sig syscall.Signal) error {
 	return nil
 }
 
-func start(reaper *Reaper, env []string, spec Spec, stdin []byte) (*Exec, error) {
+// check refuses what no process can be made of.
+func (spec Spec) check() error {
 	if len(spec.Argv) == 0 || spec.Argv[0] == "" {
-		return nil, mux.Fail("SPEC_INVALID", "argv is empty")
+		return mux.Fail("SPEC_INVALID", "argv is empty")
 	}
 	if spec.Output != "ring" && spec.Output != "wait" {
-		return nil, mux.Fail("SPEC_INVALID", "output is ring or wait")
+		return mux.Fail("SPEC_INVALID", "output is ring or wait")
+	}
+	if grace := spec.KillLeftoversAfterMs; grace != nil && (*grace < 0 || *grace > maxGrace.Milliseconds()) {
+		return mux.Fail("SPEC_INVALID", fmt.Sprintf("killLeftoversAfterMs is 0 to %d", maxGrace.Milliseconds()))
+	}
+	return nil
+}
+
+func start(reaper *Reaper, env []string, groups *cgroup.Tree, spec Spec, stdin []byte) (*Exec, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
 	}
 	limit := spec.BufferBytes
 	if limit <= 0 {
@@ -113,7 +141,18 @@ func start(reaper *Reaper, env []string, spec Spec, stdin []byte) (*Exec, error)
 		exec.neverStarted(spec.Argv[0], err)
 		return exec, nil
 	}
+	if spec.KillLeftoversAfterMs != nil {
+		if groups == nil {
+			return nil, mux.Fail("UNSUPPORTED", "this guest has no control groups")
+		}
+		if exec.group, err = groups.Make(); err != nil {
+			return nil, err
+		}
+	}
 	if err := exec.run(path, full, spec, stdin); err != nil {
+		if exec.group != nil {
+			exec.group.Remove()
+		}
 		exec.neverStarted(spec.Argv[0], err)
 	}
 	return exec, nil
@@ -149,6 +188,9 @@ func (e *Exec) run(path string, env []string, spec Spec, stdin []byte) error {
 	}
 	if spec.UID != nil || spec.GID != nil {
 		attr.Sys.Credential = credential(spec)
+	}
+	if e.group != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, e.group.Descriptor()
 	}
 	pid, status, err := e.reaper.Start(path, spec.Argv, attr)
 	if err != nil {
@@ -199,6 +241,9 @@ func (e *Exec) follow(status <-chan syscall.WaitStatus, pipes *pipes, spec Spec)
 	if alarm != nil {
 		alarm.Stop()
 	}
+	if e.group != nil {
+		e.endLeftovers(time.Duration(*spec.KillLeftoversAfterMs) * time.Millisecond)
+	}
 	drain := defaultDrain
 	if spec.DrainMs > 0 {
 		drain = time.Duration(spec.DrainMs) * time.Millisecond
@@ -208,6 +253,16 @@ func (e *Exec) follow(status <-chan syscall.WaitStatus, pipes *pipes, spec Spec)
 	readers.Wait()
 	e.Output.Finish()
 	close(e.ended)
+}
+
+// endLeftovers returns when nothing of the exec lives any more: by itself within the grace, else killed.
+func (e *Exec) endLeftovers(grace time.Duration) {
+	empty := e.group.WaitEmpty(grace)
+	for try := 0; !empty && try < killTries; try++ {
+		_ = e.group.Kill()
+		empty = e.group.WaitEmpty(killWait)
+	}
+	e.group.Remove()
 }
 
 func (e *Exec) expire() {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/mux"
 )
 
@@ -21,6 +22,7 @@ const (
 type Registry struct {
 	reaper *Reaper
 	env    []string
+	groups *cgroup.Tree
 	// starting is held while a process is made, mu only for a look at the table.
 	starting sync.Mutex
 	mu       sync.Mutex
@@ -28,10 +30,14 @@ type Registry struct {
 	order    []string
 }
 
-// NewRegistry makes an empty registry; env is the default environment of processes.
-func NewRegistry(reaper *Reaper, env []string) *Registry {
-	return &Registry{reaper: reaper, env: env, byID: map[string]*Exec{}}
+// NewRegistry makes an empty registry; env is the default environment of processes, groups is where their control
+// groups are made, nil where there are none.
+func NewRegistry(reaper *Reaper, env []string, groups *cgroup.Tree) *Registry {
+	return &Registry{reaper: reaper, env: env, groups: groups, byID: map[string]*Exec{}}
 }
+
+// HasGroups tells whether processes can be given control groups of their own.
+func (g *Registry) HasGroups() bool { return g.groups != nil }
 
 // Find returns the process with an id, or nil.
 func (g *Registry) Find(id string) *Exec {
@@ -75,7 +81,7 @@ func (g *Registry) Start(id string, spec Spec, stdin []byte) (exec *Exec, existe
 	if err := g.makeRoom(); err != nil {
 		return nil, false, err
 	}
-	exec, err = start(g.reaper, g.env, spec, stdin)
+	exec, err = start(g.reaper, g.env, g.groups, spec, stdin)
 	if err != nil {
 		return nil, false, err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"sync"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/egress"
 	"kiln/guest-agent/internal/mux"
 	"kiln/guest-agent/internal/process"
@@ -25,6 +26,8 @@ type Machine interface {
 	Settle()
 	// PowerOff ends the machine; it does not return.
 	PowerOff()
+	// Groups is where control groups of execs are made; nil where there can be none.
+	Groups() *cgroup.Tree
 }
 
 // Identity is what a guest is told before any user code runs.
@@ -63,11 +66,15 @@ type Agent struct {
 func New(version string, machine Machine, registry *process.Registry, egressPorts []int) *Agent {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
+	features := []string{"exec", "tar", "tcp", "egress", "usage", "clock", "quiesce"}
+	if registry.HasGroups() {
+		features = append(features, "exec-cgroup")
+	}
 	return &Agent{machine: machine, registry: registry, egress: egressPorts, hello: hello{
 		AgentVersion: version,
 		Protocol:     wire.Version,
 		BootID:       hex.EncodeToString(id),
-		Features:     []string{"exec", "tar", "tcp", "egress", "usage", "clock", "quiesce"},
+		Features:     features,
 	}}
 }
 

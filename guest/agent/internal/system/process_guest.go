@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/service"
 )
 
@@ -45,6 +46,10 @@ func EnterProcessGuest(listen, root string) (net.Listener, ProcessMachine, error
 	if err != nil {
 		return nil, machine, err
 	}
+	machine.group, err = openGuestGroup()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kiln-agent: execs get no control groups: %v\n", err)
+	}
 	return listener, machine, errors.Join(loopbackUp(), writeResolvConf())
 }
 
@@ -59,7 +64,7 @@ func listenFresh(path string) (net.Listener, error) {
 // namespace is entered by a thread, so the program is started anew in it.
 func ownHostname() error {
 	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWUTS | unix.CLONE_NEWIPC); err != nil {
+	if err := unix.Unshare(unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
 	self, err := os.Executable()
@@ -73,8 +78,9 @@ func runInNamespaces() error {
 	// The child dies with this thread.
 	runtime.LockOSThread()
 	attr := &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL,
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+			unix.CLONE_NEWCGROUP,
+		Pdeathsig: syscall.SIGKILL,
 	}
 	if os.Geteuid() != 0 {
 		attr.Cloneflags |= unix.CLONE_NEWUSER
@@ -109,6 +115,16 @@ func runInNamespaces() error {
 type ProcessMachine struct {
 	// workspace is a mount that hangs nowhere yet.
 	workspace int
+	// group is nil where this user may make none.
+	group *guestGroup
+}
+
+// Groups is where control groups of execs are made; nil where this user may make none.
+func (machine ProcessMachine) Groups() *cgroup.Tree {
+	if machine.group == nil {
+		return nil
+	}
+	return machine.group.tree
 }
 
 // Configure sets the names and mounts the workspace; clock and entropy belong to the machine that the process shares.
@@ -128,4 +144,9 @@ func (ProcessMachine) SetClock(wallClockMs int64) error { return plausibleClock(
 func (ProcessMachine) Settle() { _ = unix.Kill(-1, unix.SIGKILL) }
 
 // PowerOff ends the process, and the namespace with it.
-func (ProcessMachine) PowerOff() { os.Exit(0) }
+func (machine ProcessMachine) PowerOff() {
+	if machine.group != nil {
+		machine.group.leave()
+	}
+	os.Exit(0)
+}

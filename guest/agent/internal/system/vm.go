@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/service"
 )
 
@@ -70,6 +71,11 @@ func BootVM() (*SerialPort, VM, error) {
 	if err := errors.Join(loopbackUp(), writeResolvConf()); err != nil {
 		return nil, machine, err
 	}
+	groups, err := openVMGroups()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kiln-agent: execs get no control groups: %v\n", err)
+	}
+	machine.groups = groups
 	port, err := openPort(portName)
 	return port, machine, err
 }
@@ -156,7 +162,12 @@ func switchRoot(root string) error {
 }
 
 // VM is the machine of which the agent is process 1.
-type VM struct{}
+type VM struct {
+	groups *cgroup.Tree
+}
+
+// Groups is where control groups of execs are made; nil where the kernel has none.
+func (machine VM) Groups() *cgroup.Tree { return machine.groups }
 
 // Configure sets clock, entropy and names, and mounts the workspace.
 func (VM) Configure(identity service.Identity) error {
