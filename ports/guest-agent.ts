@@ -68,6 +68,18 @@ export interface ExecHandle {
   acknowledge(offset: number): void;
   /** To the whole process group; SIGKILL to the whole control group of an exec with `killLeftoversAfterMs`. */
   signal(name: 'SIGTERM' | 'SIGKILL' | 'SIGINT' | 'SIGHUP'): Promise<void>;
+  /**
+   * What the control group of an exec with `killLeftoversAfterMs` uses; once it has ended, what it used in all.
+   * @throws UNSUPPORTED where the agent lacks the feature `exec-usage`, or the exec has no control group
+   */
+  usage(): Promise<ExecUsage>;
+}
+
+export interface ExecUsage {
+  /** CPU time of all that has run in the exec since its start, over all cores, ms. */
+  readonly cpuMs: number;
+  /** Processes that run in it now. */
+  readonly processes: number;
 }
 
 export interface AttachOptions {

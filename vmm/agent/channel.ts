@@ -10,8 +10,7 @@ import type {
   ExecSummary,
   GuestUsage,
 } from '../../ports/guest-agent.ts';
-import { attachExec, listExecs, startExec } from './exec-handle.ts';
-import { requireFeature } from './features.ts';
+import { attachExec, type ExecLink, listExecs, startExec } from './exec-handle.ts';
 import type { Frame, FrameReader } from './frames.ts';
 import { nothing, usageMessage } from './messages.ts';
 import { Mux } from './mux.ts';
@@ -36,6 +35,7 @@ export class Channel implements AgentChannel {
   readonly features: ReadonlySet<string>;
   readonly closed: Promise<Error>;
   private readonly mux: Mux;
+  private readonly execs: ExecLink;
   private readonly requestMs: number;
   private readonly tars: TarLimits;
   private egress: EgressHandler | undefined;
@@ -50,6 +50,7 @@ export class Channel implements AgentChannel {
       parts.reader,
       egressOpener(() => this.egress),
     );
+    this.execs = { mux: this.mux, hello: this.hello, timeoutMs: this.requestMs };
     this.closed = this.mux.closed;
     this.mux.start(parts.first);
   }
@@ -62,19 +63,16 @@ export class Channel implements AgentChannel {
     await this.mux.call({ kind: 'configure', ...identity }, nothing, this.requestMs);
   }
 
-  async exec(request: ExecRequest, options: AttachOptions = {}): Promise<ExecHandle> {
-    if (request.killLeftoversAfterMs !== undefined) {
-      requireFeature(this.hello, 'exec-cgroup', 'kill what a run leaves behind');
-    }
-    return startExec(this.mux, request, options, this.requestMs);
+  exec(request: ExecRequest, options: AttachOptions = {}): Promise<ExecHandle> {
+    return startExec(this.execs, request, options);
   }
 
   attachExec(execId: string, options: AttachOptions = {}): Promise<ExecHandle> {
-    return attachExec(this.mux, execId, options, this.requestMs);
+    return attachExec(this.execs, execId, options);
   }
 
   listExecs(): Promise<readonly ExecSummary[]> {
-    return listExecs(this.mux, this.requestMs);
+    return listExecs(this.execs);
   }
 
   putTar(path: string, tar: Readable): Promise<{ bytes: number }> {

@@ -42,6 +42,8 @@ export const tarReceived = z.object({ bytes: safeCount });
 
 export const usageMessage = z.object({ memUsedBytes: safeCount, memTotalBytes: safeCount, cpuMs: safeCount });
 
+export const execUsageMessage = z.object({ cpuMs: safeCount, processes: safeCount });
+
 export const egressRequest = z.object({
   kind: z.literal('egress'),
   // How labels may begin or end is for the policy to decide: a program's odd name must not end the whole channel.

@@ -16,20 +16,23 @@ async function isAlive(bench: Bench, pid: string): Promise<boolean> {
   return (await runIn(bench.agent(), ['grep', '-q', 'State:.[^ZX]', `/proc/${pid.trim()}/status`])).code === 0;
 }
 
-async function firstLine(handle: ExecHandle): Promise<string> {
+/** @returns output up to the first line that ends with a text; then the rest of it is thrown away */
+async function lineOf(handle: ExecHandle, end: string): Promise<string> {
   let seen = '';
   for await (const piece of handle.output) {
     if (piece.kind === 'data') seen += piece.data.toString();
-    if (seen.includes('\n')) return seen;
+    if (seen.includes(`${end}\n`)) return seen;
   }
   throw new Error(`ended without a line: ${seen}`);
 }
+
+const firstLine = (handle: ExecHandle) => lineOf(handle, '');
 
 /** @param groups whether the guest can have control groups */
 export function describeLeftovers(bench: Bench, groups: boolean): void {
   describe('what an exec leaves behind', () => {
     it('announces whether it can kill it', () => {
-      expect(bench.agent().features.has('exec-cgroup')).toBe(groups);
+      expect(['exec-cgroup', 'exec-usage'].map((name) => bench.agent().features.has(name))).toEqual([groups, groups]);
     });
 
     it('lives on where nobody asked', async () => {
@@ -139,5 +142,27 @@ function describeKilling(bench: Bench): void {
     const bad = { ...request, execId: freshId(), killLeftoversAfterMs: 60_001 };
     await expect(bench.agent().exec(bad)).rejects.toMatchObject({ code: 'SPEC_INVALID' });
     expect((await runIn(bench.agent(), ['sh', '-c', GROUPS])).stdout).toBe('');
+  });
+
+  it('its use of CPU is told: while it runs, after the first process, after its end, on another attach', async () => {
+    const request = { execId: freshId(), output: 'wait', killLeftoversAfterMs: 60_000 } as const;
+    const spin = `node -e 'while (process.cpuUsage().user < 200_000);'`;
+    const script = `${spin}; (setsid sh -c 'echo spun; sleep 1000') & exit 0`;
+    const handle = await bench.agent().exec({ ...request, argv: ['sh', '-c', script] });
+    await lineOf(handle, 'spun');
+    const after = await handle.usage();
+    expect(after.cpuMs).toBeGreaterThanOrEqual(200);
+    expect(after.processes).toBeGreaterThan(0);
+    await handle.signal('SIGKILL');
+    await handle.exit;
+    const again = await (await bench.reattach()).attachExec(request.execId);
+    const last = await again.usage();
+    expect(last.cpuMs).toBeGreaterThanOrEqual(after.cpuMs);
+    expect(last.processes).toBe(0);
+  });
+
+  it('the usage of an exec that did not ask is UNSUPPORTED', async () => {
+    const handle = await bench.agent().exec({ execId: freshId(), argv: ['true'], output: 'wait' });
+    await expect(handle.usage()).rejects.toMatchObject({ code: 'UNSUPPORTED' });
   });
 }

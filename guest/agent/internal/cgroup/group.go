@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -16,6 +17,7 @@ const (
 	killFile   = "cgroup.kill"
 	eventsFile = "cgroup.events"
 	statFile   = "cpu.stat"
+	procsFile  = "cgroup.procs"
 )
 
 // Group is the control group of one exec. Its processes may leave it only by writing to a cgroup2 mount as root.
@@ -25,8 +27,35 @@ type Group struct {
 	directory *os.File
 }
 
+// Usage is what the processes of a group use.
+type Usage struct {
+	// CPUMs is the CPU time of all that ever lived in the group, over all cores, in ms.
+	CPUMs int64 `json:"cpuMs"`
+	// Processes live in the group now.
+	Processes int `json:"processes"`
+}
+
 // Descriptor is what a process is cloned into.
 func (g *Group) Descriptor() int { return int(g.directory.Fd()) }
+
+// Usage includes the groups that processes of this one made.
+func (g *Group) Usage() (Usage, error) {
+	text, err := g.tree.folder.ReadFile(path.Join(g.name, statFile))
+	if err != nil {
+		return Usage{}, err
+	}
+	micros, _ := numberOf(string(text), "usage_usec")
+	usage := Usage{CPUMs: micros / 1000}
+	err = fs.WalkDir(g.tree.folder.FS(), g.name, func(at string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Name() == procsFile {
+			// A group below may be gone by now.
+			pids, _ := g.tree.folder.ReadFile(at)
+			usage.Processes += bytes.Count(pids, []byte("\n"))
+		}
+		return nil
+	})
+	return usage, err
+}
 
 // Kill kills every process of the group, those being forked included. A group that is gone has none.
 func (g *Group) Kill() error {

@@ -60,6 +60,44 @@ func TestAGroupIsKilledWithTheGroupsThatItsProcessesMade(t *testing.T) {
 	}
 }
 
+func TestUsageCountsWhatLivesAndWhatHasEnded(t *testing.T) {
+	tree, folder := cgrouptest.Tree(t)
+	group, err := tree.Make()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if usage, err := group.Usage(); err != nil || usage != (cgroup.Usage{}) {
+		t.Fatal("a new group:", usage, err)
+	}
+	busy := exec.Command("sh", "-c", "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done")
+	busy.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: group.Descriptor()}
+	if err := busy.Run(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := group.Usage()
+	if err != nil || after.CPUMs == 0 || after.Processes != 0 {
+		t.Fatal("after a process:", after, err)
+	}
+	inner := filepath.Join(cgrouptest.Names(t, folder)[0], "inner")
+	if err := folder.Mkdir(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	below, err := folder.Open(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = below.Close() }()
+	sleepers := []*exec.Cmd{sleeper(t, group.Descriptor()), sleeper(t, int(below.Fd()))}
+	if usage, err := group.Usage(); err != nil || usage.Processes != 2 || usage.CPUMs < after.CPUMs {
+		t.Fatal("beside two processes:", usage, err)
+	}
+	_ = group.Kill()
+	for _, each := range sleepers {
+		_ = each.Wait()
+	}
+	group.Remove()
+}
+
 func TestAGroupInUseIsRemovedLater(t *testing.T) {
 	tree, folder := cgrouptest.Tree(t)
 	group, err := tree.Make()

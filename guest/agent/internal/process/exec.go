@@ -68,7 +68,9 @@ type Exec struct {
 	exit     Exit
 	timedOut bool
 	left     bool
-	ended    chan struct{}
+	// lastUsage is what the group used in all, once it is gone.
+	lastUsage *cgroup.Usage
+	ended     chan struct{}
 }
 
 // Ended is closed when the exit is known and all output is in the buffer.
@@ -151,7 +153,7 @@ func start(reaper *Reaper, env []string, groups *cgroup.Tree, spec Spec, stdin [
 	}
 	if err := exec.run(path, full, spec, stdin); err != nil {
 		if exec.group != nil {
-			exec.group.Remove()
+			exec.removeGroup()
 		}
 		exec.neverStarted(spec.Argv[0], err)
 	}
@@ -262,7 +264,32 @@ func (e *Exec) endLeftovers(grace time.Duration) {
 		_ = e.group.Kill()
 		empty = e.group.WaitEmpty(killWait)
 	}
+	e.removeGroup()
+}
+
+func (e *Exec) removeGroup() {
+	usage, _ := e.group.Usage()
+	e.mu.Lock()
+	e.lastUsage = &usage
+	e.mu.Unlock()
 	e.group.Remove()
+}
+
+// Usage is what the control group of the exec uses, or has used in all where the exec has ended.
+func (e *Exec) Usage() (cgroup.Usage, error) {
+	if e.group == nil {
+		return cgroup.Usage{}, mux.Fail("UNSUPPORTED", "this exec was started without a control group")
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.lastUsage != nil {
+		return *e.lastUsage, nil
+	}
+	usage, err := e.group.Usage()
+	if err != nil {
+		return usage, mux.Fail("INTERNAL", "usage: "+err.Error())
+	}
+	return usage, nil
 }
 
 func (e *Exec) expire() {

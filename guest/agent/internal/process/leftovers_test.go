@@ -156,3 +156,32 @@ func TestLeftoversAreRefusedWhereNothingCanKillThem(t *testing.T) {
 		t.Fatal("a refused process is known")
 	}
 }
+
+func TestUsageOutlivesTheGroup(t *testing.T) {
+	tree, _ := cgrouptest.Tree(t)
+	registry := NewRegistry(testReaper, testEnv, tree)
+	busy := "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done; echo; sleep 1000"
+	spec := Spec{Argv: []string{"sh", "-c", busy}, Output: "wait", Cwd: "/", KillLeftoversAfterMs: grace(0)}
+	exec, _, err := registry.Start("a", spec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec.Output.Next(0, 1, never)
+	during, err := exec.Usage()
+	if err != nil || during.CPUMs == 0 || during.Processes == 0 {
+		t.Fatalf("%+v %v", during, err)
+	}
+	_ = registry.Signal("a", syscall.SIGKILL)
+	<-exec.Ended()
+	if after, err := exec.Usage(); err != nil || after.CPUMs < during.CPUMs || after.Processes != 0 {
+		t.Fatalf("%+v after %+v, %v", after, during, err)
+	}
+	run(t, registry, "fails", Spec{Argv: []string{"/etc"}, KillLeftoversAfterMs: grace(0)}, nil)
+	if _, err := registry.Find("fails").Usage(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, registry, "no group", Spec{Argv: []string{"true"}}, nil)
+	if _, err := registry.Find("no group").Usage(); err == nil || !strings.HasPrefix(err.Error(), "UNSUPPORTED") {
+		t.Fatal(err)
+	}
+}

@@ -68,7 +68,7 @@ func New(version string, machine Machine, registry *process.Registry, egressPort
 	_, _ = rand.Read(id)
 	features := []string{"exec", "tar", "tcp", "egress", "usage", "clock", "quiesce"}
 	if registry.HasGroups() {
-		features = append(features, "exec-cgroup")
+		features = append(features, "exec-cgroup", "exec-usage")
 	}
 	return &Agent{machine: machine, registry: registry, egress: egressPorts, hello: hello{
 		AgentVersion: version,

@@ -110,6 +110,19 @@ func (a *Agent) list(st *mux.Stream, _ request) error {
 	return st.Done(none{})
 }
 
+// execUsage tells what the control group of an exec uses.
+func (a *Agent) execUsage(st *mux.Stream, request request) error {
+	exec := a.registry.Find(request.ExecID)
+	if exec == nil {
+		return mux.Fail("NOT_FOUND", "no such exec")
+	}
+	usage, err := exec.Usage()
+	if err != nil {
+		return err
+	}
+	return st.Done(usage)
+}
+
 func offer(st *mux.Stream, piece process.Piece) error {
 	if piece.Gap > 0 {
 		header := binary.BigEndian.AppendUint64(nil, piece.Offset)

@@ -34,18 +34,19 @@ var handlers map[string]func(a *Agent, st *mux.Stream, request request) error
 
 func init() {
 	handlers = map[string]func(a *Agent, st *mux.Stream, request request) error{
-		"configure": (*Agent).configure,
-		"exec":      (*Agent).exec,
-		"attach":    (*Agent).attachExec,
-		"list":      (*Agent).list,
-		"signal":    (*Agent).signal,
-		"tar-in":    (*Agent).tarIn,
-		"tar-out":   (*Agent).tarOut,
-		"tcp":       (*Agent).tcp,
-		"usage":     (*Agent).usage,
-		"clock":     (*Agent).clock,
-		"quiesce":   (*Agent).quiesce,
-		"shutdown":  (*Agent).shutdown,
+		"configure":  (*Agent).configure,
+		"exec":       (*Agent).exec,
+		"attach":     (*Agent).attachExec,
+		"list":       (*Agent).list,
+		"signal":     (*Agent).signal,
+		"tar-in":     (*Agent).tarIn,
+		"tar-out":    (*Agent).tarOut,
+		"tcp":        (*Agent).tcp,
+		"usage":      (*Agent).usage,
+		"exec-usage": (*Agent).execUsage,
+		"clock":      (*Agent).clock,
+		"quiesce":    (*Agent).quiesce,
+		"shutdown":   (*Agent).shutdown,
 	}
 }
 

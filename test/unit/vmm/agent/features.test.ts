@@ -59,7 +59,30 @@ describe('a request for what the agent cannot do', () => {
   });
 });
 
+it('the usage of an exec is UNSUPPORTED by an older agent, which hears nothing of it', async () => {
+  const { guest, agent } = await attached(60_000, ['exec-cgroup']);
+  const attaching = agent.attachExec('e');
+  await guest.receive(FRAME.open);
+  guest.send(FRAME.opened, 1, OPENED);
+  const handle = await attaching;
+  await expect(handle.usage()).rejects.toMatchObject({ code: 'UNSUPPORTED', details: { feature: 'exec-usage' } });
+  expect(guest.received.filter(({ type }) => type === FRAME.open)).toHaveLength(1);
+  await agent.detach();
+});
+
 describe('a request for what the agent can do', () => {
+  it('tells what an exec uses', async () => {
+    const { guest, agent } = await attached(60_000, ['exec-usage']);
+    const attaching = agent.attachExec('e');
+    await guest.receive(FRAME.open);
+    guest.send(FRAME.opened, 1, OPENED);
+    const asking = (await attaching).usage();
+    guest.send(FRAME.done, 3, '{"cpuMs":12,"processes":3}');
+    expect(await asking).toEqual({ cpuMs: 12, processes: 3 });
+    expect(JSON.parse(guest.received.at(-1)?.payload.toString() ?? '')).toEqual({ kind: 'exec-usage', execId: 'e' });
+    await agent.detach();
+  });
+
   it.each([0, 1000])('leftovers are killed after %s ms', async (killLeftoversAfterMs) => {
     const { guest, agent } = await attached(60_000, ['exec-cgroup']);
     const starting = agent.exec({ execId: 'e', argv: ['x'], output: 'wait', killLeftoversAfterMs });
