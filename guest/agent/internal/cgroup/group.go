@@ -20,25 +20,25 @@ const (
 	procsFile  = "cgroup.procs"
 )
 
-// Group is the control group of one exec. Its processes may leave it only by writing to a cgroup2 mount as root.
+// Group is the control group of one exec. A process can leave it only as root, through a mount of cgroup2.
 type Group struct {
 	tree      *Tree
 	name      string
 	directory *os.File
 }
 
-// Usage is what the processes of a group use.
+// Usage is what a group uses.
 type Usage struct {
-	// CPUMs is the CPU time of all that ever lived in the group, over all cores, in ms.
+	// CPUMs is the CPU time, over all cores, of everything that has ever run in the group, in ms.
 	CPUMs int64 `json:"cpuMs"`
-	// Processes live in the group now.
+	// Processes is how many processes run in the group now.
 	Processes int `json:"processes"`
 }
 
-// Descriptor is what a process is cloned into.
+// Descriptor is for the kernel, which starts a process in the group that it names.
 func (g *Group) Descriptor() int { return int(g.directory.Fd()) }
 
-// Usage includes the groups that processes of this one made.
+// Usage reads the use of the group, and of groups that its processes made in it.
 func (g *Group) Usage() (Usage, error) {
 	text, err := g.tree.folder.ReadFile(path.Join(g.name, statFile))
 	if err != nil {
@@ -57,7 +57,7 @@ func (g *Group) Usage() (Usage, error) {
 	return usage, err
 }
 
-// Kill kills every process of the group, those being forked included. A group that is gone has none.
+// Kill kills every process of the group, even those that are being forked. It does nothing if the group is gone.
 func (g *Group) Kill() error {
 	err := g.tree.folder.WriteFile(path.Join(g.name, killFile), []byte("1"), 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
@@ -66,21 +66,21 @@ func (g *Group) Kill() error {
 	return err
 }
 
-// WaitEmpty waits until no process lives in the group; false where one still does after the limit.
+// WaitEmpty waits until no process runs in the group. It returns false if one still does after the limit.
 func (g *Group) WaitEmpty(limit time.Duration) bool {
 	events, err := g.tree.folder.Open(path.Join(g.name, eventsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return true
 	}
 	if err != nil {
-		// No file can be opened now: whoever lives in the group has its time all the same.
+		// No file can be opened, so nothing is known. The processes get the full time.
 		time.Sleep(limit)
 		return false
 	}
 	defer func() { _ = events.Close() }()
 	buffer := make([]byte, 256)
 	for deadline := time.Now().Add(limit); ; {
-		// Reading arms the notice that poll waits for.
+		// Poll reports changes since the last read.
 		n, err := unix.Pread(int(events.Fd()), buffer, 0)
 		if errors.Is(err, unix.ENODEV) || (err == nil && !isPopulated(string(buffer[:n]))) {
 			return true
@@ -89,14 +89,14 @@ func (g *Group) WaitEmpty(limit time.Duration) bool {
 		if left <= 0 {
 			return false
 		}
-		// Rounded up, so that the last wait is not a busy one.
+		// Rounded up: with 0 ms the last round would not wait at all.
 		notice := []unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}
 		_, _ = unix.Poll(notice, int((left+time.Millisecond-1)/time.Millisecond))
 	}
 }
 
-// Remove removes the group with the groups that its processes made. Where a process still lives in it, that is tried
-// again when the next group is made.
+// Remove removes the group, and those that its processes made in it. If a process still runs in it, the next Make tries
+// again.
 func (g *Group) Remove() {
 	if g.remove() {
 		return

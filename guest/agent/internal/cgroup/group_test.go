@@ -54,7 +54,7 @@ func TestAGroupIsKilledWithTheGroupsThatItsProcessesMade(t *testing.T) {
 	if left := cgrouptest.Names(t, folder); len(left) > 0 {
 		t.Fatal("left:", left)
 	}
-	// Whoever comes late finds nothing to kill and nobody to wait for.
+	// On a group that is gone, nothing is to be killed or waited for.
 	if err := group.Kill(); err != nil || !group.WaitEmpty(0) {
 		t.Fatal("a group that is gone is in the way:", err)
 	}

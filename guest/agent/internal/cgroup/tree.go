@@ -1,5 +1,5 @@
-// Package cgroup gives processes a control group (cgroup v2) of their own, in which they can be counted and killed
-// together, whatever they fork.
+// Package cgroup puts an exec into a control group (cgroup v2) of its own, so that all of its processes can be counted
+// and killed together, however they fork.
 package cgroup
 
 import (
@@ -16,10 +16,11 @@ import (
 	"kiln/guest-agent/internal/mux"
 )
 
-// maxStuck bounds the groups that are kept because a process in them cannot be killed.
+// maxStuck bounds the groups that cannot be removed because a process in them cannot be killed.
 const maxStuck = 64
 
-// Mount mounts cgroup2 in no folder, so that only this process sees it: a guest has what it had without it.
+// Mount mounts cgroup2 without attaching it to a folder. Only this process can use it; for the programs of a guest
+// nothing changes.
 func Mount() (*os.Root, error) {
 	context, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -37,16 +38,16 @@ func Mount() (*os.Root, error) {
 	return os.OpenRoot("/proc/self/fd/" + strconv.Itoa(mounted))
 }
 
-// Tree is a folder in which groups are made, one for each exec that asks for it.
+// Tree is a group in which others are made, one for each exec that asks for it.
 type Tree struct {
 	folder *os.Root
 	mu     sync.Mutex
 	made   int
-	// stuck are groups that could not be removed yet.
+	// stuck holds groups that could not be removed yet.
 	stuck []*Group
 }
 
-// NewTree makes groups in a folder of a cgroup2 mount. It fails where the kernel cannot kill a whole group (before
+// NewTree takes the folder of a group in a mount of cgroup2. It fails if the kernel cannot kill a whole group (before
 // Linux 5.14).
 func NewTree(folder *os.Root) (*Tree, error) {
 	for _, file := range []string{killFile, eventsFile, statFile} {
@@ -78,10 +79,10 @@ func (t *Tree) Make() (*Group, error) {
 	return &Group{tree: t, name: name, directory: directory}, nil
 }
 
-// RemoveAll removes a group of a folder with the groups in it. It fails while a process is in one of them.
+// RemoveAll removes a group of a folder, and the groups in it. It fails while a process is in one of them.
 func RemoveAll(folder *os.Root, name string) error {
 	var groups []string
-	// A group that is gone meanwhile needs no removal.
+	// A group that is gone by now needs no removal.
 	_ = fs.WalkDir(folder.FS(), name, func(at string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
 			groups = append(groups, at)
@@ -96,7 +97,8 @@ func RemoveAll(folder *os.Root, name string) error {
 	return nil
 }
 
-// Populated tells whether a process lives in a group of a folder or below it. "." is the folder itself.
+// Populated returns whether a process runs in a group of a folder, or in a group below that one. "." is the folder
+// itself.
 func Populated(folder *os.Root, name string) (bool, error) {
 	text, err := folder.ReadFile(path.Join(name, eventsFile))
 	if err != nil {

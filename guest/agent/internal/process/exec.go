@@ -28,13 +28,13 @@ const (
 	defaultDrain = 500 * time.Millisecond
 	defaultCwd   = "/workspace"
 	maxGrace     = 60 * time.Second
-	// killWait is how long one kill of leftovers may take before the next one; killTries bounds them. A process that
-	// waits for a file system without an answer cannot be killed, and must not hold back the exit for ever.
+	// Leftovers are killed up to killTries times, killWait apart. The kernel cannot kill a process that waits for a
+	// file system that does not answer; the exit must not wait for it for ever.
 	killWait  = time.Second
 	killTries = 10
 )
 
-// Spec is what the host says about a process.
+// Spec is a host's request for a process.
 type Spec struct {
 	Argv        []string          `json:"argv"`
 	Env         map[string]string `json:"env"`
@@ -45,7 +45,7 @@ type Spec struct {
 	DrainMs     int64             `json:"drainMs"`
 	Output      string            `json:"output"`
 	BufferBytes int               `json:"bufferBytes"`
-	// KillLeftoversAfterMs asks for a control group: what lives in it so long after the exit is killed.
+	// KillLeftoversAfterMs asks for a control group: what still runs in it this long after the exit is killed.
 	KillLeftoversAfterMs *int64 `json:"killLeftoversAfterMs"`
 }
 
@@ -62,18 +62,18 @@ type Exec struct {
 	Output *Output
 
 	reaper *Reaper
-	// group holds all that the process starts; nil where the host did not ask for it.
+	// group contains the process and everything that it starts; nil if the host did not ask for one.
 	group    *cgroup.Group
 	mu       sync.Mutex
 	exit     Exit
 	timedOut bool
 	left     bool
-	// lastUsage is what the group used in all, once it is gone.
+	// lastUsage is the total use of the group, set when the group is removed.
 	lastUsage *cgroup.Usage
 	ended     chan struct{}
 }
 
-// Ended is closed when the exit is known and all output is in the buffer.
+// Ended is closed when the exit is known, all output is in the buffer and no leftover runs.
 func (e *Exec) Ended() <-chan struct{} { return e.ended }
 
 // Exit is valid once Ended is closed.
@@ -92,7 +92,7 @@ func (e *Exec) hasEnded() bool {
 	}
 }
 
-// signal reaches the process group; SIGKILL all of the control group, where there is one.
+// signal sends a signal to the process group, or SIGKILL to the whole control group if there is one.
 func (e *Exec) signal(sig syscall.Signal) error {
 	if e.Pid == 0 {
 		return nil
@@ -110,7 +110,7 @@ func (e *Exec) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// check refuses what no process can be made of.
+// check returns an error if no process can be started from this request.
 func (spec Spec) check() error {
 	if len(spec.Argv) == 0 || spec.Argv[0] == "" {
 		return mux.Fail("SPEC_INVALID", "argv is empty")
@@ -160,7 +160,7 @@ func start(reaper *Reaper, env []string, groups *cgroup.Tree, spec Spec, stdin [
 	return exec, nil
 }
 
-// neverStarted ends a process the way a shell reports it: on stderr, with code 127 or 126.
+// neverStarted ends a process that could not be run, as a shell reports it: a message on stderr and code 127 or 126.
 func (e *Exec) neverStarted(name string, err error) {
 	code := 126
 	if errors.Is(err, fs.ErrNotExist) {
@@ -223,7 +223,7 @@ func credential(spec Spec) *syscall.Credential {
 	return wanted
 }
 
-// follow reads the output and records the exit when both are complete.
+// follow reads the output and waits for the exit; it ends the exec when both are complete.
 func (e *Exec) follow(status <-chan syscall.WaitStatus, pipes *pipes, spec Spec) {
 	var readers sync.WaitGroup
 	out := newPump(pipes.stdout, Stdout, e.Output)
@@ -257,7 +257,7 @@ func (e *Exec) follow(status <-chan syscall.WaitStatus, pipes *pipes, spec Spec)
 	close(e.ended)
 }
 
-// endLeftovers returns when nothing of the exec lives any more: by itself within the grace, else killed.
+// endLeftovers waits until nothing of the exec runs any more, and kills what still runs after the grace.
 func (e *Exec) endLeftovers(grace time.Duration) {
 	empty := e.group.WaitEmpty(grace)
 	for try := 0; !empty && try < killTries; try++ {
@@ -275,7 +275,7 @@ func (e *Exec) removeGroup() {
 	e.group.Remove()
 }
 
-// Usage is what the control group of the exec uses, or has used in all where the exec has ended.
+// Usage returns what the control group of the exec uses; once the exec has ended, what it used in total.
 func (e *Exec) Usage() (cgroup.Usage, error) {
 	if e.group == nil {
 		return cgroup.Usage{}, mux.Fail("UNSUPPORTED", "this exec was started without a control group")
@@ -311,7 +311,7 @@ func exitOf(status syscall.WaitStatus, timedOut bool) Exit {
 	return Exit{Code: &code, TimedOut: timedOut}
 }
 
-// signalName of a real-time signal is SIG and its number: no name of such a one is the same everywhere.
+// signalName returns SIG and the number for a real-time signal, because its name differs between systems.
 func signalName(signal syscall.Signal) string {
 	if name := unix.SignalName(signal); name != "" {
 		return name

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzSpec: whatever a host asks for, what is not refused can be started: a command, a known kind of output, and a grace
-// within its bounds.
+// FuzzSpec: a request that is not refused has a command, a known kind of output, and a grace within its bounds.
 func FuzzSpec(f *testing.F) {
 	f.Add([]byte(`{"argv":["true"],"output":"wait","killLeftoversAfterMs":1000}`))
 	f.Add([]byte(`{"argv":["true"],"output":"ring","killLeftoversAfterMs":0,"timeoutMs":1,"drainMs":1}`))
@@ -26,7 +25,7 @@ func FuzzSpec(f *testing.F) {
 	})
 }
 
-// FuzzOutput: whatever is written, acknowledged and read in whatever order, offsets never go back, a ring never holds
+// FuzzOutput: in whatever order output is written, acknowledged and read, offsets never go back, a ring never holds
 // more than its limit, and what is read is what was written.
 func FuzzOutput(f *testing.F) {
 	f.Add([]byte{0, 200, 1, 50, 2, 10, 3, 0})

@@ -11,16 +11,17 @@ import (
 	"kiln/guest-agent/internal/cgroup/cgrouptest"
 )
 
-// grace is long enough for a leftover to write something, and nothing waits for all of it but the leftovers.
+// grace makes a value of KillLeftoversAfterMs.
 func grace(ms int64) *int64 { return &ms }
 
-// alive tells whether a process of this machine runs.
+// alive returns whether a process of this machine runs.
 func alive(pid string) bool {
 	text, err := os.ReadFile("/proc/" + pid + "/stat")
 	return err == nil && !strings.Contains(string(text), ") Z ")
 }
 
-// daemon forks twice and leaves session and group of the exec, and its output; its pid is told.
+// daemon is a script that starts a process outside the session, the process group and the output of its exec. It prints
+// the pid.
 const daemon = `(setsid sh -c 'sleep 1000 >/dev/null 2>&1 </dev/null & echo $!')`
 
 func TestADaemonIsKilledAfterTheGrace(t *testing.T) {
@@ -62,7 +63,7 @@ func TestProcessesThatForkForEverAreCaught(t *testing.T) {
 	registry := NewRegistry(testReaper, testEnv, tree)
 	dir := t.TempDir()
 	script := filepath.Join(dir, "fork")
-	// Each starts the next one and ends: whoever kills them one by one is always too late.
+	// Each process starts the next one and ends, so killing them one by one is always too late.
 	text := fmt.Sprintf("#!/bin/sh\n[ -e %s/stop ] || setsid %s &\n", dir, script)
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
@@ -81,7 +82,7 @@ func TestProcessesThatForkForEverAreCaught(t *testing.T) {
 func TestLeftoversAreReadUntilTheyAreKilled(t *testing.T) {
 	tree, _ := cgrouptest.Tree(t)
 	registry := NewRegistry(testReaper, testEnv, tree)
-	// More than a pipe holds, from a process that outlives the first one.
+	// More than fits in a pipe, from a process that outlives the first one.
 	late := `(setsid sh -c 'sleep 0.1; head -c 300000 /dev/zero; echo last') & exit 0`
 	out, _ := run(t, registry, "a", Spec{Argv: []string{"sh", "-c", late}, KillLeftoversAfterMs: grace(60_000), DrainMs: 1}, nil)
 	if len(out) != 300005 || !strings.HasSuffix(out, "last\n") {
@@ -106,7 +107,7 @@ func TestKillReachesEverythingOfTheExec(t *testing.T) {
 		if pid := strings.TrimSpace(string(piece.Data)); alive(pid) {
 			t.Fatalf("%s: the daemon %q lives", name, pid)
 		}
-		// The group is gone: there is nobody left to kill.
+		// The group is gone: there is nothing left to kill.
 		if err := registry.Signal(name, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}

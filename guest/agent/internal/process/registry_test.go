@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// testReaper is the only one: a second would take away the first one's processes.
+// testReaper is the only reaper: a second one would take the exits of the first one's processes.
 var testReaper = NewReaper()
 
 var testEnv = []string{"PATH=/usr/bin:/bin", "HOME=/", "KEEP=old"}

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// vmGroups is the folder of groups in a VM.
+	// vmGroups is the group in a VM in which those of execs are made.
 	vmGroups = "kiln-execs"
-	// guestPrefix begins the name of the group in which a process-mode guest lives.
+	// guestPrefix begins the name of the group of a process-mode guest.
 	guestPrefix = "kiln-guest-"
-	// joinTries bounds how often a guest makes its group again because another one has swept it.
+	// joinTries bounds how often a guest makes its group again after another guest has removed it.
 	joinTries = 8
 )
 
-// openVMGroups makes the folder of groups of a VM.
+// openVMGroups makes the group in which those of execs are made.
 func openVMGroups() (*cgroup.Tree, error) {
 	root, err := cgroup.Mount()
 	if err != nil {
@@ -45,8 +45,8 @@ type guestGroup struct {
 	tree   *cgroup.Tree
 }
 
-// openGuestGroup moves this process into a group of its own. The groups of guests that were killed are removed then:
-// they could not do it themselves.
+// openGuestGroup moves this process into a group of its own. It first removes the groups of guests that were killed and
+// so could not do it themselves.
 func openGuestGroup() (*guestGroup, error) {
 	root, err := cgroup.Mount()
 	if err != nil {
@@ -66,7 +66,7 @@ func openGuestGroup() (*guestGroup, error) {
 		if err = joinNew(parent, name); err == nil {
 			break
 		}
-		// Another guest that begins at this moment takes a group without a process for one of the dead.
+		// Another guest that starts at this moment may have removed the group while no process was in it.
 		if try == joinTries || !(errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)) {
 			return nil, err
 		}
@@ -98,14 +98,14 @@ func join(parent *os.Root, name string) error {
 	return parent.WriteFile(path.Join(name, "cgroup.procs"), []byte("0"), 0)
 }
 
-// leave moves this process back to where it was started and removes its group.
+// leave moves this process back to the group in which it was started, and removes its own.
 func (g *guestGroup) leave() {
 	if join(g.parent, ".") == nil {
 		_ = cgroup.RemoveAll(g.parent, g.name)
 	}
 }
 
-// removeDeadGuests removes the groups of guests without a process.
+// removeDeadGuests removes the groups of guests that have no process any more.
 func removeDeadGuests(parent *os.Root) {
 	folder, err := parent.Open(".")
 	if err != nil {
@@ -117,8 +117,8 @@ func removeDeadGuests(parent *os.Root) {
 		if !strings.HasPrefix(name, guestPrefix) {
 			continue
 		}
-		// A living guest is in its group before it makes others below, so groups that are listed before nothing
-		// is found to live there are those of a dead one.
+		// The order matters: a guest joins its group before it makes others in it. If some are listed first and the
+		// group then has no process, the guest is dead.
 		below, _ := parent.OpenRoot(name)
 		if below == nil {
 			continue
@@ -150,7 +150,7 @@ func subgroups(folder *os.Root) []string {
 	return names
 }
 
-// ownGroup is where this process is in the cgroup2 hierarchy, relative to what a mount of it shows.
+// ownGroup returns the cgroup2 group of this process as a path below the mount of cgroup2.
 func ownGroup() (string, error) {
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {

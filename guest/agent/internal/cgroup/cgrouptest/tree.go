@@ -9,8 +9,8 @@ import (
 	"kiln/guest-agent/internal/cgroup"
 )
 
-// Tree makes a tree in a folder of its own, which a test may look into. It is skipped for users who may make none: the
-// suites of guests run the same there.
+// Tree makes a tree, and returns the folder of its groups, too. It skips the test for an ordinary user, who may make
+// none.
 func Tree(t *testing.T) (*cgroup.Tree, *os.Root) {
 	t.Helper()
 	if os.Geteuid() != 0 {
