@@ -144,7 +144,7 @@ function describeKilling(bench: Bench): void {
     expect((await runIn(bench.agent(), ['sh', '-c', GROUPS])).stdout).toBe('');
   });
 
-  it('its use of CPU is told: while it runs, after the first process, after its end, on another attach', async () => {
+  it('its use of CPU is told: after the first process, and after its end, on another attach', async () => {
     const request = { execId: freshId(), output: 'wait', killLeftoversAfterMs: 60_000 } as const;
     const spin = `node -e 'while (process.cpuUsage().user < 200_000);'`;
     const script = `${spin}; (setsid sh -c 'echo spun; sleep 1000') & exit 0`;
