@@ -5,6 +5,9 @@ import type { AgentChannel } from '../../../../ports/guest-agent.ts';
 import { encodeFrame, FRAME, type FrameType, WINDOW } from '../../../../vmm/agent/frames.ts';
 import { attached, plainHello, type ScriptedGuest } from '../../../support/guest/scripted-guest.ts';
 
+/** A guest that announces every feature, so that the host asks for all there is. */
+const attach = (requestMs?: number) => attached(requestMs, ['exec-cgroup', 'exec-usage']);
+
 interface State {
   readonly name: string;
   /** Brings the channel into the state. @returns the promise that then waits for the guest, if there is one. */
@@ -82,6 +85,17 @@ const STATES: readonly State[] = [
     enter: async (agent, guest) => {
       const handle = await startedExec(agent, guest);
       return { waits: handle.exit };
+    },
+  },
+  {
+    name: 'exec usage',
+    stream: 3,
+    accepts: [done, reset, credit],
+    enter: async (agent, guest) => {
+      const handle = await startedExec(agent, guest);
+      const waits = handle.usage();
+      waits.catch(() => undefined);
+      return { waits };
     },
   },
   {
@@ -187,9 +201,15 @@ const BAD_PAYLOADS: Partial<Record<FrameType, readonly (string | Buffer)[]>> = {
 const BAD_EXEC_OPENED = [...BAD_JSON, ...NO_NUMBERS.map((text) => `{"pid":${text},"existed":false}`)];
 const BAD_USAGE = [...BAD_JSON, ...NO_NUMBERS.map((text) => `{"memUsedBytes":${text},"memTotalBytes":1,"cpuMs":1}`)];
 
+const BAD_EXEC_USAGE = [
+  ...BAD_JSON,
+  ...NO_NUMBERS.flatMap((text) => [`{"cpuMs":${text},"processes":1}`, `{"cpuMs":1,"processes":${text}}`]),
+];
+
 function badPayloads(state: State, type: FrameType): readonly (string | Buffer)[] {
   if (type === opened && /exec|attach/.test(state.name)) return BAD_EXEC_OPENED;
   if (type === done && state.name === 'usage') return BAD_USAGE;
+  if (type === done && state.name === 'exec usage') return BAD_EXEC_USAGE;
   if (type === done && state.name === 'tar in') return [...BAD_JSON, ...NO_NUMBERS.map((text) => `{"bytes":${text}}`)];
   if (type === done && state.name === 'list') return BAD_JSON.slice(0, 1);
   return BAD_PAYLOADS[type] ?? [];
@@ -310,7 +330,7 @@ describe('a wrong frame in every state', () => {
 
   it.each(STATES)('$name: each ends the channel and whoever waits, with AGENT_PROTOCOL', async (state) => {
     for (const [, { what, frames }] of rows.filter(([of]) => of === state)) {
-      const { guest, agent } = await attached();
+      const { guest, agent } = await attach();
       const { waits } = await state.enter(agent, guest);
       for (const bytes of frames) guest.wire.write(bytes);
       expect(await agent.closed, what).toMatchObject({ code: 'AGENT_PROTOCOL' });
@@ -323,7 +343,7 @@ describe('a wrong frame in every state', () => {
   it.each(STATES.filter((state) => state.over))('$name: what crossed its end on the wire is nothing', async (state) => {
     for (const type of Object.values(FRAME)) {
       if ([FRAME.pong, FRAME.open, FRAME.goodbye].some((own) => own === type)) continue;
-      const { guest, agent } = await attached();
+      const { guest, agent } = await attach();
       await state.enter(agent, guest);
       for (const payload of PAYLOADS) guest.send(type, state.stream, payload);
       guest.wire.on('data', () => {
@@ -340,7 +360,7 @@ describe('more than a stream may hold', () => {
   it.each(STATES.filter(({ accepts }) => accepts.includes(data) || accepts.includes(output)))(
     '$name',
     async (state) => {
-      const { guest, agent } = await attached();
+      const { guest, agent } = await attach();
       await state.enter(agent, guest);
       const size = 16 * 1024;
       for (let sent = 0, at = 0n; sent <= 40 * WINDOW; sent += size) {
@@ -360,14 +380,14 @@ describe('silence, and an end in the middle', () => {
     ({ stream, accepts, name }) => stream === 1 && accepts.length > 0 && !/running|open$/.test(name),
   );
   it.each(asks)('$name: silence is AGENT_TIMEOUT', async (state) => {
-    const { guest, agent } = await attached(40);
+    const { guest, agent } = await attach(40);
     const { waits } = await state.enter(agent, guest);
     await expect(waits).rejects.toMatchObject({ code: 'AGENT_TIMEOUT' });
     await agent.detach();
   });
 
   it.each(asks)('$name: the end of the connection, in the middle of a frame, is AGENT_LOST', async (state) => {
-    const { guest, agent } = await attached();
+    const { guest, agent } = await attach();
     const { waits } = await state.enter(agent, guest);
     guest.wire.write(encodeFrame(data, state.stream, Buffer.alloc(100)).subarray(0, 50));
     guest.wire.end();
@@ -375,7 +395,7 @@ describe('silence, and an end in the middle', () => {
   });
 
   it('a frame of which one byte comes at a time is a frame', async () => {
-    const { guest, agent } = await attached();
+    const { guest, agent } = await attach();
     const usage = agent.usage();
     await guest.receive(FRAME.open);
     for (const byte of encodeFrame(done, 1, Buffer.from('{"memUsedBytes":1,"memTotalBytes":2,"cpuMs":3}'))) {
