@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants, readFileSync } from 'node:fs';
-import { access, open, readdir, readFile } from 'node:fs/promises';
+import { access, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from '../linux/errno.ts';
+import { readProcFile } from '../linux/proc-file.ts';
 import { hostBootId, identify, killProven, parseProcStat, readProcess, waitGone } from '../linux/process-identity.ts';
 
 /** How a process ended, where this worker is its parent; both null where nobody could see it. */
@@ -180,7 +181,7 @@ async function processesWithArguments(): Promise<{ pid: number; argv: string[] }
 
 async function argvOf(pid: number): Promise<string[]> {
   try {
-    return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((word) => word !== '');
+    return (await readProcFile(`/proc/${pid}/cmdline`)).split('\0').filter((word) => word !== '');
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ESRCH', 'EACCES')) return [];
     throw error;
