@@ -23,7 +23,7 @@ import type { ControlMetrics } from '../../../workers/control/control-metrics.ts
 import { type JudgedHistory, judgeHistories } from '../histories/recorded-histories.ts';
 import { whatIsLeft } from '../host/nothing-left.ts';
 import { freshObjectStore } from '../servers/object-store.ts';
-import { afterEachEvent } from './after-each-event.ts';
+import { afterEachEvent, movesStage } from './after-each-event.ts';
 import { controlWorkerOf, type HarnessOptions, HostRunner } from './harness-workers.ts';
 
 /** Timings with which a whole workload takes a second or two. */
@@ -99,7 +99,12 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     namespace,
     controlMetrics,
     untilStage: (workloadId, ...stages) =>
-      afterEachEvent(temporal, workloadWorkflowId(workloadId), () => inStage(workloads, workloadId, stages)),
+      afterEachEvent(
+        temporal,
+        workloadWorkflowId(workloadId),
+        () => inStage(workloads, workloadId, stages),
+        movesStage,
+      ),
     restartHost: async () => {
       await hostRunner.stop();
       await hostRunner.start();
