@@ -43,6 +43,7 @@ export const createSessionBodySchema = sessionSettingsRequestSchema.extend({
   thread: threadSchema,
   ifEnded: ifEndedSchema,
 });
+export type CreateSessionBody = z.infer<typeof createSessionBodySchema>;
 
 /** Only these may change; a field that stays as it was created is named in the refusal. */
 export const patchSessionBodySchema = z

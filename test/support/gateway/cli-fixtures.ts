@@ -2,6 +2,7 @@
 import type { CliContext } from '../../../cli/cli-context.ts';
 import { runCli } from '../../../cli/run-cli.ts';
 import type { KilnClient } from '../../../client/http/kiln-client.ts';
+import { createSession } from '../../../client/http/sessions/session.ts';
 import { type WorkloadView, workloadView } from '../../../contracts/api/workload-view.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { canMove, type Stage } from '../../../domain/workload/stages.ts';
@@ -18,7 +19,7 @@ const NOT_GIVEN = 'the test gave no answer for this call';
 /** @returns an API on which every call that the test did not define fails. */
 export function apiWith(methods: Partial<KilnClient>): KilnClient {
   const refuse = () => Promise.reject(new KilnError('UNSUPPORTED', NOT_GIVEN));
-  return {
+  const api: KilnClient = {
     createWorkload: refuse,
     getWorkload: refuse,
     listWorkloads: refuse,
@@ -36,6 +37,10 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     listRuns: refuse,
     getRun: refuse,
     cancelRun: refuse,
+    streamRunOutput: () => {
+      throw new KilnError('UNSUPPORTED', NOT_GIVEN);
+    },
+    session: (thread, options = {}) => createSession(api, thread, options),
     uploadSource: refuse,
     getSource: refuse,
     createDeployment: refuse,
@@ -50,6 +55,7 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     readyz: refuse,
     ...methods,
   };
+  return api;
 }
 
 export interface CliWorld {
