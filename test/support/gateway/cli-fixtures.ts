@@ -64,34 +64,47 @@ export interface CliWorld {
   readonly noStack?: KilnError;
   /** Aborted in place of Ctrl-C. */
   readonly interrupt?: AbortSignal;
+  /** The same for the Ctrl-C after that. */
+  readonly interruptAgain?: AbortSignal;
+  /** Called with everything that is written, as it is written. */
+  readonly onWrite?: (stream: 'stdout' | 'stderr', data: string | Uint8Array) => void;
 }
 
 /** Runs a command line until it ends. */
 export async function kiln(args: readonly string[], world: CliWorld = {}): Promise<CliResult> {
-  const said = { stdout: '', stderr: '', exitCode: 0 };
+  const written: Record<'stdout' | 'stderr', Buffer[]> = { stdout: [], stderr: [] };
+  let exitCode = 0;
+  const sink = (stream: 'stdout' | 'stderr') => ({
+    write: (data: string | Uint8Array) => {
+      written[stream].push(Buffer.from(data));
+      world.onWrite?.(stream, data);
+    },
+  });
+  const interrupts = [world.interrupt, world.interruptAgain];
   const api = apiWith(world.api ?? {});
   const findStack = async () => {
     if (world.noStack) throw world.noStack;
     return { apiUrl: 'http://127.0.0.1:4800', token: 'secret-token', source: 'test' };
   };
   const context: CliContext = {
-    stdout: { write: (text: string) => (said.stdout += text) },
-    stderr: { write: (text: string) => (said.stderr += text) },
+    stdout: sink('stdout'),
+    stderr: sink('stderr'),
     findStack,
     connect: async () => {
       await findStack();
       return api;
     },
-    interruptible: () => ({ signal: world.interrupt ?? new AbortController().signal, release: () => undefined }),
+    interruptible: () => ({ signal: interrupts.shift() ?? new AbortController().signal, release: () => undefined }),
     begin: () => undefined,
     exit: (code) => {
-      said.exitCode = code;
+      exitCode = code;
     },
     now: () => Date.parse(at(100)),
     timings: { pollMs: 1, giveUpAfterMs: 1000 },
   };
   await runCli(args, context);
-  return said;
+  const text = (stream: 'stdout' | 'stderr') => Buffer.concat(written[stream]).toString();
+  return { stdout: text('stdout'), stderr: text('stderr'), exitCode };
 }
 
 /** @returns the ISO time `seconds` after a fixed moment. */
