@@ -34,17 +34,33 @@ export interface LocatedRun extends RunLook {
 
 /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function locateRun(context: SessionClientContext, name: ThreadName, runId: string): Promise<LocatedRun> {
-  const record = context.lately.get(name) ?? (await mustRead(context, name));
-  if (record.end === undefined) {
-    const look = await ask(context, nameOf(record), (handle) => handle.query(runQuery, { runId }));
-    if (look?.run !== undefined) return { ...look, run: look.run, session: nameOf(record) };
-  }
+  const known = context.lately.get(name);
+  const record = known ?? (await mustRead(context, name));
+  const look = await lookFor(context, record, runId);
+  if (look !== undefined) return look;
   const found = await context.books.runs.read(name, runId);
   if (found !== undefined) {
     const session = { ...nameOf(record), incarnation: found.incarnation };
     return { run: { state: 'ended', run: found.run }, nextTurn: 0, session };
   }
+  if (known !== undefined) {
+    // Another process may have begun a later session of the thread.
+    context.lately.forget(name);
+    const later = await lookFor(context, await mustRead(context, name), runId);
+    if (later !== undefined) return later;
+  }
   throw new KilnError('NOT_FOUND', `Thread ${name.thread} knows no run ${runId}.`);
+}
+
+/** @returns undefined where the workflow of this session is over, or knows nothing of the run */
+async function lookFor(
+  context: SessionClientContext,
+  record: SessionRecord,
+  runId: string,
+): Promise<LocatedRun | undefined> {
+  if (record.end !== undefined) return undefined;
+  const look = await ask(context, nameOf(record), (handle) => handle.query(runQuery, { runId }));
+  return look?.run && { ...look, run: look.run, session: nameOf(record) };
 }
 
 /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
