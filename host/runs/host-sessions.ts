@@ -31,6 +31,8 @@ export interface RunSettings {
   readonly reattachPauseMs: number;
   /** Pause before an owner that could not be told of the end of its VM is told again, ms. */
   readonly tellAgainMs: number;
+  /** How long what a run has left behind may go on after its exit, ms. */
+  readonly leftoversMs: number;
   readonly shipping: Pick<RunShipperOptions, 'everyMs' | 'chunkBytes' | 'keepMs'>;
 }
 
