@@ -89,7 +89,7 @@ export interface SessionVms {
   pause(vmId: string): Promise<void>;
   /** `host:port` or `*.domain:port`; empty: nothing. @throws NOT_FOUND */
   setEgress(vmId: string, allow: readonly string[]): Promise<void>;
-  /** A running VM stays as it is. @throws as `pause`, AGENT_TIMEOUT */
+  /** A running VM stays as it is. @throws as `pause`, AGENT_TIMEOUT; NO_CAPACITY where the host has no room for it now */
   resume(vmId: string, options: { readonly deadlineMs: number; readonly signal: AbortSignal }): Promise<void>;
 }
 

@@ -114,6 +114,27 @@ describe('a session whose workflow is gone', () => {
   });
 });
 
+describe('a session that waits', () => {
+  it('holds no CPU of its host, and wakes once there is room again', async () => {
+    const resting = threadNamed('rests');
+    await ran(kiln.sessions, resting, 'one', ['true']);
+    await untilTier(kiln.sessions, resting, 'warm');
+    const { capacity, free } = await kiln.host.ledger.totals();
+    const inUse = capacity.vcpus - free.vcpus;
+    await kiln.host.ledger.reserve({
+      id: 'all-of-it',
+      ownerWorkflowId: 'workload/takes-all',
+      resources: { vcpus: capacity.vcpus - inUse, memMib: 1 },
+      ttlMs: 60_000,
+    });
+    await kiln.sessions.send(resting, { id: 'two', command: ['true'] });
+    await untilEvent(resting, 'NO_ROOM');
+    expect((await kiln.sessions.run(resting, 'two')).run.state).toBe('waiting');
+    await kiln.host.ledger.release('all-of-it');
+    expect(await ended(kiln.sessions, resting, 'two')).toMatchObject({ outcome: { code: 0 } });
+  });
+});
+
 describe('a session that lives long', () => {
   it('continues as new between runs, with everything that it knows', async () => {
     const name = threadNamed('long');
@@ -153,6 +174,14 @@ it('leaves nothing, and histories that replay', async () => {
 });
 
 const idOf = (name: ThreadName) => sessionWorkflowId({ ...name, incarnation: 1 });
+
+async function untilEvent(name: ThreadName, cause: string): Promise<void> {
+  for (;;) {
+    const { state } = await kiln.sessions.get(name);
+    if (state?.events.some((event) => event.cause.code === cause)) return;
+    await delay(20);
+  }
+}
 
 async function started(name: string): Promise<void> {
   while ((await starts(name)) < 1) await delay(20);
