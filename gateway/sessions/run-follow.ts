@@ -30,7 +30,7 @@ export interface RunFollowLimits {
 
 export type RunNews =
   | { readonly kind: 'output'; readonly piece: OutputPiece; readonly end: number }
-  /** Nothing happened for as long as a host holds a request. */
+  /** Nothing has happened: a reader that waits long sees that the stream is alive. */
   | { readonly kind: 'quiet' }
   | { readonly kind: 'end'; readonly run: EndedRun };
 
@@ -51,13 +51,16 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
     if (look.run.state === 'ended' && !hasMore) {
       return yield* lastNews(options, look.run.run, look.session, position);
     }
-    if (hasMore) pauseMs = limits.lookMs;
-    else if (answer !== undefined && !answer.isLast) yield { kind: 'quiet' };
-    else {
+    if (hasMore) {
+      pauseMs = limits.lookMs;
+      continue;
+    }
+    if (answer === undefined || answer.isLast) {
       // Its end is on the way into the workflow, or no host can be asked to wait.
       await delay(pauseMs, undefined, { signal }).catch(() => undefined);
       pauseMs = Math.min(pauseMs * 2, limits.maxLookMs);
     }
+    yield { kind: 'quiet' };
   }
 }
 
@@ -69,11 +72,15 @@ export async function untilEnded(options: RunFollowOptions): Promise<KnownRun> {
   return (await options.locate()).run;
 }
 
-/** Where output of the run is or will be, and how long to wait there; undefined where no host can tell yet. */
-function placeOf({ run, place, nextTurn }: LocatedRun): { at: RunVm; turn: number; waits: boolean } | undefined {
-  if (run.state === 'ended') return run.run.vm && { at: run.run.vm, turn: run.run.turn ?? 0, waits: false };
-  if (run.state === 'running') return { at: run.run.vm, turn: run.run.turn, waits: true };
-  return place && { at: place, turn: nextTurn + run.ahead, waits: true };
+/** Where output of the run is or will be, and how long to wait there, ms; undefined where no host can tell yet. */
+function placeOf(
+  { run, place, nextTurn }: LocatedRun,
+  { holdMs, maxLookMs }: RunFollowLimits,
+): { at: RunVm; turn: number; waitMs: number } | undefined {
+  if (run.state === 'ended') return run.run.vm && { at: run.run.vm, turn: run.run.turn ?? 0, waitMs: 0 };
+  if (run.state === 'running') return { at: run.run.vm, turn: run.run.turn, waitMs: holdMs };
+  // The host does not see that it is cancelled, comes earlier, or will run elsewhere: it is looked at again soon.
+  return place && { at: place, turn: nextTurn + run.ahead, waitMs: Math.min(holdMs, maxLookMs) };
 }
 
 /** @returns undefined where no host can be asked */
@@ -83,15 +90,15 @@ async function askHost(
   after: number,
 ): Promise<RunOutputReply | undefined> {
   const { signal, limits } = options;
-  const place = placeOf(look);
+  const place = placeOf(look, limits);
   if (place === undefined) return undefined;
-  const { at, turn, waits } = place;
+  const { at, turn, waitMs } = place;
   const run: RunAtHost = { vmId: at.vmId, turn };
   // Also its beginning is news for a run that waits.
   const from = look.run.state === 'waiting' ? 0 : after;
   try {
     const host = await options.host(at.hostId);
-    return host && (await options.follow(host, run, { after: from, waitMs: waits ? limits.holdMs : 0, signal }));
+    return host && (await options.follow(host, run, { after: from, waitMs, signal }));
   } catch (error) {
     if (signal.aborted || isKilnError(error, 'HOST_LOST', 'STORE_UNAVAILABLE')) return undefined;
     throw error;
