@@ -166,9 +166,9 @@ describe('a session that lives long', () => {
 });
 
 it('leaves nothing, and histories that replay', async () => {
-  for (const { thread, tier } of (await kiln.sessions.list({ limit: 100 })).items) {
-    if (tier !== 'closed' && tier !== 'expired') await kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 });
-  }
+  const { items } = await kiln.sessions.list({ limit: 100 });
+  const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
+  await Promise.all(open.map(({ thread }) => kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 })));
   while ((await kiln.left()).length > 0) await delay(100);
   await kiln.judge();
 });
