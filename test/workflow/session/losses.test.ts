@@ -1,12 +1,10 @@
 /** What a session loses, and what it never does: its VM, its host, its workflow, Temporal's memory of it. */
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { EndedRun } from '../../../domain/session/run-book.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
-import { ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
+import { ended, outputsBelow, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 
 const shell = (script: string) => ['sh', '-c', script];
 
@@ -22,11 +20,7 @@ afterAll(async () => {
 const counting = (name: string, then: string) => shell(`echo 'started ${name}.'; ${then}`);
 
 async function starts(name: string): Promise<number> {
-  const files = await readdir(join(kiln.stateDir, 'runs'), { recursive: true, withFileTypes: true });
-  const texts = files
-    .filter((file) => file.isFile())
-    .map((file) => readFile(join(file.parentPath, file.name), 'latin1'));
-  return (await Promise.all(texts)).join().split(`started ${name}.`).length - 1;
+  return (await outputsBelow(kiln.stateDir)).split(`started ${name}.`).length - 1;
 }
 
 async function killVm(name: ThreadName): Promise<void> {
