@@ -134,6 +134,8 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     maxUnsafeBytes: MIB,
     reattachPauseMs: 100,
     tellAgainMs: SECOND,
+    leftoversMs: SECOND,
+    reservationTtlMs: 2 * MINUTE,
     shipping: { everyMs: 10 * SECOND, chunkBytes: 2 * MIB, keepMs: 24 * 60 * MINUTE },
   },
   images: { keep: 8, idleMs: 24 * 60 * MINUTE },

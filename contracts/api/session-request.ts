@@ -52,7 +52,8 @@ export const patchSessionBodySchema = z
     tiers: tiersSchema.exactOptional().meta({ description: 'In force at once.' }),
     resources: resourcesSchema.exactOptional().meta({ description: 'In force at the next boot of its VM.' }),
   })
-  .refine((body) => Object.keys(body).length > 0, 'give egress, tiers or resources');
+  .refine((body) => Object.keys(body).length > 0, 'give egress, tiers or resources')
+  .meta({ minProperties: 1 });
 export type PatchSession = z.infer<typeof patchSessionBodySchema>;
 
 const argumentSchema = z.string().refine((text) => !text.includes('\0'), 'must not contain NUL');

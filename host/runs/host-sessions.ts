@@ -1,13 +1,16 @@
 /** What a host does for sessions: their runs, and VMs that wait paused between them. */
 import { join } from 'node:path';
 import { messageOf } from '../../domain/failures.ts';
+import type { CapacityLedger } from '../../ports/host.ts';
 import type { SealedRequests, SessionRuns, SessionVms } from '../../ports/runs.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createRunOutputs } from '../../store/sessions/run-outputs.ts';
 import { createRunRequests } from '../../store/sessions/run-requests.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostVms } from '../vms/vm-host.ts';
+import { createRestingSize } from './resting-size.ts';
 import { createRunShipper, type RunShipperOptions } from './run-shipper.ts';
 import { createSessionRuns } from './session-runs.ts';
 import { createVmWatch, type TellVmGone } from './vm-watch.ts';
@@ -16,6 +19,8 @@ export interface HostSessionsOptions {
   readonly stateDir: string;
   readonly vms: Pick<HostVms, 'agent' | 'pause' | 'resume' | 'setEgress' | 'waitExit'>;
   readonly records: Pick<InstanceStore, 'read' | 'directory'>;
+  readonly ledger: Pick<CapacityLedger, 'reserve'>;
+  readonly usage: VmDriver['usage'];
   readonly store: ObjectStore;
   readonly logger: HostLogger;
   readonly tellVmGone: TellVmGone;
@@ -31,6 +36,10 @@ export interface RunSettings {
   readonly reattachPauseMs: number;
   /** Pause before an owner that could not be told of the end of its VM is told again, ms. */
   readonly tellAgainMs: number;
+  /** Life of a reservation beyond that of its VM, ms. */
+  readonly reservationTtlMs: number;
+  /** How long what a run has left behind may go on after its exit, ms. */
+  readonly leftoversMs: number;
   readonly shipping: Pick<RunShipperOptions, 'everyMs' | 'chunkBytes' | 'keepMs'>;
 }
 
@@ -54,6 +63,7 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     retryMs: settings.tellAgainMs,
     logger,
   });
+  const size = createRestingSize({ ...options, reservationTtlMs: settings.reservationTtlMs });
   const directory = join(stateDir, 'runs');
   const shipper = createRunShipper({
     ...settings.shipping,
@@ -80,10 +90,14 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     vms: {
       async pause(vmId) {
         await vms.pause(vmId);
+        await size.rest(vmId);
         watch.watch(vmId);
       },
       setEgress: (vmId, allow) => vms.setEgress(vmId, { allow, privateAllowed: [] }),
-      resume: async (vmId, more) => void (await vms.resume(vmId, { ...more, wallClockMs: Date.now })),
+      async resume(vmId, more) {
+        await size.wake(vmId);
+        await vms.resume(vmId, { ...more, wallClockMs: Date.now });
+      },
     },
     requests: createRunRequests(store),
     async watchAll(vmIds) {

@@ -113,8 +113,8 @@ function describeKilling(bench: Bench): void {
     await handle.signal('SIGTERM');
     expect(await isAlive(bench, daemon)).toBe(true);
     await handle.signal('SIGKILL');
-    expect(await isAlive(bench, daemon)).toBe(false);
     await handle.exit;
+    expect(await isAlive(bench, daemon)).toBe(false);
     await handle.signal('SIGKILL');
   });
 

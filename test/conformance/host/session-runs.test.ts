@@ -23,7 +23,7 @@ import { freshObjectStore } from '../../support/servers/object-store.ts';
 const VM = 'abc-1-1';
 const OWNER = { session: { project: 'default', thread: 't', incarnation: 1 }, runId: 'r' };
 const NEVER = new AbortController().signal;
-const LIMITS = { maxOutputBytes: 64 * 2 ** 20, maxUnsafeBytes: 2 ** 20, reattachPauseMs: 1 };
+const LIMITS = { maxOutputBytes: 64 * 2 ** 20, maxUnsafeBytes: 2 ** 20, reattachPauseMs: 1, leftoversMs: 50 };
 
 let places: FakeHostPlaces;
 let store: ObjectStore;
@@ -74,8 +74,8 @@ async function restart(): Promise<void> {
 
 const turnOf = (turn: number): RunInVm => ({ vmId: VM, turn });
 const shell = (script: string) => async () => ({ argv: ['sh', '-c', script], env: {} });
-const run = (turn: number, script: string, timeoutMs = 60_000) =>
-  runs.run({ ...turnOf(turn), ...OWNER, timeoutMs, command: shell(script) }, NEVER);
+const run = (turn: number, script: string, timeoutMs = 60_000, silentMs = 60_000) =>
+  runs.run({ ...turnOf(turn), ...OWNER, timeoutMs, silentMs, command: shell(script) }, NEVER);
 
 async function outputOf(turn: number): Promise<string> {
   const pieces: ExecOutput[] = [];
@@ -116,6 +116,7 @@ describe('a run in a VM', () => {
       code: 3,
       signal: null,
       timedOut: false,
+      silent: false,
       outputBytes: 8,
     });
     expect((await outputOf(1)).split('\n').toSorted()).toEqual(['', 'one', 'two']);
@@ -191,6 +192,21 @@ describe('a run in a VM', () => {
   it('of which the guest knows nothing is lost', async () => {
     await writeStateFile(join(places.stateDir, 'vms', VM, 'run.json'), { state: 'started', turn: 1 });
     await expect(run(1, 'true')).rejects.toMatchObject({ code: 'RUN_LOST' });
+  });
+
+  it('of which nothing is heard is killed, and says so; one that works in silence goes on', async () => {
+    expect(await run(1, 'echo last; sleep 1000', 60_000, 400)).toMatchObject({ silent: true, signal: 'SIGKILL' });
+    const busy = 'end=$(($(date +%s) + 2)); while [ $(date +%s) -lt $end ]; do :; done; exit 5';
+    expect(await run(2, busy, 60_000, 400)).toMatchObject({ silent: false, code: 5 });
+  });
+
+  it('leaves no process behind that would work on beside the next one', async () => {
+    await run(1, 'setsid sh -c "while :; do echo still here; sleep 0.05; done" & exit 0');
+    expect(
+      await run(2, 'for d in /proc/[0-9]*; do tr "\\\\0" " " < $d/cmdline; done | grep "still [h]ere"'),
+    ).toMatchObject({
+      code: 1,
+    });
   });
 
   it('with more output than is kept ends all the same', async () => {
