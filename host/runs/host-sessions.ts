@@ -4,6 +4,7 @@ import type { SealedRequests, SessionRuns, SessionVms } from '../../ports/runs.t
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createRunRequests } from '../../store/sessions/run-requests.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
+import { createVmFiles, type VmFiles } from '../files/vm-files.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostVms } from '../vms/vm-host.ts';
 import { createSessionRuns } from './session-runs.ts';
@@ -11,7 +12,7 @@ import { createVmWatch, type TellVmGone } from './vm-watch.ts';
 
 export interface HostSessionsOptions {
   readonly stateDir: string;
-  readonly vms: Pick<HostVms, 'agent' | 'pause' | 'resume' | 'setEgress' | 'waitExit'>;
+  readonly vms: Pick<HostVms, 'agent' | 'assertOwner' | 'pause' | 'resume' | 'setEgress' | 'status' | 'waitExit'>;
   readonly records: Pick<InstanceStore, 'read' | 'directory'>;
   readonly store: ObjectStore;
   readonly logger: HostLogger;
@@ -34,6 +35,7 @@ export interface HostSessions {
   readonly runs: SessionRuns;
   readonly vms: SessionVms;
   readonly requests: SealedRequests;
+  readonly files: VmFiles;
   /** Watches the VMs of sessions that an earlier process has left. */
   watchAll(vmIds: readonly string[]): Promise<void>;
   end(): void;
@@ -41,6 +43,7 @@ export interface HostSessions {
 
 export function createHostSessions(options: HostSessionsOptions): HostSessions {
   const { stateDir, vms, records, store, logger, settings } = options;
+  const files = createVmFiles(vms);
   const watch = createVmWatch({
     waitExit: (vmId, signal) => vms.waitExit(vmId, signal),
     records,
@@ -58,12 +61,14 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     vms: {
       async pause(vmId) {
         await vms.pause(vmId);
+        files.interrupt(vmId);
         watch.watch(vmId);
       },
       setEgress: (vmId, allow) => vms.setEgress(vmId, { allow, privateAllowed: [] }),
       resume: async (vmId, more) => void (await vms.resume(vmId, { ...more, wallClockMs: Date.now })),
     },
     requests: createRunRequests(store),
+    files,
     async watchAll(vmIds) {
       for (const vmId of vmIds) {
         const record = await records.read(vmId).catch(() => undefined);

@@ -37,6 +37,8 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     listRuns: refuse,
     getRun: refuse,
     cancelRun: refuse,
+    listSessionFiles: refuse,
+    deleteSessionFile: refuse,
     uploadSource: refuse,
     getSource: refuse,
     createDeployment: refuse,

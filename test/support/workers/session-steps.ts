@@ -56,3 +56,10 @@ export async function untilTier(
     await delay(20);
   }
 }
+
+/** Closes every session that is open. */
+export async function closeAll(sessions: SessionClient): Promise<void> {
+  for (const { thread, tier } of (await sessions.list({ limit: 100 })).items) {
+    if (tier !== 'closed' && tier !== 'expired') await sessions.close(threadNamed(thread), { waitMs: 20_000 });
+  }
+}
