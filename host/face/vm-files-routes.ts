@@ -16,7 +16,7 @@ import { MAX_PUT_BYTES, putSizeOf } from '../../domain/session/workspace-path.ts
 import type { FileLook, SessionFiles } from '../../ports/session-files.ts';
 
 /** How long the rest of a refused body is read, ms. */
-const DRAIN_MS = 5_000;
+const DRAIN_MS = 1_000;
 
 /** Adds the routes by which gateways use the files in the workspace of a session. */
 export function addVmFilesRoutes(server: FastifyInstance, files: SessionFiles): void {
