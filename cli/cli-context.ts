@@ -2,10 +2,15 @@ import type { KilnClient } from '../client/http/kiln-client.ts';
 import type { StackAddress } from '../config/cli-config.ts';
 import type { TableStream } from './terminal/stage-table.ts';
 
+/** Takes text of ours, and bytes that pass through unchanged. */
+export interface ByteSink {
+  write(data: string | Uint8Array): unknown;
+}
+
 /** Everything outside the program that a command uses: real in main.ts, a stand-in in tests. */
 export interface CliContext {
-  readonly stdout: TableStream;
-  readonly stderr: { write(text: string): unknown };
+  readonly stdout: TableStream & ByteSink;
+  readonly stderr: ByteSink;
   /** @throws NOT_FOUND where no stack runs */
   findStack(): Promise<StackAddress>;
   /** The API of the stack that `findStack` finds. */

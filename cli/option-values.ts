@@ -25,3 +25,20 @@ export function oneOf<Word extends string>(words: readonly Word[]): (text: strin
     throw new InvalidArgumentError(`It must be one of ${words.join(', ')}.`);
   };
 }
+
+/** Collects the values of a repeatable option. */
+export function collected(text: string, before: readonly string[] = []): string[] {
+  return [...before, text];
+}
+
+const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** @returns a parser of times such as `500ms`, `90s`, `10m`, `2h`, `7d` into milliseconds, within bounds */
+export function duration(leastMs: number, mostMs: number): (text: string) => number {
+  return (text) => {
+    const [, digits = '', unit = ''] = /^(\d{1,12})(ms|s|m|h|d)$/.exec(text) ?? [];
+    const ms = digits === '' ? Number.NaN : Number(digits) * (UNITS_MS[unit] ?? Number.NaN);
+    if (ms >= leastMs && ms <= mostMs) return ms;
+    throw new InvalidArgumentError(`It must be a time such as 90s, 10m or 2h, from ${leastMs} ms to ${mostMs} ms.`);
+  };
+}

@@ -6,6 +6,7 @@ import { registerDeployCommand } from './deploy/deploy-command.ts';
 import { registerDeploymentCommands } from './deployment/deployment-commands.ts';
 import { registerDevCommands } from './dev/dev-commands.ts';
 import { registerImageCommands } from './image/image-commands.ts';
+import { registerSessionCommands } from './session/session-commands.ts';
 import { registerStackCommands } from './stack/stack-commands.ts';
 import { registerWorkloadCommands } from './workload/workload-commands.ts';
 
@@ -24,10 +25,11 @@ export function kilnProgram(context: CliContext): Command {
       'after',
       '\nA command finds its stack by KILN_API_URL and KILN_TOKEN, else by dev.json in KILN_HOME,\n' +
         'else by .kiln/dev.json in this folder or the nearest one above.\n' +
-        'Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.',
+        'Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; `session run`: that of its command.',
     );
   registerDeployCommand(program, context);
   registerWorkloadCommands(program, context);
+  registerSessionCommands(program, context);
   registerDeploymentCommands(program, context);
   registerImageCommands(program, context);
   registerStackCommands(program, context);

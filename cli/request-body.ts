@@ -16,3 +16,8 @@ export function checkedBody<T>(schema: z.ZodType<T>, body: unknown, optionOf: Re
   });
   throw new UsageError(wrong.join('; '));
 }
+
+/** @returns the fields that have a value */
+export function given(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}

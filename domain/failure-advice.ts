@@ -33,6 +33,8 @@ export const FAILURE_ADVICE: Readonly<Partial<Record<FailureCode, string>>> = {
   VMM_EXITED: 'The VM’s process is gone: killed by hand, or by the kernel for want of memory (see the host’s `dmesg`).',
   DISK_FULL: 'Free space where the host keeps its state, see docs/operations.md; then create it again.',
   STORE_UNAVAILABLE: 'Bring the object store back; then create it again.',
+  UNSUPPORTED:
+    'This host or the image lacks what the message names. A newer guest agent comes with `kiln image build NAME`.',
   TERMINATED: 'It was terminated by hand; the host’s sweep frees what it held. Use stop instead.',
   TIMED_OUT: 'A step took longer than it may; the history shows which.',
   INTERNAL: 'A defect of Kiln or of the machine under it: the log of the host or control worker says more.',

@@ -63,6 +63,7 @@ export const FAILURES = {
   QUEUE_FULL: user(429),
   RUN_LOST: system(false, []),
   RUN_TIMEOUT: user(422),
+  RUN_SILENT: user(422),
   UNSUPPORTED: system(false, ANY, 501),
   KNOWN_DEFECT: system(false, ANY),
   TERMINATED: system(false, ANY),

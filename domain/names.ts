@@ -150,6 +150,10 @@ export const storeKeys = {
   /** `idSha256`: of the caller's id of the run. */
   run: (name: ThreadName, idSha256: string) => `${storeKeys.runs(name)}${idSha256}.json`,
   runs: (name: ThreadName) => `${storeKeys.thread(name)}runs/`,
+  /** Chunks of the output of a run: their names sort in the order of their positions. */
+  runOutput: (name: SessionName, idSha256: string) => `sessions/${sessionId(name)}/output/${idSha256}/`,
+  runOutputChunk: (name: SessionName, idSha256: string, offset: number) =>
+    `${storeKeys.runOutput(name, idSha256)}${String(offset).padStart(15, '0')}`,
   /** A sealed request that is too large to travel through Temporal. */
   runRequest: (name: SessionName, sha256: string) => `sessions/${sessionId(name)}/requests/${sha256}`,
   sessionKey: (name: SessionName) => `sessions/${sessionId(name)}/key.json`,

@@ -83,6 +83,8 @@ export interface SessionPolicies extends PlacedPolicies {
     /** Limit of a run that asks for none, and the longest that may be asked for. */
     readonly timeoutMs: number;
     readonly maxTimeoutMs: number;
+    /** A run of which nothing is heard for so long, no output and no use of CPU, is killed. */
+    readonly silentMs: number;
     /** How often a repeatable run is started again after its VM was lost. */
     readonly repeats: number;
   };
@@ -144,7 +146,14 @@ const HOUR = 60 * MINUTE;
 
 export const DEFAULT_SESSION_POLICIES: SessionPolicies = {
   ...DEFAULT_POLICIES,
-  run: { heartbeatMs: 15 * SECOND, marginMs: MINUTE, timeoutMs: HOUR, maxTimeoutMs: 24 * HOUR, repeats: 2 },
+  run: {
+    heartbeatMs: 15 * SECOND,
+    marginMs: MINUTE,
+    timeoutMs: HOUR,
+    maxTimeoutMs: 24 * HOUR,
+    silentMs: 10 * MINUTE,
+    repeats: 2,
+  },
   // A run makes about 25 events, and the server refuses the 2,001st update of an execution.
   session: { settleMs: 2 * SECOND, continueAfter: 1000, continueAnywayAfter: 4000, holdMs: MINUTE },
 };

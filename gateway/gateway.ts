@@ -13,6 +13,7 @@ import { KilnError } from '../domain/failures.ts';
 import { createHostDirectory } from '../store/hosts/host-directory.ts';
 import { createLogChunks } from '../store/logs/log-chunks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import { createRunOutputs } from '../store/sessions/run-outputs.ts';
 import { createSources } from '../store/sources/sources.ts';
 import { bearerCheck } from './auth/bearer-auth.ts';
 import { deploymentHandlers } from './deployments/deployment-handlers.ts';
@@ -212,6 +213,7 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
     sessions: sessions.client,
     follow: sessions.followOutput,
     hosts,
+    outputs: createRunOutputs(store),
     log,
     limits: {
       holdMs: limits.streamFollowMs,

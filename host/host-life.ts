@@ -26,7 +26,7 @@ export interface HostLifeRooms {
   readonly services: HostServices;
   readonly logs: Pick<HostLogs, 'start' | 'stop'>;
   readonly templates: Pick<Templates, 'start' | 'stop'> | undefined;
-  readonly sessions: Pick<HostSessions, 'watchAll' | 'end'>;
+  readonly sessions: Pick<HostSessions, 'watchAll' | 'start' | 'stop'>;
   readonly pool: Pick<VmPool, 'start' | 'maintain' | 'stop'>;
   readonly metrics: Pick<HostMetrics, 'noteDriver'>;
   readonly dataPlane: DataPlane;
@@ -57,6 +57,7 @@ export async function startHost(rooms: HostLifeRooms): Promise<{ url: string; ad
   rooms.onFound({ url, capabilities });
   rooms.inspections.start();
   rooms.logs.start();
+  rooms.sessions.start();
   await rooms.registration.start();
   await rooms.templates?.start();
   rooms.upkeep.start();
@@ -74,7 +75,7 @@ export async function detachHost(rooms: HostLifeRooms): Promise<void> {
   await rooms.registration.stop();
   await rooms.inspections.stop();
   await rooms.pool.stop();
-  rooms.sessions.end();
+  await rooms.sessions.stop();
   await rooms.vms.detachAll();
   for (const vmId of await rooms.driver.list()) await rooms.services.settled(vmId);
   await rooms.logs.stop();

@@ -129,7 +129,15 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
   metrics: { usageMs: SECOND },
   dataPlane: { bindAddress: '127.0.0.1', urlHost: '127.0.0.1', port: 0 },
   templates: { mode: 'auto', freezeMs: MINUTE, cloneMs: 5 * SECOND, handedOutMs: MINUTE, retryMs: MINUTE, max: 12 },
-  runs: { maxOutputBytes: 64 * MIB, maxUnsafeBytes: MIB, reattachPauseMs: 100, tellAgainMs: SECOND },
+  runs: {
+    maxOutputBytes: 64 * MIB,
+    maxUnsafeBytes: MIB,
+    reattachPauseMs: 100,
+    tellAgainMs: SECOND,
+    leftoversMs: SECOND,
+    reservationTtlMs: 2 * MINUTE,
+    shipping: { everyMs: 10 * SECOND, chunkBytes: 2 * MIB, keepMs: 24 * 60 * MINUTE },
+  },
   images: { keep: 8, idleMs: 24 * 60 * MINUTE },
   pool: {
     limits: { pool_size: 0 },

@@ -104,6 +104,8 @@ export function createHost(options: HostOptions): Host {
   const pool: VmPool = poolOf(basis, { ledger: capacity.ledger, templates, vms, metrics });
   const sessions = createHostSessions({
     stateDir,
+    ledger,
+    usage: (vmId) => driver.usage(vmId),
     vms,
     records,
     store,

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
@@ -50,7 +51,8 @@ export function parseProcStat(text: string): ProcessStat | undefined {
 /** @returns the kernel's present entry for a pid; undefined where there is no such process */
 export async function readProcess(pid: number): Promise<ProcessStat | undefined> {
   try {
-    return parseProcStat(await readFile(`/proc/${pid}/stat`, 'latin1'));
+    // Nothing that the process does can hold this up, and it takes less time than to hand it to another thread.
+    return parseProcStat(readFileSync(`/proc/${pid}/stat`, 'utf8'));
   } catch (error) {
     if (isGoneError(error)) return undefined;
     throw error;

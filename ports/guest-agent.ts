@@ -10,6 +10,7 @@ export interface AgentHello {
   readonly protocol: number;
   /** Random, made when the agent process started: changes with a reboot, not with a reattach. */
   readonly bootId: string;
+  /** What the agent can do beyond the first version of the protocol; at most 64 names of at most 64 characters. */
   readonly features: readonly string[];
 }
 
@@ -35,6 +36,12 @@ export interface ExecRequest {
   readonly output: 'ring' | 'wait';
   /** Bytes of unacknowledged output kept in the guest, both streams together. Default 1 MiB. */
   readonly bufferBytes?: number;
+  /**
+   * Gives the exec a control group, and kills what still runs in it so many ms (0 to 60,000) after its first process has
+   * exited; `exit` comes once nothing of it runs any more. SIGKILL and `timeoutMs` then kill all of the group, too.
+   * Absent = nothing but the process group is killed. Needs the feature `exec-cgroup`.
+   */
+  readonly killLeftoversAfterMs?: number;
 }
 
 /** A piece of output. Offsets count the bytes of both streams together, in the order the agent read them. */
@@ -59,8 +66,20 @@ export interface ExecHandle {
   readonly exit: Promise<ExecExit>;
   /** The guest may forget everything below `offset`. `output` acknowledges by itself unless `manualAck`. */
   acknowledge(offset: number): void;
-  /** To the whole process group. */
+  /** To the whole process group; SIGKILL to the whole control group of an exec with `killLeftoversAfterMs`. */
   signal(name: 'SIGTERM' | 'SIGKILL' | 'SIGINT' | 'SIGHUP'): Promise<void>;
+  /**
+   * What the control group of an exec with `killLeftoversAfterMs` uses; once it has ended, what it used in all.
+   * @throws UNSUPPORTED where the agent lacks the feature `exec-usage`, or the exec has no control group
+   */
+  usage(): Promise<ExecUsage>;
+}
+
+export interface ExecUsage {
+  /** CPU time of all that has run in the exec since its start, over all cores, ms. */
+  readonly cpuMs: number;
+  /** Processes that run in it now. */
+  readonly processes: number;
 }
 
 export interface AttachOptions {
@@ -86,11 +105,16 @@ export type EgressVerdict =
 /** The only connection, multiplexed, between a host and a guest's agent. One owner at a time. */
 export interface AgentChannel {
   readonly hello: AgentHello;
+  /** The features of the hello. A request that needs one which is missing is UNSUPPORTED. */
+  readonly features: ReadonlySet<string>;
   /** Resolves (never rejects) once the connection is gone, with the reason. */
   readonly closed: Promise<Error>;
   ping(): Promise<void>;
   configure(identity: GuestIdentity): Promise<void>;
-  /** Starts a process, or attaches to the one that has this id. */
+  /**
+   * Starts a process, or attaches to the one that has this id.
+   * @throws UNSUPPORTED where the request needs a feature that the agent does not have
+   */
   exec(request: ExecRequest, options?: AttachOptions): Promise<ExecHandle>;
   /** @throws NOT_FOUND where the agent knows no such exec. */
   attachExec(execId: string, options?: AttachOptions): Promise<ExecHandle>;

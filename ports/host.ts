@@ -15,6 +15,8 @@ export interface CapacityLedger {
     ownerWorkflowId: string;
     resources: Resources;
     ttlMs: number;
+    /** For a VM that is paused: its CPUs stand still, and the memory is what was measured, the VMM's with it. */
+    atRest?: boolean;
     /** Id of another reservation that is needed at the same time. */
     beside?: string;
   }): Promise<boolean>;

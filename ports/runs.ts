@@ -9,6 +9,12 @@ export interface RunInVm {
   readonly turn: number;
 }
 
+/** Whose run it is: its output goes into the store under that name. */
+export interface RunOwner {
+  readonly session: SessionName;
+  readonly runId: string;
+}
+
 export interface RunCommand {
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
@@ -20,6 +26,8 @@ export interface RunExit {
   readonly signal: string | null;
   /** It was killed for its time limit. */
   readonly timedOut: boolean;
+  /** It was killed because nothing had been heard of it for too long. */
+  readonly silent: boolean;
   readonly outputBytes: number;
 }
 
@@ -40,16 +48,20 @@ export interface SessionRuns {
   /**
    * Runs the command once, however often this is called: a second call joins the first, and a later process attaches to
    * what runs, or answers with the exit on record.
+   * @param silentMs without output and without use of CPU for so long, it is killed
    * @param command asked for only where the process has to be started
    * @throws CANCELLED where `cancel` came first; RUN_LOST where the guest knows nothing of a started run; CONFLICT
    *   where the VM has come to a later turn; AGENT_LOST, VMM_EXITED
    */
   run(
-    run: RunInVm & { readonly timeoutMs: number; readonly command: () => Promise<RunCommand> },
+    run: RunInVm &
+      RunOwner & { readonly timeoutMs: number; readonly silentMs: number; readonly command: () => Promise<RunCommand> },
     signal: AbortSignal,
   ): Promise<RunExit>;
   /** Kills the run, or sees to it that it never starts. An ended run, and an unknown VM, stay as they are. */
   cancel(run: RunInVm): Promise<void>;
+  /** Whether the run has ended in its VM, however. */
+  isOver(run: RunInVm): Promise<boolean>;
   /** Output from position `after` on, about `maxBytes`; none where there is nothing more yet. @throws NOT_FOUND */
   readOutput(run: RunInVm, after: number, maxBytes: number): Promise<readonly ExecOutput[]>;
   /**
@@ -77,7 +89,7 @@ export interface SessionVms {
   pause(vmId: string): Promise<void>;
   /** `host:port` or `*.domain:port`; empty: nothing. @throws NOT_FOUND */
   setEgress(vmId: string, allow: readonly string[]): Promise<void>;
-  /** A running VM stays as it is. @throws as `pause`, AGENT_TIMEOUT */
+  /** A running VM stays as it is. @throws as `pause`, AGENT_TIMEOUT; NO_CAPACITY where the host has no room for it now */
   resume(vmId: string, options: { readonly deadlineMs: number; readonly signal: AbortSignal }): Promise<void>;
 }
 

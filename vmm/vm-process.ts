@@ -1,11 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants, readFileSync } from 'node:fs';
-import { access, open, readdir, readFile } from 'node:fs/promises';
+import { access, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from '../linux/errno.ts';
-import { hostBootId, identify, killProven, parseProcStat, readProcess, waitGone } from '../linux/process-identity.ts';
+import {
+  hostBootId,
+  identify,
+  isAlive,
+  killProven,
+  parseProcStat,
+  readProcess,
+  waitGone,
+} from '../linux/process-identity.ts';
 
 /** How a process ended, where this worker is its parent; both null where nobody could see it. */
 export interface ProcessEnd {
@@ -109,9 +118,13 @@ export type IsOurs = (argv: readonly string[]) => boolean;
  * before it could write the pid down.
  */
 export async function findVmProcesses(isOurs: IsOurs): Promise<VmProcess[]> {
+  return identified(await processesWithArguments(), isOurs);
+}
+
+async function identified(all: readonly ProcessArguments[], isOurs: IsOurs): Promise<VmProcess[]> {
   const found: VmProcess[] = [];
-  for (const { pid, argv } of await commandLines()) {
-    if (!isOurs(argv)) continue;
+  for (const { pid, argv } of all) {
+    if (argv.length === 0 || !isOurs(argv)) continue;
     const identity = await identify(pid);
     if (identity !== undefined) found.push(identity);
   }
@@ -136,19 +149,23 @@ export async function killVmProcesses(
   options: { pollMs: number; timeoutMs: number },
 ): Promise<void> {
   // Listed before anything is killed: a process that is ending has lost its command line, but not yet its sockets.
-  let left = await findVmProcesses(isOurs);
+  let all = await processesWithArguments();
+  let left = await identified(all, isOurs);
+  let mayHaveChanged = left.length > 0 || (recorded !== undefined && (await isAlive(recorded)));
   if (recorded !== undefined) await killProven(recorded, options);
   const deadline = performance.now() + options.timeoutMs;
-  while (left.length > 0) {
+  while (mayHaveChanged) {
     for (const one of left) await killProven(one, options);
-    left = await findVmProcesses(isOurs);
-    if (left.length > 0 && performance.now() >= deadline) {
+    all = await processesWithArguments();
+    left = await identified(all, isOurs);
+    mayHaveChanged = left.length > 0;
+    if (mayHaveChanged && performance.now() >= deadline) {
       throw new KilnError('INTERNAL', 'processes of a VM keep coming back', {
         pids: left.map(({ pid }) => pid),
       });
     }
   }
-  for (const { pid, ...ending } of recorded === undefined ? [] : await endingInSession(recorded)) {
+  for (const { pid, ...ending } of recorded === undefined ? [] : await endingInSession(all, recorded)) {
     if (await waitGone({ pid, ...ending }, options)) continue;
     throw new KilnError('INTERNAL', 'a process of a VM does not come to its end', { pids: [pid] });
   }
@@ -158,9 +175,12 @@ export async function killVmProcesses(
  * @returns the processes of a VM's session that had begun to end before anybody could list them: they have lost their
  * command lines, but not yet their sockets. They are only waited for, since the number of a session can be used again.
  */
-async function endingInSession({ pid: session, startTicks, hostBootId }: VmProcess): Promise<VmProcess[]> {
+async function endingInSession(
+  all: readonly ProcessArguments[],
+  { pid: session, startTicks, hostBootId }: VmProcess,
+): Promise<VmProcess[]> {
   const ending: VmProcess[] = [];
-  for (const { pid, argv } of await processesWithArguments()) {
+  for (const { pid, argv } of all) {
     const stat = argv.length === 0 ? await readProcess(pid) : undefined;
     if (stat?.session !== session || BigInt(stat.startTicks) < BigInt(startTicks)) continue;
     ending.push({ pid, startTicks: stat.startTicks, hostBootId });
@@ -168,19 +188,35 @@ async function endingInSession({ pid: session, startTicks, hostBootId }: VmProce
   return ending;
 }
 
+interface ProcessArguments {
+  readonly pid: number;
+  readonly argv: readonly string[];
+}
+
 /** @returns every process of the machine with its argument list; those that end meanwhile are left out */
-export async function commandLines(): Promise<{ pid: number; argv: string[] }[]> {
+export async function commandLines(): Promise<ProcessArguments[]> {
   return (await processesWithArguments()).filter(({ argv }) => argv.length > 0);
 }
 
-async function processesWithArguments(): Promise<{ pid: number; argv: string[] }[]> {
+/** Command lines that are read in one turn of the event loop, which takes about a millisecond. */
+const AT_ONCE = 100;
+
+/** Each is read here and now: handing it to another thread takes several times as long. */
+async function processesWithArguments(): Promise<ProcessArguments[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-  return Promise.all(pids.map(async (pid) => ({ pid, argv: await argvOf(pid) })));
+  const found: ProcessArguments[] = [];
+  for (const pid of pids) {
+    found.push({ pid, argv: argvOf(pid) });
+    if (found.length % AT_ONCE === 0) await setImmediate();
+  }
+  return found;
 }
 
-async function argvOf(pid: number): Promise<string[]> {
+function argvOf(pid: number): string[] {
   try {
-    return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((word) => word !== '');
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+      .split('\0')
+      .filter((word) => word !== '');
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ESRCH', 'EACCES')) return [];
     throw error;

@@ -4,11 +4,12 @@ import type { SessionHostActivities } from './session-types.ts';
 
 /** Runs a command in the session's VM. A lost worker changes nothing: the next call joins or attaches. */
 export function createRunTurn({ runs, requests, vms }: SessionPorts): SessionHostActivities['runTurn'] {
-  return ({ vmId, turn, name, runId, body, timeoutMs, egress }) =>
+  return ({ vmId, turn, name, runId, body, timeoutMs, silentMs, egress }) =>
     framed(
       async (signal) => {
         await vms.setEgress(vmId, egress);
-        return runs.run({ vmId, turn, timeoutMs, command: () => requests.open(name, runId, body) }, signal);
+        const command = () => requests.open(name, runId, body);
+        return runs.run({ vmId, turn, session: name, runId, timeoutMs, silentMs, command }, signal);
       },
       { isMadeAgain: true },
     );

@@ -42,6 +42,8 @@ export interface SessionHostActivities extends VmActivities {
       runId: string;
       body: RunBody;
       timeoutMs: number;
+      /** Without a sign of life for so long, the run is killed, ms. */
+      silentMs: number;
       /** Names and ports that the run may reach. */
       egress: readonly string[];
     },

@@ -20,3 +20,8 @@ export function fieldLines(fields: Readonly<Record<string, string | undefined>>)
   const width = Math.max(0, ...given.map(([name]) => name.length));
   return given.map(([name, value]) => `${name.padEnd(width)}  ${plainText(value)}`);
 }
+
+/** @returns lines under a title, after an empty one; nothing where there are none */
+export function section(title: string, lines: readonly string[]): string[] {
+  return lines.some((line) => line !== '') ? ['', `${title}:`, ...lines.map((line) => `  ${line}`)] : [];
+}

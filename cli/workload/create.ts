@@ -6,7 +6,7 @@ import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { WorkloadRequest } from '../../domain/workload/workload.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
-import { checkedBody } from '../request-body.ts';
+import { checkedBody, given } from '../request-body.ts';
 import { servicePath } from '../service-path.ts';
 import { LiveStageTable } from '../terminal/stage-table.ts';
 import { mintId } from './mint-id.ts';
@@ -105,10 +105,6 @@ const OPTION_OF: Readonly<Record<string, string>> = {
   'resources.memMib': '--mem-mib',
   'resources.diskMib': '--disk-mib',
 };
-
-function given(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
-}
 
 async function environmentOf({ env, envFile }: RunOptions): Promise<Record<string, string>> {
   if (envFile === undefined) return { ...env };

@@ -4,7 +4,7 @@ import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { renderStageTable } from '../terminal/stage-table.ts';
 import { durationText, plainText } from '../terminal/terminal-text.ts';
-import { fieldLines, textColumns } from '../terminal/text-columns.ts';
+import { fieldLines, section, textColumns } from '../terminal/text-columns.ts';
 import { logLine } from './log-line.ts';
 
 /** `kiln workload get`. @returns exit code */
@@ -90,10 +90,6 @@ function memoryText({ memoryBytes, memoryPeakBytes, memoryLimitBytes }: NonNulla
   const mib = (bytes: number) => `${Math.round(bytes / MIB)} MiB`;
   const peak = memoryPeakBytes === undefined ? '' : `, at most ${mib(memoryPeakBytes)} so far`;
   return mib(memoryBytes) + peak + (memoryLimitBytes === undefined ? '' : `, limit ${mib(memoryLimitBytes)}`);
-}
-
-function section(title: string, lines: readonly string[]): string[] {
-  return lines.some((line) => line !== '') ? ['', `${title}:`, ...lines.map((line) => `  ${line}`)] : [];
 }
 
 function plainLines(text = ''): string[] {

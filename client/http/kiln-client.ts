@@ -1,16 +1,14 @@
 /** Typed client of the REST API, made from the route table. Does not use Temporal. */
-import type { Route } from '../../contracts/api/routes/route.ts';
-import {
-  type JsonRouteName,
-  ROUTES,
-  type RouteReply,
-  type RouteRequest,
-  type UploadRouteName,
-} from '../../contracts/api/routes/route-table.ts';
+import { ROUTES } from '../../contracts/api/routes/route-table.ts';
 import { GZIP_TYPE, TAR_TYPE, type UploadedSource, uploadedSourceSchema } from '../../contracts/api/source.ts';
 import { defined } from '../../domain/defined.ts';
-import { call, type HttpClientOptions, type RequestParts } from './http-calls.ts';
+import { call, type HttpClientOptions } from './http-calls.ts';
 import { type LogEvent, type LogStreamOptions, logEvents } from './log-events.ts';
+import { type CallOptions, type RouteMethods, routeMethods } from './route-methods.ts';
+import { type RunOutputEvent, type RunOutputOptions, runOutputEvents } from './sessions/run-output.ts';
+import { createSession, type Session, type SessionOptions } from './sessions/session.ts';
+
+export type { CallOptions } from './route-methods.ts';
 
 export interface KilnClientOptions {
   /** Base URL of the gateway, e.g. `http://127.0.0.1:4800`. */
@@ -23,10 +21,6 @@ export interface KilnClientOptions {
   readonly fetch?: typeof fetch;
 }
 
-export interface CallOptions {
-  readonly signal?: AbortSignal;
-}
-
 export interface UploadOptions extends CallOptions {
   /** Digest (hex) that the tar must have; refused where it differs. */
   readonly sha256?: string;
@@ -34,24 +28,26 @@ export interface UploadOptions extends CallOptions {
   readonly gzip?: boolean;
 }
 
-type MethodName = Exclude<JsonRouteName, UploadRouteName>;
-
-type Arguments<Name extends MethodName> =
-  Record<string, never> extends RouteRequest<Name>
-    ? [request?: RouteRequest<Name>, options?: CallOptions]
-    : [request: RouteRequest<Name>, options?: CallOptions];
-
 /**
  * One method for each route that answers with JSON, by its name in the table; it resolves to the body.
  * Every method throws KilnError: the code is that of the problem document, or API_UNAVAILABLE where no answer came.
  */
-export type KilnClient = {
-  readonly [Name in MethodName]: (...args: Arguments<Name>) => Promise<RouteReply<Name>['body']>;
-} & {
+export type KilnClient = RouteMethods & {
   /** The log of a workload from the first line (or from `after`) on, as it is written; reconnects when needed. */
   streamWorkloadLogs(id: string, options?: LogStreamOptions): AsyncGenerator<LogEvent, void>;
   /** Stores the sources of a service; the same tar is stored once. A failed stream cannot be sent again. */
   uploadSource(tar: Blob | ReadableStream<Uint8Array>, options?: UploadOptions): Promise<UploadedSource>;
+  /** The output of a run as pieces of bytes, from the first one (or from `after`) on; reconnects when needed. */
+  streamRunOutput(
+    run: { readonly thread: string; readonly id: string },
+    options?: RunOutputOptions,
+  ): AsyncGenerator<RunOutputEvent, void>;
+  /**
+   * The session of a thread. Nothing is called yet: its first run begins it where there is none.
+   * @param options settings (`image`, `resources`, `egress`, `tiers`) count only where the session is new; one that
+   *   exists keeps its own, and that it has others is no error
+   */
+  session(thread: string, options?: SessionOptions): Session;
 };
 
 const DEFAULTS = { timeoutMs: 60_000, uploadTimeoutMs: 600_000, maxBytes: 32 * 1024 * 1024 };
@@ -63,14 +59,8 @@ export function createKilnClient(options: KilnClientOptions): KilnClient {
     fetch: globalThis.fetch,
     ...options,
   };
-  const methods = Object.entries<Route>(ROUTES)
-    .filter(([, route]) => route.responses !== undefined && route.upload === undefined)
-    .map(
-      ([name, route]) =>
-        [name, (parts: RequestParts = {}, { signal }: CallOptions = {}) => call(http, route, parts, signal)] as const,
-    );
-  return {
-    ...(Object.fromEntries(methods) as unknown as Pick<KilnClient, MethodName>),
+  const client: KilnClient = {
+    ...routeMethods(http),
     streamWorkloadLogs: (id, stream = {}) => logEvents(http, id, stream),
     uploadSource: async (bytes, { sha256, gzip, signal } = {}) => {
       const upload = { type: gzip === true ? GZIP_TYPE : TAR_TYPE, bytes };
@@ -78,5 +68,8 @@ export function createKilnClient(options: KilnClientOptions): KilnClient {
       const patient = { ...http, timeoutMs: http.uploadTimeoutMs };
       return uploadedSourceSchema.parse(await call(patient, ROUTES.uploadSource, { query, upload }, signal));
     },
+    streamRunOutput: (run, stream = {}) => runOutputEvents(http, run, stream),
+    session: (thread, session = {}) => createSession(client, thread, session),
   };
+  return client;
 }

@@ -8,7 +8,7 @@ import { environmentSchema } from './workload-request.ts';
 const HOUR_MS = 60 * 60 * 1000;
 const DAY_MS = 24 * HOUR_MS;
 export const MAX_RUN_MS = DAY_MS;
-const MAX_TTL_MS = 365 * DAY_MS;
+export const MAX_TTL_MS = 365 * DAY_MS;
 const MAX_EGRESS_ENTRIES = 100;
 /** Of all arguments of a command together, UTF-16 units; Linux itself takes 128 KiB in one. */
 const MAX_COMMAND_LENGTH = 256 * 1024;
@@ -43,6 +43,7 @@ export const createSessionBodySchema = sessionSettingsRequestSchema.extend({
   thread: threadSchema,
   ifEnded: ifEndedSchema,
 });
+export type CreateSessionBody = z.infer<typeof createSessionBodySchema>;
 
 /** Only these may change; a field that stays as it was created is named in the refusal. */
 export const patchSessionBodySchema = z
@@ -51,7 +52,8 @@ export const patchSessionBodySchema = z
     tiers: tiersSchema.exactOptional().meta({ description: 'In force at once.' }),
     resources: resourcesSchema.exactOptional().meta({ description: 'In force at the next boot of its VM.' }),
   })
-  .refine((body) => Object.keys(body).length > 0, 'give egress, tiers or resources');
+  .refine((body) => Object.keys(body).length > 0, 'give egress, tiers or resources')
+  .meta({ minProperties: 1 });
 export type PatchSession = z.infer<typeof patchSessionBodySchema>;
 
 const argumentSchema = z.string().refine((text) => !text.includes('\0'), 'must not contain NUL');

@@ -110,6 +110,11 @@ export function findRun({ waiting, running, ended }: RunBook, id: string): Known
   return over && { state: 'ended', run: over };
 }
 
+/** @returns the turn of a run that has none ahead: the present one, or the next where none runs */
+export function turnAhead({ turn, running }: RunBook): number {
+  return running === undefined ? turn + 1 : turn;
+}
+
 /**
  * Whether an order can be taken. Nothing is changed, so that a handler can refuse before anything is recorded.
  * @returns 'known' where it was taken before

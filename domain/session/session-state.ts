@@ -64,7 +64,7 @@ export function expiryOf({ lastActivityMs, settings }: Pick<CarriedSession, 'las
 export interface RunLook {
   readonly run?: KnownRun;
   readonly place?: SessionPlace;
-  /** Turn of the run that starts next. */
+  /** Turn of a run that has none ahead, the present one included. */
   readonly nextTurn: number;
 }
 

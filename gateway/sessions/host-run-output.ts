@@ -1,7 +1,20 @@
 /** Reads and follows the output of runs at the hosts that write it. */
-import { type RunOutputReply, runOutputPath, runOutputReplySchema } from '../../contracts/host/data-plane.ts';
+
+import {
+  type OutputPiece,
+  type RunOutputReply,
+  runOutputPath,
+  runOutputReplySchema,
+} from '../../contracts/host/data-plane.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
+import type { ExecOutput } from '../../ports/guest-agent.ts';
+
+/** @returns output of the store as hosts send it */
+export function outputPieceOf(piece: ExecOutput): OutputPiece {
+  if (piece.kind === 'gap') return piece;
+  return { kind: piece.stream, offset: piece.offset, base64: piece.data.toString('base64') };
+}
 
 export interface RunAtHost {
   readonly vmId: string;

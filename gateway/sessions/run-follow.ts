@@ -4,6 +4,7 @@ import type { LocatedRun } from '../../client/temporal/sessions/session-client.t
 import type { OutputPiece, RunOutputReply } from '../../contracts/host/data-plane.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { isKilnError } from '../../domain/failures.ts';
+import type { SessionName } from '../../domain/names.ts';
 import type { EndedRun, KnownRun, RunVm } from '../../domain/session/run-book.ts';
 import type { FollowRunOutput, RunAtHost } from './host-run-output.ts';
 
@@ -13,6 +14,8 @@ export interface RunFollowOptions {
   /** Only a host that has registered lately. */
   readonly host: (hostId: string) => Promise<HostEntry | undefined>;
   readonly follow: FollowRunOutput;
+  /** Output in the store; none where nothing follows there. */
+  readonly stored: (session: SessionName, runId: string, after: number) => Promise<readonly OutputPiece[]>;
   readonly limits: RunFollowLimits;
   readonly signal: AbortSignal;
 }
@@ -27,7 +30,7 @@ export interface RunFollowLimits {
 
 export type RunNews =
   | { readonly kind: 'output'; readonly piece: OutputPiece; readonly end: number }
-  /** Nothing happened for as long as a host holds a request. */
+  /** Nothing has happened: a reader that waits long sees that the stream is alive. */
   | { readonly kind: 'quiet' }
   | { readonly kind: 'end'; readonly run: EndedRun };
 
@@ -45,14 +48,19 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
       yield { kind: 'output', piece, end: position };
     }
     const hasMore = (answer?.pieces.length ?? 0) > 0;
-    if (look.run.state === 'ended' && !hasMore) return yield* lastNews(look.run.run, position);
-    if (hasMore) pauseMs = limits.lookMs;
-    else if (answer !== undefined && !answer.isLast) yield { kind: 'quiet' };
-    else {
+    if (look.run.state === 'ended' && !hasMore) {
+      return yield* lastNews(options, look.run.run, look.session, position);
+    }
+    if (hasMore) {
+      pauseMs = limits.lookMs;
+      continue;
+    }
+    if (answer === undefined || answer.isLast) {
       // Its end is on the way into the workflow, or no host can be asked to wait.
       await delay(pauseMs, undefined, { signal }).catch(() => undefined);
       pauseMs = Math.min(pauseMs * 2, limits.maxLookMs);
     }
+    yield { kind: 'quiet' };
   }
 }
 
@@ -64,11 +72,15 @@ export async function untilEnded(options: RunFollowOptions): Promise<KnownRun> {
   return (await options.locate()).run;
 }
 
-/** Where output of the run is or will be, and how long to wait there; undefined where no host can tell yet. */
-function placeOf({ run, place, nextTurn }: LocatedRun): { at: RunVm; turn: number; waits: boolean } | undefined {
-  if (run.state === 'ended') return run.run.vm && { at: run.run.vm, turn: run.run.turn ?? 0, waits: false };
-  if (run.state === 'running') return { at: run.run.vm, turn: run.run.turn, waits: true };
-  return place && { at: place, turn: nextTurn + run.ahead, waits: true };
+/** Where output of the run is or will be, and how long to wait there, ms; undefined where no host can tell yet. */
+function placeOf(
+  { run, place, nextTurn }: LocatedRun,
+  { holdMs, maxLookMs }: RunFollowLimits,
+): { at: RunVm; turn: number; waitMs: number } | undefined {
+  if (run.state === 'ended') return run.run.vm && { at: run.run.vm, turn: run.run.turn ?? 0, waitMs: 0 };
+  if (run.state === 'running') return { at: run.run.vm, turn: run.run.turn, waitMs: holdMs };
+  // The host does not see that it is cancelled, comes earlier, or will run elsewhere: it is looked at again soon.
+  return place && { at: place, turn: nextTurn + run.ahead, waitMs: Math.min(holdMs, maxLookMs) };
 }
 
 /** @returns undefined where no host can be asked */
@@ -78,27 +90,41 @@ async function askHost(
   after: number,
 ): Promise<RunOutputReply | undefined> {
   const { signal, limits } = options;
-  const place = placeOf(look);
+  const place = placeOf(look, limits);
   if (place === undefined) return undefined;
-  const { at, turn, waits } = place;
+  const { at, turn, waitMs } = place;
   const run: RunAtHost = { vmId: at.vmId, turn };
   // Also its beginning is news for a run that waits.
   const from = look.run.state === 'waiting' ? 0 : after;
   try {
     const host = await options.host(at.hostId);
-    return host && (await options.follow(host, run, { after: from, waitMs: waits ? limits.holdMs : 0, signal }));
+    return host && (await options.follow(host, run, { after: from, waitMs, signal }));
   } catch (error) {
     if (signal.aborted || isKilnError(error, 'HOST_LOST', 'STORE_UNAVAILABLE')) return undefined;
     throw error;
   }
 }
 
-/** Output that its host has no more is told as a gap. */
-function* lastNews(run: EndedRun, position: number): Generator<RunNews, void> {
+/** What the host has no more is in the store; what a dead host had not shipped is told as a gap. */
+async function* lastNews(
+  { stored }: RunFollowOptions,
+  run: EndedRun,
+  session: SessionName,
+  from: number,
+): AsyncGenerator<RunNews, void> {
   const { outcome } = run;
-  if (outcome.as === 'finished' && outcome.outputBytes > position) {
-    const piece = { kind: 'gap', offset: position, bytes: outcome.outputBytes - position } as const;
-    yield { kind: 'output', piece, end: outcome.outputBytes };
+  const end = outcome.as === 'finished' ? outcome.outputBytes : Number.MAX_SAFE_INTEGER;
+  let position = from;
+  while (position < end) {
+    const pieces = await stored(session, run.id, position);
+    if (pieces.length === 0) break;
+    for (const piece of pieces) {
+      position = endOf(piece);
+      yield { kind: 'output', piece, end: position };
+    }
+  }
+  if (outcome.as === 'finished' && position < end) {
+    yield { kind: 'output', piece: { kind: 'gap', offset: position, bytes: end - position }, end };
   }
   yield { kind: 'end', run };
 }

@@ -1,6 +1,7 @@
 /** Server-sent events of the output of one run. */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
+import type { GapEvent, OutputEvent } from '../../contracts/api/run-output.ts';
 import { runView } from '../../contracts/api/session-view.ts';
 import type { ThreadName } from '../../domain/names.ts';
 import { followRun, type RunFollowOptions, type RunNews } from './run-follow.ts';
@@ -34,8 +35,9 @@ function eventOf(news: RunNews, name: ThreadName): string {
   }
   const { piece, end } = news;
   if (piece.kind === 'gap') {
-    return `id: ${end}\nevent: gap\ndata: ${JSON.stringify({ offset: piece.offset, bytes: piece.bytes })}\n\n`;
+    const gap: GapEvent = { offset: piece.offset, bytes: piece.bytes };
+    return `id: ${end}\nevent: gap\ndata: ${JSON.stringify(gap)}\n\n`;
   }
-  const data = { stream: piece.kind, offset: piece.offset, base64: piece.base64 };
+  const data: OutputEvent = { stream: piece.kind, offset: piece.offset, base64: piece.base64 };
   return `id: ${end}\nevent: output\ndata: ${JSON.stringify(data)}\n\n`;
 }

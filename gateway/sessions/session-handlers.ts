@@ -6,10 +6,11 @@ import { runView, type SessionView, sessionView } from '../../contracts/api/sess
 import { KilnError } from '../../domain/failures.ts';
 import { DEFAULT_PROJECT, sessionWorkflowId, type ThreadName } from '../../domain/names.ts';
 import type { KnownRun } from '../../domain/session/run-book.ts';
+import type { RunOutputs } from '../../store/sessions/run-outputs.ts';
 import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
 import { type GatewayLogger, problemOfError } from '../problem-replies.ts';
 import type { RouteHandlers } from '../route-binding.ts';
-import type { FollowRunOutput } from './host-run-output.ts';
+import { type FollowRunOutput, outputPieceOf } from './host-run-output.ts';
 import { type RunFollowLimits, type RunFollowOptions, untilEnded } from './run-follow.ts';
 import { type RunStreamOptions, streamRun } from './run-stream.ts';
 
@@ -19,6 +20,7 @@ type RunHandlers = Pick<SessionHandlers, 'sendRun' | 'listRuns' | 'getRun' | 'ca
 export interface SessionHandlerOptions {
   readonly sessions: SessionClient;
   readonly follow: FollowRunOutput;
+  readonly outputs: Pick<RunOutputs, 'read'>;
   readonly hosts: FreshHostOptions;
   readonly log: GatewayLogger;
   readonly limits: RunFollowLimits & { readonly maxStreams: number; readonly slowReaderMs: number };
@@ -92,7 +94,7 @@ function endOf(options: SessionHandlerOptions, name: ThreadName, runId: string, 
 }
 
 function following(
-  { sessions, follow, hosts, limits }: SessionHandlerOptions,
+  { sessions, follow, outputs, hosts, limits }: SessionHandlerOptions,
   name: ThreadName,
   runId: string,
   signal: AbortSignal,
@@ -101,6 +103,7 @@ function following(
     locate: () => sessions.run(name, runId),
     host: (hostId) => freshHost(hosts, hostId),
     follow,
+    stored: async (session, id, after) => (await outputs.read(session, id, after)).map(outputPieceOf),
     limits,
     signal,
   };

@@ -1,5 +1,5 @@
 // Command kiln-agent is the one program of Kiln that runs inside a guest: process 1 of a VM, or, for tests, process 1
-// of a set of namespaces that look like one.
+// of a set of namespaces that look like a VM.
 package main
 
 import (
@@ -24,8 +24,8 @@ func main() {
 	tellVersion := flag.Bool("version", false, "print the version")
 	flag.Parse()
 	system.KeepFilesPrivate()
-	// With one processor the Go scheduler takes it away from every call into the kernel and back, thousands of times a
-	// second: several times slower where the machine is emulated.
+	// With one processor, the Go scheduler hands it to another thread around every system call, thousands of times a
+	// second. On an emulated machine that makes the agent several times slower.
 	runtime.GOMAXPROCS(max(2, runtime.NumCPU()))
 	switch {
 	case *tellVersion:
@@ -68,7 +68,7 @@ func serveProcess(listen, root, pathPrefix string) error {
 		return err
 	}
 	for {
-		// One host at a time, as on a serial port: the next one is served when this one has let go.
+		// One host at a time, as on a serial port: the next one is served once this one has disconnected.
 		conn, err := listener.Accept()
 		if err != nil {
 			return err
@@ -79,7 +79,7 @@ func serveProcess(listen, root, pathPrefix string) error {
 }
 
 func newAgent(machine service.Machine, pathPrefix string) (*service.Agent, error) {
-	registry := process.NewRegistry(process.NewReaper(), system.DefaultEnv(pathPrefix))
+	registry := process.NewRegistry(process.NewReaper(), system.DefaultEnv(pathPrefix), machine.Groups())
 	ports, err := system.EgressPorts()
 	if err != nil {
 		return nil, err

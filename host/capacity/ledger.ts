@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { type Resources, sameResources } from '../../domain/workload/workload.ts';
+import { sameResources } from '../../domain/workload/workload.ts';
 import { readStateFile, removeInterrupted, removeStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 
@@ -14,7 +14,9 @@ const RESERVATION_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
 const reservationSchema = z.strictObject({
   id: z.string().regex(RESERVATION_ID),
   ownerWorkflowId: z.string().min(1).max(1024),
-  resources: z.strictObject({ vcpus: z.number().positive(), memMib: z.number().positive() }),
+  /** A VM at rest has no vCPU. */
+  resources: z.strictObject({ vcpus: z.number().nonnegative(), memMib: z.number().positive() }),
+  atRest: z.literal(true).exactOptional(),
   expiresAt: z.iso.datetime(),
   createdAt: z.iso.datetime(),
 });
@@ -74,9 +76,9 @@ class FileLedger implements HostCapacityLedger {
       if (found !== undefined && found.ownerWorkflowId !== request.ownerWorkflowId) {
         throw new KilnError('CONFLICT', `The reservation ${request.id} belongs to ${found.ownerWorkflowId}.`);
       }
-      if (found === undefined || !sameResources(found.resources, request.resources)) {
+      if (found === undefined || !isSameSize(found, request)) {
         await this.pruneExpired(all);
-        if (!this.fits(all, request.id, request.resources)) {
+        if (!this.fits(all, request)) {
           this.assertPossible(all, request);
           return false;
         }
@@ -86,6 +88,7 @@ class FileLedger implements HostCapacityLedger {
         id: request.id,
         ownerWorkflowId: request.ownerWorkflowId,
         resources: { vcpus: request.resources.vcpus, memMib: request.resources.memMib },
+        ...(request.atRest === true && { atRest: true }),
         expiresAt: new Date(this.now() + request.ttlMs).toISOString(),
         createdAt: found?.createdAt ?? new Date(this.now()).toISOString(),
       };
@@ -141,10 +144,11 @@ class FileLedger implements HostCapacityLedger {
     return freed;
   }
 
-  private fits(all: Map<string, Reservation>, id: string, need: Resources): boolean {
-    const { capacity, vmOverheadMib } = this.options;
-    const used = this.used(all, id);
-    return used.vcpus + need.vcpus <= capacity.vcpus && used.memMib + need.memMib + vmOverheadMib <= capacity.memMib;
+  private fits(all: Map<string, Reservation>, need: Pick<ReserveRequest, 'id' | 'resources' | 'atRest'>): boolean {
+    const { capacity } = this.options;
+    const used = this.used(all, need.id);
+    const memMib = used.memMib + this.wholeMib(need);
+    return used.vcpus + need.resources.vcpus <= capacity.vcpus && memMib <= capacity.memMib;
   }
 
   /** Rejects a request that can never fit beside a reservation that stays: it would wait without result. */
@@ -164,12 +168,17 @@ class FileLedger implements HostCapacityLedger {
   private used(all: Map<string, Reservation>, except: string | undefined): HostCapacity {
     let vcpus = 0;
     let memMib = 0;
-    for (const { id, resources } of all.values()) {
-      if (id === except) continue;
-      vcpus += resources.vcpus;
-      memMib += resources.memMib + this.options.vmOverheadMib;
+    for (const reservation of all.values()) {
+      if (reservation.id === except) continue;
+      vcpus += reservation.resources.vcpus;
+      memMib += this.wholeMib(reservation);
     }
     return { vcpus, memMib };
+  }
+
+  /** Guest and VMM together. */
+  private wholeMib({ resources, atRest }: Pick<ReserveRequest, 'resources' | 'atRest'>): number {
+    return resources.memMib + (atRest === true ? 0 : this.options.vmOverheadMib);
   }
 
   private path(id: string): string {
@@ -201,4 +210,10 @@ class FileLedger implements HostCapacityLedger {
     }
     return all;
   }
+}
+
+type Size = Pick<ReserveRequest, 'resources' | 'atRest'>;
+
+function isSameSize(a: Size, b: Size): boolean {
+  return sameResources(a.resources, b.resources) && (a.atRest === true) === (b.atRest === true);
 }

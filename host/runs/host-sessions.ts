@@ -1,12 +1,18 @@
 /** What a host does for sessions: their runs, and VMs that wait paused between them. */
 import { join } from 'node:path';
+import { messageOf } from '../../domain/failures.ts';
+import type { CapacityLedger } from '../../ports/host.ts';
 import type { SealedRequests, SessionRuns, SessionVms } from '../../ports/runs.ts';
+import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
+import { createRunOutputs } from '../../store/sessions/run-outputs.ts';
 import { createRunRequests } from '../../store/sessions/run-requests.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import { createVmFiles, type VmFiles } from '../files/vm-files.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostVms } from '../vms/vm-host.ts';
+import { createRestingSize } from './resting-size.ts';
+import { createRunShipper, type RunShipperOptions } from './run-shipper.ts';
 import { createSessionRuns } from './session-runs.ts';
 import { createVmWatch, type TellVmGone } from './vm-watch.ts';
 
@@ -14,6 +20,8 @@ export interface HostSessionsOptions {
   readonly stateDir: string;
   readonly vms: Pick<HostVms, 'agent' | 'assertOwner' | 'pause' | 'resume' | 'setEgress' | 'status' | 'waitExit'>;
   readonly records: Pick<InstanceStore, 'read' | 'directory'>;
+  readonly ledger: Pick<CapacityLedger, 'reserve'>;
+  readonly usage: VmDriver['usage'];
   readonly store: ObjectStore;
   readonly logger: HostLogger;
   readonly tellVmGone: TellVmGone;
@@ -29,6 +37,11 @@ export interface RunSettings {
   readonly reattachPauseMs: number;
   /** Pause before an owner that could not be told of the end of its VM is told again, ms. */
   readonly tellAgainMs: number;
+  /** Life of a reservation beyond that of its VM, ms. */
+  readonly reservationTtlMs: number;
+  /** How long what a run has left behind may go on after its exit, ms. */
+  readonly leftoversMs: number;
+  readonly shipping: Pick<RunShipperOptions, 'everyMs' | 'chunkBytes' | 'keepMs'>;
 }
 
 export interface HostSessions {
@@ -38,7 +51,9 @@ export interface HostSessions {
   readonly files: VmFiles;
   /** Watches the VMs of sessions that an earlier process has left. */
   watchAll(vmIds: readonly string[]): Promise<void>;
-  end(): void;
+  /** Begins to ship the output of runs. */
+  start(): void;
+  stop(): Promise<void>;
 }
 
 export function createHostSessions(options: HostSessionsOptions): HostSessions {
@@ -51,21 +66,42 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     retryMs: settings.tellAgainMs,
     logger,
   });
+  const size = createRestingSize({ ...options, reservationTtlMs: settings.reservationTtlMs });
+  const directory = join(stateDir, 'runs');
+  const shipper = createRunShipper({
+    ...settings.shipping,
+    directory,
+    outputs: createRunOutputs(store),
+    // With its VM, a run has ended, too.
+    isOver: async (run) => (await runs.isOver(run)) || (await records.read(run.vmId)) === undefined,
+    logger,
+  });
+  const runs = createSessionRuns({
+    ...settings,
+    vms,
+    vmDirectory: (vmId) => records.directory(vmId),
+    outputPath: ({ vmId, turn }) => join(directory, vmId, String(turn)),
+    expectOutput: (run, of) => shipper.expect(run, of),
+    onEnd: (run) => {
+      shipper.ship(run).catch((error: unknown) => {
+        logger.warn({ ...run, reason: messageOf(error) }, 'the output of a run is shipped later');
+      });
+    },
+  });
   return {
-    runs: createSessionRuns({
-      ...settings,
-      vms,
-      vmDirectory: (vmId) => records.directory(vmId),
-      outputPath: ({ vmId, turn }) => join(stateDir, 'runs', vmId, String(turn)),
-    }),
+    runs,
     vms: {
       async pause(vmId) {
         await vms.pause(vmId);
         files.interrupt(vmId);
+        await size.rest(vmId);
         watch.watch(vmId);
       },
       setEgress: (vmId, allow) => vms.setEgress(vmId, { allow, privateAllowed: [] }),
-      resume: async (vmId, more) => void (await vms.resume(vmId, { ...more, wallClockMs: Date.now })),
+      async resume(vmId, more) {
+        await size.wake(vmId);
+        await vms.resume(vmId, { ...more, wallClockMs: Date.now });
+      },
     },
     requests: createRunRequests(store),
     files,
@@ -75,6 +111,10 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
         if (record?.owner.role === 'session') watch.watch(vmId);
       }
     },
-    end: () => watch.end(),
+    start: () => shipper.start(),
+    async stop() {
+      watch.end();
+      await shipper.stop();
+    },
   };
 }

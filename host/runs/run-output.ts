@@ -4,15 +4,19 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { crc32 } from 'node:zlib';
 import { KilnError } from '../../domain/failures.ts';
 import { writeAll } from '../../linux/write-all.ts';
 import type { ExecOutput } from '../../ports/guest-agent.ts';
+import {
+  dataBytes,
+  decodedHeader,
+  encodedHeader,
+  FRAME_HEADER_BYTES,
+  type Frame,
+  frameOf,
+  isIntact,
+} from '../../store/sessions/output-frames.ts';
 
-/** A file of frames: kind, position, length and CRC-32, then the bytes of the stream; a gap has no bytes. */
-const HEADER_BYTES = 17;
-const NUMBER_BYTES = 6;
-const KINDS = ['stdout', 'stderr', 'gap'] as const;
 /** A position in the file is remembered for every so many bytes of it, so that a late reader need not read all. */
 const INDEX_EVERY = 64 * 1024;
 const NO_DATA = Buffer.alloc(0);
@@ -34,14 +38,6 @@ export interface RunOutput {
   /** Marks what was dropped for the size limit, and makes all safe. Nothing is taken afterwards. */
   finish(): Promise<void>;
   close(): Promise<void>;
-}
-
-interface Frame {
-  readonly kind: (typeof KINDS)[number];
-  readonly offset: number;
-  readonly bytes: number;
-  /** Of its bytes: a crash may leave a header whose bytes never reached the disk. */
-  readonly crc: number;
 }
 
 /**
@@ -100,10 +96,10 @@ class FileOutput implements RunOutput {
     const { size } = await this.file.stat();
     for (;;) {
       const frame = await this.frameAt(this.size);
-      const next = this.size + HEADER_BYTES + dataBytes(frame);
       // Frames follow one another without overlap and none is empty; anything else is what a crash has left.
-      if (frame === undefined || next > size || frame.offset !== this.end || frame.bytes === 0) break;
-      if (crc32(await this.bytesAt(this.size + HEADER_BYTES, dataBytes(frame))) !== frame.crc) break;
+      if (frame === undefined || frame.offset !== this.end || frame.bytes === 0) break;
+      if (this.size + FRAME_HEADER_BYTES + dataBytes(frame) > size) break;
+      if (!isIntact(frame, await this.bytesAt(this.size + FRAME_HEADER_BYTES, dataBytes(frame)))) break;
       this.note(frame);
     }
     return { size };
@@ -116,7 +112,7 @@ class FileOutput implements RunOutput {
       const data = piece.kind === 'gap' ? NO_DATA : piece.data.subarray(known);
       const bytes = piece.kind === 'gap' ? piece.bytes - known : data.length;
       const kind = piece.kind === 'gap' ? 'gap' : piece.stream;
-      if (bytes > 0) await this.keep({ kind, offset: this.end, bytes, crc: crc32(data) }, data);
+      if (bytes > 0) await this.keep(frameOf(kind, this.end, bytes, data), data);
     });
   }
 
@@ -144,7 +140,7 @@ class FileOutput implements RunOutput {
         pieces.push(piece);
         taken += piece.kind === 'gap' ? 0 : piece.data.length;
       }
-      at += HEADER_BYTES + dataBytes(frame);
+      at += FRAME_HEADER_BYTES + dataBytes(frame);
     }
     return pieces;
   }
@@ -154,7 +150,7 @@ class FileOutput implements RunOutput {
       const from = this.droppedFrom;
       this.droppedFrom = undefined;
       if (from !== undefined) {
-        await this.write({ kind: 'gap', offset: from, bytes: this.end - from, crc: crc32(NO_DATA) }, NO_DATA);
+        await this.write(frameOf('gap', from, this.end - from), NO_DATA);
       }
       await this.file.datasync();
       this.safeEnd = this.end;
@@ -169,7 +165,7 @@ class FileOutput implements RunOutput {
   }
 
   private async keep(frame: Frame, data: Buffer): Promise<void> {
-    if (this.droppedFrom !== undefined || this.size + HEADER_BYTES + data.length > this.maxBytes) {
+    if (this.droppedFrom !== undefined || this.size + FRAME_HEADER_BYTES + data.length > this.maxBytes) {
       this.droppedFrom ??= frame.offset;
       this.end = frame.offset + frame.bytes;
     } else {
@@ -178,27 +174,19 @@ class FileOutput implements RunOutput {
   }
 
   private async write(frame: Frame, data: Buffer): Promise<void> {
-    await writeAll(this.file, Buffer.concat([headerOf(frame), data]), this.size);
+    await writeAll(this.file, Buffer.concat([encodedHeader(frame), data]), this.size);
     this.note(frame);
   }
 
   private note(frame: Frame): void {
     const since = this.size - (this.index.at(-1)?.at ?? -INDEX_EVERY);
     if (since >= INDEX_EVERY) this.index.push({ offset: frame.offset, at: this.size });
-    this.size += HEADER_BYTES + dataBytes(frame);
+    this.size += FRAME_HEADER_BYTES + dataBytes(frame);
     this.end = frame.offset + frame.bytes;
   }
 
   private async frameAt(at: number): Promise<Frame | undefined> {
-    const header = await this.bytesAt(at, HEADER_BYTES);
-    const kind = KINDS[header[0] ?? KINDS.length];
-    if (header.length < HEADER_BYTES || kind === undefined) return undefined;
-    return {
-      kind,
-      offset: header.readUIntBE(1, NUMBER_BYTES),
-      bytes: header.readUIntBE(1 + NUMBER_BYTES, NUMBER_BYTES),
-      crc: header.readUInt32BE(1 + 2 * NUMBER_BYTES),
-    };
+    return decodedHeader(await this.bytesAt(at, FRAME_HEADER_BYTES));
   }
 
   /** @returns the part of a frame that lies behind `after`; undefined where nothing of it does */
@@ -207,7 +195,7 @@ class FileOutput implements RunOutput {
     if (skip >= frame.bytes) return undefined;
     const offset = frame.offset + skip;
     if (frame.kind === 'gap') return { kind: 'gap', offset, bytes: frame.bytes - skip };
-    const data = await this.bytesAt(at + HEADER_BYTES + skip, Math.min(frame.bytes - skip, most));
+    const data = await this.bytesAt(at + FRAME_HEADER_BYTES + skip, Math.min(frame.bytes - skip, most));
     return { kind: 'data', stream: frame.kind, offset, data };
   }
 
@@ -221,18 +209,4 @@ class FileOutput implements RunOutput {
     this.last = turn.catch(() => undefined);
     return turn;
   }
-}
-
-/** Bytes that follow the header of a frame. */
-function dataBytes(frame: Frame | undefined): number {
-  return frame === undefined || frame.kind === 'gap' ? 0 : frame.bytes;
-}
-
-function headerOf({ kind, offset, bytes, crc }: Frame): Buffer {
-  const header = Buffer.alloc(HEADER_BYTES);
-  header[0] = KINDS.indexOf(kind);
-  header.writeUIntBE(offset, 1, NUMBER_BYTES);
-  header.writeUIntBE(bytes, 1 + NUMBER_BYTES, NUMBER_BYTES);
-  header.writeUInt32BE(crc, 1 + 2 * NUMBER_BYTES);
-  return header;
 }

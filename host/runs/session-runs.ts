@@ -9,14 +9,16 @@ import { z } from 'zod';
 import { type Changes, createChanges } from '../../concurrency/changes.ts';
 import { abortable } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { ExecHandle, ExecOutput } from '../../ports/guest-agent.ts';
 import type { VmHost } from '../../ports/host.ts';
-import type { FollowedOutput, FollowOutput, RunExit, RunInVm, SessionRuns } from '../../ports/runs.ts';
+import type { FollowedOutput, FollowOutput, RunExit, RunInVm, RunOwner, SessionRuns } from '../../ports/runs.ts';
 import { openRunOutput, openToRead, type RunOutput } from './run-output.ts';
 import { pumpRunOutput } from './run-output-pump.ts';
+import { untilSilent } from './silence.ts';
 
 export interface SessionRunsOptions {
   readonly vms: Pick<VmHost, 'agent'>;
@@ -29,22 +31,30 @@ export interface SessionRunsOptions {
   readonly maxUnsafeBytes: number;
   /** Pause after a lost channel before the next attach to the run, ms. */
   readonly reattachPauseMs: number;
+  /** How long what a run has left behind may go on after its exit, ms. */
+  readonly leftoversMs: number;
+  /** Notes whose output will be in the file, before there is any. */
+  readonly expectOutput: (run: RunInVm, of: RunOwner) => Promise<void>;
+  /** Called at the end of a run, however it ends. */
+  readonly onEnd: (run: RunInVm) => void;
 }
 
 const exitSchema = z.strictObject({
   code: z.int().nullable(),
   signal: z.string().nullable(),
   timedOut: z.boolean(),
+  silent: z.boolean(),
   outputBytes: z.int().min(0),
 });
 const turn = z.int().min(1);
 /**
- * `starting`: the process may be there. `started`: it was there, so it is never started again. `cancelled`: it never
+ * `starting`: the process may be there. `started`: it was there, so it is never started again; `silent`: it is being
+ * killed for that. `cancelled`: it never
  * starts; where it may have been there before (`mayRun`), each cancel kills it.
  */
 const runRecordSchema = z.discriminatedUnion('state', [
   z.strictObject({ state: z.literal('starting'), turn }),
-  z.strictObject({ state: z.literal('started'), turn }),
+  z.strictObject({ state: z.literal('started'), turn, silent: z.literal(true).exactOptional() }),
   z.strictObject({ state: z.literal('cancelled'), turn, mayRun: z.boolean() }),
   z.strictObject({ state: z.literal('exited'), turn, exit: exitSchema }),
 ]);
@@ -117,14 +127,14 @@ class VmRuns implements SessionRuns {
       const change = this.changes.next(run.vmId, late);
       change.catch(() => undefined);
       // Before the output is read, so that an end that is seen comes with all of it.
-      const isLast = await this.hasEnded(run);
+      const isLast = await this.isOver(run);
       const pieces = await this.readOutput(run, after, maxBytes).catch(noneIfUnknown);
       if (pieces.length > 0 || isLast || late.aborted) return { pieces, isLast: isLast && pieces.length === 0 };
       await change.catch(() => undefined);
     }
   }
 
-  private async hasEnded({ vmId, turn }: RunInVm): Promise<boolean> {
+  async isOver({ vmId, turn }: RunInVm): Promise<boolean> {
     if (this.active.get(vmId)?.turn === turn) return false;
     const record = await this.record(vmId);
     return record !== undefined && (record.turn > turn || (record.turn === turn && isOver(record)));
@@ -161,6 +171,7 @@ class VmRuns implements SessionRuns {
       .finally(() => {
         if (this.active.get(vmId) === active) this.active.delete(vmId);
         this.changes.tell(vmId);
+        this.options.onEnd({ vmId, turn });
       })
       .then(ended.resolve, ended.reject);
     return active;
@@ -169,8 +180,10 @@ class VmRuns implements SessionRuns {
   /** Reads the output to its end, over lost channels. */
   private async follow(request: RunRequest, how: 'start' | 'attach', active: ActiveRun): Promise<RunExit> {
     const output = await active.output;
+    const over = new AbortController();
     try {
       active.handle = how === 'start' ? await this.start(request, output) : await this.attach(request, output);
+      this.watchSilence(request, active, output, over.signal);
       for (;;) {
         try {
           return await this.toTheEnd(request, active.handle, output);
@@ -181,8 +194,25 @@ class VmRuns implements SessionRuns {
         active.handle = await this.attach(request, output);
       }
     } finally {
+      over.abort();
       await output.close();
     }
+  }
+
+  /** What has begun to be killed for its silence is told so, whatever dies meanwhile. */
+  private watchSilence(request: RunRequest, active: ActiveRun, output: RunOutput, signal: AbortSignal): void {
+    const { vmId, turn, silentMs } = request;
+    untilSilent({ silentMs, handle: () => active.handle, output, signal })
+      .then(() =>
+        this.lock.run(vmId, async () => {
+          const record = await this.record(vmId);
+          if (record?.turn !== turn || record.state !== 'started') return;
+          await this.write(vmId, { state: 'started', turn, silent: true });
+          await this.kill(vmId, turn);
+        }),
+      )
+      // Aborted at its end; or its channel is lost just now, and the next attach tells its time limit.
+      .catch(() => undefined);
   }
 
   private async toTheEnd(request: RunRequest, handle: ExecHandle, output: RunOutput): Promise<RunExit> {
@@ -190,12 +220,14 @@ class VmRuns implements SessionRuns {
     await pumpRunOutput(handle, output, { maxUnsafeBytes, onTaken: () => this.changes.tell(request.vmId) });
     const { code, signal, timedOut } = await handle.exit;
     await output.finish();
-    const exit = { code, signal, timedOut, outputBytes: output.end };
-    await this.lock.run(request.vmId, async () => {
-      if ((await this.record(request.vmId))?.state === 'cancelled') throw cancelled(request);
+    return this.lock.run(request.vmId, async () => {
+      const record = await this.record(request.vmId);
+      if (record?.state === 'cancelled') throw cancelled(request);
+      const silent = record?.state === 'started' && record.silent === true;
+      const exit = { code, signal, timedOut, silent, outputBytes: output.end };
       await this.write(request.vmId, { state: 'exited', turn: request.turn, exit });
+      return exit;
     });
-    return exit;
   }
 
   private async start(request: RunRequest, output: RunOutput): Promise<ExecHandle> {
@@ -205,7 +237,13 @@ class VmRuns implements SessionRuns {
     const agent = await this.options.vms.agent(vmId);
     return this.lock.run(vmId, async () => {
       if ((await this.record(vmId))?.state === 'cancelled') throw cancelled(request);
-      const exec = { execId: execIdOf(turn), argv, env, timeoutMs, output: 'wait' as const };
+      const { features } = agent.hello;
+      // Processes that a run leaves behind must not work on beside the next one. A guest of an older agent keeps them.
+      const killLeftoversAfterMs = features.includes('exec-cgroup') ? this.options.leftoversMs : undefined;
+      const exec = {
+        ...{ execId: execIdOf(turn), argv, env, timeoutMs, output: 'wait' as const },
+        ...defined({ killLeftoversAfterMs }),
+      };
       const handle = await agent.exec(exec, { fromOffset: output.end, manualAck: true });
       await this.write(vmId, { state: 'started', turn });
       return handle;
@@ -241,9 +279,11 @@ class VmRuns implements SessionRuns {
     return handle;
   }
 
-  private async openOutput(run: RunInVm): Promise<RunOutput> {
+  private async openOutput({ vmId, turn, session, runId }: RunRequest): Promise<RunOutput> {
+    const run = { vmId, turn };
     const path = this.options.outputPath(run);
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await this.options.expectOutput(run, { session, runId });
     return openRunOutput(path, { maxBytes: this.options.maxOutputBytes });
   }
 

@@ -10,8 +10,8 @@ import { type CachedImage, type DriveSpec, FROZEN_FILES } from '../../domain/vm.
 import { writeStateFile } from '../../linux/state-file.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
 import type { TemplateMaker } from '../../ports/vm-driver.ts';
-import { hashFile } from '../../rootfs/image/manifest.ts';
 import { type DrivePorts, makeDrives, ROOT_SERIAL, SCRATCH_SERIAL } from '../disks/drives.ts';
+import { hashFiles, type KnownFiles } from './template-files.ts';
 import { storedKey, templateKeyHash } from './template-key.ts';
 
 /** Suffix of the folders of unfinished templates. */
@@ -33,13 +33,13 @@ export interface TemplateBuildRequest {
 }
 
 /**
- * @returns the manifest of the new template, which is complete and on disk
+ * @returns the manifest of the new template, which is complete and on disk, and what its files are known by
  * @throws BOOT_TIMEOUT, VMM_EXITED, AGENT_TIMEOUT, HYPERVISOR_UNAVAILABLE, DISK_FULL, CANCELLED; then nothing is left
  */
 export async function buildTemplate(
   ports: TemplateBuildPorts,
   request: TemplateBuildRequest,
-): Promise<TemplateManifest> {
+): Promise<{ manifest: TemplateManifest; known: KnownFiles }> {
   const begun = Date.now();
   const provisioner = ports.provisioner.kind;
   const templateId = `${templateKeyHash(request.kind, provisioner)}-${begun.toString(36)}`;
@@ -49,6 +49,7 @@ export async function buildTemplate(
     const spec = await freeze(ports, request, directory, templateId);
     const disk = frozenDisk(spec.drives);
     const fingerprint = await ports.maker.fingerprint(spec);
+    const { files, known } = await hashFiles(directory, [FROZEN_FILES.memory, FROZEN_FILES.state, disk.name]);
     const manifest: TemplateManifest = {
       version: 1,
       templateId,
@@ -56,14 +57,14 @@ export async function buildTemplate(
       imageName: request.image.name,
       fingerprint,
       disk,
-      files: await hashed(directory, [FROZEN_FILES.memory, FROZEN_FILES.state, disk.name]),
+      files,
       createdAt: new Date(begun).toISOString(),
       tookMs: Date.now() - begun,
     };
     await writeStateFile(join(directory, TEMPLATE_MANIFEST), manifest);
     await rename(directory, join(ports.directory, templateId));
     await syncDirectory(ports.directory);
-    return manifest;
+    return { manifest, known };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
@@ -125,10 +126,4 @@ function warmPrograms(imageName: string): readonly (readonly string[])[] {
   if (imageName.startsWith('node')) return [['node', '-e', 'require("node:http")']];
   if (imageName.startsWith('python')) return [['python3', '-c', 'import http.server, json, ssl']];
   return [];
-}
-
-async function hashed(directory: string, names: readonly string[]): Promise<TemplateManifest['files']> {
-  const files: TemplateManifest['files'] = [];
-  for (const name of names) files.push({ name, ...(await hashFile(join(directory, name))) });
-  return files;
 }

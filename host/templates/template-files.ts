@@ -37,8 +37,26 @@ export async function readTemplateManifest(directory: string, templateId: string
   }
 }
 
+/** A template's files by name, and the fingerprints that they had when their content was known to be right. */
+export type KnownFiles = ReadonlyMap<string, string>;
+
+/** @returns size, SHA-256 and fingerprint of files, e.g. of a template that is being made */
+export async function hashFiles(
+  directory: string,
+  names: readonly string[],
+): Promise<{ files: TemplateManifest['files']; known: KnownFiles }> {
+  const files: TemplateManifest['files'] = [];
+  const known = new Map<string, string>();
+  for (const name of names) {
+    // Taken before the content is read, so that a change meanwhile shows later.
+    known.set(name, await lookAt(join(directory, name), ownLook));
+    files.push({ name, ...(await hashFile(join(directory, name))) });
+  }
+  return { files, known };
+}
+
 /**
- * Reads every file of a template.
+ * Reads every file of a template whose content is not known.
  * @param imagePaths files of the image below, whose fingerprints are taken as well
  * @returns the fingerprints of all of them while their content is known to be right
  * @throws TEMPLATE_CORRUPT naming the file that is not what the manifest says
@@ -47,12 +65,13 @@ export async function verifyTemplate(
   directory: string,
   manifest: TemplateManifest,
   imagePaths: readonly string[],
-  signal?: AbortSignal,
+  { known, signal }: { readonly known?: KnownFiles; readonly signal?: AbortSignal } = {},
 ): Promise<FileLooks> {
   const paths = [TEMPLATE_MANIFEST, ...manifest.files.map(({ name }) => name)].map((name) => join(directory, name));
   // Taken before the content is read, so that a change meanwhile shows later.
   const looks = { own: await looksOf(paths, ownLook), image: await looksOf(imagePaths, imageLook) };
   for (const { name, bytes, sha256 } of manifest.files) {
+    if (known?.has(name) && looks.own.get(join(directory, name)) === known.get(name)) continue;
     const found = await hashFile(join(directory, name), signal);
     if (found.bytes === bytes && found.sha256 === sha256) continue;
     throw new KilnError('TEMPLATE_CORRUPT', `${name} of template ${manifest.templateId} is not what was frozen.`, {
@@ -81,9 +100,10 @@ async function changedOf(looks: ReadonlyMap<string, string>, lookOf: Look): Prom
 }
 
 async function looksOf(paths: readonly string[], lookOf: Look): Promise<ReadonlyMap<string, string>> {
-  const look = async (path: string) => {
-    const found = await stat(path, { bigint: true }).catch(() => undefined);
-    return found === undefined ? 'missing' : lookOf(found);
-  };
-  return new Map(await Promise.all(paths.map(async (path) => [path, await look(path)] as const)));
+  return new Map(await Promise.all(paths.map(async (path) => [path, await lookAt(path, lookOf)] as const)));
+}
+
+async function lookAt(path: string, lookOf: Look): Promise<string> {
+  const found = await stat(path, { bigint: true }).catch(() => undefined);
+  return found === undefined ? 'missing' : lookOf(found);
 }

@@ -171,13 +171,13 @@ class TemplateStore implements Templates {
       const image = await options.images.ensure(kind.imageDigest, this.over.signal);
       const { maker, provisioner, workspaces, emptyDisks } = options;
       const ports = { maker, provisioner, workspaces, emptyDisks, directory };
-      const manifest = await buildTemplate(ports, {
+      const { manifest, known } = await buildTemplate(ports, {
         kind,
         image,
         deadlineMs: settings.freezeMs,
         signal: this.over.signal,
       });
-      const looks = await verifyTemplate(join(directory, manifest.templateId), manifest, imageFiles(image));
+      const looks = await verifyTemplate(join(directory, manifest.templateId), manifest, imageFiles(image), { known });
       this.supersede(kind);
       this.entries.set(manifest.templateId, newEntry(manifest, looks));
       options.onEvent?.('made');
@@ -260,7 +260,7 @@ class TemplateStore implements Templates {
     try {
       const image = await this.options.images.ensure(kindOf(manifest).imageDigest, this.over.signal);
       await this.checkFingerprint(manifest, image, directory);
-      entry.looks = await verifyTemplate(directory, manifest, imageFiles(image), this.over.signal);
+      entry.looks = await verifyTemplate(directory, manifest, imageFiles(image), { signal: this.over.signal });
       for (const other of this.ofKind(kindOf(manifest)))
         if (other !== entry && isOlder(other, entry)) other.superseded = true;
     } catch (error) {

@@ -3,6 +3,7 @@
  * is killed when it takes too much, and ends with the process that started it.
  */
 import { writeFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { createInterface } from 'node:readline';
 import { type InspectionReply, inspectionRequestSchema } from '../../contracts/service/inspection-messages.ts';
 import { answerRequest } from './answer-request.ts';
@@ -28,3 +29,5 @@ lines.on('line', (line) => {
 });
 lines.once('close', () => process.exit(0));
 say({ kind: 'ready', dataBytes: ownDataBytes() });
+// Its owner ends it by force, and Node.js keeps what it has compiled only at an exit.
+flushCompileCache();

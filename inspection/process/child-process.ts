@@ -1,5 +1,6 @@
 /** One process that reads strangers' folders, seen by its owner: gets one request at a time, is watched, is killed. */
 import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
+import { getCompileCacheDir } from 'node:module';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -10,6 +11,7 @@ import {
   inspectionReplySchema,
   MAX_REPLY_BYTES,
 } from '../../contracts/service/inspection-messages.ts';
+import { defined } from '../../domain/defined.ts';
 import { ReplyLines } from './reply-lines.ts';
 import { type LimitKind, type ProcessReading, type RequestLimits, RequestMeter } from './request-meter.ts';
 
@@ -73,6 +75,11 @@ export async function startInspectionChild(options: ChildOptions, startMs: numbe
   }
 }
 
+/** Where this process keeps its compiled modules, the child finds its own: it then starts in half the time. */
+function environment(): NodeJS.ProcessEnv {
+  return { ...ENVIRONMENT, ...defined({ NODE_COMPILE_CACHE: getCompileCacheDir() }) };
+}
+
 class Child implements InspectionChild {
   readonly ended: Promise<string>;
   private readonly options: ChildOptions;
@@ -87,7 +94,7 @@ class Child implements InspectionChild {
     const heapMib = Math.floor(options.memoryMib * HEAP_SHARE);
     const flags = [`--max-old-space-size=${heapMib}`, '--max-semi-space-size=8'];
     const [file = '', ...args] = [...DIE_WITH_PARENT, process.execPath, ...flags, options.main];
-    this.process = spawn(file, args, { cwd: '/', env: ENVIRONMENT, stdio: ['pipe', 'pipe', 'pipe'] });
+    this.process = spawn(file, args, { cwd: '/', env: environment(), stdio: ['pipe', 'pipe', 'pipe'] });
     this.ended = new Promise((resolve) => {
       this.process.on('error', (error) => resolve(error.message));
       this.process.once('close', (code, signal) => resolve(signal ?? `code ${code}`));

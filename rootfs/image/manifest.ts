@@ -1,9 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
+import { open } from 'node:fs/promises';
 import { z } from 'zod';
-import { defined } from '../../domain/defined.ts';
 import { DIGEST_PATTERN, IMAGE_NAME_PATTERN } from '../../domain/names.ts';
 
 /** Files of an image, besides its manifest. */
@@ -57,9 +54,24 @@ export function isImageDigest(text: string): boolean {
   return DIGEST_PATTERN.test(text);
 }
 
+const READ_BYTES = 1 << 20;
+
 /** Reads a whole file. @returns its apparent size in bytes and SHA-256 in hex */
 export async function hashFile(path: string, signal?: AbortSignal): Promise<{ bytes: number; sha256: string }> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, defined({ signal }));
-  return { bytes: (await stat(path)).size, sha256: hash.digest('hex') };
+  // One buffer for all of it: a stream takes new memory for each piece, gigabytes for an image.
+  const buffer = Buffer.allocUnsafe(READ_BYTES);
+  const file = await open(path, 'r');
+  try {
+    let bytes = 0;
+    for (;;) {
+      signal?.throwIfAborted();
+      const { bytesRead } = await file.read(buffer, 0, READ_BYTES, bytes);
+      if (bytesRead === 0) return { bytes, sha256: hash.digest('hex') };
+      hash.update(buffer.subarray(0, bytesRead));
+      bytes += bytesRead;
+    }
+  } finally {
+    await file.close();
+  }
 }

@@ -97,7 +97,8 @@ connectKiln({ temporal: { address: '127.0.0.1:1' }, store: { endpoint: 'http://1
 `;
 
 beforeAll(async () => {
-  [project, without] = await Promise.all([installPackedClient({ peers: true }), installPackedClient({ peers: false })]);
+  project = await installPackedClient({ peers: true });
+  without = await installPackedClient({ peers: false, packedIn: project });
 }, INSTALL_MS);
 afterAll(async () => {
   for (const folder of [project, without]) await rm(folder, { recursive: true, force: true });
@@ -159,20 +160,37 @@ it.each(Object.entries(WITHOUT_PEERS))('names the packages that are missing: %s'
   expect(await outputOf(without, file, loading + CONNECT)).toEqual([true, install]);
 });
 
+const checked = new Map<string, Promise<string>>();
+
+/** Both kinds of programs are checked at once: most of the work is to read the types of the packages. */
+function typeErrors(module: string): Promise<string> {
+  const found = checked.get(module) ?? checkTypes(module);
+  checked.set(module, found);
+  return found;
+}
+
+async function checkTypes(module: string): Promise<string> {
+  const files = ['types.mts', 'types.cts'];
+  for (const file of files) await writeFile(join(project, file), TYPES);
+  const options = { strict: true, noEmit: true, module, target: 'es2024', skipLibCheck: true, types: [] };
+  const config = join(project, `tsconfig.${module}.json`);
+  await writeFile(config, JSON.stringify({ compilerOptions: options, files }));
+  const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+  const { stdout } = await run(process.execPath, [tsc, '-p', config], { cwd: project }).catch(
+    (error: { stdout: string }) => error,
+  );
+  return stdout;
+}
+
 it.each([
   ['an ES module', 'types.mts', 'nodenext'],
   ['CommonJS', 'types.cts', 'nodenext'],
   ['an ES module of older settings', 'types.mts', 'node16'],
   ['CommonJS of older settings', 'types.cts', 'node16'],
 ])('has types that hold for %s, and that refuse what is wrong', async (_, file, module) => {
-  await writeFile(join(project, file), TYPES);
-  const options = { strict: true, noEmit: true, module, target: 'es2024', skipLibCheck: true, types: [] };
-  await writeFile(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: [file] }));
-  const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
-  const { stdout } = await run(process.execPath, [tsc, '-p', project], { cwd: project }).catch(
-    (error: { stdout: string }) => error,
-  );
-  expect(stdout).toBe('');
+  const other = file === 'types.mts' ? 'types.cts' : 'types.mts';
+  const errors = (await typeErrors(module)).split('\n').filter((line) => !line.startsWith(other));
+  expect(errors.join('\n')).toBe('');
 });
 
 it('has an example that names the versions that the package is made with', () => {

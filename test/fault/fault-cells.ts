@@ -6,7 +6,7 @@ import { workloadWorkflowId } from '../../domain/names.ts';
 import type { WorkloadPolicyOverrides } from '../../domain/policies.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import type { WorkloadRequest, WorkloadState } from '../../domain/workload/workload.ts';
-import { afterEachEvent } from '../support/workers/after-each-event.ts';
+import { afterEachEvent, movesStage } from '../support/workers/after-each-event.ts';
 import type { PortError } from '../support/workers/port-errors.ts';
 import type { Caller, GatedCall, HeldCall, Moment } from '../support/workers/port-gates.ts';
 import { FAULTS, type Fault, type Outcome, ROWS, type Row, TIMINGS } from './fault-table.ts';
@@ -82,7 +82,7 @@ export class CellRun {
       return await reached;
     }
     await this.workloads.create(this.request(), id);
-    await this.until((state) => state.stage === 'running');
+    await this.until((state) => state.stage === 'running', movesStage);
     const { reached } = await this.arm();
     await this.workloads.stop(id, { waitMs: 0 });
     return reached;
@@ -96,7 +96,8 @@ export class CellRun {
       await this.until((state) => state.leaving !== undefined || isFinal(state.stage));
       this.held?.release();
     }
-    const outcome = outcomeOf(await this.until((state) => this.isSettled(state)));
+    const ofInterest = this.mustBeSeen() ? undefined : movesStage;
+    const outcome = outcomeOf(await this.until((state) => this.isSettled(state), ofInterest));
     // A call that was given up returns late and may have its effect only now.
     this.held?.release();
     const { snapshot } = await this.workloads.stop(id, { waitMs: 60_000 });
@@ -131,29 +132,36 @@ export class CellRun {
   }
 
   private async killVm(): Promise<void> {
-    const { vm } = await this.until((state) => state.stage === 'running');
+    const { vm } = await this.until((state) => state.stage === 'running', movesStage);
     if (vm?.pid !== undefined) process.kill(vm.pid, 'SIGKILL');
   }
 
   private isSettled({ stage, leaving, notes }: WorkloadState): boolean {
-    const { activity, way } = this.cell.row;
+    const { way } = this.cell.row;
     if (isFinal(stage)) return true;
     if (stage !== 'running' || leaving !== undefined || way === 'stop' || way === 'vm-death') return false;
-    // The workload was running before the fault too, so its stage alone proves nothing.
-    const mustBeSeen = activity === 'superviseVm' && this.cell.fault === 'hangs';
-    return !mustBeSeen || notes.some((note) => note.includes('took longer'));
+    return !this.mustBeSeen() || notes.some((note) => note.includes('took longer'));
   }
 
-  private async until(holds: (state: WorkloadState) => boolean): Promise<WorkloadState> {
+  /** The workload was running before the fault too, so its stage alone proves nothing. */
+  private mustBeSeen(): boolean {
+    return this.cell.row.activity === 'superviseVm' && this.cell.fault === 'hangs';
+  }
+
+  private async until(
+    holds: (state: WorkloadState) => boolean,
+    ofInterest?: Parameters<typeof afterEachEvent>[3],
+  ): Promise<WorkloadState> {
     const { id } = this.cell;
     const deadline = Date.now() + STUCK_AFTER_MS;
-    return afterEachEvent(this.kiln.temporal, workloadWorkflowId(id), async () => {
+    const look = async () => {
       const { state } = await this.workloads.get(id);
       if (holds(state)) return state;
       if (isFinal(state.stage)) throw new Error(`${id} has ended too soon: ${outcomeOf(state)}`);
       if (Date.now() > deadline) throw new Error(`${id} is stuck: ${JSON.stringify(state)}`);
       return undefined;
-    });
+    };
+    return afterEachEvent(this.kiln.temporal, workloadWorkflowId(id), look, ofInterest);
   }
 }
 

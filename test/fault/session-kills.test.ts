@@ -1,6 +1,4 @@
 /** Both workers are killed while sessions are in the middle of every step: each run still happens once, with one end. */
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SessionClient } from '../../client/temporal/sessions/session-client.ts';
@@ -9,7 +7,7 @@ import { runServers } from '../support/servers/run-servers.ts';
 import { quietRuntime } from '../support/workers/kiln-harness.ts';
 import type { Moment } from '../support/workers/port-gates.ts';
 import { ProcessStack } from '../support/workers/process-stack.ts';
-import { ended, ran, threadNamed, untilRun, untilTier } from '../support/workers/session-steps.ts';
+import { ended, outputsBelow, ran, threadNamed, untilRun, untilTier } from '../support/workers/session-steps.ts';
 import { pooled } from './fault-cells.ts';
 
 /** Where a session is when both workers die. `way`: what it is doing there. */
@@ -165,11 +163,7 @@ async function started(stack: ProcessStack, thread: string, mark: string): Promi
 
 /** All output of the runs of a thread, without the frames around it. */
 async function outputsOf(stack: ProcessStack, thread: string): Promise<string> {
-  const files = await readdir(join(stack.stateDir, 'runs'), { recursive: true, withFileTypes: true }).catch(() => []);
-  const texts = await Promise.all(
-    files.filter((file) => file.isFile()).map((file) => readFile(join(file.parentPath, file.name), 'latin1')),
-  );
-  const lines = texts.join('').match(new RegExp(`${thread}-(one|two) \\d+\\n`, 'g'));
+  const lines = (await outputsBelow(stack.stateDir)).match(new RegExp(`${thread}-(one|two) \\d+\\n`, 'g'));
   return (lines ?? []).join('');
 }
 

@@ -87,7 +87,7 @@ const frames: FuzzTarget = {
 const { helloMessage, failureMessage, nothing, execOpened, execExit, execList, tarReceived, usageMessage } = messages;
 const SHAPES: readonly z.ZodType[] = [
   ...[helloMessage, failureMessage, nothing, execOpened],
-  ...[execExit, execList, tarReceived, usageMessage, messages.egressRequest],
+  ...[execExit, execList, tarReceived, usageMessage, messages.execUsageMessage, messages.egressRequest],
 ];
 
 const replies: FuzzTarget = {
@@ -99,6 +99,27 @@ const replies: FuzzTarget = {
     }
     parses(() => void messages.parseRefusal(Buffer.from(text)));
   }),
+};
+
+const features: FuzzTarget = {
+  name: 'features',
+  runs: 300,
+  property: fc.property(
+    fc.oneof(
+      fc.array(fc.string({ maxLength: 3 }), { maxLength: 70, size: 'max' }),
+      fc.array(fc.string({ unit: 'binary', maxLength: 70, size: 'max' }), { maxLength: 2 }),
+      fc.jsonValue({ maxDepth: 3 }),
+      fc.constant(undefined),
+    ),
+    (announced) => {
+      parses(() => {
+        const text = JSON.stringify({ agentVersion: '1', protocol: 1, bootId: 'ab'.repeat(16), features: announced });
+        const { features: found } = messages.parseMessage(messages.helloMessage, Buffer.from(text), 'hello');
+        check(found.length <= 64 && found.every((name) => [...name].length <= 64), 'features beyond their bounds');
+        check(announced === undefined ? found.length === 0 : Array.isArray(announced), 'features that are none');
+      });
+    },
+  ),
 };
 
 const egressWishes: FuzzTarget = {
@@ -170,15 +191,16 @@ const channel: FuzzTarget = {
   name: 'channel',
   runs: 60,
   property: fc.asyncProperty(wire, fc.integer({ min: 1, max: 3000 }), async (all, step) => {
-    const guest = scriptedGuest();
+    const guest = scriptedGuest(undefined, ['exec-cgroup', 'exec-usage']);
     const agent = await connectAgent({ connect: async () => guest.host, deadlineMs: 10_000, requestMs: 60_000 });
     agent.serveEgress(async () => ({ allow: false, reason: 'fuzz' }));
     const asked = [
       agent.usage(),
       agent.listExecs(),
       agent.connectTcp(1),
-      agent.exec({ execId: 'e', argv: ['x'], output: 'ring' }),
+      agent.exec({ execId: 'e', argv: ['x'], output: 'ring', killLeftoversAfterMs: 1 }),
       agent.getTar('/x', []).toArray(),
+      agent.attachExec('e').then((exec) => exec.usage()),
     ];
     const settled = Promise.allSettled(asked);
     for (let at = 0; at < all.length; at += step) guest.wire.write(all.subarray(at, at + step));
@@ -244,4 +266,4 @@ const answers: FuzzTarget = {
   ),
 };
 
-export const FUZZ_TARGETS: readonly FuzzTarget[] = [frames, replies, egressWishes, output, channel, answers];
+export const FUZZ_TARGETS: readonly FuzzTarget[] = [frames, replies, features, egressWishes, output, channel, answers];

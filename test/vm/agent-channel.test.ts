@@ -16,6 +16,7 @@ const DEADLINE_MS = 60_000;
 describeAgentChannel({
   name: 'agent in QEMU',
   ownClock: true,
+  groups: true,
   async start() {
     const root = await mkdtemp(join(tmpdir(), 'kq-'));
     const places = { stateDir: join(root, 's'), runtimeDir: join(root, 'r') };

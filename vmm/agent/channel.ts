@@ -10,7 +10,7 @@ import type {
   ExecSummary,
   GuestUsage,
 } from '../../ports/guest-agent.ts';
-import { attachExec, listExecs, startExec } from './exec-handle.ts';
+import { attachExec, type ExecLink, listExecs, startExec } from './exec-handle.ts';
 import type { Frame, FrameReader } from './frames.ts';
 import { nothing, usageMessage } from './messages.ts';
 import { Mux } from './mux.ts';
@@ -32,14 +32,17 @@ export interface ChannelParts {
 /** The host's end of the protocol of docs/agent-protocol.md, over a connection whose agent has said hello. */
 export class Channel implements AgentChannel {
   readonly hello: AgentHello;
+  readonly features: ReadonlySet<string>;
   readonly closed: Promise<Error>;
   private readonly mux: Mux;
+  private readonly execs: ExecLink;
   private readonly requestMs: number;
   private readonly tars: TarLimits;
   private egress: EgressHandler | undefined;
 
   constructor(parts: ChannelParts) {
     this.hello = parts.hello;
+    this.features = new Set(parts.hello.features);
     this.requestMs = parts.requestMs;
     this.tars = { idleMs: parts.requestMs, maxBytes: parts.maxTarBytes };
     this.mux = new Mux(
@@ -47,6 +50,7 @@ export class Channel implements AgentChannel {
       parts.reader,
       egressOpener(() => this.egress),
     );
+    this.execs = { mux: this.mux, hello: this.hello, timeoutMs: this.requestMs };
     this.closed = this.mux.closed;
     this.mux.start(parts.first);
   }
@@ -60,15 +64,15 @@ export class Channel implements AgentChannel {
   }
 
   exec(request: ExecRequest, options: AttachOptions = {}): Promise<ExecHandle> {
-    return startExec(this.mux, request, options, this.requestMs);
+    return startExec(this.execs, request, options);
   }
 
   attachExec(execId: string, options: AttachOptions = {}): Promise<ExecHandle> {
-    return attachExec(this.mux, execId, options, this.requestMs);
+    return attachExec(this.execs, execId, options);
   }
 
   listExecs(): Promise<readonly ExecSummary[]> {
-    return listExecs(this.mux, this.requestMs);
+    return listExecs(this.execs);
   }
 
   putTar(path: string, tar: Readable): Promise<{ bytes: number }> {

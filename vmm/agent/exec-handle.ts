@@ -1,33 +1,43 @@
 import { KilnError } from '../../domain/failures.ts';
 import type {
+  AgentHello,
   AttachOptions,
   ExecExit,
   ExecHandle,
   ExecOutput,
   ExecRequest,
   ExecSummary,
+  ExecUsage,
 } from '../../ports/guest-agent.ts';
 import { OutputQueue, parseGap, parseOutput } from './exec-output.ts';
-import { execExit, execList, execOpened, nothing } from './messages.ts';
+import { requireFeature } from './features.ts';
+import { execExit, execList, execOpened, execUsageMessage, nothing } from './messages.ts';
 import type { Mux } from './mux.ts';
 import { parseReply, withTimeout } from './mux.ts';
 import type { MuxStream } from './mux-stream.ts';
 
 const MAX_LIST_BYTES = 8 * 1024 * 1024;
 
+/** What every exec of one channel needs. */
+export interface ExecLink {
+  readonly mux: Mux;
+  readonly hello: AgentHello;
+  /** How long the agent may take to answer a request, ms. */
+  readonly timeoutMs: number;
+}
+
 /**
  * Starts a process, or attaches to the existing one with this id.
- * @throws AGENT_TIMEOUT where it has not started within `timeoutMs`, AGENT_LOST, or the guest's refusal.
+ * @throws UNSUPPORTED where the agent cannot do what is asked, AGENT_TIMEOUT where it has not started within
+ *   `timeoutMs`, AGENT_LOST, or the guest's refusal.
  */
-export function startExec(
-  mux: Mux,
-  request: ExecRequest,
-  options: AttachOptions,
-  timeoutMs: number,
-): Promise<ExecHandle> {
+export async function startExec(link: ExecLink, request: ExecRequest, options: AttachOptions): Promise<ExecHandle> {
+  if (request.killLeftoversAfterMs !== undefined) {
+    requireFeature(link.hello, 'exec-cgroup', 'kill what an exec leaves behind');
+  }
   const { execId, stdin, ...spec } = request;
   const body = Buffer.from(JSON.stringify(spec));
-  return openExec(mux, { kind: 'exec', execId, bodyBytes: body.length }, execId, options, timeoutMs, async (stream) => {
+  return openExec(link, { kind: 'exec', execId, bodyBytes: body.length }, options, async (stream) => {
     await stream.send(body);
     if (stdin !== undefined) await stream.send(stdin);
     stream.end();
@@ -35,20 +45,18 @@ export function startExec(
 }
 
 /** @throws NOT_FOUND where the guest knows no such exec, AGENT_TIMEOUT, AGENT_LOST */
-export function attachExec(mux: Mux, execId: string, options: AttachOptions, timeoutMs: number): Promise<ExecHandle> {
-  return openExec(mux, { kind: 'attach', execId }, execId, options, timeoutMs, async (stream) => stream.end());
+export function attachExec(link: ExecLink, execId: string, options: AttachOptions): Promise<ExecHandle> {
+  return openExec(link, { kind: 'attach', execId }, options, async (stream) => stream.end());
 }
 
 async function openExec(
-  mux: Mux,
-  request: Readonly<Record<string, unknown>>,
-  execId: string,
+  link: ExecLink,
+  request: Readonly<Record<string, unknown>> & { readonly execId: string },
   options: AttachOptions,
-  timeoutMs: number,
   feed: (stream: MuxStream) => Promise<void>,
 ): Promise<ExecHandle> {
-  const attached = new AttachedExec(mux, execId, options, timeoutMs);
-  await withTimeout<void>(timeoutMs, 'exec', (resolve, reject) => {
+  const attached = new AttachedExec(link, request.execId, options);
+  await withTimeout<void>(link.timeoutMs, 'exec', (resolve, reject) => {
     const stream = attached.open({ ...request, from: options.fromOffset ?? 0 }, resolve, reject);
     feed(stream).catch(reject);
     return () => stream.reset('TIMED_OUT', 'no answer in time');
@@ -57,7 +65,7 @@ async function openExec(
 }
 
 /** @returns every exec that the guest knows, in the order of their starts. @throws AGENT_TIMEOUT, AGENT_LOST */
-export function listExecs(mux: Mux, timeoutMs: number): Promise<readonly ExecSummary[]> {
+export function listExecs({ mux, timeoutMs }: ExecLink): Promise<readonly ExecSummary[]> {
   return withTimeout(timeoutMs, 'list', (resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
@@ -81,18 +89,16 @@ export function listExecs(mux: Mux, timeoutMs: number): Promise<readonly ExecSum
 class AttachedExec implements ExecHandle {
   readonly execId: string;
   readonly exit: Promise<ExecExit>;
-  private readonly mux: Mux;
-  private readonly timeoutMs: number;
+  private readonly link: ExecLink;
   private readonly queue: OutputQueue;
   private stream: MuxStream | undefined;
   private knownPid = 0;
   private resolveExit: (exit: ExecExit) => void = () => {};
   private rejectExit: (error: KilnError) => void = () => {};
 
-  constructor(mux: Mux, execId: string, options: AttachOptions, timeoutMs: number) {
+  constructor(link: ExecLink, execId: string, options: AttachOptions) {
     this.execId = execId;
-    this.mux = mux;
-    this.timeoutMs = timeoutMs;
+    this.link = link;
     const onHandled = options.manualAck === true ? () => {} : (offset: number) => this.acknowledge(offset);
     this.queue = new OutputQueue(options.fromOffset ?? 0, (cost) => this.stream?.grant(cost), onHandled);
     this.exit = new Promise((resolve, reject) => {
@@ -112,7 +118,7 @@ class AttachedExec implements ExecHandle {
   }
 
   open(request: Readonly<Record<string, unknown>>, resolve: () => void, reject: (error: Error) => void): MuxStream {
-    this.stream = this.mux.open(request, {
+    this.stream = this.link.mux.open(request, {
       opened: (payload) =>
         parseReply(
           execOpened,
@@ -152,10 +158,17 @@ class AttachedExec implements ExecHandle {
   }
 
   acknowledge(offset: number): void {
-    this.mux.acknowledge(this.execId, offset);
+    this.link.mux.acknowledge(this.execId, offset);
   }
 
   async signal(name: 'SIGTERM' | 'SIGKILL' | 'SIGINT' | 'SIGHUP'): Promise<void> {
-    await this.mux.call({ kind: 'signal', execId: this.execId, signal: name }, nothing, this.timeoutMs);
+    const { mux, timeoutMs } = this.link;
+    await mux.call({ kind: 'signal', execId: this.execId, signal: name }, nothing, timeoutMs);
+  }
+
+  async usage(): Promise<ExecUsage> {
+    const { mux, hello, timeoutMs } = this.link;
+    requireFeature(hello, 'exec-usage', 'tell what an exec uses');
+    return mux.call({ kind: 'exec-usage', execId: this.execId }, execUsageMessage, timeoutMs);
   }
 }

@@ -10,7 +10,8 @@ export const helloMessage = z.object({
   agentVersion: z.string().max(64),
   protocol: z.number().int(),
   bootId: z.string().regex(/^[0-9a-f]{32}$/),
-  features: z.array(z.string().max(64)).max(64),
+  // Agents in images of earlier versions may announce none.
+  features: z.array(z.string().max(64)).max(64).default([]),
 });
 
 export const failureMessage = z.object({ code: z.string().max(64), message: z.string().max(8192) });
@@ -40,6 +41,8 @@ export const execList = z
 export const tarReceived = z.object({ bytes: safeCount });
 
 export const usageMessage = z.object({ memUsedBytes: safeCount, memTotalBytes: safeCount, cpuMs: safeCount });
+
+export const execUsageMessage = z.object({ cpuMs: safeCount, processes: safeCount });
 
 export const egressRequest = z.object({
   kind: z.literal('egress'),

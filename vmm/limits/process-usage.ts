@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import type { VmProcess } from '../../contracts/host/instance-record.ts';
 import { defined } from '../../domain/defined.ts';
 import { isErrno } from '../../linux/errno.ts';
+import { readProcFile } from '../../linux/proc-file.ts';
 import { isAlive } from '../../linux/process-identity.ts';
 
 /** What the kernel says of one process, all its threads together. */
@@ -64,7 +64,7 @@ export function parseKib(text: string, name: string): number | undefined {
 
 async function readIfThere(path: string): Promise<string | undefined> {
   try {
-    return await readFile(path, 'latin1');
+    return await readProcFile(path);
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ESRCH', 'EACCES', 'EPERM')) return undefined;
     throw error;

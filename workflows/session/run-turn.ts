@@ -26,8 +26,9 @@ export async function runTurn(
   const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, turn };
   try {
     const { egress } = state.state.settings;
-    const input = { ...call, name, runId, body, timeoutMs, egress };
-    endAsExited(ctx, timeoutMs, await ctx.calls.onHost(hot.placed, () => hot.placed.host.runTurn(input)));
+    const { silentMs } = ctx.policies.run;
+    const input = { ...call, name, runId, body, timeoutMs, silentMs, egress };
+    endAsExited(ctx, { timeoutMs, silentMs }, await ctx.calls.onHost(hot.placed, () => hot.placed.host.runTurn(input)));
     return { vm: 'stays' };
   } catch (error) {
     const cancel = ctx.cancelCause(runId);
@@ -47,10 +48,17 @@ export async function runTurn(
 
 const STAYS: AfterRun = { vm: 'stays' };
 
-function endAsExited({ state }: SessionContext, timeoutMs: number, exit: RunExit): void {
-  if (exit.timedOut) {
-    const message = `It took longer than its limit of ${timeoutMs} ms.`;
-    state.endRunning({ as: 'failed', failure: 'RUN_TIMEOUT', message }, { code: 'RUN_FAILED', detail: 'RUN_TIMEOUT' });
+function endAsExited(
+  { state }: SessionContext,
+  { timeoutMs, silentMs }: { timeoutMs: number; silentMs: number },
+  exit: RunExit,
+): void {
+  if (exit.timedOut || exit.silent) {
+    const failure = exit.timedOut ? 'RUN_TIMEOUT' : 'RUN_SILENT';
+    const message = exit.timedOut
+      ? `It took longer than its limit of ${timeoutMs} ms.`
+      : `It wrote nothing and used no CPU for ${silentMs} ms.`;
+    state.endRunning({ as: 'failed', failure, message }, { code: 'RUN_FAILED', detail: failure });
     return;
   }
   const { code, signal, outputBytes } = exit;

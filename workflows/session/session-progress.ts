@@ -20,6 +20,7 @@ import {
   repeatRun,
   startNext,
   takeOrder,
+  turnAhead,
   type WaitingRun,
   withUsedIds,
 } from '../../domain/session/run-book.ts';
@@ -215,7 +216,7 @@ export class SessionProgress {
   look(runId: string): RunLook {
     const run = this.find(runId);
     const { place } = this.state;
-    return { nextTurn: this.runs.turn + 1, ...defined({ run, place }) };
+    return { nextTurn: turnAhead(this.runs), ...defined({ run, place }) };
   }
 
   find(runId: string): KnownRun | undefined {

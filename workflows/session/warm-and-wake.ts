@@ -1,4 +1,5 @@
-import { CancellationScope } from '@temporalio/workflow';
+import { CancellationScope, sleep } from '@temporalio/workflow';
+import { backoffMs } from '../../domain/policies.ts';
 import type { Cause, CauseCode } from '../../domain/session/session-events.ts';
 import { judge } from '../activity-verdict.ts';
 import { bootFreshVm } from '../placed/boot-loop.ts';
@@ -39,15 +40,38 @@ async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promi
   const deadlineMs = ctx.policies.control.startToCloseMs;
   try {
     const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, deadlineMs };
-    await ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm(call));
+    await onceThereIsRoom(ctx, () => ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm(call)));
     ctx.state.enter('hot', cause);
     return hot;
   } catch (error) {
     const verdict = judge(error);
-    if (verdict.kind === 'cancelled') throw error;
+    // A VM that finds no room waits on, with its files.
+    if (verdict.kind === 'cancelled' || isNoRoom(error)) throw error;
     await vmDied(ctx, { code: 'VM_DIED', detail: verdict.message });
     return undefined;
   }
+}
+
+/** A paused VM needs its full size again. @throws CodedFailure NO_CAPACITY after the deadline of placements */
+async function onceThereIsRoom(ctx: SessionContext, resume: () => Promise<void>): Promise<void> {
+  const { deadlineMs, backoffMs: firstMs, maxBackoffMs } = ctx.policies.placement;
+  const deadline = Date.now() + deadlineMs;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await resume();
+      if (attempt > 1) ctx.progress.wait(undefined);
+      return;
+    } catch (error) {
+      if (!isNoRoom(error) || Date.now() >= deadline) throw error;
+      ctx.progress.wait('its host has no room for its VM to go on');
+      await sleep(backoffMs(attempt, firstMs, maxBackoffMs), { summary: 'wait for capacity' });
+    }
+  }
+}
+
+function isNoRoom(error: unknown): boolean {
+  const verdict = judge(error);
+  return verdict.kind === 'failure' && verdict.code === 'NO_CAPACITY';
 }
 
 /** Pauses the VM of a hot session that has nothing to do. */

@@ -28,6 +28,8 @@ export async function readSession(context: SessionClientContext, name: ThreadNam
 /** A run, and where it is or will be. */
 export interface LocatedRun extends RunLook {
   readonly run: KnownRun;
+  /** The session that has or had it. */
+  readonly session: SessionName;
 }
 
 /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
@@ -35,10 +37,13 @@ export async function locateRun(context: SessionClientContext, name: ThreadName,
   const record = context.lately.get(name) ?? (await mustRead(context, name));
   if (record.end === undefined) {
     const look = await ask(context, nameOf(record), (handle) => handle.query(runQuery, { runId }));
-    if (look?.run !== undefined) return { ...look, run: look.run };
+    if (look?.run !== undefined) return { ...look, run: look.run, session: nameOf(record) };
   }
   const found = await context.books.runs.read(name, runId);
-  if (found !== undefined) return { run: { state: 'ended', run: found.run }, nextTurn: 0 };
+  if (found !== undefined) {
+    const session = { ...nameOf(record), incarnation: found.incarnation };
+    return { run: { state: 'ended', run: found.run }, nextTurn: 0, session };
+  }
   throw new KilnError('NOT_FOUND', `Thread ${name.thread} knows no run ${runId}.`);
 }
 

@@ -16,7 +16,7 @@ import type { SessionRecord } from '../../../domain/session/session-record.ts';
 import type { SessionInput } from '../../../domain/session/session-state.ts';
 import { SESSION_WORKFLOW, sendRunUpdate } from '../../../workflows/session/session-messages.ts';
 import type { sessionWorkflow } from '../../../workflows/session/session-workflow.ts';
-import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
+import { isNoWorkflow, isUnavailable, withDeadline } from '../temporal-calls.ts';
 import { mintId } from '../workloads/create-workload.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { nameOf, openRecord } from './session-names.ts';
@@ -86,7 +86,7 @@ async function offer(
   } catch (error) {
     if (error instanceof WorkflowUpdateFailedError) throw refused(error);
     if (isOver(error)) return 'over';
-    throw error;
+    throw isUnavailable(error) ? unknownOutcome(record.thread, error) : error;
   }
 }
 
@@ -120,6 +120,19 @@ export function startOf(
 /** @returns whether an update found the workflow of its session closed */
 export function isOver(error: unknown): boolean {
   return error instanceof WorkflowExecutionAlreadyStartedError || isNoWorkflow(error);
+}
+
+const ENDED_FROM_OUTSIDE: ReadonlySet<string> = new Set([
+  'TERMINATED',
+  'CANCELLED',
+  'FAILED',
+  'TIMED_OUT',
+  'COMPLETED',
+]);
+
+function unknownOutcome(thread: string, cause?: unknown): KilnError {
+  const message = `Temporal did not answer in time for thread ${thread}: whether the run was taken is not known. Repeat it with the same id.`;
+  return new KilnError('TEMPORAL_UNAVAILABLE', message, {}, cause);
 }
 
 /** @returns what the workflow refused with */
@@ -162,8 +175,20 @@ function laneOf({ project, thread }: ThreadName, idSha256: string): string {
   return `${project}/${thread}#${Number.parseInt(idSha256.slice(0, 8), 16) % LANES}`;
 }
 
-/** A workflow that was ended from outside left its record open: the next session begins only once that is closed. */
-export async function overInTemporal({ books }: SessionClientContext, record: SessionRecord): Promise<KilnError> {
+/**
+ * A workflow that was ended from outside left its record open: the next session begins only once that is closed. Only
+ * Temporal's own word that it is closed counts: a namespace that is not there has no workflow either.
+ */
+export async function overInTemporal(
+  { client, timings, books }: SessionClientContext,
+  record: SessionRecord,
+): Promise<KilnError> {
+  const handle = client.workflow.getHandle(sessionWorkflowId(nameOf(record)));
+  const status = await withDeadline(client, timings.callMs, () => handle.describe()).then(
+    (found) => found.status.name,
+    () => 'unknown',
+  );
+  if (!ENDED_FROM_OUTSIDE.has(status)) return unknownOutcome(record.thread);
   const at = new Date().toISOString();
   await books.sessions.end(nameOf(record), { as: 'closed', at, cause: 'STOPPED_IN_TEMPORAL', lastTurn: 0 });
   return new KilnError(

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AgentChannel } from '../../../ports/guest-agent.ts';
 import { type Bench, freshId, type GuestUnderTest, runIn } from '../../support/guest/guest-under-test.ts';
 import { describeExecs } from './agent-channel-execs.ts';
+import { describeLeftovers } from './agent-channel-leftovers.ts';
 import { describeStreams } from './agent-channel-streams.ts';
 import { describeTars } from './agent-channel-tars.ts';
 
@@ -10,6 +11,8 @@ export interface AgentSuite {
   readonly name: string;
   /** Whether the guest has a clock of its own, which `configure` sets. */
   readonly ownClock: boolean;
+  /** Whether the guest can give its execs control groups. */
+  readonly groups: boolean;
   start(): Promise<GuestUnderTest>;
 }
 
@@ -39,6 +42,7 @@ export function describeAgentChannel(suite: AgentSuite): void {
 
     describeIdentity(bench, suite.ownClock);
     describeExecs(bench);
+    describeLeftovers(bench, suite.groups);
     describeTars(bench);
     describeStreams(bench);
     describeWire(bench);

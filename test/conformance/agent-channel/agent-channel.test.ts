@@ -42,4 +42,6 @@ function isRunning(child: ChildProcess): boolean {
   return child.exitCode === null && child.signalCode === null;
 }
 
-describeAgentChannel({ name: 'agent as a process', ownClock: false, start: startProcessGuest });
+/** An ordinary user may make control groups only where the machine lends him one. */
+const groups = process.getuid?.() === 0;
+describeAgentChannel({ name: 'agent as a process', ownClock: false, groups, start: startProcessGuest });

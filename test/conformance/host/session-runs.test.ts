@@ -21,8 +21,9 @@ import { whatIsLeft } from '../../support/host/nothing-left.ts';
 import { freshObjectStore } from '../../support/servers/object-store.ts';
 
 const VM = 'abc-1-1';
+const OWNER = { session: { project: 'default', thread: 't', incarnation: 1 }, runId: 'r' };
 const NEVER = new AbortController().signal;
-const LIMITS = { maxOutputBytes: 64 * 2 ** 20, maxUnsafeBytes: 2 ** 20, reattachPauseMs: 1 };
+const LIMITS = { maxOutputBytes: 64 * 2 ** 20, maxUnsafeBytes: 2 ** 20, reattachPauseMs: 1, leftoversMs: 50 };
 
 let places: FakeHostPlaces;
 let store: ObjectStore;
@@ -52,12 +53,15 @@ async function newHost(): Promise<Host> {
   return made;
 }
 
-function runsOf({ vms }: Host): SessionRuns {
+function runsOf({ vms }: Host, limits: Partial<typeof LIMITS> = {}): SessionRuns {
   return createSessionRuns({
     ...LIMITS,
+    ...limits,
     vms,
     vmDirectory: (vmId) => join(places.stateDir, 'vms', vmId),
     outputPath: ({ turn }) => join(places.root, `output-${turn}`),
+    expectOutput: async () => undefined,
+    onEnd: () => undefined,
   });
 }
 
@@ -70,8 +74,8 @@ async function restart(): Promise<void> {
 
 const turnOf = (turn: number): RunInVm => ({ vmId: VM, turn });
 const shell = (script: string) => async () => ({ argv: ['sh', '-c', script], env: {} });
-const run = (turn: number, script: string, timeoutMs = 60_000) =>
-  runs.run({ ...turnOf(turn), timeoutMs, command: shell(script) }, NEVER);
+const run = (turn: number, script: string, timeoutMs = 60_000, silentMs = 60_000) =>
+  runs.run({ ...turnOf(turn), ...OWNER, timeoutMs, silentMs, command: shell(script) }, NEVER);
 
 async function outputOf(turn: number): Promise<string> {
   const pieces: ExecOutput[] = [];
@@ -112,6 +116,7 @@ describe('a run in a VM', () => {
       code: 3,
       signal: null,
       timedOut: false,
+      silent: false,
       outputBytes: 8,
     });
     expect((await outputOf(1)).split('\n').toSorted()).toEqual(['', 'one', 'two']);
@@ -189,14 +194,23 @@ describe('a run in a VM', () => {
     await expect(run(1, 'true')).rejects.toMatchObject({ code: 'RUN_LOST' });
   });
 
-  it('with more output than is kept ends all the same', async () => {
-    runs = createSessionRuns({
-      ...LIMITS,
-      maxOutputBytes: 100_000,
-      vms: host.vms,
-      vmDirectory: (vmId) => join(places.stateDir, 'vms', vmId),
-      outputPath: ({ turn }) => join(places.root, `output-${turn}`),
+  it('of which nothing is heard is killed, and says so; one that works in silence goes on', async () => {
+    expect(await run(1, 'echo last; sleep 1000', 60_000, 400)).toMatchObject({ silent: true, signal: 'SIGKILL' });
+    const busy = 'end=$(($(date +%s) + 2)); while [ $(date +%s) -lt $end ]; do :; done; exit 5';
+    expect(await run(2, busy, 60_000, 400)).toMatchObject({ silent: false, code: 5 });
+  });
+
+  it('leaves no process behind that would work on beside the next one', async () => {
+    await run(1, 'setsid sh -c "while :; do echo still here; sleep 0.05; done" & exit 0');
+    expect(
+      await run(2, 'for d in /proc/[0-9]*; do tr "\\\\0" " " < $d/cmdline; done | grep "still [h]ere"'),
+    ).toMatchObject({
+      code: 1,
     });
+  });
+
+  it('with more output than is kept ends all the same', async () => {
+    runs = runsOf(host, { maxOutputBytes: 100_000 });
     expect(await run(1, 'head -c 3000000 /dev/zero; exit 6')).toMatchObject({ code: 6, outputBytes: 3_000_000 });
     expect(await outputOf(1)).toMatch(/\[\d+ lost\]$/);
   });

@@ -2,6 +2,7 @@
 import type { CliContext } from '../../../cli/cli-context.ts';
 import { runCli } from '../../../cli/run-cli.ts';
 import type { KilnClient } from '../../../client/http/kiln-client.ts';
+import { createSession } from '../../../client/http/sessions/session.ts';
 import { type WorkloadView, workloadView } from '../../../contracts/api/workload-view.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { canMove, type Stage } from '../../../domain/workload/stages.ts';
@@ -18,7 +19,7 @@ const NOT_GIVEN = 'the test gave no answer for this call';
 /** @returns an API on which every call that the test did not define fails. */
 export function apiWith(methods: Partial<KilnClient>): KilnClient {
   const refuse = () => Promise.reject(new KilnError('UNSUPPORTED', NOT_GIVEN));
-  return {
+  const api: KilnClient = {
     createWorkload: refuse,
     getWorkload: refuse,
     listWorkloads: refuse,
@@ -39,6 +40,10 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     cancelRun: refuse,
     listSessionFiles: refuse,
     deleteSessionFile: refuse,
+    streamRunOutput: () => {
+      throw new KilnError('UNSUPPORTED', NOT_GIVEN);
+    },
+    session: (thread, options = {}) => createSession(api, thread, options),
     uploadSource: refuse,
     getSource: refuse,
     createDeployment: refuse,
@@ -53,6 +58,7 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     readyz: refuse,
     ...methods,
   };
+  return api;
 }
 
 export interface CliWorld {
@@ -61,34 +67,47 @@ export interface CliWorld {
   readonly noStack?: KilnError;
   /** Aborted in place of Ctrl-C. */
   readonly interrupt?: AbortSignal;
+  /** The same for the Ctrl-C after that. */
+  readonly interruptAgain?: AbortSignal;
+  /** Called with everything that is written, as it is written. */
+  readonly onWrite?: (stream: 'stdout' | 'stderr', data: string | Uint8Array) => void;
 }
 
 /** Runs a command line until it ends. */
 export async function kiln(args: readonly string[], world: CliWorld = {}): Promise<CliResult> {
-  const said = { stdout: '', stderr: '', exitCode: 0 };
+  const written: Record<'stdout' | 'stderr', Buffer[]> = { stdout: [], stderr: [] };
+  let exitCode = 0;
+  const sink = (stream: 'stdout' | 'stderr') => ({
+    write: (data: string | Uint8Array) => {
+      written[stream].push(Buffer.from(data));
+      world.onWrite?.(stream, data);
+    },
+  });
+  const interrupts = [world.interrupt, world.interruptAgain];
   const api = apiWith(world.api ?? {});
   const findStack = async () => {
     if (world.noStack) throw world.noStack;
     return { apiUrl: 'http://127.0.0.1:4800', token: 'secret-token', source: 'test' };
   };
   const context: CliContext = {
-    stdout: { write: (text: string) => (said.stdout += text) },
-    stderr: { write: (text: string) => (said.stderr += text) },
+    stdout: sink('stdout'),
+    stderr: sink('stderr'),
     findStack,
     connect: async () => {
       await findStack();
       return api;
     },
-    interruptible: () => ({ signal: world.interrupt ?? new AbortController().signal, release: () => undefined }),
+    interruptible: () => ({ signal: interrupts.shift() ?? new AbortController().signal, release: () => undefined }),
     begin: () => undefined,
     exit: (code) => {
-      said.exitCode = code;
+      exitCode = code;
     },
     now: () => Date.parse(at(100)),
     timings: { pollMs: 1, giveUpAfterMs: 1000 },
   };
   await runCli(args, context);
-  return said;
+  const text = (stream: 'stdout' | 'stderr') => Buffer.concat(written[stream]).toString();
+  return { stdout: text('stdout'), stderr: text('stderr'), exitCode };
 }
 
 /** @returns the ISO time `seconds` after a fixed moment. */

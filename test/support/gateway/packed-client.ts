@@ -13,17 +13,24 @@ const run = promisify(execFile);
 export const INSTALL_MS = 300_000;
 
 /**
+ * @param packedIn a folder that this has returned before: its package is installed again and not built anew
  * @param peers whether to install the peer dependencies as well, in the versions that Kiln is built with
  * @returns the folder of an otherwise empty project; remove it when done
  */
-export async function installPackedClient({ peers }: { readonly peers: boolean }): Promise<string> {
+export async function installPackedClient(options: {
+  readonly peers: boolean;
+  readonly packedIn?: string;
+}): Promise<string> {
   const project = await mkdtemp(join(tmpdir(), 'kiln-client-test-'));
-  const built = join(project, 'built');
-  await run(process.execPath, ['scripts/build-client.mjs', '--out', built], { cwd: CHECKOUT });
-  await run('npm', ['pack', '--silent', '--pack-destination', project], { cwd: built });
-  const tarball = (await readdir(project)).find((name) => name.endsWith('.tgz')) ?? '';
+  const { peers, packedIn = project } = options;
+  const built = join(packedIn, 'built');
+  if (packedIn === project) {
+    await run(process.execPath, ['scripts/build-client.mjs', '--out', built], { cwd: CHECKOUT });
+    await run('npm', ['pack', '--silent', '--pack-destination', project], { cwd: built });
+  }
+  const tarball = (await readdir(packedIn)).find((name) => name.endsWith('.tgz')) ?? '';
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true }));
-  const packages = [`./${tarball}`, ...(peers ? await peersOf(built) : [])];
+  const packages = [join(packedIn, tarball), ...(peers ? await peersOf(built) : [])];
   await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...packages], { cwd: project });
   return project;
 }

@@ -26,8 +26,14 @@ export interface ScriptedGuest {
   receive(type: Frame['type']): Promise<Frame>;
 }
 
-/** @param answer writes what follows the hello record; default: a valid hello. Called once for each attach. */
-export function scriptedGuest(answer?: (wire: Duplex, nonce: Buffer) => void): ScriptedGuest {
+/**
+ * @param answer writes what follows the hello record; default: a valid hello. Called once for each attach.
+ * @param features what the valid hello announces
+ */
+export function scriptedGuest(
+  answer?: (wire: Duplex, nonce: Buffer) => void,
+  features: readonly string[] = [],
+): ScriptedGuest {
   const [host, wire] = duplexPair();
   const received: Frame[] = [];
   const waiting: (() => void)[] = [];
@@ -50,7 +56,7 @@ export function scriptedGuest(answer?: (wire: Duplex, nonce: Buffer) => void): S
     if (answer !== undefined) return answer(wire, nonce);
     attached = true;
     wire.write(encodeHelloRecord(nonce));
-    wire.write(encodeFrame(FRAME.hello, 0, Buffer.from(JSON.stringify(plainHello))));
+    wire.write(encodeFrame(FRAME.hello, 0, Buffer.from(JSON.stringify({ ...plainHello, features }))));
     take(rest);
   });
   return {
@@ -70,9 +76,12 @@ export function scriptedGuest(answer?: (wire: Duplex, nonce: Buffer) => void): S
   };
 }
 
-/** @returns a scripted guest and the host's channel to it */
-export async function attached(requestMs = 60_000): Promise<{ guest: ScriptedGuest; agent: AgentChannel }> {
-  const guest = scriptedGuest();
+/** @returns a scripted guest, whose agent announces `features`, and the host's channel to it */
+export async function attached(
+  requestMs = 60_000,
+  features: readonly string[] = [],
+): Promise<{ guest: ScriptedGuest; agent: AgentChannel }> {
+  const guest = scriptedGuest(undefined, features);
   const agent = await connectAgent({ connect: async () => guest.host, deadlineMs: 10_000, requestMs });
   return { guest, agent };
 }

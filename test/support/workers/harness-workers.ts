@@ -13,6 +13,7 @@ import { readRegistrySettings } from '../../../host/builds/npm-settings.ts';
 import { createPipSettings } from '../../../host/builds/pip-settings.ts';
 import { createHost, type Host } from '../../../host/host.ts';
 import type { HostSettingOverrides } from '../../../host/host-settings.ts';
+import { isErrno } from '../../../linux/errno.ts';
 import type { RegistrySettings } from '../../../ports/builds.ts';
 import type { ImageCache } from '../../../ports/images.ts';
 import type { SessionBooks } from '../../../ports/session-books.ts';
@@ -209,7 +210,10 @@ export function realRegistries(): Promise<RegistrySettings> {
 /** An image for VMs that use no disks: guests of the fake driver see the files of the host. */
 async function fakeImage(directory: string) {
   const path = join(directory, 'empty.img');
-  await writeFile(path, 'empty', { flag: 'a' });
+  // Left as it is where it exists: what is remembered of an image holds as long as its file does not change.
+  await writeFile(path, 'empty', { flag: 'wx' }).catch((error: unknown) => {
+    if (!isErrno(error, 'EEXIST')) throw error;
+  });
   return {
     name: 'node',
     digest: FAKE_DIGEST,

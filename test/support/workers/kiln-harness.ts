@@ -26,7 +26,7 @@ import type { ControlMetrics } from '../../../workers/control/control-metrics.ts
 import { type JudgedHistory, judgeHistories } from '../histories/recorded-histories.ts';
 import { whatIsLeft } from '../host/nothing-left.ts';
 import { freshObjectStore } from '../servers/object-store.ts';
-import { afterEachEvent } from './after-each-event.ts';
+import { afterEachEvent, movesStage } from './after-each-event.ts';
 import { controlWorkerOf, type HarnessOptions, HostRunner, sessionBooksOf } from './harness-workers.ts';
 
 /** Timings with which a whole workload takes a second or two. */
@@ -122,7 +122,12 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     namespace,
     controlMetrics,
     untilStage: (workloadId, ...stages) =>
-      afterEachEvent(temporal, workloadWorkflowId(workloadId), () => inStage(workloads, workloadId, stages)),
+      afterEachEvent(
+        temporal,
+        workloadWorkflowId(workloadId),
+        () => inStage(workloads, workloadId, stages),
+        movesStage,
+      ),
     restartHost: async () => {
       await hostRunner.stop();
       await hostRunner.start();

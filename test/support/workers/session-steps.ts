@@ -1,4 +1,6 @@
 /** Steps that tests of sessions take again and again. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SessionClient, SessionSnapshot } from '../../../client/temporal/sessions/session-client.ts';
 import { isKilnError } from '../../../domain/failures.ts';
@@ -62,4 +64,13 @@ export async function closeAll(sessions: SessionClient): Promise<void> {
   for (const { thread, tier } of (await sessions.list({ limit: 100 })).items) {
     if (tier !== 'closed' && tier !== 'expired') await sessions.close(threadNamed(thread), { waitMs: 20_000 });
   }
+}
+
+/** The output of all runs in the files of a host, with the frames around it: what was started outside is counted so. */
+export async function outputsBelow(stateDir: string): Promise<string> {
+  const entries = await readdir(join(stateDir, 'runs'), { recursive: true, withFileTypes: true }).catch(() => []);
+  // Beside each file of output is one that says whose it is.
+  const files = entries.filter((entry) => entry.isFile() && /^\d+$/.test(entry.name));
+  const texts = files.map((file) => readFile(join(file.parentPath, file.name), 'latin1'));
+  return (await Promise.all(texts)).join('');
 }

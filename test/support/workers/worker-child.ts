@@ -2,6 +2,7 @@
  * One worker of a Kiln in a process of its own, to be killed: the host worker over the fake driver, or the control
  * worker. Its ports have gates that the parent sets by messages.
  */
+import { flushCompileCache } from 'node:module';
 import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
 import { createObjectStore } from '../../../store/object-store.ts';
@@ -42,3 +43,5 @@ if (spec.role === 'control') {
   await new HostRunner({ ...around, temporal, namespaceId: await namespaceId(connection, namespace) }).start();
 }
 process.send?.({ kind: 'ready' });
+// It is always killed, and Node.js keeps what it has compiled only at an exit.
+flushCompileCache();

@@ -40,7 +40,8 @@ const json = (text: string): unknown[] =>
 describe('the command line', () => {
   it('answers --help on stdout with 0', async () => {
     const { stdout, stderr, exitCode } = await kiln(['--help']);
-    for (const group of ['workload', 'deployment', 'image', 'host', 'gateway', 'dev']) expect(stdout).toContain(group);
+    for (const group of ['workload', 'session', 'deployment', 'image', 'host', 'gateway', 'dev'])
+      expect(stdout).toContain(group);
     expect([stderr, exitCode]).toEqual(['', 0]);
   });
 

@@ -104,6 +104,8 @@ describe('in a real bash', () => {
     expect(await offered('kiln', 'gateway', '')).toEqual(['status', 'restart', 'run', 'help']);
     expect(await offered('kiln', 'workload', 'list', '--st')).toEqual(['--stage']);
     expect(await offered('kiln', 'workload', 'get', '')).toEqual(['']);
+    expect(await offered('kiln', 'session', 'list', '--tier', 'wa')).toEqual(['warm']);
+    expect(await offered('kiln', 'session', 'run', 'a', '--if-ended', '')).toEqual(['restart']);
   });
 
   it('runs nothing of what was typed', async () => {

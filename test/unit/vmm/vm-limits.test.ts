@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { hostBootId, identify } from '../../../linux/process-identity.ts';
 import {
+  directoriesOf,
   type GroupTree,
   groupOf,
   listGroups,
@@ -128,6 +129,14 @@ describe('groups below a directory', () => {
     for (const _ of [1, 2]) await removeGroup(group, { ...TIMES, remove });
     expect(await listGroups(tree())).toEqual([]);
     expect(await readGroup(CGROUP2, group)).toEqual({});
+  });
+
+  it('are removed with the groups that a guest made in its own', async () => {
+    const group = groupOf(tree(), 'a-1-1');
+    const [directory = ''] = directoriesOf(group);
+    for (const below of ['exec-1', 'exec-2/deeper']) await mkdir(join(directory, below), { recursive: true });
+    await removeGroup(group, TIMES);
+    expect(await listGroups(tree())).toEqual([]);
   });
 
   it('are told to be in use where they cannot be removed in time', async () => {

@@ -113,7 +113,6 @@ it('there is advice for each code that a workload can end with, and for no other
     'CHECKPOINT_MISMATCH',
     'CHECKPOINT_CORRUPT',
     'STORE_CONFLICT',
-    'UNSUPPORTED',
     'KNOWN_DEFECT',
     'CANCELLED',
     'INVALID_TRANSITION',

@@ -1,12 +1,10 @@
 /** What a session loses, and what it never does: its VM, its host, its workflow, Temporal's memory of it. */
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { EndedRun } from '../../../domain/session/run-book.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
-import { ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
+import { ended, outputsBelow, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 
 const shell = (script: string) => ['sh', '-c', script];
 
@@ -22,11 +20,7 @@ afterAll(async () => {
 const counting = (name: string, then: string) => shell(`echo 'started ${name}.'; ${then}`);
 
 async function starts(name: string): Promise<number> {
-  const files = await readdir(join(kiln.stateDir, 'runs'), { recursive: true, withFileTypes: true });
-  const texts = files
-    .filter((file) => file.isFile())
-    .map((file) => readFile(join(file.parentPath, file.name), 'latin1'));
-  return (await Promise.all(texts)).join().split(`started ${name}.`).length - 1;
+  return (await outputsBelow(kiln.stateDir)).split(`started ${name}.`).length - 1;
 }
 
 async function killVm(name: ThreadName): Promise<void> {
@@ -114,6 +108,27 @@ describe('a session whose workflow is gone', () => {
   });
 });
 
+describe('a session that waits', () => {
+  it('holds no CPU of its host, and wakes once there is room again', async () => {
+    const resting = threadNamed('rests');
+    await ran(kiln.sessions, resting, 'one', ['true']);
+    await untilTier(kiln.sessions, resting, 'warm');
+    const { capacity, free } = await kiln.host.ledger.totals();
+    const inUse = capacity.vcpus - free.vcpus;
+    await kiln.host.ledger.reserve({
+      id: 'all-of-it',
+      ownerWorkflowId: 'workload/takes-all',
+      resources: { vcpus: capacity.vcpus - inUse, memMib: 1 },
+      ttlMs: 60_000,
+    });
+    await kiln.sessions.send(resting, { id: 'two', command: ['true'] });
+    await untilEvent(resting, 'NO_ROOM');
+    expect((await kiln.sessions.run(resting, 'two')).run.state).toBe('waiting');
+    await kiln.host.ledger.release('all-of-it');
+    expect(await ended(kiln.sessions, resting, 'two')).toMatchObject({ outcome: { code: 0 } });
+  });
+});
+
 describe('a session that lives long', () => {
   it('continues as new between runs, with everything that it knows', async () => {
     const name = threadNamed('long');
@@ -145,14 +160,22 @@ describe('a session that lives long', () => {
 });
 
 it('leaves nothing, and histories that replay', async () => {
-  for (const { thread, tier } of (await kiln.sessions.list({ limit: 100 })).items) {
-    if (tier !== 'closed' && tier !== 'expired') await kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 });
-  }
+  const { items } = await kiln.sessions.list({ limit: 100 });
+  const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
+  await Promise.all(open.map(({ thread }) => kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 })));
   while ((await kiln.left()).length > 0) await delay(100);
   await kiln.judge();
 });
 
 const idOf = (name: ThreadName) => sessionWorkflowId({ ...name, incarnation: 1 });
+
+async function untilEvent(name: ThreadName, cause: string): Promise<void> {
+  for (;;) {
+    const { state } = await kiln.sessions.get(name);
+    if (state?.events.some((event) => event.cause.code === cause)) return;
+    await delay(20);
+  }
+}
 
 async function started(name: string): Promise<void> {
   while ((await starts(name)) < 1) await delay(20);

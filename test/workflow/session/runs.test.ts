@@ -1,6 +1,8 @@
 /** A session on a real Temporal server and a real store, with guests of the fake driver. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { sessionWorkflowId } from '../../../domain/names.ts';
+import { DEFAULT_CLIENT_TIMINGS } from '../../../client/temporal/client-timings.ts';
+import { createRecordNow } from '../../../client/temporal/maintenance/record-now.ts';
+import { sessionWorkflowId, storeKeys } from '../../../domain/names.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 
@@ -117,10 +119,17 @@ describe('a session', () => {
     await expect(kiln.sessions.send(name, { command: ['true'] })).rejects.toMatchObject({ code: 'SESSION_EXPIRED' });
   });
 
+  it('is archived once it has ended', async () => {
+    const recordNow = createRecordNow({ client: kiln.temporal, timings: DEFAULT_CLIENT_TIMINGS });
+    const key = storeKeys.archivedHistory(sessionWorkflowId({ ...threadNamed('expiring'), incarnation: 1 }));
+    // The index shows a closed workflow a moment later.
+    while ((await kiln.store.headBlob(key)) === undefined) await recordNow(20_000);
+  });
+
   it('leaves nothing, and histories that replay', async () => {
-    for (const { thread, tier } of (await kiln.sessions.list({ limit: 100 })).items) {
-      if (tier !== 'closed' && tier !== 'expired') await kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 });
-    }
+    const { items } = await kiln.sessions.list({ limit: 100 });
+    const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
+    await Promise.all(open.map(({ thread }) => kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 })));
     expect(await kiln.left()).toEqual([]);
     await kiln.judge();
   });

@@ -18,13 +18,13 @@ import (
 	"kiln/guest-agent/internal/mux"
 )
 
-// Limits bounds what one archive may unpack to.
+// Limits are what one archive may contain at most.
 type Limits struct {
 	Entries int
 	Bytes   int64
 }
 
-// DefaultLimits is far above what a workspace holds, and below what would fill a guest's memory with inodes.
+// DefaultLimits are far above what a workspace holds, and low enough that the inodes do not fill a guest's memory.
 var DefaultLimits = Limits{Entries: 2_000_000, Bytes: 64 << 30}
 
 const (
@@ -39,13 +39,13 @@ type unpacker struct {
 	bytes   int64
 	folders []*tar.Header
 	buffer  []byte
-	// below is the same folder as root, for the one call that is made for every file.
+	// below is a descriptor of the same folder as root, for the openat2 call that creates each file.
 	below int
 }
 
-// Unpack writes the entries of a tar below dir, which is made if absent. Entries that name something outside, or reach
-// outside through a symlink, are refused; symlinks themselves may point anywhere, since nothing is written through them.
-// It returns the number of tar bytes read, its padding included.
+// Unpack writes the entries of a tar below dir, which is made if absent. An entry that names something outside, or
+// would be written outside through a symlink, is refused. A symlink itself may point anywhere, because nothing is
+// written through it. It returns the number of tar bytes read, its padding included.
 func Unpack(dir string, source io.Reader, limits Limits) (int64, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return 0, failed(err)
@@ -141,7 +141,7 @@ func (u *unpacker) folder(header *tar.Header) error {
 	return failed(u.root.Chmod(header.Name, fs.FileMode(header.Mode)&fileMode))
 }
 
-// replace makes a new name, also where its folder is missing or something has the name already.
+// replace calls create for a name. It first makes a missing folder, and removes whatever has the name already.
 func (u *unpacker) replace(name string, create func() error) error {
 	err := create()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -159,8 +159,8 @@ func (u *unpacker) replace(name string, create func() error) error {
 	return failed(err)
 }
 
-// create opens a new file. os.Root would go down one folder after the other, which costs a multiple of what the rest of
-// a small file does; openat2 with RESOLVE_BENEATH gives the same promise in one call.
+// create creates a file. os.Root opens every folder of a path in turn, which costs several times as much as the rest of
+// a small file; openat2 with RESOLVE_BENEATH guarantees the same in one call.
 func (u *unpacker) create(name string, mode fs.FileMode) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC,
@@ -205,10 +205,10 @@ func (u *unpacker) file(header *tar.Header, content io.Reader) error {
 	return failed(file.Close())
 }
 
-// plain hides ReadFrom, so that the buffer is used.
+// plain hides the method ReadFrom, so that io.CopyBuffer uses its buffer.
 type plain struct{ io.Writer }
 
-// dateFolders sets folder times last, since making their entries changed them.
+// dateFolders sets the times of folders last, because creating entries in a folder changes its time.
 func (u *unpacker) dateFolders() error {
 	for i := len(u.folders) - 1; i >= 0; i-- {
 		header := u.folders[i]

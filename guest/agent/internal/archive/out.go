@@ -18,7 +18,8 @@ import (
 // before 1980.
 var entryTime = time.Unix(499162500, 0)
 
-// chunkBytes is what is handed on at once: headers and small files would else each cost a frame.
+// chunkBytes is how much is collected before it is written: otherwise each header and each small file would be a frame
+// of its own.
 const chunkBytes = 32 * 1024
 
 type packer struct {
@@ -29,8 +30,8 @@ type packer struct {
 }
 
 // Pack writes paths (relative to dir; none = everything) as a tar: sorted, owned by root, one fixed time. A pattern of
-// exclude without a slash fits a base name anywhere, one with a slash the path below dir; both may hold the wildcards
-// of path.Match. Sockets, pipes and devices are left out.
+// exclude without a slash matches a base name at any depth, one with a slash the path below dir; both may have the
+// wildcards of path.Match. Sockets, pipes and devices are left out.
 func Pack(dir string, paths, exclude []string, target io.Writer) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -100,7 +101,7 @@ func (p *packer) children(dir *os.Root, prefix string) error {
 	return nil
 }
 
-// tree packs the entry `at` of a folder, which is called name in the archive, and what is below it.
+// tree packs the entry `at` of a folder, and everything below it. In the archive it is called name.
 func (p *packer) tree(dir *os.Root, at, name string, kind fs.FileMode) error {
 	if p.excluded(name) || p.seen[name] {
 		return nil

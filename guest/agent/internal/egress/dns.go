@@ -13,9 +13,9 @@ import (
 const (
 	answerTTL   = 60
 	maxQuestion = 4096
-	// idleTCP ends a resolver connection that asks nothing.
+	// idleTCP is how long a TCP connection to the resolver may stay idle.
 	idleTCP = 30 * time.Second
-	// acceptPause is how long a listener rests where no file can be opened.
+	// acceptPause is how long a listener waits after an error, e.g. because no file descriptor is left.
 	acceptPause = 20 * time.Millisecond
 )
 
@@ -86,8 +86,8 @@ func serveTCP(conn net.Conn, names *Names) {
 	}
 }
 
-// Answer makes the reply to one DNS message; nil where none is due. Every host name has one IPv4 address and nothing
-// else: whether it may be reached is decided by the host when a connection is opened.
+// Answer returns the reply to one DNS message; nil if it gets none. Every host name has one IPv4 address and no other
+// record. Whether a name may be reached is decided by the host when a connection is opened.
 func Answer(message []byte, names *Names) []byte {
 	var parser dnsmessage.Parser
 	header, err := parser.Start(message)

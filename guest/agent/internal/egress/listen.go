@@ -10,17 +10,18 @@ import (
 	"kiln/guest-agent/internal/mux"
 )
 
-// Request is what the host is asked for a connection.
+// Request asks the host for a connection.
 type Request struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
 	Port int    `json:"port"`
 }
 
-// Dial opens a stream to the host; it fails where no host is attached.
+// Dial opens a stream to the host. It fails if no host is attached.
 type Dial func(request Request) (*mux.Stream, error)
 
-// Listen accepts on every local address of the ports and passes each connection on by the name that its address has.
+// Listen accepts connections to these ports on every local address. It forwards each to the host with the name to which
+// its address belongs.
 func Listen(ports []int, names *Names, dial Dial) error {
 	for _, port := range ports {
 		listener, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port))
@@ -39,7 +40,7 @@ func accept(listener net.Listener, port int, names *Names, dial Dial) {
 			return
 		}
 		if err != nil {
-			// A program that holds every file the agent may open must not end the way out for good.
+			// The agent may have no file descriptor left, because a program holds too many connections. Later it has.
 			time.Sleep(acceptPause)
 			continue
 		}
@@ -73,7 +74,7 @@ func forward(conn *net.TCPConn, port int, names *Names, dial Dial) {
 	mux.Splice(stream, conn)
 }
 
-// refuse resets the connection: the kernel accepted it before anybody could ask the host.
+// refuse resets a connection. The kernel accepted it before the agent could ask the host.
 func refuse(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
 	_ = conn.Close()

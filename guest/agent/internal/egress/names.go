@@ -1,5 +1,6 @@
-// Package egress gives guest programs the outside world by name: a resolver that hands out loopback addresses, and
-// listeners that turn a connection to such an address into a stream to the host, which alone decides.
+// Package egress lets guest programs connect to the outside by name. Its resolver answers each name with a loopback
+// address, and its listeners turn a connection to such an address into a stream to the host. Only the host decides what
+// is allowed.
 package egress
 
 import (
@@ -10,7 +11,7 @@ import (
 
 const maxNames = 1 << 16
 
-// Names maps each asked name to an address of its own in 127.128.0.0/9.
+// Names gives each name that was asked for an address of its own in 127.128.0.0/9.
 type Names struct {
 	mu     sync.Mutex
 	byName map[string]netip.Addr
@@ -22,7 +23,7 @@ func NewNames() *Names {
 	return &Names{byName: map[string]netip.Addr{}, byAddr: map[netip.Addr]string{}}
 }
 
-// Address returns the address of a name, which stays the same for ever; false where the name is no host name or the
+// Address returns the address of a name, the same one each time. It returns false if the name is not a host name or the
 // table is full.
 func (n *Names) Address(name string) (netip.Addr, bool) {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
@@ -47,7 +48,7 @@ func (n *Names) Address(name string) (netip.Addr, bool) {
 	return addr, true
 }
 
-// Name returns the name that an address was given to.
+// Name returns the name to which an address was given.
 func (n *Names) Name(addr netip.Addr) (string, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

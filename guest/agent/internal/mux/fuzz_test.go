@@ -8,8 +8,8 @@ import (
 	"kiln/guest-agent/internal/wire"
 )
 
-// FuzzSession: whatever frames come, a session takes each or says that the protocol is broken; it neither blocks nor
-// panics, and no stream holds more than the window.
+// FuzzSession: whatever frames arrive, a session accepts each or reports that the protocol is broken. It neither blocks
+// nor panics, and no stream holds more than the window.
 func FuzzSession(f *testing.F) {
 	frames := func(list ...[]byte) []byte { return bytes.Join(list, nil) }
 	f.Add([]byte{})

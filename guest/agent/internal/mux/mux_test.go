@@ -30,7 +30,7 @@ func start(t *testing.T) *harness {
 	return h
 }
 
-// read plays the host: it skips the hello record and hands on every frame.
+// read plays the host: it skips the hello record and passes on every frame.
 func (h *harness) read(from io.Reader) {
 	_, _ = io.ReadFull(from, make([]byte, 36))
 	for {
@@ -109,7 +109,7 @@ func TestReadingGrantsCreditAndWritingWaitsForIt(t *testing.T) {
 	}
 }
 
-// plain writes pieces of 16 KiB, of which the window is a multiple.
+// plain writes pieces of 16 KiB; the window is a multiple of that.
 type plain struct{ io.Writer }
 
 func (p plain) Write(data []byte) (int, error) {
@@ -195,7 +195,7 @@ func TestTheEndOfASessionWakesEverybody(t *testing.T) {
 	}
 }
 
-// The host takes ids of new streams in rising order only, however many connections a guest opens at one time.
+// The host accepts the ids of new streams in rising order only, however many connections a guest opens at once.
 func TestStreamsOpenedAtOnceReachTheHostInRisingOrder(t *testing.T) {
 	h := start(t)
 	h.want(t, wire.Hello)

@@ -12,18 +12,18 @@ import (
 
 const (
 	maxStreams = 4096
-	// maxControl bounds the answers that wait because the host does not read; past it the session is given up.
+	// maxControl bounds the answers that are queued while the host does not read. Above it, the session ends.
 	maxControl = 16384
 	maxOrdered = 16
 )
 
-// Opener handles streams that the host opens. Called in a goroutine of its own for each.
+// Opener handles a stream that the host opens. Each call runs in a goroutine of its own.
 type Opener func(st *Stream, request []byte)
 
 // Acknowledger takes the acknowledged output offset of a process. It must not block.
 type Acknowledger func(execID string, offset uint64)
 
-// Session is one attach of a host: it ends with the connection, the processes that it started do not.
+// Session is one attach of a host. It ends with the connection; the processes that it started run on.
 type Session struct {
 	open Opener
 	ack  Acknowledger
@@ -31,7 +31,7 @@ type Session struct {
 	mu      sync.Mutex
 	streams map[uint32]*Stream
 	nextID  uint32
-	// Held from the choice of an id until its open frame is queued: the host takes ids in rising order only.
+	// Held from choosing a stream's id until its open frame is queued: the host accepts ids in rising order only.
 	openMu sync.Mutex
 	ended  bool
 	done   chan struct{}
@@ -58,7 +58,7 @@ func NewSession(nonce [wire.NonceBytes]byte, hello any, open Opener, ack Acknowl
 // Done is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
-// End lets go of every stream. What was started lives on.
+// End ends every stream. Processes run on.
 func (s *Session) End() {
 	s.mu.Lock()
 	if s.ended {
@@ -78,7 +78,7 @@ func (s *Session) End() {
 	s.outMu.Unlock()
 }
 
-// Goodbye ends the session and, where the host still listens, tells it why.
+// Goodbye ends the session and tells the host why, if it still listens.
 func (s *Session) Goodbye(reason *Failure) {
 	payload, err := json.Marshal(reason)
 	if err == nil {
@@ -107,7 +107,7 @@ func (s *Session) OpenStream(request any) (*Stream, error) {
 	return st, s.ordered(wire.Encode(wire.Open, st.ID, payload))
 }
 
-// Handle takes one frame of the host. It never blocks; false means that the host broke the protocol.
+// Handle processes one frame of the host. It never blocks. It returns false if the host broke the protocol.
 func (s *Session) Handle(frame wire.Frame) bool {
 	switch frame.Type {
 	case wire.Ping:
@@ -128,7 +128,7 @@ func (s *Session) Handle(frame wire.Frame) bool {
 	s.mu.Lock()
 	st := s.streams[frame.Stream]
 	s.mu.Unlock()
-	// A frame may cross the end of its stream on the wire.
+	// The host may have sent a frame before it knew that the stream had ended.
 	return st == nil || st.deliver(frame)
 }
 
@@ -161,7 +161,7 @@ func (s *Session) forget(id uint32) {
 	s.mu.Unlock()
 }
 
-// control queues a frame that may overtake others. It never blocks.
+// control queues a frame that may be sent before frames queued earlier. It never blocks.
 func (s *Session) control(frame []byte) {
 	s.outMu.Lock()
 	full := len(s.urgent) >= maxControl
@@ -175,7 +175,7 @@ func (s *Session) control(frame []byte) {
 	}
 }
 
-// ordered queues a frame behind all ordered ones before it, and waits while the queue is full.
+// ordered queues a frame behind all earlier ordered frames. It waits while the queue is full.
 func (s *Session) ordered(frame []byte) error {
 	s.outMu.Lock()
 	defer s.outMu.Unlock()
@@ -199,7 +199,7 @@ func (s *Session) isDone() bool {
 	}
 }
 
-// Flush waits until all that was queued has been written, or the session ended.
+// Flush waits until everything queued has been written, or the session has ended.
 func (s *Session) Flush() {
 	s.outMu.Lock()
 	defer s.outMu.Unlock()
@@ -221,8 +221,8 @@ func (s *Session) Drain(out io.Writer) error {
 	}
 }
 
-// next takes the next frame. After the end only urgent frames that were queued before are handed out, the last of
-// which may be a goodbye.
+// next returns the next frame to write. After the end of the session it returns only urgent frames that were queued
+// before; the last of them may be a goodbye.
 func (s *Session) next() []byte {
 	s.outMu.Lock()
 	defer s.outMu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"kiln/guest-agent/internal/wire"
 )
 
-// Splice moves bytes between a stream and a connection until both directions have ended or one side failed. An end
-// goes on as an end, a reset as a reset.
+// Splice moves bytes between a stream and a connection until both directions have ended or one side failed. An end is
+// passed on as an end, a reset as a reset.
 func Splice(st *Stream, conn *net.TCPConn) {
 	finished := make(chan struct{})
 	go func() {

@@ -10,7 +10,7 @@ import (
 	"kiln/guest-agent/internal/wire"
 )
 
-// ErrGone is what a stream's reads and writes answer after its session ended or its stream was let go.
+// ErrGone is the error of reads and writes on a stream that was released or whose session has ended.
 var ErrGone = errors.New("stream is gone")
 
 // Failure is a typed error that travels as the payload of a reset.
@@ -24,8 +24,8 @@ func (f *Failure) Error() string { return f.Code + ": " + f.Message }
 // Fail makes a typed error with a code of the host's failure table.
 func Fail(code, message string) *Failure { return &Failure{Code: code, Message: message} }
 
-// Stream is one of the streams of a session. Reads come from a queue that never holds more than the window; writes wait
-// for the credit of the host.
+// Stream is one of the streams of a session. Reads take from a queue that never holds more than the window; writes wait
+// for credit from the host.
 type Stream struct {
 	ID      uint32
 	session *Session
@@ -49,10 +49,10 @@ func newStream(id uint32, session *Session) *Stream {
 	return st
 }
 
-// Gone is closed once the stream was released, reset, answered for good, or lost its session.
+// Gone is closed once the stream is over: answered, reset, released, or its session has ended.
 func (st *Stream) Gone() <-chan struct{} { return st.gone }
 
-// Read gives bytes of the host's data frames, io.EOF after its end, a *Failure after its reset.
+// Read returns bytes of the host's data frames, io.EOF after its end, a *Failure after its reset.
 func (st *Stream) Read(p []byte) (int, error) {
 	st.mu.Lock()
 	for len(st.inbox) == 0 && !st.inEnded && st.err == nil {
@@ -137,7 +137,7 @@ func (st *Stream) SendJSON(kind wire.Type, value any) error {
 	return st.Send(kind, payload)
 }
 
-// Done answers a request for good and lets go of the stream.
+// Done sends the answer of a request. The stream is then over.
 func (st *Stream) Done(value any) error {
 	err := st.SendJSON(wire.Done, value)
 	st.finish(ErrGone)
@@ -161,7 +161,8 @@ func (st *Stream) CloseWrite() error {
 	return err
 }
 
-// Abort tells the host that the stream failed and lets go of it. Harmless on a stream that is over.
+// Abort tells the host that the stream failed. The stream is then over. It does nothing on a stream that is over
+// already.
 func (st *Stream) Abort(reason error) {
 	select {
 	case <-st.gone:
@@ -172,7 +173,7 @@ func (st *Stream) Abort(reason error) {
 	st.finish(reason)
 }
 
-// Release lets go of the stream without a word to the host.
+// Release ends the stream without telling the host.
 func (st *Stream) Release() { st.finish(ErrGone) }
 
 func resetFrame(id uint32, reason error) []byte {
@@ -215,7 +216,7 @@ func (st *Stream) WaitOpened() error {
 	return st.err
 }
 
-// deliver handles one frame of the host. It never blocks; false means that the host broke the protocol.
+// deliver processes one frame of the host. It never blocks. It returns false if the host broke the protocol.
 func (st *Stream) deliver(frame wire.Frame) bool {
 	switch frame.Type {
 	case wire.Data:
@@ -229,7 +230,7 @@ func (st *Stream) deliver(frame wire.Frame) bool {
 		st.changed.Broadcast()
 		st.mu.Unlock()
 		if over {
-			// What is queued is still to be read; only the wire is done with the stream.
+			// Queued data can still be read, but no frame of this stream follows.
 			st.session.forget(st.ID)
 		}
 	case wire.Opened:

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/mux"
 )
 
@@ -26,9 +27,14 @@ const (
 	// defaultDrain is how long output of a process's children is still read after it has exited.
 	defaultDrain = 500 * time.Millisecond
 	defaultCwd   = "/workspace"
+	maxGrace     = 60 * time.Second
+	// Leftovers are killed up to killTries times, killWait apart. The kernel cannot kill a process that waits for a
+	// file system that does not answer; the exit must not wait for it for ever.
+	killWait  = time.Second
+	killTries = 10
 )
 
-// Spec is what the host says about a process.
+// Spec is a host's request for a process.
 type Spec struct {
 	Argv        []string          `json:"argv"`
 	Env         map[string]string `json:"env"`
@@ -39,6 +45,8 @@ type Spec struct {
 	DrainMs     int64             `json:"drainMs"`
 	Output      string            `json:"output"`
 	BufferBytes int               `json:"bufferBytes"`
+	// KillLeftoversAfterMs asks for a control group: what still runs in it this long after the exit is killed.
+	KillLeftoversAfterMs *int64 `json:"killLeftoversAfterMs"`
 }
 
 // Exit is how a process ended.
@@ -53,15 +61,19 @@ type Exec struct {
 	Pid    int
 	Output *Output
 
-	reaper   *Reaper
+	reaper *Reaper
+	// group contains the process and everything that it starts; nil if the host did not ask for one.
+	group    *cgroup.Group
 	mu       sync.Mutex
 	exit     Exit
 	timedOut bool
 	left     bool
-	ended    chan struct{}
+	// lastUsage is the total use of the group, set when the group is removed.
+	lastUsage *cgroup.Usage
+	ended     chan struct{}
 }
 
-// Ended is closed when the exit is known and all output is in the buffer.
+// Ended is closed when the exit is known, all output is in the buffer and no leftover runs.
 func (e *Exec) Ended() <-chan struct{} { return e.ended }
 
 // Exit is valid once Ended is closed.
@@ -80,8 +92,15 @@ func (e *Exec) hasEnded() bool {
 	}
 }
 
+// signal sends a signal to the process group, or SIGKILL to the whole control group if there is one.
 func (e *Exec) signal(sig syscall.Signal) error {
 	if e.Pid == 0 {
+		return nil
+	}
+	if e.group != nil && sig == syscall.SIGKILL {
+		if err := e.group.Kill(); err != nil {
+			return mux.Fail("INTERNAL", "kill: "+err.Error())
+		}
 		return nil
 	}
 	err := e.reaper.KillGroup(e.Pid, sig)
@@ -91,12 +110,23 @@ func (e *Exec) signal(sig syscall.Signal) error {
 	return nil
 }
 
-func start(reaper *Reaper, env []string, spec Spec, stdin []byte) (*Exec, error) {
+// check returns an error if no process can be started from this request.
+func (spec Spec) check() error {
 	if len(spec.Argv) == 0 || spec.Argv[0] == "" {
-		return nil, mux.Fail("SPEC_INVALID", "argv is empty")
+		return mux.Fail("SPEC_INVALID", "argv is empty")
 	}
 	if spec.Output != "ring" && spec.Output != "wait" {
-		return nil, mux.Fail("SPEC_INVALID", "output is ring or wait")
+		return mux.Fail("SPEC_INVALID", "output is ring or wait")
+	}
+	if grace := spec.KillLeftoversAfterMs; grace != nil && (*grace < 0 || *grace > maxGrace.Milliseconds()) {
+		return mux.Fail("SPEC_INVALID", fmt.Sprintf("killLeftoversAfterMs is 0 to %d", maxGrace.Milliseconds()))
+	}
+	return nil
+}
+
+func start(reaper *Reaper, env []string, groups *cgroup.Tree, spec Spec, stdin []byte) (*Exec, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
 	}
 	limit := spec.BufferBytes
 	if limit <= 0 {
@@ -113,13 +143,24 @@ func start(reaper *Reaper, env []string, spec Spec, stdin []byte) (*Exec, error)
 		exec.neverStarted(spec.Argv[0], err)
 		return exec, nil
 	}
+	if spec.KillLeftoversAfterMs != nil {
+		if groups == nil {
+			return nil, mux.Fail("UNSUPPORTED", "this guest has no control groups")
+		}
+		if exec.group, err = groups.Make(); err != nil {
+			return nil, err
+		}
+	}
 	if err := exec.run(path, full, spec, stdin); err != nil {
+		if exec.group != nil {
+			exec.removeGroup()
+		}
 		exec.neverStarted(spec.Argv[0], err)
 	}
 	return exec, nil
 }
 
-// neverStarted ends a process the way a shell reports it: on stderr, with code 127 or 126.
+// neverStarted ends a process that could not be run, as a shell reports it: a message on stderr and code 127 or 126.
 func (e *Exec) neverStarted(name string, err error) {
 	code := 126
 	if errors.Is(err, fs.ErrNotExist) {
@@ -150,6 +191,9 @@ func (e *Exec) run(path string, env []string, spec Spec, stdin []byte) error {
 	if spec.UID != nil || spec.GID != nil {
 		attr.Sys.Credential = credential(spec)
 	}
+	if e.group != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, e.group.Descriptor()
+	}
 	pid, status, err := e.reaper.Start(path, spec.Argv, attr)
 	if err != nil {
 		pipes.closeOurEnds()
@@ -179,7 +223,7 @@ func credential(spec Spec) *syscall.Credential {
 	return wanted
 }
 
-// follow reads the output and records the exit when both are complete.
+// follow reads the output and waits for the exit; it ends the exec when both are complete.
 func (e *Exec) follow(status <-chan syscall.WaitStatus, pipes *pipes, spec Spec) {
 	var readers sync.WaitGroup
 	out := newPump(pipes.stdout, Stdout, e.Output)
@@ -199,6 +243,9 @@ func (e *Exec) follow(status <-chan syscall.WaitStatus, pipes *pipes, spec Spec)
 	if alarm != nil {
 		alarm.Stop()
 	}
+	if e.group != nil {
+		e.endLeftovers(time.Duration(*spec.KillLeftoversAfterMs) * time.Millisecond)
+	}
 	drain := defaultDrain
 	if spec.DrainMs > 0 {
 		drain = time.Duration(spec.DrainMs) * time.Millisecond
@@ -208,6 +255,41 @@ func (e *Exec) follow(status <-chan syscall.WaitStatus, pipes *pipes, spec Spec)
 	readers.Wait()
 	e.Output.Finish()
 	close(e.ended)
+}
+
+// endLeftovers waits until nothing of the exec runs any more, and kills what still runs after the grace.
+func (e *Exec) endLeftovers(grace time.Duration) {
+	empty := e.group.WaitEmpty(grace)
+	for try := 0; !empty && try < killTries; try++ {
+		_ = e.group.Kill()
+		empty = e.group.WaitEmpty(killWait)
+	}
+	e.removeGroup()
+}
+
+func (e *Exec) removeGroup() {
+	usage, _ := e.group.Usage()
+	e.mu.Lock()
+	e.lastUsage = &usage
+	e.mu.Unlock()
+	e.group.Remove()
+}
+
+// Usage returns what the control group of the exec uses; once the exec has ended, what it used in total.
+func (e *Exec) Usage() (cgroup.Usage, error) {
+	if e.group == nil {
+		return cgroup.Usage{}, mux.Fail("UNSUPPORTED", "this exec was started without a control group")
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.lastUsage != nil {
+		return *e.lastUsage, nil
+	}
+	usage, err := e.group.Usage()
+	if err != nil {
+		return usage, mux.Fail("INTERNAL", "usage: "+err.Error())
+	}
+	return usage, nil
 }
 
 func (e *Exec) expire() {
@@ -229,7 +311,7 @@ func exitOf(status syscall.WaitStatus, timedOut bool) Exit {
 	return Exit{Code: &code, TimedOut: timedOut}
 }
 
-// signalName of a real-time signal is SIG and its number: no name of such a one is the same everywhere.
+// signalName returns SIG and the number for a real-time signal, because its name differs between systems.
 func signalName(signal syscall.Signal) string {
 	if name := unix.SignalName(signal); name != "" {
 		return name

@@ -1,8 +1,31 @@
 package process
 
-import "testing"
+import (
+	"encoding/json"
+	"testing"
+)
 
-// FuzzOutput: whatever is written, acknowledged and read in whatever order, offsets never go back, a ring never holds
+// FuzzSpec: a request that is not refused has a command, a known kind of output, and a grace within its bounds.
+func FuzzSpec(f *testing.F) {
+	f.Add([]byte(`{"argv":["true"],"output":"wait","killLeftoversAfterMs":1000}`))
+	f.Add([]byte(`{"argv":["true"],"output":"ring","killLeftoversAfterMs":0,"timeoutMs":1,"drainMs":1}`))
+	f.Add([]byte(`{"argv":["true"],"output":"wait","killLeftoversAfterMs":-9223372036854775808}`))
+	f.Add([]byte(`{"argv":["true"],"output":"wait","killLeftoversAfterMs":9223372036854775807}`))
+	f.Add([]byte(`{"argv":["true"],"output":"wait","killLeftoversAfterMs":null}`))
+	f.Add([]byte(`{"argv":["true"],"output":"wait","killLeftoversAfterMs":"1"}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var spec Spec
+		if json.Unmarshal(text, &spec) != nil || spec.check() != nil {
+			return
+		}
+		grace := spec.KillLeftoversAfterMs
+		if len(spec.Argv) == 0 || (spec.Output != "wait" && spec.Output != "ring") || (grace != nil && (*grace < 0 || *grace > 60_000)) {
+			t.Fatalf("accepted %s", text)
+		}
+	})
+}
+
+// FuzzOutput: in whatever order output is written, acknowledged and read, offsets never go back, a ring never holds
 // more than its limit, and what is read is what was written.
 func FuzzOutput(f *testing.F) {
 	f.Add([]byte{0, 200, 1, 50, 2, 10, 3, 0})

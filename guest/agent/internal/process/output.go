@@ -8,7 +8,7 @@ import (
 
 const (
 	segmentBytes = 16 * 1024
-	// segmentCost is what keeping one segment costs beyond its bytes, so that a flood of tiny writes is bounded too.
+	// segmentCost is added to the size of each segment, so that the memory for many tiny writes is bounded, too.
 	segmentCost = 32
 	minOutput   = 64 * 1024
 )
@@ -33,7 +33,7 @@ type segment struct {
 	data   []byte
 }
 
-// Piece is the next thing to tell a reader: bytes of one stream, or a gap where Data is nil.
+// Piece is what a reader gets next: bytes of one stream, or a gap if Data is nil.
 type Piece struct {
 	Stream byte
 	Offset uint64
@@ -41,14 +41,15 @@ type Piece struct {
 	Gap    uint64
 }
 
-// NewOutput makes a buffer of limit bytes. With wait, Append blocks while it is full; else old bytes are dropped.
+// NewOutput makes a buffer of limit bytes. While it is full, Append blocks if wait is set, and drops the oldest bytes
+// if not.
 func NewOutput(limit int, wait bool) *Output {
 	o := &Output{limit: max(limit, minOutput), wait: wait}
 	o.changed.L = &o.mu
 	return o
 }
 
-// Append adds bytes of a stream, in pieces where the buffer has to be emptied first.
+// Append adds bytes of a stream, in pieces as there is room for them.
 func (o *Output) Append(stream byte, data []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -83,7 +84,7 @@ func (o *Output) add(stream byte, data []byte) {
 	o.end += uint64(len(data))
 }
 
-// forget drops n bytes at the front, n not beyond the end.
+// forget drops the first n bytes that are kept; there must be that many.
 func (o *Output) forget(n uint64) {
 	o.base += n
 	for n > 0 {
@@ -111,7 +112,7 @@ func (o *Output) Acknowledge(offset uint64) {
 	}
 }
 
-// Finish says that nothing is appended any more.
+// Finish marks the end of the output. Nothing is appended after it.
 func (o *Output) Finish() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -119,7 +120,7 @@ func (o *Output) Finish() {
 	o.changed.Broadcast()
 }
 
-// Drop forgets everything, now and later; a blocked Append returns.
+// Drop throws away what is kept and all that is appended later. A blocked Append returns.
 func (o *Output) Drop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -128,7 +129,7 @@ func (o *Output) Drop() {
 	o.changed.Broadcast()
 }
 
-// Wake makes blocked Next calls look at their stop condition again.
+// Wake makes blocked calls of Next check their stop condition again.
 func (o *Output) Wake() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -142,7 +143,8 @@ func (o *Output) Range() (base, end uint64) {
 	return o.base, o.end
 }
 
-// Next blocks until there is something at or after cursor. False: all was told and nothing more comes, or stop is true.
+// Next returns the piece at cursor, and blocks until there is one. It returns false if the output ends at cursor, or
+// stop returns true.
 func (o *Output) Next(cursor uint64, limit int, stop func() bool) (Piece, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

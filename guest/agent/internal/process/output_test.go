@@ -8,7 +8,7 @@ import (
 
 func never() bool { return false }
 
-// drain reads everything from cursor on; gaps come as dots.
+// drain reads everything from cursor on, with a dot for each byte of a gap.
 func drain(o *Output, cursor uint64) []byte {
 	var seen []byte
 	for {

@@ -51,8 +51,8 @@ func closeAll(files ...*os.File) {
 	}
 }
 
-// pump moves what a pipe gives into the output buffer. Children of the process may hold the pipe open for ever, so
-// reading ends some time after the process has, when what is in the pipe by then has been taken.
+// pump copies a pipe into the output buffer. Children of the process may hold the pipe open for ever, so reading stops
+// some time after the process has exited, with what is in the pipe at that moment.
 type pump struct {
 	file   *os.File
 	stream byte

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Reaper is the one place that starts and waits for processes: as process 1 the agent inherits every orphan, so no
-// other code may wait.
+// Reaper starts processes and waits for them. No other code may wait: as process 1 the agent inherits every orphan, and
+// must not take the exit of one process for that of another.
 type Reaper struct {
 	mu      sync.Mutex
 	waiting map[int]chan syscall.WaitStatus
@@ -28,7 +28,7 @@ func NewReaper() *Reaper {
 	return r
 }
 
-// Start forks and executes; the channel gets the wait status once.
+// Start forks and executes. The channel receives the wait status once.
 func (r *Reaper) Start(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

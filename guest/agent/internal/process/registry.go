@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/mux"
 )
 
@@ -17,30 +18,35 @@ const (
 	maxID       = 256
 )
 
-// Registry knows every process that a host started, also the ended ones, by the id that the host chose.
+// Registry holds every process that a host started, running or ended, by the id that the host chose.
 type Registry struct {
 	reaper *Reaper
 	env    []string
-	// starting is held while a process is made, mu only for a look at the table.
+	groups *cgroup.Tree
+	// starting is held while a process is started; mu only while the table is read or changed.
 	starting sync.Mutex
 	mu       sync.Mutex
 	byID     map[string]*Exec
 	order    []string
 }
 
-// NewRegistry makes an empty registry; env is the default environment of processes.
-func NewRegistry(reaper *Reaper, env []string) *Registry {
-	return &Registry{reaper: reaper, env: env, byID: map[string]*Exec{}}
+// NewRegistry makes an empty registry. env is the default environment of processes. Their control groups are made in
+// groups, which is nil if there can be none.
+func NewRegistry(reaper *Reaper, env []string, groups *cgroup.Tree) *Registry {
+	return &Registry{reaper: reaper, env: env, groups: groups, byID: map[string]*Exec{}}
 }
 
-// Find returns the process with an id, or nil.
+// HasGroups returns whether processes can have control groups of their own.
+func (g *Registry) HasGroups() bool { return g.groups != nil }
+
+// Find returns the process with this id, or nil.
 func (g *Registry) Find(id string) *Exec {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.byID[id]
 }
 
-// All gives every process in the order of their starts.
+// All returns every process, in the order in which they were started.
 func (g *Registry) All() iter.Seq2[string, *Exec] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -55,14 +61,14 @@ func (g *Registry) All() iter.Seq2[string, *Exec] {
 	}
 }
 
-// Acknowledge forgets output of a process below an offset. An unknown id is nothing to forget.
+// Acknowledge forgets the output of a process below an offset. It does nothing if the id is unknown.
 func (g *Registry) Acknowledge(id string, offset uint64) {
 	if exec := g.Find(id); exec != nil {
 		exec.Output.Acknowledge(offset)
 	}
 }
 
-// Start runs a command once: a known id gives the process that has it.
+// Start runs a command. If the id is known already, it returns the process that has it instead.
 func (g *Registry) Start(id string, spec Spec, stdin []byte) (exec *Exec, existed bool, err error) {
 	if id == "" || len(id) > maxID {
 		return nil, false, mux.Fail("SPEC_INVALID", fmt.Sprintf("an exec id has 1 to %d bytes", maxID))
@@ -75,7 +81,7 @@ func (g *Registry) Start(id string, spec Spec, stdin []byte) (exec *Exec, existe
 	if err := g.makeRoom(); err != nil {
 		return nil, false, err
 	}
-	exec, err = start(g.reaper, g.env, spec, stdin)
+	exec, err = start(g.reaper, g.env, g.groups, spec, stdin)
 	if err != nil {
 		return nil, false, err
 	}
@@ -86,7 +92,8 @@ func (g *Registry) Start(id string, spec Spec, stdin []byte) (exec *Exec, existe
 	return exec, false, nil
 }
 
-// makeRoom forgets the oldest ended processes where too many are kept, those first whose output the host has.
+// makeRoom forgets the oldest ended process if too many are kept. It prefers one whose whole output the host has
+// acknowledged.
 func (g *Registry) makeRoom() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -115,7 +122,7 @@ func (g *Registry) makeRoom() error {
 	return nil
 }
 
-// ForgetEnded forgets every process. It refuses while one of them still runs.
+// ForgetEnded forgets every process, or fails with CONFLICT while one still runs.
 func (g *Registry) ForgetEnded() error {
 	g.starting.Lock()
 	defer g.starting.Unlock()

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
 
-// testReaper is the only one: a second would take away the first one's processes.
+// testReaper is the only reaper: a second one would take the exits of the first one's processes.
 var testReaper = NewReaper()
 
 var testEnv = []string{"PATH=/usr/bin:/bin", "HOME=/", "KEEP=old"}
@@ -26,7 +27,7 @@ func run(t *testing.T, registry *Registry, id string, spec Spec, stdin []byte) (
 }
 
 func TestExitsAndOutput(t *testing.T) {
-	registry := NewRegistry(testReaper, testEnv)
+	registry := NewRegistry(testReaper, testEnv, nil)
 	out, exit := run(t, registry, "a", Spec{Argv: []string{"sh", "-c", "echo $KEEP $HOME; cat; exit 3"}, Env: map[string]string{"KEEP": "new"}}, []byte("in"))
 	if out != "new /\nin" || exit.Code == nil || *exit.Code != 3 {
 		t.Fatalf("got %q %+v", out, exit)
@@ -46,7 +47,7 @@ func TestExitsAndOutput(t *testing.T) {
 }
 
 func TestARealTimeSignalIsNamedByItsNumber(t *testing.T) {
-	registry := NewRegistry(testReaper, testEnv)
+	registry := NewRegistry(testReaper, testEnv, nil)
 	for number, name := range map[int]string{15: "SIGTERM", 32: "SIG32", 34: "SIG34", 64: "SIG64"} {
 		kill := fmt.Sprintf("kill -%d $$; exec sleep 1000", number)
 		_, exit := run(t, registry, name, Spec{Argv: []string{"sh", "-c", kill}}, nil)
@@ -57,7 +58,7 @@ func TestARealTimeSignalIsNamedByItsNumber(t *testing.T) {
 }
 
 func TestAnIdRunsOnce(t *testing.T) {
-	registry := NewRegistry(testReaper, testEnv)
+	registry := NewRegistry(testReaper, testEnv, nil)
 	mark := filepath.Join(t.TempDir(), "mark")
 	for range 5 {
 		run(t, registry, "same", Spec{Argv: []string{"sh", "-c", "echo x >> " + mark}}, nil)
@@ -68,7 +69,7 @@ func TestAnIdRunsOnce(t *testing.T) {
 }
 
 func TestEndedProcessesAreForgottenAtLast(t *testing.T) {
-	registry := NewRegistry(testReaper, testEnv)
+	registry := NewRegistry(testReaper, testEnv, nil)
 	ended := make(chan struct{})
 	close(ended)
 	for i := range maxFinished {
@@ -86,7 +87,7 @@ func TestEndedProcessesAreForgottenAtLast(t *testing.T) {
 }
 
 func TestSignalsReachTheGroup(t *testing.T) {
-	registry := NewRegistry(testReaper, testEnv)
+	registry := NewRegistry(testReaper, testEnv, nil)
 	spec := Spec{Argv: []string{"sh", "-c", "sleep 1000 & wait"}, Output: "wait", Cwd: "/"}
 	exec, _, err := registry.Start("group", spec, nil)
 	if err != nil {
@@ -104,10 +105,15 @@ func TestSignalsReachTheGroup(t *testing.T) {
 }
 
 func TestBadSpecsAreRefused(t *testing.T) {
-	registry := NewRegistry(testReaper, testEnv)
-	for name, spec := range map[string]Spec{"no argv": {Output: "wait"}, "no mode": {Argv: []string{"true"}}} {
-		if _, _, err := registry.Start("x", spec, nil); err == nil {
-			t.Errorf("%s was accepted", name)
+	registry := NewRegistry(testReaper, testEnv, nil)
+	for name, spec := range map[string]Spec{
+		"no argv":          {Output: "wait"},
+		"no mode":          {Argv: []string{"true"}},
+		"a negative grace": {Argv: []string{"true"}, Output: "wait", KillLeftoversAfterMs: grace(-1)},
+		"an endless grace": {Argv: []string{"true"}, Output: "wait", KillLeftoversAfterMs: grace(60_001)},
+	} {
+		if _, _, err := registry.Start("x", spec, nil); err == nil || !strings.HasPrefix(err.Error(), "SPEC_INVALID") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, _, err := registry.Start("", Spec{Argv: []string{"true"}, Output: "wait"}, nil); err == nil {

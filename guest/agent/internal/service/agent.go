@@ -1,4 +1,4 @@
-// Package service is the agent proper: it answers a host's requests, one session at a time.
+// Package service answers the requests of a host, one session at a time.
 package service
 
 import (
@@ -9,31 +9,34 @@ import (
 	"io"
 	"sync"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/egress"
 	"kiln/guest-agent/internal/mux"
 	"kiln/guest-agent/internal/process"
 	"kiln/guest-agent/internal/wire"
 )
 
-// Machine is what differs between a VM and a plain process.
+// Machine is what a VM and a plain process do differently.
 type Machine interface {
-	// Configure takes the identity that the host gives to this guest.
+	// Configure gives this guest the identity that the host chose.
 	Configure(identity Identity) error
-	// SetClock sets the wall clock: the machine stood still for a while.
+	// SetClock sets the wall clock, which stands still while the machine is paused.
 	SetClock(wallClockMs int64) error
-	// Settle stops every process and makes the disks safe.
+	// Settle kills every other process and writes everything to the disks.
 	Settle()
 	// PowerOff ends the machine; it does not return.
 	PowerOff()
+	// Groups returns where control groups of execs are made; nil if there can be none.
+	Groups() *cgroup.Tree
 }
 
-// Identity is what a guest is told before any user code runs.
+// Identity is what the host gives a guest before any user code runs.
 type Identity struct {
 	Hostname    string `json:"hostname"`
 	SeedHex     string `json:"seedHex"`
 	MachineID   string `json:"machineId"`
 	WallClockMs int64  `json:"wallClockMs"`
-	// Cloned says that this guest goes on from the memory of another one, whose identity it must lose.
+	// Cloned is set if this guest continues from the memory of another one, whose identity it must not keep.
 	Cloned bool `json:"-"`
 }
 
@@ -44,7 +47,7 @@ type hello struct {
 	Features     []string `json:"features"`
 }
 
-// Agent serves hosts; processes outlive the sessions that started them.
+// Agent serves hosts. Processes outlive the sessions in which they were started.
 type Agent struct {
 	machine  Machine
 	registry *process.Registry
@@ -55,19 +58,23 @@ type Agent struct {
 	current *mux.Session
 	// frozen is set once the memory of this machine is about to become a template.
 	frozen bool
-	// cloned is set in a guest that went on from a template and has no identity of its own yet.
+	// cloned is set in a guest that continues from a template and has no identity of its own yet.
 	cloned bool
 }
 
-// New makes an agent of a version that is told in the hello. egressPorts are the ports on which the agent itself listens.
+// New makes an agent. version is sent in the hello; egressPorts are the ports on which the agent itself listens.
 func New(version string, machine Machine, registry *process.Registry, egressPorts []int) *Agent {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
+	features := []string{"exec", "tar", "tcp", "egress", "usage", "clock", "quiesce"}
+	if registry.HasGroups() {
+		features = append(features, "exec-cgroup", "exec-usage")
+	}
 	return &Agent{machine: machine, registry: registry, egress: egressPorts, hello: hello{
 		AgentVersion: version,
 		Protocol:     wire.Version,
 		BootID:       hex.EncodeToString(id),
-		Features:     []string{"exec", "tar", "tcp", "egress", "usage", "clock", "quiesce"},
+		Features:     features,
 	}}
 }
 
@@ -82,7 +89,7 @@ func (a *Agent) DialHost(request egress.Request) (*mux.Stream, error) {
 	return session.OpenStream(request)
 }
 
-// Serve speaks with hosts over one transport until reading fails. A new attach on it ends the session before it.
+// Serve serves hosts over one connection until reading from it fails. A new attach ends the session before it.
 func (a *Agent) Serve(in io.Reader, out io.Writer) error {
 	reader := wire.NewReader(in)
 	var writing sync.Mutex
@@ -108,7 +115,8 @@ func (a *Agent) Serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-// thaw gives a guest that goes on from a template a boot id of its own. Only a host's nonce differs between clones yet.
+// thaw gives a guest that continues from a template a boot id of its own. It is derived from the host's nonce, the only
+// thing that differs between clones at this point.
 func (a *Agent) thaw(nonce [wire.NonceBytes]byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -137,7 +145,7 @@ func (a *Agent) attach(nonce [wire.NonceBytes]byte, out io.Writer, writing *sync
 	a.current = session
 	a.mu.Unlock()
 	go func() {
-		// The writer of the session before may still be in the middle of a frame: the host skips it.
+		// The writer of the previous session may still be writing a frame. The host skips that frame.
 		writing.Lock()
 		defer writing.Unlock()
 		if session.Drain(out) != nil {
@@ -147,7 +155,7 @@ func (a *Agent) attach(nonce [wire.NonceBytes]byte, out io.Writer, writing *sync
 	return nil
 }
 
-// Detach ends the session of the host that is attached, if one is. Its processes live on.
+// Detach ends the session of the attached host, if there is one. Processes run on.
 func (a *Agent) Detach() {
 	a.mu.Lock()
 	session := a.current
@@ -168,7 +176,7 @@ func (a *Agent) part(reason string) {
 	}
 }
 
-// open handles one stream of the host.
+// open handles one stream that the host opened.
 func (a *Agent) open(st *mux.Stream, payload []byte) {
 	var request request
 	if err := json.Unmarshal(payload, &request); err != nil {

@@ -14,12 +14,12 @@ import (
 
 const (
 	maxStdin = 8 << 20
-	// pieceHeader is what an output frame has before its bytes: stream number and offset.
+	// pieceHeader is the size of what comes before the bytes in an output frame: stream number and offset.
 	pieceHeader = 9
 )
 
-// exec starts a process. It waits for the whole request before, so that a host that is lost in the middle of stdin
-// leaves no half-fed process behind.
+// exec starts a process once the whole request has arrived: if the host is lost in the middle of stdin, no process runs
+// with half of its input.
 func (a *Agent) exec(st *mux.Stream, request request) error {
 	var spec process.Spec
 	if err := body(st, request.BodyBytes, &spec); err != nil {
@@ -47,7 +47,7 @@ func (a *Agent) attachExec(st *mux.Stream, request request) error {
 	return follow(st, exec, true, request.From)
 }
 
-// follow offers the output from an offset on, then the exit, which is the last word on the stream.
+// follow sends the output from an offset on, then the exit, which ends the stream.
 func follow(st *mux.Stream, exec *process.Exec, existed bool, from uint64) error {
 	if _, end := exec.Output.Range(); from > end {
 		return mux.Fail("CONFLICT", fmt.Sprintf("output ends at %d, before the wanted offset %d", end, from))
@@ -87,7 +87,7 @@ type summary struct {
 	Exit   *process.Exit `json:"exit,omitempty"`
 }
 
-// list tells every exec that is known, as JSON in data frames since it may be long.
+// list sends all known execs, as JSON in data frames because they may not fit in one frame.
 func (a *Agent) list(st *mux.Stream, _ request) error {
 	all := []summary{}
 	for id, exec := range a.registry.All() {
@@ -108,6 +108,19 @@ func (a *Agent) list(st *mux.Stream, _ request) error {
 		return err
 	}
 	return st.Done(none{})
+}
+
+// execUsage answers with what the control group of an exec uses.
+func (a *Agent) execUsage(st *mux.Stream, request request) error {
+	exec := a.registry.Find(request.ExecID)
+	if exec == nil {
+		return mux.Fail("NOT_FOUND", "no such exec")
+	}
+	usage, err := exec.Usage()
+	if err != nil {
+		return err
+	}
+	return st.Done(usage)
 }
 
 func offer(st *mux.Stream, piece process.Piece) error {

@@ -16,7 +16,7 @@ import (
 	"kiln/guest-agent/internal/wire"
 )
 
-// request is the payload of an open frame; which fields count depends on the kind.
+// request is the payload of an open frame. Which fields are used depends on the kind.
 type request struct {
 	Kind      string `json:"kind"`
 	ExecID    string `json:"execId"`
@@ -34,24 +34,25 @@ var handlers map[string]func(a *Agent, st *mux.Stream, request request) error
 
 func init() {
 	handlers = map[string]func(a *Agent, st *mux.Stream, request request) error{
-		"configure": (*Agent).configure,
-		"exec":      (*Agent).exec,
-		"attach":    (*Agent).attachExec,
-		"list":      (*Agent).list,
-		"signal":    (*Agent).signal,
-		"tar-in":    (*Agent).tarIn,
-		"tar-out":   (*Agent).tarOut,
-		"tcp":       (*Agent).tcp,
-		"usage":     (*Agent).usage,
-		"clock":     (*Agent).clock,
-		"quiesce":   (*Agent).quiesce,
-		"shutdown":  (*Agent).shutdown,
+		"configure":  (*Agent).configure,
+		"exec":       (*Agent).exec,
+		"attach":     (*Agent).attachExec,
+		"list":       (*Agent).list,
+		"signal":     (*Agent).signal,
+		"tar-in":     (*Agent).tarIn,
+		"tar-out":    (*Agent).tarOut,
+		"tcp":        (*Agent).tcp,
+		"usage":      (*Agent).usage,
+		"exec-usage": (*Agent).execUsage,
+		"clock":      (*Agent).clock,
+		"quiesce":    (*Agent).quiesce,
+		"shutdown":   (*Agent).shutdown,
 	}
 }
 
 const maxBody = 1 << 20
 
-// body reads the JSON that follows a request whose parameters may not fit one frame.
+// body reads the JSON that follows a request whose parameters may not fit in one frame.
 func body(st *mux.Stream, size int, into any) error {
 	if size < 0 || size > maxBody {
 		return mux.Fail("SPEC_INVALID", "the request is larger than 1 MiB")
@@ -86,14 +87,14 @@ func (a *Agent) clock(st *mux.Stream, request request) error {
 	return st.Done(none{})
 }
 
-// quiesce makes the guest ready to be frozen: no process but this one, nothing remembered, disks in step with memory.
-// Whoever attaches next is taken for the host of a clone.
+// quiesce prepares the guest to be frozen as a template: no process of a host may run, ended ones are forgotten, and
+// everything is written to the disks. The next host that attaches is assumed to have a clone.
 func (a *Agent) quiesce(st *mux.Stream, _ request) error {
 	if err := a.registry.ForgetEnded(); err != nil {
 		return err
 	}
 	unix.Sync()
-	// The garbage of the boot would be in the memory of every clone.
+	// Memory that was used only during the boot would otherwise be in every clone.
 	debug.FreeOSMemory()
 	a.mu.Lock()
 	a.frozen = true

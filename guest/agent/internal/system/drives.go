@@ -10,21 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Drives are known by their serials.
+// Serial numbers by which the drives are found.
 const (
 	rootSerial    = "kiln-root"
 	scratchSerial = "kiln-scratch"
 	spaceSerial   = "kiln-workspace"
 )
 
-// Places in the initial memory file system; nothing sees them once the root has been switched.
+// Mount points in the initial memory file system. They cannot be reached once the root has been switched.
 const (
 	lowerRoot = "/lower"
 	scratch   = "/scratch"
 )
 
-// mountRoot mounts the root file system at target: the root drive itself, or, where that is one which many guests share
-// and none may write, a layer of this guest over it, which lies on the scratch drive.
+// mountRoot mounts the root file system at target. That is the root drive; or, if the drive is read-only because many
+// guests share it, an overlay over it whose writable layer is on the scratch drive.
 func mountRoot(target string) error {
 	device, err := driveOf(rootSerial)
 	if err != nil {
@@ -49,21 +49,21 @@ func mountRoot(target string) error {
 	if err := mountAll(below); err != nil {
 		return err
 	}
-	// The upper folder gives the root of the guest its mode.
+	// The guest's root folder has the mode of the upper folder.
 	if err := errors.Join(os.MkdirAll(upper, 0o755), os.MkdirAll(work, 0o755), os.Chmod(upper, 0o755)); err != nil {
 		return err
 	}
 	return mount{"overlay", target, "overlay", unix.MS_NOATIME, layers(lowerRoot, upper, work)}.do()
 }
 
-// isReadOnly tells whether the machine lets nobody write a drive.
+// isReadOnly returns whether a drive cannot be written.
 func isReadOnly(device string) (bool, error) {
 	text, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(device), "ro"))
 	return strings.TrimSpace(string(text)) == "1", err
 }
 
-// mountWorkspaceDrive forgets first what the kernel has read of the drive: this guest may be the clone of one that had
-// another disk in the same place.
+// mountWorkspaceDrive first drops the kernel's cache of the drive: this guest may be a clone of one that had another
+// disk in its place.
 func mountWorkspaceDrive() error {
 	device, err := driveOf(spaceSerial)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package system is all that touches the machine: the way from process 1 to a guest that can serve, its identity, and
-// its end.
+// Package system deals with the machine: it boots from process 1 to a guest that can serve, gives it its identity, and
+// shuts it down.
 package system
 
 import (
@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KeepFilesPrivate makes files that the agent itself inherited stay with it, instead of reaching every process.
+// KeepFilesPrivate stops the processes that the agent starts from inheriting files that the agent itself inherited.
 func KeepFilesPrivate() { _ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) }
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// DefaultEnv is the environment of processes of which the host says nothing else.
+// DefaultEnv is the environment of a process for which the host sets nothing.
 func DefaultEnv(pathPrefix string) []string {
 	path := defaultPath
 	if pathPrefix != "" {
@@ -26,8 +26,9 @@ func DefaultEnv(pathPrefix string) []string {
 	return []string{"PATH=" + path, "HOME=/root", "LANG=C.UTF-8"}
 }
 
-// EgressPorts are the ports on which guest programs reach the outside: 80, 443, and those of the kernel's command line
-// word kiln.egress_ports=PORT,PORT or the variable KILN_EGRESS_PORTS of a process-mode guest.
+// EgressPorts returns the ports on which guest programs can reach the outside: 80, 443, and those in the word
+// kiln.egress_ports=PORT,PORT of the kernel's command line, or in the variable KILN_EGRESS_PORTS of a process-mode
+// guest.
 func EgressPorts() ([]int, error) {
 	extra := os.Getenv("KILN_EGRESS_PORTS")
 	if line, err := os.ReadFile("/proc/cmdline"); err == nil {

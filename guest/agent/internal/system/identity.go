@@ -27,7 +27,8 @@ var (
 	machineIDText = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
 
-// applyIdentity names the guest; what belongs to the whole kernel (clock, entropy) is left to the caller.
+// applyIdentity sets the guest's host name and machine id. Clock and entropy belong to the whole kernel and are left to
+// the caller.
 func applyIdentity(identity service.Identity) error {
 	if len(identity.Hostname) > maxHostnameText || !hostnameText.MatchString(identity.Hostname) {
 		return mux.Fail("SPEC_INVALID", "hostname is not a host name of at most 63 characters")
@@ -51,7 +52,7 @@ func applyIdentity(identity service.Identity) error {
 	return nil
 }
 
-// replaceFile writes a small file anew, so that a symlink in its place is not followed.
+// replaceFile removes a small file and writes a new one, so that a symlink with its name is not followed.
 func replaceFile(path, text string) error {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return err
@@ -59,7 +60,7 @@ func replaceFile(path, text string) error {
 	return os.WriteFile(path, []byte(text), 0o644)
 }
 
-// seedKernel feeds the kernel's random generator and makes it use the new bytes at once: clones of one memory image
+// seedKernel gives the kernel's random generator new bytes and makes it use them at once: clones of one memory image
 // must not share random numbers.
 func seedKernel(seedHex string) error {
 	seed, err := hex.DecodeString(seedHex)
@@ -85,11 +86,11 @@ func seedKernel(seedHex string) error {
 	return nil
 }
 
-// renewBootID covers the boot id that the kernel made when it started, which all clones of one memory image have alike.
+// renewBootID hides the kernel's boot id, which is the same in all clones of one memory image, behind a new one.
 func renewBootID(seedHex string) error {
 	const ownID, kernelID = "/run/kiln-boot-id", "/proc/sys/kernel/random/boot_id"
 	id := sha256.Sum256([]byte("boot id of " + seedHex))
-	// Version 4, variant 1, as the kernel's own.
+	// A UUID of version 4 and variant 1, as the kernel's own is.
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	text := fmt.Sprintf("%x-%x-%x-%x-%x\n", id[0:4], id[4:6], id[6:8], id[8:10], id[10:16])
 	if err := replaceFile(ownID, text); err != nil {

@@ -37,8 +37,8 @@ func mountAll(mounts []mount) error {
 
 const hidden = unix.MS_NOSUID | unix.MS_NODEV
 
-// guestMounts are the memory file systems that every guest has below root, whatever its kind. Their sizes are shares of
-// the guest's memory: what fills one gets "no space left", and the guest lives on.
+// guestMounts returns the memory file systems of a guest, VM or process, whose root is at root. Their sizes are shares
+// of the guest's memory: a program that fills one gets "no space left", and the guest keeps some memory.
 func guestMounts(root string) []mount {
 	at := func(path string) string { return filepath.Join(root, path) }
 	return []mount{

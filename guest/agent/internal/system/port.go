@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// hungUpPause is how long the agent sleeps while no host is attached: the port then reads as ended at once.
+	// hungUpPause is the time between two reads while no host is attached: each then returns end-of-file at once.
 	hungUpPause = 150 * time.Millisecond
-	// lostAfter is how long that lasts before the host counts as gone. A quick re-attach, and an end that is told late,
-	// must not disturb the session of the host that is there.
+	// lostAfter is how long reads must return end-of-file before the host counts as gone. A shorter time may be a quick
+	// re-attach, or a late report that an earlier host has gone; neither must end the session of the present host.
 	lostAfter = time.Second
 )
 
-// SerialPort is the virtio-serial port to the host. Reading never ends: where no host is attached it waits for one.
+// SerialPort is the virtio-serial port to the host. Reading never ends: while no host is attached, it waits for one.
 type SerialPort struct {
 	file   *os.File
 	onLost func()
@@ -35,7 +35,7 @@ func openPort(name string) (*SerialPort, error) {
 	return &SerialPort{file: file, onLost: func() {}}, nil
 }
 
-// OnLost sets what happens when the host has been gone for a while.
+// OnLost sets the function that is called when the host has been gone for lostAfter.
 func (p *SerialPort) OnLost(handle func()) { p.onLost = handle }
 
 // Read waits for bytes of a host.

@@ -13,15 +13,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/service"
 )
 
-// stageVariable tells the agent, after it has started itself anew, that its namespaces are made.
+// stageVariable is set when the agent has started itself again inside its own namespaces.
 const stageVariable = "KILN_AGENT_STAGE"
 
-// EnterProcessGuest makes the calling process into something that looks like a VM from inside: process 1 with mounts,
-// network, host name of its own, and a writable layer over the machine's root. It returns in the process that is to
-// serve; a process that is not in namespaces yet starts that one and lives exactly as long. listen is unix:PATH.
+// EnterProcessGuest turns this process into a guest that looks like a VM from inside: process 1, with mounts, network
+// and host name of its own, and a writable layer over the machine's root. A process that is not in namespaces of its
+// own starts another one that is, and ends with it; this function returns only in the process that serves. listen is
+// unix:PATH.
 func EnterProcessGuest(listen, root string) (net.Listener, ProcessMachine, error) {
 	machine := ProcessMachine{}
 	path, isUnix := strings.CutPrefix(listen, "unix:")
@@ -45,6 +47,10 @@ func EnterProcessGuest(listen, root string) (net.Listener, ProcessMachine, error
 	if err != nil {
 		return nil, machine, err
 	}
+	machine.group, err = openGuestGroup()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kiln-agent: execs get no control groups: %v\n", err)
+	}
 	return listener, machine, errors.Join(loopbackUp(), writeResolvConf())
 }
 
@@ -55,11 +61,11 @@ func listenFresh(path string) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
-// ownHostname covers a start by unshare(1), which gave everything but this: the host's name must not be changed. A
-// namespace is entered by a thread, so the program is started anew in it.
+// ownHostname makes the namespaces that are missing after a start by unshare(1): the guest must not change this
+// machine's host name. A thread enters a namespace alone, so the program then executes itself again.
 func ownHostname() error {
 	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWUTS | unix.CLONE_NEWIPC); err != nil {
+	if err := unix.Unshare(unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
 	self, err := os.Executable()
@@ -70,11 +76,12 @@ func ownHostname() error {
 }
 
 func runInNamespaces() error {
-	// The child dies with this thread.
+	// The kernel kills the child when this thread ends.
 	runtime.LockOSThread()
 	attr := &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL,
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+			unix.CLONE_NEWCGROUP,
+		Pdeathsig: syscall.SIGKILL,
 	}
 	if os.Geteuid() != 0 {
 		attr.Cloneflags |= unix.CLONE_NEWUSER
@@ -105,13 +112,23 @@ func runInNamespaces() error {
 	return nil
 }
 
-// ProcessMachine is the guest that is a plain process.
+// ProcessMachine is a guest that is a plain process.
 type ProcessMachine struct {
-	// workspace is a mount that hangs nowhere yet.
+	// workspace is the descriptor of a mount that is not attached to a folder yet.
 	workspace int
+	// group is nil if this user may not make one.
+	group *guestGroup
 }
 
-// Configure sets the names and mounts the workspace; clock and entropy belong to the machine that the process shares.
+// Groups returns where control groups of execs are made; nil if this user may make none.
+func (machine ProcessMachine) Groups() *cgroup.Tree {
+	if machine.group == nil {
+		return nil
+	}
+	return machine.group.tree
+}
+
+// Configure sets the names and mounts the workspace. Clock and entropy belong to the machine and are left alone.
 func (machine ProcessMachine) Configure(identity service.Identity) error {
 	if err := applyIdentity(identity); err != nil {
 		return err
@@ -121,11 +138,16 @@ func (machine ProcessMachine) Configure(identity service.Identity) error {
 	})
 }
 
-// SetClock checks what it is told and leaves the clock to the machine that the process shares.
+// SetClock only checks its argument: the clock belongs to the machine.
 func (ProcessMachine) SetClock(wallClockMs int64) error { return plausibleClock(wallClockMs) }
 
 // Settle kills every other process of the namespace.
 func (ProcessMachine) Settle() { _ = unix.Kill(-1, unix.SIGKILL) }
 
 // PowerOff ends the process, and the namespace with it.
-func (ProcessMachine) PowerOff() { os.Exit(0) }
+func (machine ProcessMachine) PowerOff() {
+	if machine.group != nil {
+		machine.group.leave()
+	}
+	os.Exit(0)
+}

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownFolders exist in the writable layer from the start, so that they belong to whoever runs this, also where the
-// machine's own do not.
+// ownFolders are made in the writable layer at the start, so that the user who runs the agent owns them even if he does
+// not own those of the machine.
 var ownFolders = []string{"etc", "root", "tmp", "run", "var/log", "workspace", "proc", "sys", "dev"}
 
-// buildRoot lays a writable layer over the machine's root and makes it the root of this process. It returns the
-// descriptor of a mount of the workspace, which hangs nowhere yet.
+// buildRoot lays a writable layer over the machine's root and makes the result the root of this process. It returns the
+// descriptor of a mount of the workspace, which is not attached to a folder yet.
 func buildRoot(dir string) (int, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return 0, fmt.Errorf("private mounts: %w", err)
@@ -45,7 +45,7 @@ func buildRoot(dir string) (int, error) {
 	if err := mountAll(mounts); err != nil {
 		return 0, err
 	}
-	// Some machines forbid a sysfs of one's own; nothing of the agent needs it here.
+	// Some machines allow no other mount of sysfs. The agent does not need it here.
 	_ = mount{"sysfs", filepath.Join(merged, "sys"), "sysfs", hidden | unix.MS_NOEXEC | unix.MS_RDONLY, ""}.do()
 	if err := bindDevices(merged); err != nil {
 		return 0, err
@@ -68,8 +68,8 @@ func layers(lower, upper, work string) string {
 	return fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, work)
 }
 
-// overlayFolders is the way without privileges: a user namespace may not lay anything over a root that has mounts of
-// others below it, but over each folder of the root that has none. A folder that has some is shown as it is.
+// overlayFolders needs no privileges. A user namespace must not cover a root that has other mounts below it, but may
+// cover each top folder that has none. A folder that has some is shown as it is.
 func overlayFolders(dir, merged string) error {
 	upper := filepath.Join(dir, "upper")
 	if err := unix.Mount(upper, merged, "", unix.MS_BIND, ""); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/service"
 )
 
@@ -22,8 +23,8 @@ const (
 	maxOpenFiles = 65536
 )
 
-// GuardInit runs the whole life of process 1 of a VM. It never returns: a kernel whose process 1 ends panics, so every
-// failure is written to the console and the machine powers off.
+// GuardInit runs process 1 of a VM and never returns. The kernel panics when process 1 ends, so every failure is
+// written to the console and the machine powers off.
 func GuardInit(run func() error) {
 	defer func() {
 		if failure := recover(); failure != nil {
@@ -42,7 +43,7 @@ func fatal(err error) {
 }
 
 // BootVM turns the initial memory file system into a running guest: drivers, root disk, mounts, loopback, and the port
-// to the host. The workspace is mounted when the host has said who this guest is.
+// to the host. Configure mounts the workspace later.
 func BootVM() (*SerialPort, VM, error) {
 	machine := VM{}
 	early := []mount{
@@ -70,12 +71,17 @@ func BootVM() (*SerialPort, VM, error) {
 	if err := errors.Join(loopbackUp(), writeResolvConf()); err != nil {
 		return nil, machine, err
 	}
+	groups, err := openVMGroups()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kiln-agent: execs get no control groups: %v\n", err)
+	}
+	machine.groups = groups
 	port, err := openPort(portName)
 	return port, machine, err
 }
 
-// useConsole lets even the trace of a panic reach the console: the kernel starts process 1 without open files where
-// its file system had no console node yet.
+// useConsole sends stdout and stderr to the console, so that even the trace of a panic can be read. The kernel starts
+// process 1 without open files if it found no console device.
 func useConsole() {
 	console, err := os.OpenFile("/dev/console", os.O_WRONLY, 0)
 	if err != nil {
@@ -86,7 +92,7 @@ func useConsole() {
 	_ = unix.Dup3(int(console.Fd()), 2, 0)
 }
 
-// loadModules loads the files named in the list `order`, one a line, relative to the folder.
+// loadModules loads the files that `order` names, one a line, relative to the folder.
 func loadModules(folder string) error {
 	order, err := os.ReadFile(filepath.Join(folder, "order"))
 	if err != nil {
@@ -119,7 +125,7 @@ func loadModule(path string) error {
 	return nil
 }
 
-// waitFor polls, since there is no udev that would tell; drivers need a moment to find their devices.
+// waitFor polls until find succeeds: drivers need a moment to find their devices, and no udev tells when they have.
 func waitFor(what string, find func() (string, bool)) (string, error) {
 	for deadline := time.Now().Add(deviceWait); ; time.Sleep(devicePoll) {
 		if found, ok := find(); ok {
@@ -131,7 +137,8 @@ func waitFor(what string, find func() (string, bool)) (string, error) {
 	}
 }
 
-// switchRoot makes root the root of this very process. pivot_root does not work from the initial file system.
+// switchRoot makes root the root folder of this process. It moves mounts, because pivot_root does not work from the
+// initial file system.
 func switchRoot(root string) error {
 	_ = os.RemoveAll(moduleFolder)
 	for _, path := range []string{"/proc", "/sys", "/dev"} {
@@ -155,8 +162,13 @@ func switchRoot(root string) error {
 	return os.Chdir("/")
 }
 
-// VM is the machine of which the agent is process 1.
-type VM struct{}
+// VM is the machine in which the agent is process 1.
+type VM struct {
+	groups *cgroup.Tree
+}
+
+// Groups returns where control groups of execs are made; nil if the kernel has none.
+func (machine VM) Groups() *cgroup.Tree { return machine.groups }
 
 // Configure sets clock, entropy and names, and mounts the workspace.
 func (VM) Configure(identity service.Identity) error {

@@ -13,7 +13,8 @@ const workspace = "/workspace"
 
 var workspaceMounting sync.Mutex
 
-// mountWorkspace mounts the workspace by do, once: a host that configures a guest again finds it with what is in it.
+// mountWorkspace calls do to mount the workspace, unless it is mounted already: a host that configures a guest again
+// must find it as it is.
 func mountWorkspace(do func() error) error {
 	workspaceMounting.Lock()
 	defer workspaceMounting.Unlock()
@@ -27,7 +28,7 @@ func mountWorkspace(do func() error) error {
 	return nil
 }
 
-// isMounted tells whether something is mounted exactly there.
+// isMounted returns whether something is mounted at exactly this path.
 func isMounted(target string) (bool, error) {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -36,7 +37,7 @@ func isMounted(target string) (bool, error) {
 	return hasMount(string(table), target), nil
 }
 
-// mountPoint is the place of the mount point in a line of mountinfo(5).
+// mountPoint is the index of the mount point among the fields of a line of mountinfo(5).
 const mountPoint = 4
 
 func hasMount(table, target string) bool {

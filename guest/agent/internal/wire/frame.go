@@ -9,13 +9,13 @@ import (
 const (
 	// MaxFrame is the size of the largest frame on the wire, everything included.
 	MaxFrame = 32 * 1024
-	// Overhead is what a frame adds to its payload: length, type, stream and end mark.
+	// Overhead is the size of a frame without its payload: length, type, stream and end mark.
 	Overhead = 4 + 1 + 4 + 1
 	// MaxPayload is the largest payload of one frame.
 	MaxPayload = MaxFrame - Overhead
 	// Window is the credit that each side of a stream starts with, in payload bytes.
 	Window = 256 * 1024
-	// Version is the protocol version told in the hello.
+	// Version is the protocol version that the hello names.
 	Version = 1
 
 	// NonceBytes is the length of the value that ties a hello to one attach.
@@ -23,8 +23,8 @@ const (
 
 	minLength = Overhead - 4
 	maxLength = MaxFrame - 4
-	// endMark closes every frame. It differs from the filler of an attach, so a half frame that the filler completes is
-	// recognised and never delivered.
+	// endMark is the last byte of every frame. It differs from the filler of an attach, so a half frame that filler has
+	// completed is recognised and never delivered.
 	endMark = 0x00
 )
 
@@ -81,12 +81,12 @@ func Encode(kind Type, stream uint32, parts ...[]byte) []byte {
 	return append(frame, endMark)
 }
 
-// HelloRecord is what the agent writes first after an attach: the host skips everything before it.
+// HelloRecord is what the agent writes first after an attach. The host skips everything before it.
 func HelloRecord(nonce [NonceBytes]byte) []byte {
 	return sealed(helloMagic, nonce)
 }
 
-// AttachRecord is what a host writes after its filler. The agent only reads it; this is for tests.
+// AttachRecord is what a host writes after its filler. Only tests call it: the agent itself never writes one.
 func AttachRecord(nonce [NonceBytes]byte) []byte {
 	return sealed(attachMagic, nonce)
 }

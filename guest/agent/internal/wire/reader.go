@@ -13,11 +13,11 @@ type EventKind int
 
 // What can come from the wire.
 const (
-	// Attached: a host began a new connection; everything of an older one is void.
+	// Attached: a host began a new connection; everything of an earlier one no longer counts.
 	Attached EventKind = iota + 1
 	// Framed: one frame.
 	Framed
-	// Desynced: bytes that are no frame. Frames come again only after the next Attached.
+	// Desynced: bytes that are not a frame. No frame follows until the next Attached.
 	Desynced
 )
 
@@ -28,13 +28,13 @@ type Event struct {
 	Frame Frame
 }
 
-// Reader turns bytes from a host into events. It finds the beginning of an attach in any state of the wire.
+// Reader turns bytes from a host into events. It finds the beginning of an attach whatever was sent before.
 type Reader struct {
 	source  *bufio.Reader
 	hunting bool
 }
 
-// NewReader starts in the state that waits for an attach.
+// NewReader makes a reader that waits for an attach.
 func NewReader(source io.Reader) *Reader {
 	return &Reader{source: bufio.NewReaderSize(source, 2*MaxFrame), hunting: true}
 }
@@ -83,8 +83,8 @@ func (r *Reader) frame() (Frame, bool, error) {
 	return Frame{Type: Type(header[4]), Stream: binary.BigEndian.Uint32(header[5:]), Payload: body[:last:last]}, true, nil
 }
 
-// hunt skips bytes until a whole attach record. The first byte of the magic occurs in it only once, so a failed match
-// restarts at the byte that failed.
+// hunt skips bytes up to the end of a complete attach record. The first byte of the magic occurs in it only once, so
+// after a mismatch the search goes on at the byte that did not match.
 func (r *Reader) hunt() ([NonceBytes]byte, error) {
 	var nonce [NonceBytes]byte
 	matched := 0

@@ -44,7 +44,7 @@ func TestFramesComeBackWhole(t *testing.T) {
 	}
 }
 
-// A half frame of every length, whose rest the filler takes, must neither be delivered nor hide the attach.
+// A half frame of any length, which the filler of an attach completes, must neither be delivered nor hide the attach.
 func TestAttachIsFoundAfterHalfAFrame(t *testing.T) {
 	for _, size := range []int{0, 1, 1000, MaxPayload} {
 		frame := Encode(Data, 7, bytes.Repeat([]byte{0x55}, size))

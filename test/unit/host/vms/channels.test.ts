@@ -18,6 +18,7 @@ function channel(): FakeChannel {
   };
   return {
     hello: { agentVersion: '1', protocol: 1, bootId: 'b', features: [] },
+    features: new Set(),
     closed: closed.promise,
     lose: () => closed.resolve(new Error('lost')),
     get detached() {

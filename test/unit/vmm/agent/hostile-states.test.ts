@@ -3,7 +3,11 @@ import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import type { AgentChannel } from '../../../../ports/guest-agent.ts';
 import { encodeFrame, FRAME, type FrameType, WINDOW } from '../../../../vmm/agent/frames.ts';
-import { attached, plainHello, type ScriptedGuest } from '../../../support/guest/scripted-guest.ts';
+import { attached, type ScriptedGuest } from '../../../support/guest/scripted-guest.ts';
+import { always, BAD_JSON, EGRESS, NO_NUMBERS, uint64, type Wrong } from './wrong-frames.ts';
+
+/** A guest that announces every feature, so that the host asks for all there is. */
+const attach = (requestMs?: number) => attached(requestMs, ['exec-cgroup', 'exec-usage']);
 
 interface State {
   readonly name: string;
@@ -19,7 +23,6 @@ interface State {
 
 const OPENED = '{"pid":7,"existed":false}';
 const EXIT = '{"code":0,"signal":null,"timedOut":false}';
-const EGRESS = '{"kind":"egress","name":"a.example","port":443}';
 
 async function all(source: AsyncIterable<unknown>): Promise<number> {
   let count = 0;
@@ -85,6 +88,17 @@ const STATES: readonly State[] = [
     },
   },
   {
+    name: 'exec usage',
+    stream: 3,
+    accepts: [done, reset, credit],
+    enter: async (agent, guest) => {
+      const handle = await startedExec(agent, guest);
+      const waits = handle.usage();
+      waits.catch(() => undefined);
+      return { waits };
+    },
+  },
+  {
     name: 'exec ended',
     stream: 1,
     accepts: [],
@@ -138,26 +152,6 @@ const STATES: readonly State[] = [
   },
 ];
 
-/** Payloads that are invalid for every type of frame. */
-const deep = `${'['.repeat(16_000)}${']'.repeat(16_000)}`;
-const BAD_JSON = [
-  '',
-  '{',
-  'null',
-  '[]',
-  '1',
-  '"x"',
-  '\u0000',
-  deep,
-  `{"pid":"${'9'.repeat(30_000)}"}`,
-  '{"__proto__":{}}',
-];
-const NO_NUMBERS = ['-1', '1.5', '1e999', '9007199254740993', '"1"', 'null', 'NaN'];
-const uint64 = (...values: bigint[]): Buffer => {
-  const bytes = Buffer.alloc(values.length * 8);
-  values.forEach((value, n) => void bytes.writeBigUInt64BE(value, n * 8));
-  return bytes;
-};
 const piece = (stream: number, offset: bigint, text: string) =>
   Buffer.concat([Buffer.from([stream]), uint64(offset), Buffer.from(text)]);
 const HUGE = 2n ** 64n - 1n;
@@ -184,90 +178,25 @@ const BAD_PAYLOADS: Partial<Record<FrameType, readonly (string | Buffer)[]>> = {
     ...NO_NUMBERS.filter((text) => text !== 'null').map((text) => `{"code":${text},"signal":null,"timedOut":false}`),
   ],
 };
-const BAD_EXEC_OPENED = [...BAD_JSON, ...NO_NUMBERS.map((text) => `{"pid":${text},"existed":false}`)];
-const BAD_USAGE = [...BAD_JSON, ...NO_NUMBERS.map((text) => `{"memUsedBytes":${text},"memTotalBytes":1,"cpuMs":1}`)];
+
+/** Answers whose first number is none, for each state. */
+const BAD_DONE: Readonly<Record<string, (text: string) => string>> = {
+  usage: (text) => `{"memUsedBytes":${text},"memTotalBytes":1,"cpuMs":1}`,
+  'exec usage': (text) => `{"cpuMs":${text},"processes":1}`,
+  'tar in': (text) => `{"bytes":${text}}`,
+};
 
 function badPayloads(state: State, type: FrameType): readonly (string | Buffer)[] {
-  if (type === opened && /exec|attach/.test(state.name)) return BAD_EXEC_OPENED;
-  if (type === done && state.name === 'usage') return BAD_USAGE;
-  if (type === done && state.name === 'tar in') return [...BAD_JSON, ...NO_NUMBERS.map((text) => `{"bytes":${text}}`)];
+  const withNumber = (make: (text: string) => string) => [...BAD_JSON, ...NO_NUMBERS.map(make)];
+  if (type === opened && /exec|attach/.test(state.name)) return withNumber((pid) => `{"pid":${pid},"existed":false}`);
+  const answer = type === done ? BAD_DONE[state.name] : undefined;
+  if (answer !== undefined) return withNumber(answer);
   if (type === done && state.name === 'list') return BAD_JSON.slice(0, 1);
   return BAD_PAYLOADS[type] ?? [];
 }
 
-interface Wrong {
-  readonly what: string;
-  readonly frames: readonly Buffer[];
-}
-
 const PAYLOADS = ['', 'x', '{}', OPENED, EXIT] as const;
 const NAMES = Object.fromEntries(Object.entries(FRAME).map(([name, type]) => [type, name]));
-
-/** Frames that a guest may not send in any state. */
-function always(stream: number): Wrong[] {
-  const raw = (what: string, ...bytes: number[]): Wrong => ({ what, frames: [Buffer.from(bytes)] });
-  const one = (what: string, type: FrameType, on: number, payload: string | Buffer = ''): Wrong => ({
-    what,
-    frames: [encodeFrame(type, on, Buffer.from(payload))],
-  });
-  return [
-    raw('a length of 0', 0, 0, 0, 0),
-    raw('a length of 5', 0, 0, 0, 5, 6, 0, 0, 0, 1),
-    raw('a length one too large', 0, 0, 0x7f, 0xfd),
-    raw('a length of 4 GiB', 0xff, 0xff, 0xff, 0xff),
-    raw('type 0', 0, 0, 0, 6, 0, 0, 0, 0, stream, 0),
-    raw('type 16', 0, 0, 0, 6, 16, 0, 0, 0, stream, 0),
-    raw('type 255', 0, 0, 0, 6, 255, 0, 0, 0, stream, 0),
-    raw('no end mark', 0, 0, 0, 6, 6, 0, 0, 0, stream, 1),
-    one('data on no stream', data, 0, 'x'),
-    one('data on a stream of the host that never was', data, 99, 'x'),
-    one('data on a stream of the guest that never was', data, 98, 'x'),
-    one('data on the last stream of all', data, 0xffff_ffff, 'x'),
-    one('a second hello', FRAME.hello, 0, JSON.stringify(plainHello)),
-    one('a ping', FRAME.ping, 0, 'x'),
-    one('an ack', FRAME.ack, 0, uint64(1n)),
-    one('an open of the host', FRAME.open, 3, EGRESS),
-    one('an open of no stream', FRAME.open, 0, EGRESS),
-    {
-      what: 'an open twice',
-      frames: [encodeFrame(FRAME.open, 4, Buffer.from(EGRESS)), encodeFrame(FRAME.open, 4, Buffer.from(EGRESS))],
-    },
-    {
-      what: 'opens that go back',
-      frames: [encodeFrame(FRAME.open, 8, Buffer.from(EGRESS)), encodeFrame(FRAME.open, 6, Buffer.from(EGRESS))],
-    },
-    ...BAD_JSON.map((text) => one(`an open that says ${text.slice(0, 20)}`, FRAME.open, 10, text)),
-    ...[
-      '',
-      '.',
-      '..',
-      'a..b',
-      'a b',
-      'a\u0000b',
-      'Ä',
-      'A.EXAMPLE',
-      '[::1]',
-      'a/b',
-      'a'.repeat(254),
-      'a'.repeat(32_000),
-    ].map((name) =>
-      one(
-        `egress to ${JSON.stringify(name).slice(0, 20)}`,
-        FRAME.open,
-        10,
-        JSON.stringify({ kind: 'egress', name, port: 443 }),
-      ),
-    ),
-    ...[...NO_NUMBERS, '0', '65536'].map((port) =>
-      one(`egress to port ${port}`, FRAME.open, 10, `{"kind":"egress","name":"a.example","port":${port}}`),
-    ),
-    ...['exec', 'tcp', 'configure', ''].map((kind) =>
-      one(`an open of kind ${kind}`, FRAME.open, 10, JSON.stringify({ kind, name: 'a.example', port: 443 })),
-    ),
-    one('a goodbye', FRAME.goodbye, 0, '{"code":"AGENT_PROTOCOL","message":"enough"}'),
-    one('a goodbye that says nothing', FRAME.goodbye, 0),
-  ];
-}
 
 /** Frames that must not arrive on the stream of this state. */
 function onStream(state: State): Wrong[] {
@@ -310,7 +239,7 @@ describe('a wrong frame in every state', () => {
 
   it.each(STATES)('$name: each ends the channel and whoever waits, with AGENT_PROTOCOL', async (state) => {
     for (const [, { what, frames }] of rows.filter(([of]) => of === state)) {
-      const { guest, agent } = await attached();
+      const { guest, agent } = await attach();
       const { waits } = await state.enter(agent, guest);
       for (const bytes of frames) guest.wire.write(bytes);
       expect(await agent.closed, what).toMatchObject({ code: 'AGENT_PROTOCOL' });
@@ -323,7 +252,7 @@ describe('a wrong frame in every state', () => {
   it.each(STATES.filter((state) => state.over))('$name: what crossed its end on the wire is nothing', async (state) => {
     for (const type of Object.values(FRAME)) {
       if ([FRAME.pong, FRAME.open, FRAME.goodbye].some((own) => own === type)) continue;
-      const { guest, agent } = await attached();
+      const { guest, agent } = await attach();
       await state.enter(agent, guest);
       for (const payload of PAYLOADS) guest.send(type, state.stream, payload);
       guest.wire.on('data', () => {
@@ -340,7 +269,7 @@ describe('more than a stream may hold', () => {
   it.each(STATES.filter(({ accepts }) => accepts.includes(data) || accepts.includes(output)))(
     '$name',
     async (state) => {
-      const { guest, agent } = await attached();
+      const { guest, agent } = await attach();
       await state.enter(agent, guest);
       const size = 16 * 1024;
       for (let sent = 0, at = 0n; sent <= 40 * WINDOW; sent += size) {
@@ -360,14 +289,14 @@ describe('silence, and an end in the middle', () => {
     ({ stream, accepts, name }) => stream === 1 && accepts.length > 0 && !/running|open$/.test(name),
   );
   it.each(asks)('$name: silence is AGENT_TIMEOUT', async (state) => {
-    const { guest, agent } = await attached(40);
+    const { guest, agent } = await attach(40);
     const { waits } = await state.enter(agent, guest);
     await expect(waits).rejects.toMatchObject({ code: 'AGENT_TIMEOUT' });
     await agent.detach();
   });
 
   it.each(asks)('$name: the end of the connection, in the middle of a frame, is AGENT_LOST', async (state) => {
-    const { guest, agent } = await attached();
+    const { guest, agent } = await attach();
     const { waits } = await state.enter(agent, guest);
     guest.wire.write(encodeFrame(data, state.stream, Buffer.alloc(100)).subarray(0, 50));
     guest.wire.end();
@@ -375,7 +304,7 @@ describe('silence, and an end in the middle', () => {
   });
 
   it('a frame of which one byte comes at a time is a frame', async () => {
-    const { guest, agent } = await attached();
+    const { guest, agent } = await attach();
     const usage = agent.usage();
     await guest.receive(FRAME.open);
     for (const byte of encodeFrame(done, 1, Buffer.from('{"memUsedBytes":1,"memTotalBytes":2,"cpuMs":3}'))) {

@@ -1,0 +1,42 @@
+/** Notices a run that hangs: it writes nothing, and uses no CPU. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecHandle } from '../../ports/guest-agent.ts';
+import type { RunOutput } from './run-output.ts';
+
+/** Looks of one limit: a run is killed at most so much later than the limit says. */
+const LOOKS = 10;
+/** CPU that a process uses only because it is looked at, or wakes up to wait again, ms a look. */
+const IDLE_CPU_MS = 20;
+
+export interface SilenceOptions {
+  readonly silentMs: number;
+  /** The process as it is known now; undefined while its channel is lost, which is no silence. */
+  readonly handle: () => Pick<ExecHandle, 'usage'> | undefined;
+  readonly output: Pick<RunOutput, 'end' | 'safeEnd'>;
+  readonly signal: AbortSignal;
+}
+
+/** Resolves once there was no sign of life for so long, by looks that were made. Rejects where the signal is aborted. */
+export async function untilSilent({ silentMs, handle, output, signal }: SilenceOptions): Promise<void> {
+  let silentLooks = 0;
+  let seen = { end: output.end, cpuMs: 0 };
+  while (silentLooks < LOOKS) {
+    // Looks are counted instead of time, which goes on while a machine sleeps or a VM is paused.
+    await sleep(silentMs / LOOKS, undefined, { signal, ref: false });
+    const cpuMs = await cpuOf(handle());
+    if (cpuMs === undefined) continue;
+    // Output that the disk has not taken yet holds the process back.
+    const isAlive = output.end !== seen.end || output.end !== output.safeEnd || cpuMs - seen.cpuMs > IDLE_CPU_MS;
+    silentLooks = isAlive ? 0 : silentLooks + 1;
+    seen = { end: output.end, cpuMs };
+  }
+}
+
+/** @returns undefined where it is not known now: with an older agent it never is, and such a run is never silent */
+async function cpuOf(handle: Pick<ExecHandle, 'usage'> | undefined): Promise<number | undefined> {
+  try {
+    return (await handle?.usage())?.cpuMs;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,100 @@
+import { describe, expect, it } from 'vitest';
+import type { LocatedRun } from '../../../../client/temporal/sessions/session-client.ts';
+import type { RunOutputReply } from '../../../../contracts/host/data-plane.ts';
+import type { HostEntry } from '../../../../domain/capacity/host-entry.ts';
+import { KnownRunIds } from '../../../../domain/session/known-run-ids.ts';
+import {
+  endRunning,
+  findRun,
+  NO_RUNS,
+  type RunBook,
+  startNext,
+  takeOrder,
+  turnAhead,
+} from '../../../../domain/session/run-book.ts';
+import { followRun, type RunFollowOptions } from '../../../../gateway/sessions/run-follow.ts';
+
+const AT = '2030-01-01T00:00:00.000Z';
+const VM = { hostId: 'h1', vmId: 'vm-1' };
+const EXITED = { as: 'finished', code: 0, signal: null, outputBytes: 0 } as const;
+const HOST: HostEntry = {
+  hostId: 'h1',
+  url: 'http://h1',
+  at: AT,
+  capacity: { vcpus: 1, memMib: 1 },
+  free: { vcpus: 1, memMib: 1 },
+  load: 0,
+  images: [],
+  driver: 'fake',
+  versions: {},
+  draining: false,
+};
+
+const booked = (...ids: readonly string[]): RunBook =>
+  ids.reduce((book, id) => {
+    const order = { id, idSha256: id, bodyHash: id, bytes: 1, body: { sealed: '' }, timeoutMs: 1, repeatable: false };
+    return takeOrder(book, new KnownRunIds(), order, AT);
+  }, NO_RUNS);
+
+function located(book: RunBook, id: string, place?: typeof VM): LocatedRun {
+  const run = findRun(book, id);
+  if (run === undefined) throw new Error(`no run ${id}`);
+  const session = { project: 'default', thread: 't', incarnation: 1 };
+  const more = { epoch: 1, reservationId: 'r-1', boot: 1 };
+  const at = place === undefined ? {} : { place: { ...place, ...more } };
+  return { run, session, nextTurn: turnAhead(book), ...at };
+}
+
+interface HostCall {
+  readonly turn: number;
+  readonly waitMs: number;
+}
+
+/** Follows a run through `looks`, one after another. @returns the kinds of news, and what hosts were asked */
+async function followed(looks: readonly LocatedRun[], reply: RunOutputReply) {
+  const calls: HostCall[] = [];
+  const left = [...looks];
+  const options: RunFollowOptions = {
+    locate: async () => {
+      const look = left.shift();
+      if (look === undefined) throw new Error('one look too many');
+      return look;
+    },
+    host: async () => HOST,
+    follow: async (_host, { turn }, { waitMs }) => {
+      calls.push({ turn, waitMs });
+      return reply;
+    },
+    stored: async () => [],
+    limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 5_000 },
+    signal: new AbortController().signal,
+  };
+  const kinds: string[] = [];
+  for await (const { kind } of followRun(options, 0)) kinds.push(kind);
+  return { kinds, calls };
+}
+
+const NOTHING: RunOutputReply = { pieces: [], isLast: false };
+
+describe('a run that waits', () => {
+  const idle = booked('a', 'b');
+  const running = startNext(idle, VM, AT);
+  const second = startNext(endRunning(running, EXITED, AT), VM, AT);
+  const over = located(endRunning(second, EXITED, AT), 'b', VM);
+
+  it('is asked for by the turn that it will have, whether another one runs or not', async () => {
+    const { calls } = await followed([located(idle, 'b', VM), located(running, 'b', VM), over], NOTHING);
+    expect(calls.map(({ turn }) => turn)).toEqual([2, 2, 2]);
+  });
+
+  it('is looked at again soon; one that runs is held by its host', async () => {
+    const { calls } = await followed([located(running, 'b', VM), located(second, 'b', VM), over], NOTHING);
+    expect(calls.map(({ waitMs }) => waitMs)).toEqual([5_000, 25_000, 0]);
+  });
+
+  it('shows that its stream is alive while no host can be asked', async () => {
+    const { kinds, calls } = await followed([located(idle, 'b'), located(idle, 'b'), over], NOTHING);
+    expect(kinds).toEqual(['quiet', 'quiet', 'end']);
+    expect(calls).toHaveLength(1);
+  });
+});
