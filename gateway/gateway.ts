@@ -29,6 +29,8 @@ import { serviceHandlers } from './operations-handlers.ts';
 import { errorHandler, type GatewayLogger } from './problem-replies.ts';
 import { readiness } from './readiness.ts';
 import { bindRoutes } from './route-binding.ts';
+import { fileHandlers, noFileHandlers } from './sessions/file-handlers.ts';
+import type { HostFiles } from './sessions/host-files.ts';
 import type { FollowRunOutput } from './sessions/host-run-output.ts';
 import { noSessionHandlers, sessionHandlers } from './sessions/session-handlers.ts';
 import { sourceHandlers } from './sources/source-handlers.ts';
@@ -43,7 +45,11 @@ export interface GatewayOptions {
   /** Data planes of hosts: `hostLogsOverHttp`. */
   readonly hostLogs: HostLogsApi;
   /** Absent: the routes of sessions are not available. */
-  readonly sessions?: { readonly client: SessionClient; readonly followOutput: FollowRunOutput };
+  readonly sessions?: {
+    readonly client: SessionClient;
+    readonly followOutput: FollowRunOutput;
+    readonly files: HostFiles;
+  };
   /** Absent: the API does not show what VMs use. */
   readonly fetchVmUsage?: FetchVmUsage;
   /** At least 16 characters. */
@@ -93,6 +99,10 @@ export interface GatewayLimits {
   /** The same for uploads. */
   readonly uploadMs: number;
   readonly maxUploads: number;
+  /** Files of sessions, in both directions. */
+  readonly maxFileTransfers: number;
+  /** How long a caller who wants a file waits for the VM of the session. */
+  readonly vmWaitMs: number;
   readonly sources: SourceUploadLimits;
 }
 
@@ -118,6 +128,8 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   requestMs: 30_000,
   uploadMs: 600_000,
   maxUploads: 4,
+  maxFileTransfers: 32,
+  vmWaitMs: 60_000,
   // Less than a host accepts: everything that is stored can be built.
   sources: { maxBytes: 64 * MIB, maxTarBytes: 128 * MIB, maxEntries: 20_000, drainMs: 5_000 },
 };
@@ -194,13 +206,14 @@ export function createGateway(options: GatewayOptions): Gateway {
 
 function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: AbortSignal) {
   const { sessions, store, log, temporalUrl } = options;
-  if (sessions === undefined) return noSessionHandlers();
-  const hosts = createHostDirectory(store);
-  return sessionHandlers({
+  if (sessions === undefined) return { ...noSessionHandlers(), ...noFileHandlers() };
+  const directory = createHostDirectory(store);
+  const hosts = { host: (id: string) => directory.read(id), hostFreshMs: limits.hostFreshMs, now: Date.now };
+  const handlers = sessionHandlers({
     sessions: sessions.client,
     follow: sessions.followOutput,
+    hosts,
     outputs: createRunOutputs(store),
-    hosts: { host: (id) => hosts.read(id), hostFreshMs: limits.hostFreshMs, now: Date.now },
     log,
     limits: {
       holdMs: limits.streamFollowMs,
@@ -212,6 +225,16 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
     ...(temporalUrl && { temporalUrl: (workflowId: string) => temporalUrl({ workflowId }) }),
     ending,
   });
+  const files = fileHandlers({
+    sessions: sessions.client,
+    files: sessions.files,
+    hosts,
+    maxTransfers: limits.maxFileTransfers,
+    vmWaitMs: limits.vmWaitMs,
+    drainMs: limits.sources.drainMs,
+    ending,
+  });
+  return { ...handlers, ...files };
 }
 
 function fleetCounts({ openWorkloads }: GatewayOptions, { countsKeptMs }: GatewayLimits): FleetCounts | undefined {

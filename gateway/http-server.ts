@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { PROBLEM_TYPE, type Problem, problem } from '../contracts/api/problem.ts';
+import { BYTES_TYPE } from '../contracts/api/routes/route.ts';
 import { GZIP_TYPE, TAR_TYPE } from '../contracts/api/source.ts';
 import { isKilnError, KilnError } from '../domain/failures.ts';
 import { problemOfError, sendProblem, UnsupportedBody } from './problem-replies.ts';
@@ -79,7 +80,7 @@ function parseJsonBodies(server: FastifyInstance): void {
 
 /** The handler of an upload route reads a body of bytes as it arrives; all other routes refuse its type. */
 function passUploadsOn(server: FastifyInstance): void {
-  server.addContentTypeParser([TAR_TYPE, GZIP_TYPE], (request, payload, done) => {
+  server.addContentTypeParser([TAR_TYPE, GZIP_TYPE, BYTES_TYPE], (request, payload, done) => {
     const { upload } = request.routeOptions.config.route ?? {};
     if (upload?.includes(mediaType(request.headers['content-type'])) === true) return done(null, payload);
     done(new UnsupportedBody('Send the body as application/json.'), undefined);

@@ -1,7 +1,7 @@
 /** The OpenAPI 3.1 document, made from the route table. */
 import { z } from 'zod';
 import { PROBLEM_TYPE, problemSchema } from '../contracts/api/problem.ts';
-import type { Route } from '../contracts/api/routes/route.ts';
+import { PATH_PARAMETER, type Route } from '../contracts/api/routes/route.ts';
 import { ROUTES } from '../contracts/api/routes/route-table.ts';
 import { defined } from '../domain/defined.ts';
 
@@ -42,7 +42,7 @@ const DESCRIPTION =
 export function openApiDocument(version: string): OpenApiDocument {
   const paths: Record<string, Record<string, Operation>> = {};
   for (const [name, route] of Object.entries<Route>(ROUTES)) {
-    const path = route.path.replaceAll(/:(\w+)/g, '{$1}');
+    const path = route.path.replaceAll(PATH_PARAMETER, '{$2}');
     paths[path] = { ...paths[path], [route.method.toLowerCase()]: operation(name, route) };
   }
   return {

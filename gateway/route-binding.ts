@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { problem } from '../contracts/api/problem.ts';
-import type { Route } from '../contracts/api/routes/route.ts';
+import { answersHead, type Route } from '../contracts/api/routes/route.ts';
 import {
   type JsonRouteName,
   ROUTES,
@@ -75,7 +75,8 @@ export function bindRoutes(
 function bindRoute(server: FastifyInstance, route: Route, handler: AnyHandler): void {
   server.route({
     method: route.method,
-    url: route.path,
+    // The server knows no name for the rest of a path.
+    url: route.path.replace(/\*\w+$/, '*'),
     config: { route },
     exposeHeadRoute: answersHead(route),
     handler: async (request, reply) => {
@@ -91,7 +92,7 @@ function parseRequest(route: Route, request: FastifyRequest): Record<string, unk
   const errors: InvalidRequest['errors'] = [];
   const parsed: Record<string, unknown> = {};
   const parts = {
-    params: ['path', request.params],
+    params: ['path', namedParams(route, request.params)],
     query: ['query', request.query],
     body: ['body', request.body],
   } as const;
@@ -107,6 +108,13 @@ function parseRequest(route: Route, request: FastifyRequest): Record<string, unk
   errors.push(...unknownParameters(route, request.query));
   if (errors.length > 0) throw new InvalidRequest(errors);
   return parsed;
+}
+
+function namedParams({ path }: Route, given: unknown): unknown {
+  const rest = /\*(\w+)$/.exec(path)?.[1];
+  if (rest === undefined) return given;
+  const { '*': value, ...others }: Record<string, unknown> = { ...Object(given) };
+  return { ...others, [rest]: value };
 }
 
 function uploadOf(types: readonly string[], { headers, body, raw }: FastifyRequest): UploadBody {
@@ -136,10 +144,6 @@ function issues(where: string, error: z.ZodError): InvalidRequest['errors'] {
   }));
 }
 
-function answersHead({ method, responses }: Route): boolean {
-  return method === 'GET' && responses !== undefined;
-}
-
 function sendUnknown(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const methods = Object.values<Route>(ROUTES)
     .filter((route) => matches(route.path, request.url))
@@ -156,7 +160,9 @@ function matches(pattern: string, url: string): boolean {
   // Some clients send the whole address to this server, as they would to a proxy.
   const path = url.replace(/^https?:\/\/[^/?]*/i, '').split('?')[0] ?? '';
   const given = path.split('/').map(decoded);
-  return wanted.length === given.length && wanted.every((part, index) => part.startsWith(':') || part === given[index]);
+  const takesRest = wanted.at(-1)?.startsWith('*') === true;
+  if (takesRest ? given.length < wanted.length : given.length !== wanted.length) return false;
+  return wanted.every((part, index) => /^[:*]/.test(part) || part === given[index]);
 }
 
 /** @returns a part of a path without percent encoding; where the encoding is wrong, unchanged. */

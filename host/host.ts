@@ -285,7 +285,13 @@ function faceOf(
   return {
     dataPlane: createDataPlane(
       { ...settings.dataPlane, hostId, token, logger },
-      { logs, runs: sessions.runs, metrics: metrics.registry, usage: (vmId) => driver.usage(vmId) },
+      {
+        logs,
+        runs: sessions.runs,
+        files: sessions.files,
+        metrics: metrics.registry,
+        usage: (vmId) => driver.usage(vmId),
+      },
     ),
     registration: createHostRegistration({
       hostId,

@@ -1,7 +1,7 @@
 /** One request of the REST API: URL, token, limits, problem documents. */
 
 import { PROBLEM_TYPE, problemSchema } from '../../contracts/api/problem.ts';
-import type { Route } from '../../contracts/api/routes/route.ts';
+import { PATH_PARAMETER, type Route } from '../../contracts/api/routes/route.ts';
 import { withoutEndSlashes } from '../../domain/base-url.ts';
 import { defined } from '../../domain/defined.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
@@ -117,9 +117,10 @@ function contentOf({ body, upload }: RequestParts): { type: Record<string, strin
 }
 
 function urlOf(apiUrl: string, route: Route, { params = {}, query = {} }: RequestParts): URL {
-  const path = route.path.replaceAll(/:(\w+)/g, (_match, name: string) =>
-    encodeURIComponent(String(params[name] ?? '')),
-  );
+  const path = route.path.replaceAll(PATH_PARAMETER, (_match, kind: string, name: string) => {
+    const value = String(params[name] ?? '');
+    return kind === ':' ? encodeURIComponent(value) : value.split('/').map(encodeURIComponent).join('/');
+  });
   const url = new URL(`${withoutEndSlashes(apiUrl)}${path}`);
   for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, String(value));
   return url;

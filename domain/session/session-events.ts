@@ -23,6 +23,7 @@ export const CAUSES = {
   VM_DIED: 'its VM ended',
   HOST_LOST: 'its host does not answer any more',
   HOLD: 'a caller uses its VM',
+  HOLD_ENDED: 'no caller uses its VM any more',
   PATCHED: 'a caller changed its settings',
 } as const;
 export type CauseCode = keyof typeof CAUSES;

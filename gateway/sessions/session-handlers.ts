@@ -85,7 +85,7 @@ function runHandlers(options: SessionHandlerOptions): RunHandlers {
   };
 }
 
-function threadOf(thread: string, { project = DEFAULT_PROJECT }: { project?: string }): ThreadName {
+export function threadOf(thread: string, { project = DEFAULT_PROJECT }: { project?: string }): ThreadName {
   return { project, thread };
 }
 

@@ -4,6 +4,7 @@ import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline, type Readable, Transform } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { boundedBody, drainBody } from '../../concurrency/incoming-body.ts';
 import { GZIP_TYPE, type UploadedSource } from '../../contracts/api/source.ts';
 import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
 import { readSourceTar } from '../../sources/source-tar.ts';
@@ -38,7 +39,7 @@ export async function receiveSource(
 ): Promise<ReceivedSource> {
   const file = await namelessFile(directory);
   try {
-    const incoming = boundedBody(body, limits.maxBytes);
+    const incoming = boundedBody(body, limits.maxBytes, { tooLarge: () => tooLarge(limits.maxBytes), brokenOff });
     const hash = createHash('sha256');
     let bytes = 0;
     const kept = new Transform({
@@ -57,7 +58,7 @@ export async function receiveSource(
     return { sha256: hash.digest('hex'), bytes, files, path, release: () => file.close() };
   } catch (error) {
     await file.close();
-    await drained(body, limits);
+    await drainBody(body, limits);
     throw typed(error);
   }
 }
@@ -70,22 +71,6 @@ async function namelessFile(directory: string): Promise<FileHandle> {
   return file;
 }
 
-/** The body as a stream that can be destroyed without the connection, which the answer still needs. */
-function boundedBody(body: Readable, maxBytes: number): Readable {
-  let bytes = 0;
-  const bounded = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      bytes += chunk.length;
-      done(bytes > maxBytes ? tooLarge(maxBytes) : null, chunk);
-    },
-  });
-  const onClose = () => {
-    if (!body.readableEnded) bounded.destroy(brokenOff());
-  };
-  body.once('error', onClose).once('close', onClose);
-  return body.pipe(bounded);
-}
-
 const DRAIN = {
   directory: async () => undefined,
   link: async () => undefined,
@@ -93,23 +78,6 @@ const DRAIN = {
     for await (const _ of content);
   },
 };
-
-/** Reads on for a while: if a connection closes with unread bytes, the answer is lost. */
-async function drained(body: Readable, { maxBytes, drainMs }: SourceUploadLimits): Promise<void> {
-  if (body.readableEnded || body.destroyed) return;
-  const over = Promise.withResolvers<void>();
-  let bytes = 0;
-  const onData = (chunk: Buffer): void => {
-    bytes += chunk.length;
-    if (bytes > maxBytes) over.resolve();
-  };
-  const timer = setTimeout(over.resolve, drainMs);
-  const end = () => over.resolve();
-  body.on('data', onData).once('end', end).once('close', end).resume();
-  await over.promise;
-  clearTimeout(timer);
-  body.off('data', onData).off('end', end).off('close', end).pause();
-}
 
 function typed(error: unknown): unknown {
   if (isKilnError(error)) return error;

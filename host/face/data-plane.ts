@@ -18,10 +18,12 @@ import type { NumberedLogEntry } from '../../domain/logs/log-entry.ts';
 import type { LogStage } from '../../domain/logs/log-stage.ts';
 import { isStage } from '../../domain/workload/stages.ts';
 import type { SessionRuns } from '../../ports/runs.ts';
+import type { SessionFiles } from '../../ports/session-files.ts';
 import type { VmUsage } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostLogs } from '../logs/host-logs.ts';
 import { addRunOutputRoute } from './run-output-route.ts';
+import { addVmFilesRoutes } from './vm-files-routes.ts';
 
 export interface DataPlaneOptions {
   readonly hostId: string;
@@ -38,6 +40,8 @@ export interface DataPlaneOptions {
 export interface DataPlaneRooms {
   readonly logs: Pick<HostLogs, 'read' | 'epochs' | 'follow'>;
   readonly runs: Pick<SessionRuns, 'followOutput'>;
+  /** Absent: this host shows no files. */
+  readonly files?: SessionFiles;
   readonly metrics: Registry;
   readonly usage: (vmId: string) => Promise<VmUsage | undefined>;
 }
@@ -128,6 +132,7 @@ function addRoutes(server: FastifyInstance, options: DataPlaneOptions, sources: 
   });
   addLogRoutes(server, options.hostId, logs);
   addRunOutputRoute(server, sources.runs);
+  if (sources.files !== undefined) addVmFilesRoutes(server, sources.files);
 }
 
 interface LogRequest {

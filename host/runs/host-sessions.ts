@@ -8,6 +8,7 @@ import type { ObjectStore } from '../../store/object-store.ts';
 import { createRunOutputs } from '../../store/sessions/run-outputs.ts';
 import { createRunRequests } from '../../store/sessions/run-requests.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
+import { createVmFiles, type VmFiles } from '../files/vm-files.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostVms } from '../vms/vm-host.ts';
 import { createRestingSize } from './resting-size.ts';
@@ -17,7 +18,7 @@ import { createVmWatch, type TellVmGone } from './vm-watch.ts';
 
 export interface HostSessionsOptions {
   readonly stateDir: string;
-  readonly vms: Pick<HostVms, 'agent' | 'pause' | 'resume' | 'setEgress' | 'waitExit'>;
+  readonly vms: Pick<HostVms, 'agent' | 'assertOwner' | 'pause' | 'resume' | 'setEgress' | 'status' | 'waitExit'>;
   readonly records: Pick<InstanceStore, 'read' | 'directory'>;
   readonly ledger: Pick<CapacityLedger, 'reserve'>;
   readonly usage: VmDriver['usage'];
@@ -47,6 +48,7 @@ export interface HostSessions {
   readonly runs: SessionRuns;
   readonly vms: SessionVms;
   readonly requests: SealedRequests;
+  readonly files: VmFiles;
   /** Watches the VMs of sessions that an earlier process has left. */
   watchAll(vmIds: readonly string[]): Promise<void>;
   /** Begins to ship the output of runs. */
@@ -56,6 +58,7 @@ export interface HostSessions {
 
 export function createHostSessions(options: HostSessionsOptions): HostSessions {
   const { stateDir, vms, records, store, logger, settings } = options;
+  const files = createVmFiles(vms);
   const watch = createVmWatch({
     waitExit: (vmId, signal) => vms.waitExit(vmId, signal),
     records,
@@ -90,6 +93,7 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     vms: {
       async pause(vmId) {
         await vms.pause(vmId);
+        files.interrupt(vmId);
         await size.rest(vmId);
         watch.watch(vmId);
       },
@@ -100,6 +104,7 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
       },
     },
     requests: createRunRequests(store),
+    files,
     async watchAll(vmIds) {
       for (const vmId of vmIds) {
         const record = await records.read(vmId).catch(() => undefined);

@@ -11,6 +11,7 @@ import { KilnError } from '../../domain/failures.ts';
 import { createGateway } from '../../gateway/gateway.ts';
 import { vmUsageFetcher } from '../../gateway/hosts/host-usage.ts';
 import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
+import { filesOverHttp } from '../../gateway/sessions/host-files.ts';
 import { runOutputOverHttp } from '../../gateway/sessions/host-run-output.ts';
 import { keepFilesPrivate } from '../../linux/private-files.ts';
 import type { SessionBooks } from '../../ports/session-books.ts';
@@ -28,6 +29,8 @@ import { CONNECT_PATIENCE, temporalFromEnvironment } from '../temporal-from-envi
 
 /** How long to wait for a slow host before a workload is shown without its VM's usage. */
 const USAGE_MS = 1_000;
+/** Until a host begins to answer: scripts in a guest may take as long. */
+const FILES_MS = 40_000;
 /** Timeouts for a host's data plane, and how much of an answer the gateway reads. */
 const HOST_FETCH = { timeoutMs: 3_000, maxBytes: 16 * 1024 * 1024 };
 
@@ -63,6 +66,7 @@ export async function runGatewayProcess(): Promise<void> {
     sessions: {
       client: createSessionClient({ client, books: sessionBooks(store) }),
       followOutput: runOutputOverHttp({ token: hostToken, ...HOST_FETCH }),
+      files: filesOverHttp({ token: hostToken, timeoutMs: FILES_MS }),
     },
     fetchVmUsage: vmUsageFetcher({ token: hostToken, timeoutMs: USAGE_MS }),
     token: apiToken,

@@ -36,6 +36,8 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
   hot: HotSession | undefined;
   /** Why the VM is gone, as its host has said. */
   vmGone: Cause | undefined;
+  /** True while its host pauses the VM: whoever comes now has to wake it. */
+  isPausing = false;
   /** Why runs were cancelled, by their ids. */
   private readonly cancels = new Map<string, Cause>();
 
@@ -61,6 +63,18 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
       const { placed } = this.placements.goOn(place.hostId, place.reservationId, [place.vmId]);
       this.hot = { placed, vmId: place.vmId };
     }
+  }
+
+  /** Whether the history is long enough for a new execution: between two runs, or only while the session rests. */
+  mustContinue(when: 'now' | 'at rest'): boolean {
+    const { continueAsNewSuggested, historyLength } = workflowInfo();
+    const { continueAfter, continueAnywayAfter } = this.policies.session;
+    return continueAsNewSuggested || historyLength > (when === 'now' ? continueAnywayAfter : continueAfter);
+  }
+
+  /** Whether the guest runs, and goes on running. */
+  get isUsable(): boolean {
+    return this.hot !== undefined && this.state.tier === 'hot' && !this.isPausing && this.vmGone === undefined;
   }
 
   /** A signal about another VM than the present one says nothing. */

@@ -1,5 +1,6 @@
 /** What callers send to a session's workflow. */
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { HeldVm, HoldOrder } from '../../domain/session/holds.ts';
 import type { KnownRun, RunOrder } from '../../domain/session/run-book.ts';
 import type { SessionSettings } from '../../domain/session/session-record.ts';
 import type { RunLook, SessionView } from '../../domain/session/session-state.ts';
@@ -15,6 +16,14 @@ export const sendRunUpdate = defineUpdate<KnownRun, [RunOrder]>('sendRun');
 export const cancelRunUpdate = defineUpdate<KnownRun, [{ readonly runId: string }]>('cancelRun');
 /** Takes settings that are on record already: egress and tiers at once, resources at the next boot. Idempotent. */
 export const changeSettingsUpdate = defineUpdate<void, [SessionSettings]>('changeSettings');
+/**
+ * Wakes the session and keeps its VM running, beside its runs, until the hold is released or has lasted for the policy
+ * `session.holdMs`. The same id again keeps it for longer.
+ * @throws QUEUE_FULL, SESSION_CLOSED, SESSION_EXPIRED, CANCELLED (released meanwhile); the code of what stood in the way
+ */
+export const holdUpdate = defineUpdate<HeldVm, [HoldOrder]>('hold');
+/** Ends a hold, also one that still waits. Idempotent. */
+export const releaseSignal = defineSignal<[{ readonly id: string }]>('release');
 /** Closes the session: the present run and all that wait are cancelled. Idempotent. */
 export const closeSignal = defineSignal<[{ readonly by?: string }?]>('close');
 /** The host of the session says that its VM has ended. */

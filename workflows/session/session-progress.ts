@@ -100,9 +100,14 @@ export class SessionProgress {
   judge(order: RunOrder): void {
     asFailure(() => {
       if (judgeOrder(this.runs, order) === 'known') return;
-      if (this.leaving !== undefined) throw ended(this.leaving);
+      this.assertStays();
       if (this.state.unrecorded.length >= MAX_UNRECORDED) throw storeBehind(this.state.unrecorded.length);
     });
+  }
+
+  /** @throws KilnError SESSION_CLOSED, SESSION_EXPIRED where the session leaves */
+  assertStays(): void {
+    if (this.leaving !== undefined) throw ended(this.leaving);
   }
 
   /** Takes an order, once. @throws ApplicationFailure as `judge` */
@@ -246,7 +251,7 @@ export class SessionProgress {
   }
 
   /** Activity: the session expires that much later. */
-  private touch(): void {
+  touch(): void {
     this.change({ lastActivityMs: Date.now() });
   }
 
@@ -268,7 +273,7 @@ function storeBehind(count: number): KilnError {
 }
 
 /** A plain error in an update handler fails the workflow task, which Temporal then repeats for ever. */
-function asFailure(check: () => void): void {
+export function asFailure(check: () => void): void {
   try {
     check();
   } catch (error) {

@@ -1,5 +1,5 @@
 import { CancelledFailure } from '@temporalio/common';
-import { CancellationScope, condition, continueAsNew, setHandler, workflowInfo } from '@temporalio/workflow';
+import { allHandlersFinished, CancellationScope, condition, continueAsNew, setHandler } from '@temporalio/workflow';
 import type { KnownRun } from '../../domain/session/run-book.ts';
 import type { SessionEnd } from '../../domain/session/session-record.ts';
 import { expiryOf, type RunLook, type SessionInput, type SessionView } from '../../domain/session/session-state.ts';
@@ -9,10 +9,13 @@ import { openContext, readBooks } from './open-session.ts';
 import { RunRecorder } from './run-recorder.ts';
 import type { SessionContext } from './session-context.ts';
 import { showDetails } from './session-details.ts';
+import { SessionHolds } from './session-holds.ts';
 import {
   cancelRunUpdate,
   changeSettingsUpdate,
   closeSignal,
+  holdUpdate,
+  releaseSignal,
   runQuery,
   runsQuery,
   sendRunUpdate,
@@ -29,12 +32,13 @@ import { release, rest, vmDied } from './warm-and-wake.ts';
 export async function sessionWorkflow(input: SessionInput): Promise<SessionEnd> {
   // Carried state first: buffered updates run inside `setHandler`.
   const ctx = openContext(input);
-  answer(ctx);
+  const holds = new SessionHolds(ctx);
+  answer(ctx, holds);
   CancellationScope.current().cancelRequested.catch(() => leave(ctx, { code: 'STOPPED_IN_TEMPORAL' }));
-  return CancellationScope.nonCancellable(() => live(ctx, input));
+  return CancellationScope.nonCancellable(() => live(ctx, holds, input));
 }
 
-function answer(ctx: SessionContext): void {
+function answer(ctx: SessionContext, holds: SessionHolds): void {
   const { state } = ctx;
   setHandler(sessionQuery, (): SessionView => state.view(ctx.name));
   setHandler(runQuery, ({ runId }): RunLook => state.look(runId));
@@ -42,13 +46,15 @@ function answer(ctx: SessionContext): void {
   setHandler(sendRunUpdate, (order) => state.take(order), { validator: (order) => state.judge(order) });
   setHandler(cancelRunUpdate, ({ runId }) => cancelRun(ctx, runId));
   setHandler(changeSettingsUpdate, (settings) => void changeSettings(ctx, settings));
+  setHandler(holdUpdate, (order) => holds.take(order), { validator: (order) => holds.judge(order) });
+  setHandler(releaseSignal, ({ id }) => holds.release(id));
   setHandler(closeSignal, (asked) =>
     leave(ctx, asked?.by === undefined ? { code: 'CLOSE_ASKED' } : { code: 'CLOSE_ASKED', detail: asked.by }),
   );
   setHandler(vmGoneSignal, ({ vmId, reason }) => ctx.noteVmGone(vmId, reason));
 }
 
-async function live(ctx: SessionContext, input: SessionInput): Promise<SessionEnd> {
+async function live(ctx: SessionContext, holds: SessionHolds, input: SessionInput): Promise<SessionEnd> {
   const { state } = ctx;
   const recorder = new RunRecorder(ctx);
   if (state.tier === 'new') await readBooks(ctx);
@@ -56,36 +62,51 @@ async function live(ctx: SessionContext, input: SessionInput): Promise<SessionEn
     recorder.start();
     showDetails(ctx);
     if (ctx.vmGone !== undefined) await vmDied(ctx, ctx.vmGone);
-    else if (mustContinue(ctx, 'now')) await goOn(ctx, recorder, input);
+    else if (holds.isEmpty && ctx.mustContinue('now')) await goOn(ctx, holds, recorder, input);
+    else if (holds.needsWake) await holds.wake();
     else if (state.runs.waiting.length > 0) await nextRun(ctx);
-    else if (state.tier === 'hot' && ctx.hot !== undefined) await rest(ctx, ctx.hot);
-    else if (!(await somethingComes(ctx, recorder))) await goOn(ctx, recorder, input);
+    else if (state.tier === 'hot' && ctx.hot !== undefined && holds.isEmpty) await rest(ctx, ctx.hot);
+    else if (!(await somethingComes(ctx, holds, recorder))) await goOn(ctx, holds, recorder, input);
   }
   return end(ctx, recorder);
 }
 
 /** @returns false where nothing has come and the workflow had better continue as new */
-async function somethingComes(ctx: SessionContext, recorder: RunRecorder): Promise<boolean> {
+async function somethingComes(ctx: SessionContext, holds: SessionHolds, recorder: RunRecorder): Promise<boolean> {
   const { state, policies } = ctx;
-  const came = () => state.leaving !== undefined || state.runs.waiting.length > 0 || ctx.vmGone !== undefined;
+  const came = () =>
+    state.leaving !== undefined || state.runs.waiting.length > 0 || ctx.vmGone !== undefined || holds.needsWake;
+  if (!holds.isEmpty) {
+    await holdsChange(holds, () => came() || recorder.isBehind);
+    return true;
+  }
   // A caller who waits for the run that has just ended is answered first.
-  if (mustContinue(ctx, 'at rest')) return condition(came, policies.session.settleMs);
+  if (ctx.mustContinue('at rest')) return condition(() => came() || !holds.isEmpty, policies.session.settleMs);
   const expiresAt = expiryOf(state.state);
-  const moved = () => expiryOf(state.state) !== expiresAt;
+  const moved = () => expiryOf(state.state) !== expiresAt || !holds.isEmpty;
   const restMs = expiresAt - Date.now();
   if (restMs > 0 && (await condition(() => came() || moved() || recorder.isBehind, restMs))) return true;
-  if (!came() && Date.now() >= expiryOf(state.state)) state.leave({ as: 'expired', cause: { code: 'TTL_PASSED' } });
+  if (!came() && holds.isEmpty && Date.now() >= expiryOf(state.state)) {
+    state.leave({ as: 'expired', cause: { code: 'TTL_PASSED' } });
+  }
   return true;
 }
 
-function mustContinue({ policies }: SessionContext, when: 'now' | 'at rest'): boolean {
-  const { continueAsNewSuggested, historyLength } = workflowInfo();
-  const { continueAfter, continueAnywayAfter } = policies.session;
-  return continueAsNewSuggested || historyLength > (when === 'now' ? continueAnywayAfter : continueAfter);
+/** Waits until the holds end, or end at another time than now. */
+async function holdsChange(holds: SessionHolds, came: () => boolean): Promise<void> {
+  const { endAt } = holds;
+  const changed = () => came() || holds.endAt !== endAt;
+  if (endAt === undefined) await condition(changed);
+  else await condition(changed, Math.max(1, endAt - Date.now()));
 }
 
-async function goOn(ctx: SessionContext, recorder: RunRecorder, input: SessionInput): Promise<void> {
+/** Continues as new. Returns only where something has come meanwhile that does not travel: a hold, or an end. */
+async function goOn(ctx: SessionContext, holds: SessionHolds, recorder: RunRecorder, input: SessionInput) {
   await recorder.untilItFits();
+  const hasCome = () => !holds.isEmpty || ctx.state.leaving !== undefined || ctx.vmGone !== undefined;
+  // A hold that waits for the VM waits for the main loop.
+  await condition(() => hasCome() || allHandlersFinished());
+  if (hasCome()) return;
   const { name, settings, policies } = { ...input, settings: ctx.state.state.settings };
   const carried = ctx.state.carried();
   await continueAsNew<typeof sessionWorkflow>({
@@ -109,6 +130,7 @@ async function end(ctx: SessionContext, recorder: RunRecorder): Promise<SessionE
   state.enter(leaving.as, leaving.cause);
   showDetails(ctx);
   await recorder.untilAllIsRecorded();
+  await condition(allHandlersFinished);
   if (leaving.recorded !== undefined) return leaving.recorded;
   const at = new Date().toISOString();
   const record: SessionEnd = { as: leaving.as, at, cause: leaving.cause.code, lastTurn: state.runs.turn };

@@ -1,6 +1,6 @@
 import { CancellationScope, sleep } from '@temporalio/workflow';
 import { backoffMs } from '../../domain/policies.ts';
-import type { Cause } from '../../domain/session/session-events.ts';
+import type { Cause, CauseCode } from '../../domain/session/session-events.ts';
 import { judge } from '../activity-verdict.ts';
 import { bootFreshVm } from '../placed/boot-loop.ts';
 import { findPlace } from '../placed/find-place.ts';
@@ -10,14 +10,14 @@ import type { HotSession, SessionContext } from './session-context.ts';
  * Makes the session hot: resumes its VM where it has one, else finds a place and boots a new VM.
  * @throws CodedFailure where no VM could be had; the session is cold then
  */
-export async function wake(ctx: SessionContext): Promise<HotSession> {
+export async function wake(ctx: SessionContext, cause: Cause = { code: 'RUN_WAITS' }): Promise<HotSession> {
   const { state } = ctx;
   if (ctx.hot !== undefined && state.tier === 'hot') return ctx.hot;
   if (ctx.hot !== undefined) {
-    const resumed = await resume(ctx, ctx.hot);
+    const resumed = await resume(ctx, ctx.hot, cause);
     if (resumed !== undefined) return resumed;
   }
-  state.enter('restoring', { code: 'RUN_WAITS' });
+  state.enter('restoring', cause);
   try {
     const placed = await findPlace(ctx);
     const vmId = await bootFreshVm(ctx, placed, 'session');
@@ -36,12 +36,12 @@ export async function wake(ctx: SessionContext): Promise<HotSession> {
 }
 
 /** @returns undefined where the VM is not there any more: the session is cold then */
-async function resume(ctx: SessionContext, hot: HotSession): Promise<HotSession | undefined> {
+async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promise<HotSession | undefined> {
   const deadlineMs = ctx.policies.control.startToCloseMs;
   try {
     const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, deadlineMs };
     await onceThereIsRoom(ctx, () => ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm(call)));
-    ctx.state.enter('hot', { code: 'RUN_WAITS' });
+    ctx.state.enter('hot', cause);
     return hot;
   } catch (error) {
     const verdict = judge(error);
@@ -76,14 +76,22 @@ function isNoRoom(error: unknown): boolean {
 
 /** Pauses the VM of a hot session that has nothing to do. */
 export async function rest(ctx: SessionContext, hot: HotSession): Promise<void> {
+  ctx.isPausing = true;
   try {
     const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId };
     await ctx.calls.onHost(hot.placed, () => hot.placed.host.pauseVm(call));
-    ctx.state.enter('warm', { code: 'RUN_ENDED' });
+    ctx.state.enter('warm', { code: whyAtRest(ctx) });
   } catch (error) {
     const verdict = judge(error);
     await vmDied(ctx, { code: 'VM_DIED', detail: verdict.kind === 'cancelled' ? 'cancelled' : verdict.message });
+  } finally {
+    ctx.isPausing = false;
   }
+}
+
+function whyAtRest({ state }: SessionContext): CauseCode {
+  const last = state.state.events.findLast(({ of, cause }) => of === 'run' || (of === 'tier' && cause.code === 'HOLD'));
+  return last?.of === 'tier' ? 'HOLD_ENDED' : 'RUN_ENDED';
 }
 
 /** The VM is gone, and with it what the session had in memory and in its workspace. */

@@ -22,9 +22,9 @@ import type { SessionClientContext } from './session-client-context.ts';
 import { nameOf, openRecord } from './session-names.ts';
 
 /** Updates of one thread that a process sends at a time. */
-const LANES = 4;
-/** A run that is sent while sessions of its thread end and begin. */
-const MAX_TRIES = 5;
+export const LANES = 4;
+/** Tries of an update that is sent while sessions of its thread end and begin. */
+export const MAX_TRIES = 5;
 
 /** @throws as `SessionClient.send` */
 export async function sendRun(
@@ -85,12 +85,13 @@ async function offer(
     );
   } catch (error) {
     if (error instanceof WorkflowUpdateFailedError) throw refused(error);
-    if (error instanceof WorkflowExecutionAlreadyStartedError || isNoWorkflow(error)) return 'over';
+    if (isOver(error)) return 'over';
     throw isUnavailable(error) ? unknownOutcome(record.thread, error) : error;
   }
 }
 
-function startOf(
+/** @returns the start of a session's workflow where it does not run yet */
+export function startOf(
   { taskQueue, policies }: SessionClientContext,
   { settings, ...record }: SessionRecord,
 ): WithStartWorkflowOperation<typeof sessionWorkflow> {
@@ -114,6 +115,11 @@ function startOf(
       keyword('KilnThread', name.thread),
     ],
   });
+}
+
+/** @returns whether an update found the workflow of its session closed */
+export function isOver(error: unknown): boolean {
+  return error instanceof WorkflowExecutionAlreadyStartedError || isNoWorkflow(error);
 }
 
 const ENDED_FROM_OUTSIDE: ReadonlySet<string> = new Set([
@@ -173,7 +179,7 @@ function laneOf({ project, thread }: ThreadName, idSha256: string): string {
  * A workflow that was ended from outside left its record open: the next session begins only once that is closed. Only
  * Temporal's own word that it is closed counts: a namespace that is not there has no workflow either.
  */
-async function overInTemporal(
+export async function overInTemporal(
   { client, timings, books }: SessionClientContext,
   record: SessionRecord,
 ): Promise<KilnError> {

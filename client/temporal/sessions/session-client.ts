@@ -12,6 +12,7 @@ import type { SessionRecord } from '../../../domain/session/session-record.ts';
 import type { SessionBooks } from '../../../ports/session-books.ts';
 import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from '../client-timings.ts';
 import { cancelRun, closeSession } from './end-session.ts';
+import { type HeldSession, type HoldOptions, withHold } from './hold-session.ts';
 import { type ListSessions, listSessions } from './list-sessions.ts';
 import { patchSession } from './patch-session.ts';
 import { type LocatedRun, listRuns, locateRun, readSession, type SessionSnapshot } from './read-session.ts';
@@ -19,6 +20,7 @@ import { sendRun } from './send-run.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { openRecord, sameSettings, settingsOf } from './session-names.ts';
 
+export type { HeldSession, HoldOptions } from './hold-session.ts';
 export type { LocatedRun, SessionSnapshot } from './read-session.ts';
 
 export interface SessionClientOptions {
@@ -57,6 +59,15 @@ export interface SessionClient {
   runs(name: ThreadName, limit: number): Promise<readonly KnownRun[]>;
   /** A run that has ended stays as it is. @throws as `run` */
   cancel(name: ThreadName, runId: string): Promise<KnownRun>;
+  /**
+   * Does a piece of work while the session's VM runs, beside its runs; the session rests again afterwards. Begins the
+   * session. @throws what `work` throws; QUEUE_FULL, SESSION_CLOSED, SESSION_EXPIRED; why there is no VM; as `get`
+   */
+  hold<T>(
+    name: ThreadName,
+    options: HoldOptions,
+    work: (held: HeldSession, ask: () => Promise<HeldSession>) => Promise<T>,
+  ): Promise<T>;
   /** Egress and tiers change at once, resources at the next boot of its VM. @throws SESSION_CLOSED, SESSION_EXPIRED, as `get` */
   patch(name: ThreadName, change: PatchSession): Promise<SessionSnapshot>;
   /** Idempotent. `settled`: whether it was closed in time. @throws as `get` */
@@ -93,6 +104,7 @@ export function createSessionClient(options: SessionClientOptions): SessionClien
     runs: (name, limit) => listRuns(context, name, limit),
     cancel: (name, runId) => cancelRun(context, name, runId),
     patch: (name, change) => patchSession(context, name, change),
+    hold: (name, options, work) => withHold(context, name, options, work),
     close: (name, how) => closeSession(context, name, how),
   };
 }

@@ -10,6 +10,7 @@ import { IMAGE_ROUTES } from './images.ts';
 import { OPERATION_ROUTES } from './operations.ts';
 import { POOL_ROUTES } from './pools.ts';
 import type { Route } from './route.ts';
+import { SESSION_FILE_ROUTES } from './session-files.ts';
 import { SESSION_ROUTES } from './sessions.ts';
 import { SOURCE_ROUTES } from './sources.ts';
 import { WORKLOAD_ROUTES } from './workloads.ts';
@@ -17,6 +18,7 @@ import { WORKLOAD_ROUTES } from './workloads.ts';
 export const ROUTES = {
   ...WORKLOAD_ROUTES,
   ...SESSION_ROUTES,
+  ...SESSION_FILE_ROUTES,
   ...SOURCE_ROUTES,
   ...DEPLOYMENT_ROUTES,
   ...HOST_ROUTES,

@@ -1,8 +1,13 @@
-/** The parts of every REST route. Paths have the server's form, `:name` for a parameter. */
+/** The parts of every REST route. Paths have `:name` for a parameter, `*name` at the end for one of several parts. */
 import { z } from 'zod';
 
+/** A parameter in the path of a route. */
+export const PATH_PARAMETER = /([:*])(\w+)/g;
+/** Bytes of any kind. */
+export const BYTES_TYPE = 'application/octet-stream';
+
 export interface Route {
-  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly path: string;
   readonly tag: 'workloads' | 'sessions' | 'sources' | 'deployments' | 'hosts and images' | 'service';
   readonly summary: string;
@@ -17,7 +22,7 @@ export interface Route {
   /** JSON bodies by status. Every other status answers with a problem document. */
   readonly responses?: Readonly<Record<number, z.ZodType>>;
   /** Media type of a 200 that is not JSON. */
-  readonly content?: 'text/event-stream' | 'text/html' | 'text/plain' | 'application/json';
+  readonly content?: 'text/event-stream' | 'text/html' | 'text/plain' | 'application/json' | typeof BYTES_TYPE;
 }
 
 export const MAX_PAGE = 200;
@@ -27,3 +32,8 @@ export const MAX_WAIT_MS = 30_000;
 
 /** @returns the schema of the number of entries in a page */
 export const pageLimit = (most: number, preset: number) => z.coerce.number().int().min(1).max(most).default(preset);
+
+/** @returns whether a route answers HEAD, too */
+export function answersHead({ method, responses, content }: Route): boolean {
+  return method === 'GET' && (responses !== undefined || content === BYTES_TYPE);
+}

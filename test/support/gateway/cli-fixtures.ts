@@ -38,6 +38,8 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     listRuns: refuse,
     getRun: refuse,
     cancelRun: refuse,
+    listSessionFiles: refuse,
+    deleteSessionFile: refuse,
     streamRunOutput: () => {
       throw new KilnError('UNSUPPORTED', NOT_GIVEN);
     },

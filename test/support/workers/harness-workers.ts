@@ -42,6 +42,8 @@ import { vmGoneOverTemporal } from '../../../workers/host/vm-gone.ts';
 import { silentLog, testTscRate } from '../host/vm-fixtures.ts';
 import { readWorkflowBundle } from '../servers/workflow-bundle.ts';
 
+/** Token of the host's data plane. */
+export const HOST_TOKEN = 'a-token-for-tests';
 export const SERVICES = fileURLToPath(new URL('../../fixtures/services', import.meta.url));
 
 export interface HarnessOptions {
@@ -164,7 +166,7 @@ export class HostRunner {
       owners: createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' }),
       capacity: options.capacity ?? { vcpus: 64, memMib: 65_536 },
       tellVmGone: vmGoneOverTemporal(temporal),
-      token: 'a-token-for-tests',
+      token: HOST_TOKEN,
       versions: {},
       logger: { info: () => undefined, warn: () => undefined, error: () => undefined },
       resolveImage: () => imageDigest(options, 'node'),

@@ -59,6 +59,13 @@ export async function untilTier(
   }
 }
 
+/** Closes every session that is open. */
+export async function closeAll(sessions: SessionClient): Promise<void> {
+  for (const { thread, tier } of (await sessions.list({ limit: 100 })).items) {
+    if (tier !== 'closed' && tier !== 'expired') await sessions.close(threadNamed(thread), { waitMs: 20_000 });
+  }
+}
+
 /** The output of all runs in the files of a host, with the frames around it: what was started outside is counted so. */
 export async function outputsBelow(stateDir: string): Promise<string> {
   const entries = await readdir(join(stateDir, 'runs'), { recursive: true, withFileTypes: true }).catch(() => []);

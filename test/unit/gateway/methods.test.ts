@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { PROBLEM_TYPE, problemSchema } from '../../../contracts/api/problem.ts';
-import type { Route } from '../../../contracts/api/routes/route.ts';
+import { answersHead, PATH_PARAMETER, type Route } from '../../../contracts/api/routes/route.ts';
 import { ROUTES } from '../../../contracts/api/routes/route-table.ts';
 import { createHttpServer } from '../../../gateway/http-server.ts';
 import { errorHandler } from '../../../gateway/problem-replies.ts';
@@ -54,14 +54,14 @@ const paths = [...new Set(routes.map(([, { path }]) => path))];
 const answered = (path: string) =>
   routes
     .filter(([, route]) => route.path === path)
-    .flatMap(([, { method, responses }]) => (method === 'GET' && responses !== undefined ? ['GET', 'HEAD'] : [method]))
+    .flatMap(([, route]) => (answersHead(route) ? ['GET', 'HEAD'] : [route.method]))
     .sort();
 // CONNECT has no path; its test is below.
 const others = (path: string) => METHODS.filter((method) => !answered(path).includes(method) && method !== 'CONNECT');
 
 describe('a method that no route of a path has', () => {
   it.each(paths)('%s', async (path) => {
-    const real = path.replaceAll(/:\w+/g, 'a');
+    const real = path.replaceAll(PATH_PARAMETER, 'a');
     const expected = { status: 405, allow: answered(path).join(', '), code: 'METHOD_NOT_ALLOWED' };
     for (const method of others(path)) {
       const found = method === 'HEAD' ? { ...expected, code: undefined } : expected;

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Route } from '../../../contracts/api/routes/route.ts';
+import { PATH_PARAMETER, type Route } from '../../../contracts/api/routes/route.ts';
 import { ROUTES } from '../../../contracts/api/routes/route-table.ts';
 import { docsPage } from '../../../gateway/docs-page.ts';
 import { openApiDocument } from '../../../gateway/openapi.ts';
@@ -11,7 +11,7 @@ it('has exactly the operations of the route table, each with its parameters and 
   const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods));
   expect(operations.map(({ operationId }) => operationId).sort()).toEqual(routes.map(([name]) => name).sort());
   for (const [name, route] of routes) {
-    const path = route.path.replaceAll(/:(\w+)/g, '{$1}');
+    const path = route.path.replaceAll(PATH_PARAMETER, '{$2}');
     const operation = document.paths[path]?.[route.method.toLowerCase()];
     expect(operation?.operationId).toBe(name);
     const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, parameter]) => parameter);

@@ -1,0 +1,35 @@
+/** Files in the workspace of a session as the API shows them. */
+import { z } from 'zod';
+import {
+  MAX_WORKSPACE_PATH,
+  WORKSPACE_PATH_PATTERN,
+  workspacePathProblem,
+} from '../../domain/session/workspace-path.ts';
+import { isoTimeSchema } from '../identifiers.ts';
+
+const rule = 'must be relative, without "..", ".", empty parts and control characters';
+
+export const workspacePathSchema = z
+  .string()
+  .max(MAX_WORKSPACE_PATH)
+  .regex(WORKSPACE_PATH_PATTERN, rule)
+  .refine((path) => workspacePathProblem(path) === undefined, 'is too long, as a whole or in one part')
+  .meta({ example: 'notes.txt', description: 'Below /workspace.' });
+
+export const folderSchema = workspacePathSchema
+  .exactOptional()
+  .meta({ example: 'src', description: 'Below /workspace. Default: /workspace itself.' });
+
+export const fileListSchema = z.object({
+  items: z.array(
+    z.object({
+      name: z.string(),
+      kind: z.enum(['file', 'folder', 'link', 'other']),
+      bytes: z.number(),
+      modifiedAt: isoTimeSchema.meta({ description: "By the guest's clock." }),
+    }),
+  ),
+  isCut: z.boolean().meta({ description: 'The folder has more entries than are listed.' }),
+});
+
+export const writtenFileSchema = z.object({ path: z.string(), bytes: z.int() });
