@@ -7,6 +7,7 @@ import { createSessionClient } from '../../../client/temporal/sessions/session-c
 import { createTaskQueueProbe } from '../../../client/temporal/task-queue-pollers.ts';
 import { createGateway, type Gateway } from '../../../gateway/gateway.ts';
 import { hostLogsOverHttp } from '../../../gateway/logs/host-logs.ts';
+import { filesOverHttp } from '../../../gateway/sessions/host-files.ts';
 import { runOutputOverHttp } from '../../../gateway/sessions/host-run-output.ts';
 import { kiln as cli } from '../../support/gateway/cli-fixtures.ts';
 import { runIn } from '../../support/guest/guest-under-test.ts';
@@ -29,7 +30,11 @@ beforeAll(async () => {
   gateway = createGateway({
     workloads: kiln.workloads,
     store: kiln.store,
-    sessions: { client: kiln.sessions, followOutput: runOutputOverHttp({ token: HOST_TOKEN, timeoutMs: 3_000 }) },
+    sessions: {
+      client: kiln.sessions,
+      followOutput: runOutputOverHttp({ token: HOST_TOKEN, timeoutMs: 3_000 }),
+      files: filesOverHttp({ token: HOST_TOKEN, timeoutMs: 3_000 }),
+    },
     isPolled: createTaskQueueProbe({ client: kiln.temporal }),
     hostLogs: hostLogsOverHttp({ token: HOST_TOKEN, timeoutMs: 3_000, maxBytes: 16_000_000 }),
     token: TOKEN,
