@@ -8,7 +8,7 @@ import { Context } from '@temporalio/activity';
 import { Client, Connection } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { NativeConnection, Worker, type WorkflowBundle } from '@temporalio/worker';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, type ExpectStatic, expect, inject, test } from 'vitest';
 import { createCloseBooks } from '../../../activities/workload/close-books.ts';
 import type { WorkloadArchive } from '../../../client/temporal/archive/workload-archive.ts';
 import { createTaskQueueProbe } from '../../../client/temporal/task-queue-pollers.ts';
@@ -98,7 +98,8 @@ async function withWorker(taskQueue: string, activities: object = {}) {
 
 const newId = () => `t-${randomUUID().slice(0, 13)}`;
 
-async function forget(id: string): Promise<void> {
+/** @param expect of the test: tests that run at the same time cannot share one */
+async function forget(id: string, expect: ExpectStatic): Promise<void> {
   const workflowId = workloadWorkflowId(id);
   await temporal.workflowService.deleteWorkflowExecution({ namespace, workflowExecution: { workflowId } });
   await expect
@@ -343,7 +344,7 @@ describe('get, stop, list, history', () => {
 });
 
 describe.concurrent('once Temporal has forgotten it', { timeout: FORGET_MS }, () => {
-  test('after the end, and after Temporal has forgotten it, answers the end and starts nothing', async () => {
+  test('after the end, and after Temporal has forgotten it, answers the end and starts nothing', async ({ expect }) => {
     const { client } = polled;
     const id = newId();
     const first = await client.create(request, id);
@@ -351,7 +352,7 @@ describe.concurrent('once Temporal has forgotten it', { timeout: FORGET_MS }, ()
     const over = await client.create(request, id);
     expect(over.snapshot.state.stage).toBe('stopped');
     expect(over.snapshot.execution).toEqual(first.snapshot.execution);
-    await forget(id);
+    await forget(id, expect);
     const forgotten = await client.create(request, id);
     expect(forgotten.snapshot.origin).toBe('archive');
     expect(forgotten.snapshot.state).toEqual(over.snapshot.state);
@@ -360,7 +361,9 @@ describe.concurrent('once Temporal has forgotten it', { timeout: FORGET_MS }, ()
     await expect(temporal.workflow.getHandle(workloadWorkflowId(id)).describe()).rejects.toThrow();
   });
 
-  test('a terminated workload is failed TERMINATED, also once Temporal has forgotten it, and never starts again', async () => {
+  test('a terminated workload is failed TERMINATED, also once Temporal has forgotten it, and never starts again', async ({
+    expect,
+  }) => {
     const { client } = polled;
     const id = newId();
     await client.create(request, id);
@@ -369,17 +372,19 @@ describe.concurrent('once Temporal has forgotten it', { timeout: FORGET_MS }, ()
     const ended = await client.get(id);
     expect(ended.state).toMatchObject({ stage: 'failed', failure: { code: 'TERMINATED', stage: 'pending' } });
     expect(await client.history(id)).toMatchObject({ stages: ['pending'] });
-    await forget(id);
+    await forget(id, expect);
     expect((await client.create(request, id)).snapshot.state).toEqual(ended.state);
     expect(await client.get(id)).toMatchObject({ state: ended.state });
   });
 
-  test('one that was terminated and forgotten before anybody looked does not start again either', async () => {
+  test('one that was terminated and forgotten before anybody looked does not start again either', async ({
+    expect,
+  }) => {
     const { client } = polled;
     const id = newId();
     await client.create(request, id);
     await temporal.workflow.getHandle(workloadWorkflowId(id)).terminate();
-    await forget(id);
+    await forget(id, expect);
     const { snapshot } = await client.create(request, id);
     expect(snapshot.state).toMatchObject({ stage: 'failed', failure: { code: 'TERMINATED' } });
     await expect(temporal.workflow.getHandle(workloadWorkflowId(id)).describe()).rejects.toThrow();
