@@ -1,9 +1,6 @@
-import { ApplicationFailure } from '@temporalio/common';
 import type { OpenedSession } from '../../activities/session/session-types.ts';
-import { defined } from '../../domain/defined.ts';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { KilnError } from '../../domain/failures.ts';
 import { applyTransition, withLastMoves } from '../../domain/lifecycle/lifecycle.ts';
-import type { SessionName } from '../../domain/names.ts';
 import { KnownRunIds } from '../../domain/session/known-run-ids.ts';
 import {
   type EndedRun,
@@ -20,7 +17,6 @@ import {
   repeatRun,
   startNext,
   takeOrder,
-  turnAhead,
   type WaitingRun,
   withUsedIds,
 } from '../../domain/session/run-book.ts';
@@ -32,16 +28,10 @@ import {
   withEvent,
 } from '../../domain/session/session-events.ts';
 import type { SessionEnd, SessionSettings } from '../../domain/session/session-record.ts';
-import {
-  type CarriedSession,
-  expiryOf,
-  MAX_UNRECORDED,
-  type RunLook,
-  type SessionPlace,
-  type SessionView,
-} from '../../domain/session/session-state.ts';
+import { type CarriedSession, MAX_UNRECORDED, type SessionPlace } from '../../domain/session/session-state.ts';
 import { SESSION_LIFECYCLE, type Tier } from '../../domain/session/tiers.ts';
 import { setAttributes } from '../search-attributes.ts';
+import { asFailure, failureOf, sessionEnded, storeBehind } from './session-failures.ts';
 
 const LAST_MOVES = 20;
 
@@ -107,7 +97,7 @@ export class SessionProgress {
 
   /** @throws KilnError SESSION_CLOSED, SESSION_EXPIRED where the session leaves */
   assertStays(): void {
-    if (this.leaving !== undefined) throw ended(this.leaving);
+    if (this.leaving !== undefined) throw sessionEnded(this.leaving);
   }
 
   /** Takes an order, once. @throws ApplicationFailure as `judge` */
@@ -190,14 +180,6 @@ export class SessionProgress {
     this.change({ runs: loseWorkspace(this.runs, causeInWords(cause)) });
   }
 
-  view(name: SessionName): SessionView {
-    const { settings, place, events } = this.state;
-    const { waiting, running, turn, lost } = this.runs;
-    const runs = { waiting, turn, ...defined({ running, lost }) };
-    const expiresAtMs = expiryOf(this.state);
-    return { name, tier: this.tier, settings, runs, expiresAtMs, ...defined({ place }), events };
-  }
-
   /** The first cause wins. @returns whether it was the first */
   leave(leaving: SessionLeaving): boolean {
     if (this.leaving !== undefined) return false;
@@ -213,24 +195,8 @@ export class SessionProgress {
     this.leaving = { as, cause: { code: as === 'expired' ? 'TTL_PASSED' : 'CLOSE_ASKED' }, recorded };
   }
 
-  look(runId: string): RunLook {
-    const run = this.find(runId);
-    const { place } = this.state;
-    return { nextTurn: turnAhead(this.runs), ...defined({ run, place }) };
-  }
-
   find(runId: string): KnownRun | undefined {
     return findRun(this.runs, runId);
-  }
-
-  /** The present run and those that wait, then the last that ended: the newest first. */
-  lastRuns(limit: number): readonly KnownRun[] {
-    const { waiting, running, ended } = this.runs;
-    const ids = [...ended, ...(running === undefined ? [] : [running]), ...waiting].map(({ id }) => id);
-    return ids
-      .reverse()
-      .slice(0, limit)
-      .map((id) => this.mustFind(id));
   }
 
   mustFind(runId: string): KnownRun {
@@ -261,26 +227,3 @@ export class SessionProgress {
 }
 
 const now = () => new Date().toISOString();
-
-function ended({ as, cause }: SessionLeaving): KilnError {
-  const code = as === 'expired' ? 'SESSION_EXPIRED' : 'SESSION_CLOSED';
-  return new KilnError(code, `The session is ${as}: ${causeInWords(cause)}.`);
-}
-
-function storeBehind(count: number): KilnError {
-  const message = `The ends of ${count} runs wait for the object store. Send this run again once the store answers.`;
-  return new KilnError('STORE_UNAVAILABLE', message);
-}
-
-/** A plain error in an update handler fails the workflow task, which Temporal then repeats for ever. */
-export function asFailure(check: () => void): void {
-  try {
-    check();
-  } catch (error) {
-    throw isKilnError(error) ? failureOf(error) : error;
-  }
-}
-
-function failureOf({ message, code }: KilnError): ApplicationFailure {
-  return ApplicationFailure.nonRetryable(message, code);
-}

@@ -22,6 +22,7 @@ import {
   sessionQuery,
   vmGoneSignal,
 } from './session-messages.ts';
+import { lastRuns, lookAt, viewOf } from './session-shown.ts';
 import { nextRun } from './take-turns.ts';
 import { release, rest, vmDied } from './warm-and-wake.ts';
 
@@ -40,9 +41,9 @@ export async function sessionWorkflow(input: SessionInput): Promise<SessionEnd> 
 
 function answer(ctx: SessionContext, holds: SessionHolds): void {
   const { state } = ctx;
-  setHandler(sessionQuery, (): SessionView => state.view(ctx.name));
-  setHandler(runQuery, ({ runId }): RunLook => state.look(runId));
-  setHandler(runsQuery, ({ limit }): readonly KnownRun[] => state.lastRuns(limit));
+  setHandler(sessionQuery, (): SessionView => viewOf(ctx.name, state.state));
+  setHandler(runQuery, ({ runId }): RunLook => lookAt(runId, state.state));
+  setHandler(runsQuery, ({ limit }): readonly KnownRun[] => lastRuns(state.state, limit));
   setHandler(sendRunUpdate, (order) => state.take(order), { validator: (order) => state.judge(order) });
   setHandler(cancelRunUpdate, ({ runId }) => cancelRun(ctx, runId));
   setHandler(changeSettingsUpdate, (settings) => void changeSettings(ctx, settings));

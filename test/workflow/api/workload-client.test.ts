@@ -102,19 +102,12 @@ const newId = () => `t-${randomUUID().slice(0, 13)}`;
 async function forget(id: string, expect: ExpectStatic): Promise<void> {
   const workflowId = workloadWorkflowId(id);
   await temporal.workflowService.deleteWorkflowExecution({ namespace, workflowExecution: { workflowId } });
-  await expect
-    .poll(
-      () =>
-        temporal.workflow
-          .getHandle(workflowId)
-          .describe()
-          .then(
-            () => 'there',
-            () => 'gone',
-          ),
-      { timeout: FORGET_MS, interval: 500 },
-    )
-    .toBe('gone');
+  const handle = temporal.workflow.getHandle(workflowId);
+  const describe = async () => {
+    await handle.describe();
+    return 'there';
+  };
+  await expect.poll(() => describe().catch(() => 'gone'), { timeout: FORGET_MS, interval: 500 }).toBe('gone');
 }
 
 async function executions(id: string): Promise<number> {
