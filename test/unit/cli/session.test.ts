@@ -47,7 +47,7 @@ describe('kiln session create', () => {
     };
     await kiln(['session', 'create', 'thread-42'], { api: { createSession } });
     const more = ['--project', 'p-1', '--image', 'python', '--vcpus', '2', '--mem-mib', '1024', '--disk-mib', '4096'];
-    const names = ['--egress', 'api.example.com', '--egress', '*.pythonhosted.org:443', '--if-ended', 'restart'];
+    const names = ['--egress', 'example.org', '--egress', '*.example.net:443', '--if-ended', 'restart'];
     const times = ['--idle', '90s', '--ttl', '7d'];
     const all = await kiln(['session', 'create', 'thread-42', ...more, ...names, ...times], { api: { createSession } });
     expect(all.stdout).toContain('tier       cold\n');
@@ -60,7 +60,7 @@ describe('kiln session create', () => {
           thread: 'thread-42',
           image: 'python',
           resources: { vcpus: 2, memMib: 1024, diskMib: 4096 },
-          egress: ['api.example.com', '*.pythonhosted.org:443'],
+          egress: ['example.org', '*.example.net:443'],
           tiers: { idleMs: 90_000, ttlMs: 604_800_000 },
           ifEnded: 'restart',
         },

@@ -138,7 +138,7 @@ describe('a command', () => {
 });
 
 describe('settings', () => {
-  const settings = { image: 'python', egress: ['api.example.com:443'] };
+  const settings = { image: 'python', egress: ['example.org:443'] };
   const created: Answer = () => json(201, sessionViewWith());
 
   it('begin the session before the first run, and only then', async () => {
