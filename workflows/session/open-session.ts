@@ -2,7 +2,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { resolveSessionPolicies } from '../../domain/policies.ts';
 import { newSession, type SessionInput } from '../../domain/session/session-state.ts';
 import { SessionContext } from './session-context.ts';
-import { SessionProgress } from './session-progress.ts';
+import { SessionProgress } from './state/session-progress.ts';
 
 /** @returns the session as it was carried on, or as it begins. @throws ApplicationFailure SPEC_INVALID */
 export function openContext({ name, settings, policies, carried }: SessionInput): SessionContext {

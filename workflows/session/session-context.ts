@@ -11,8 +11,8 @@ import type { PlacedOwner, PlacedProgress, ResolvedImage } from '../placed/place
 import { type Placed, Placements } from '../placed/placements.ts';
 import { placementActivities } from '../placed/vm-activities.ts';
 import { bookActivities, sessionHostActivities } from './session-activities.ts';
-import type { SessionProgress } from './session-progress.ts';
-import { ShownInEvents } from './shown-in-events.ts';
+import type { SessionProgress } from './state/session-progress.ts';
+import { ShownInEvents } from './state/shown-in-events.ts';
 
 /** The session's place and the VM in it; its guest runs or is paused. */
 export interface HotSession {

@@ -11,7 +11,7 @@ import {
 } from '../../domain/session/holds.ts';
 import { codedError } from '../activity-verdict.ts';
 import type { SessionContext } from './session-context.ts';
-import { asFailure } from './session-failures.ts';
+import { asFailure } from './state/session-failures.ts';
 import { wake } from './warm-and-wake.ts';
 
 /**

@@ -8,7 +8,6 @@ import { changeSettings } from './change-settings.ts';
 import { openContext, readBooks } from './open-session.ts';
 import { RunRecorder } from './run-recorder.ts';
 import type { SessionContext } from './session-context.ts';
-import { showDetails } from './session-details.ts';
 import { SessionHolds } from './session-holds.ts';
 import {
   cancelRunUpdate,
@@ -22,7 +21,8 @@ import {
   sessionQuery,
   vmGoneSignal,
 } from './session-messages.ts';
-import { lastRuns, lookAt, viewOf } from './session-shown.ts';
+import { showDetails } from './state/session-details.ts';
+import { lastRuns, lookAt, viewOf } from './state/session-shown.ts';
 import { nextRun } from './take-turns.ts';
 import { release, rest, vmDied } from './warm-and-wake.ts';
 

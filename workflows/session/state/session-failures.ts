@@ -1,6 +1,6 @@
 import { ApplicationFailure } from '@temporalio/common';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
-import { causeInWords } from '../../domain/session/session-events.ts';
+import { isKilnError, KilnError } from '../../../domain/failures.ts';
+import { causeInWords } from '../../../domain/session/session-events.ts';
 import type { SessionLeaving } from './session-progress.ts';
 
 /** @returns what a caller of a session that leaves is told */

@@ -1,7 +1,7 @@
-import type { OpenedSession } from '../../activities/session/session-types.ts';
-import { KilnError } from '../../domain/failures.ts';
-import { applyTransition, withLastMoves } from '../../domain/lifecycle/lifecycle.ts';
-import { KnownRunIds } from '../../domain/session/known-run-ids.ts';
+import type { OpenedSession } from '../../../activities/session/session-types.ts';
+import { KilnError } from '../../../domain/failures.ts';
+import { applyTransition, withLastMoves } from '../../../domain/lifecycle/lifecycle.ts';
+import { KnownRunIds } from '../../../domain/session/known-run-ids.ts';
 import {
   type EndedRun,
   endRunning,
@@ -19,18 +19,18 @@ import {
   takeOrder,
   type WaitingRun,
   withUsedIds,
-} from '../../domain/session/run-book.ts';
+} from '../../../domain/session/run-book.ts';
 import {
   type Cause,
   causeInWords,
   type SessionChange,
   type SessionEvent,
   withEvent,
-} from '../../domain/session/session-events.ts';
-import type { SessionEnd, SessionSettings } from '../../domain/session/session-record.ts';
-import { type CarriedSession, MAX_UNRECORDED, type SessionPlace } from '../../domain/session/session-state.ts';
-import { SESSION_LIFECYCLE, type Tier } from '../../domain/session/tiers.ts';
-import { setAttributes } from '../search-attributes.ts';
+} from '../../../domain/session/session-events.ts';
+import type { SessionEnd, SessionSettings } from '../../../domain/session/session-record.ts';
+import { type CarriedSession, MAX_UNRECORDED, type SessionPlace } from '../../../domain/session/session-state.ts';
+import { SESSION_LIFECYCLE, type Tier } from '../../../domain/session/tiers.ts';
+import { setAttributes } from '../../search-attributes.ts';
 import { asFailure, failureOf, sessionEnded, storeBehind } from './session-failures.ts';
 
 const LAST_MOVES = 20;

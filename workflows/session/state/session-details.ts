@@ -1,8 +1,8 @@
 import { setCurrentDetails } from '@temporalio/workflow';
-import { code } from '../../domain/markdown-text.ts';
-import { causeInWords } from '../../domain/session/session-events.ts';
-import { expiryOf } from '../../domain/session/session-state.ts';
-import type { SessionContext } from './session-context.ts';
+import { code } from '../../../domain/markdown-text.ts';
+import { causeInWords } from '../../../domain/session/session-events.ts';
+import { expiryOf } from '../../../domain/session/session-state.ts';
+import type { SessionContext } from '../session-context.ts';
 
 const SHOWN_EVENTS = 30;
 

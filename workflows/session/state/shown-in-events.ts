@@ -1,6 +1,6 @@
 import { upsertMemo } from '@temporalio/workflow';
-import type { PlacedProgress, ResolvedImage } from '../placed/placed-owner.ts';
-import { setAttributes } from '../search-attributes.ts';
+import type { PlacedProgress, ResolvedImage } from '../../placed/placed-owner.ts';
+import { setAttributes } from '../../search-attributes.ts';
 import type { SessionProgress } from './session-progress.ts';
 
 /** Shows what is done for a session's VM among its events, and to the hosts. */

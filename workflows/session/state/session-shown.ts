@@ -1,8 +1,13 @@
 /** What callers of a session see of its state. */
-import { defined } from '../../domain/defined.ts';
-import type { SessionName } from '../../domain/names.ts';
-import { findRun, type KnownRun, turnAhead } from '../../domain/session/run-book.ts';
-import { type CarriedSession, expiryOf, type RunLook, type SessionView } from '../../domain/session/session-state.ts';
+import { defined } from '../../../domain/defined.ts';
+import type { SessionName } from '../../../domain/names.ts';
+import { findRun, type KnownRun, turnAhead } from '../../../domain/session/run-book.ts';
+import {
+  type CarriedSession,
+  expiryOf,
+  type RunLook,
+  type SessionView,
+} from '../../../domain/session/session-state.ts';
 
 export function viewOf(name: SessionName, state: CarriedSession): SessionView {
   const { settings, place, events, tiers } = state;
