@@ -6,6 +6,7 @@ import { assignment, collected, duration, wholeNumber } from '../option-values.t
 import { type JsonOption, run, withJson } from '../run-command.ts';
 import { withResources } from '../run-options.ts';
 import type { CreateOptions } from './create.ts';
+import { registerFileCommands } from './file-commands.ts';
 import type { ListOptions } from './list.ts';
 import type { OutputOptions } from './output.ts';
 import type { RunOptions } from './run.ts';
@@ -16,6 +17,7 @@ export function registerSessionCommands(program: Command, context: CliContext): 
   registerCreate(session, context);
   registerRun(session, context);
   registerReaders(session, context);
+  registerFileCommands(session, context, inProject);
   registerClose(session, context);
 }
 

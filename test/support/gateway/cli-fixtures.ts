@@ -40,6 +40,8 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     cancelRun: refuse,
     listSessionFiles: refuse,
     deleteSessionFile: refuse,
+    getSessionFile: refuse,
+    putSessionFile: refuse,
     streamRunOutput: () => {
       throw new KilnError('UNSUPPORTED', NOT_GIVEN);
     },
