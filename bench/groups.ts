@@ -65,6 +65,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 5,
     measure: async (options) => (await import('./groups/running.ts')).measureRunning(options),
   },
+  'session-long': {
+    what: 'one session with as many runs as samples, over the fake driver: order, starts, executions, what is carried on',
+    defaultN: 1_000,
+    measure: async (options) => (await import('./groups/sessions/long.ts')).measureSessionLong(options),
+  },
 };
 
 export interface BenchCommand {
