@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from '@temporalio/worker';
 import { fetchChain } from '../../../client/temporal/archive/fetch-executions.ts';
 import { type FetchedHistory, recordedEvents } from '../../../client/temporal/archive/recorded-events.ts';
@@ -25,6 +26,9 @@ const NAME = threadNamed('long');
 const NOTES = 'starts';
 /** In the first half, every so many runs the session rests before the next one is sent. */
 const REST_EVERY = 4;
+/** And every so many it rests for longer than it waits before it continues as new. */
+const LONG_REST_EVERY = 25;
+const LONG_REST_MS = 500 + DEFAULT_SESSION_POLICIES.session.settleMs;
 /** In the second half, so many runs are under way: the session never rests. */
 const UNDER_WAY = 12;
 /** Of the runs, so many are sent once more at the end, with the same ids. */
@@ -86,6 +90,7 @@ async function live(sessions: SessionClient, { ids, say, signal }: Life): Promis
     if (index < half) {
       await ran(sessions, NAME, id, command(id));
       if (index % REST_EVERY === 0) await untilTier(sessions, NAME, 'warm');
+      if ((index + 1) % LONG_REST_EVERY === 0) await delay(LONG_REST_MS, undefined, { signal });
     } else {
       await sessions.send(NAME, { id, command: command(id) });
       const before = ids[index - UNDER_WAY];

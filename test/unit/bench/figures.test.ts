@@ -81,15 +81,16 @@ describe('the command line', () => {
   });
 
   it('takes groups, --json and --n in any order', () => {
-    expect(parseBenchCommand(['--json', 'boot', '--n', '3', 'dispatch'])).toEqual({
+    expect(parseBenchCommand(['--json', 'boot', '--n', '3', 'dispatch', '--sessions', '7'])).toEqual({
       groups: ['boot', 'dispatch'],
       json: true,
       help: false,
       n: 3,
+      sessions: 7,
     });
   });
 
-  it.each([['nothing'], ['--fast'], ['--n'], ['--n', '0'], ['--n', '1.5'], ['constructor']])(
+  it.each([['nothing'], ['--fast'], ['--n'], ['--n', '0'], ['--n', '1.5'], ['--sessions', '0'], ['constructor']])(
     'refuses %s %s',
     (...argv) => {
       expect(() => parseBenchCommand(argv)).toThrow();
