@@ -4,7 +4,7 @@
 export interface Measurement {
   readonly name: string;
   /** Of times and sizes less is better, of rates more. */
-  readonly unit: 'ms' | 'MiB' | 'rounds/s' | 'lines/s';
+  readonly unit: 'ms' | 'MiB' | 'rounds/s' | 'lines/s' | 'events' | 'bytes' | 'calls' | 'calls/min';
   readonly kiln: readonly number[];
   readonly rival: {
     /** What Kiln is compared with, in words. */
@@ -21,10 +21,13 @@ export interface Figure {
   /** Median of Kiln. */
   readonly kiln: number;
   readonly kilnP95: number;
+  readonly kilnP99: number;
+  readonly kilnMax: number;
   /** The rival in words, with its median and number of samples. */
   readonly rival: string;
   readonly rivalMedian: number;
   readonly rivalP95: number;
+  readonly rivalP99: number;
   /** Median of the rival over the median of Kiln; with a time, above 1 means that Kiln is faster. */
   readonly ratio: number;
 }
@@ -57,9 +60,12 @@ export function figureOf({ unit, kiln, rival }: Measurement): Figure {
     n: kiln.length,
     kiln: rounded(kilnMedian),
     kilnP95: rounded(percentile(kiln, 0.95)),
+    kilnP99: rounded(percentile(kiln, 0.99)),
+    kilnMax: rounded(percentile(kiln, 1)),
     rival: `${rival.words}: ${rounded(rivalMedian)} ${unit} (n = ${rival.samples.length})`,
     rivalMedian: rounded(rivalMedian),
     rivalP95: rounded(percentile(rival.samples, 0.95)),
+    rivalP99: rounded(percentile(rival.samples, 0.99)),
     ratio: rounded(rivalMedian / kilnMedian),
   };
 }

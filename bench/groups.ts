@@ -65,6 +65,16 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 5,
     measure: async (options) => (await import('./groups/running.ts')).measureRunning(options),
   },
+  session: {
+    what: 'message → first byte: to a session at rest, at work, to a new thread, to many at once; against one activity that execs',
+    defaultN: 60,
+    measure: async (options) => (await import('./groups/sessions/message.ts')).measureSession(options),
+  },
+  'session-long': {
+    what: 'one session with as many runs as samples, over the fake driver: order, starts, executions, what is carried on',
+    defaultN: 1_000,
+    measure: async (options) => (await import('./groups/sessions/long.ts')).measureSessionLong(options),
+  },
 };
 
 export interface BenchCommand {
@@ -73,10 +83,12 @@ export interface BenchCommand {
   readonly help: boolean;
   /** Samples to take; absent = each group's default. */
   readonly n?: number;
+  /** Sessions at a time; absent = each group's default. */
+  readonly sessions?: number;
 }
 
 /**
- * `[GROUP…] [--json] [--n N] [--help]`; no group means all of them.
+ * `[GROUP…] [--json] [--n N] [--sessions N] [--help]`; no group means all of them.
  * @throws Error that names what is wrong and what would be right.
  */
 export function parseBenchCommand(argv: readonly string[]): BenchCommand {
@@ -87,6 +99,7 @@ export function parseBenchCommand(argv: readonly string[]): BenchCommand {
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
       n: { type: 'string' },
+      sessions: { type: 'string' },
     },
   });
   const unknown = positionals.find((word) => !Object.hasOwn(GROUPS, word));
@@ -97,13 +110,14 @@ export function parseBenchCommand(argv: readonly string[]): BenchCommand {
     groups: positionals.length > 0 ? positionals : Object.keys(GROUPS),
     json: values.json,
     help: values.help,
-    ...(values.n === undefined ? {} : { n: countOf(values.n) }),
+    ...(values.n === undefined ? {} : { n: countOf('n', values.n) }),
+    ...(values.sessions === undefined ? {} : { sessions: countOf('sessions', values.sessions) }),
   };
 }
 
-function countOf(word: string): number {
+function countOf(option: string, word: string): number {
   if (!/^[1-9]\d{0,3}$/.test(word)) {
-    throw new Error(`--n needs a number of samples from 1 to 9999, not ${JSON.stringify(word)}`);
+    throw new Error(`--${option} needs a number from 1 to 9999, not ${JSON.stringify(word)}`);
   }
   return Number(word);
 }

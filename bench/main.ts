@@ -1,7 +1,8 @@
-/** `npm run bench [-- GROUP… --json --n N]`: measures Kiln against its rivals. Figures go to stdout, progress to stderr. */
+/** `npm run bench [-- GROUP… --json --n N --sessions N]`: measures Kiln against its rivals. Figures go to stdout, progress to stderr. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { defined } from '../domain/defined.ts';
 import { type Figure, figureOf } from './figure.ts';
 import { type BenchCommand, GROUPS, parseBenchCommand } from './groups.ts';
 import { asJson, asTable } from './report.ts';
@@ -17,7 +18,8 @@ async function measure(command: BenchCommand, signal: AbortSignal): Promise<Reco
     const directory = await mkdtemp(join(tmpdir(), 'kiln-bench-'));
     try {
       say(`${name}: ${group.what}`);
-      const measurements = await group.measure({ n: command.n ?? group.defaultN, say, directory, signal });
+      const options = { n: command.n ?? group.defaultN, ...defined({ sessions: command.sessions }) };
+      const measurements = await group.measure({ ...options, say, directory, signal });
       for (const measurement of measurements) figures[measurement.name] = figureOf(measurement);
     } finally {
       await rm(directory, { recursive: true, force: true });
@@ -28,7 +30,7 @@ async function measure(command: BenchCommand, signal: AbortSignal): Promise<Reco
 
 function usage(): string {
   const groups = Object.entries(GROUPS).map(([name, { what }]) => `  ${name.padEnd(10)}${what}`);
-  return ['npm run bench [-- GROUP… --json --n N]', '', ...groups].join('\n');
+  return ['npm run bench [-- GROUP… --json --n N --sessions N]', '', ...groups].join('\n');
 }
 
 const interrupted = new AbortController();

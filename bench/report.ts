@@ -10,14 +10,17 @@ export function asJson(figures: Figures): string {
 
 /** @returns the figures as a table for people, without a final newline. */
 export function asTable(figures: Figures): string {
-  const header = ['figure', 'n', 'kiln', 'p95', 'rival', 'p95', 'ratio'];
+  const header = ['figure', 'n', 'kiln', 'p95', 'p99', 'max', 'rival', 'p95', 'p99', 'ratio'];
   const rows = Object.entries(figures).map(([name, figure]) => [
     name,
     String(figure.n),
     `${figure.kiln} ${figure.unit}`,
     `${figure.kilnP95} ${figure.unit}`,
+    `${figure.kilnP99} ${figure.unit}`,
+    `${figure.kilnMax} ${figure.unit}`,
     `${figure.rivalMedian} ${figure.unit}`,
     `${figure.rivalP95} ${figure.unit}`,
+    `${figure.rivalP99} ${figure.unit}`,
     `${figure.ratio}×`,
   ]);
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));

@@ -51,9 +51,12 @@ describe('a figure', () => {
       n: 3,
       kiln: 20,
       kilnP95: 29,
+      kilnP99: 29.8,
+      kilnMax: 30,
       rival: 'a 5 s poller: 2500 ms (n = 2)',
       rivalMedian: 2500,
       rivalP95: 2590,
+      rivalP99: 2598,
       ratio: 125,
     });
   });
@@ -63,7 +66,10 @@ describe('a figure', () => {
     expect(JSON.parse(asJson(figures))).toEqual(figures);
     expect(asJson(figures)).not.toContain('\n');
     const lines = asTable(figures).split('\n');
-    expect(lines[1]?.split(/\s{2,}/)).toEqual(['dispatch', '3', '20 ms', '29 ms', '2500 ms', '2590 ms', '125×']);
+    expect(lines[1]?.split(/\s{2,}/)).toEqual([
+      ...['dispatch', '3', '20 ms', '29 ms', '29.8 ms', '30 ms'],
+      ...['2500 ms', '2590 ms', '2598 ms', '125×'],
+    ]);
     expect(lines[1]?.length).toBe(lines[0]?.length);
     expect(lines.at(-1)).toContain('against a 5 s poller');
   });
@@ -75,15 +81,16 @@ describe('the command line', () => {
   });
 
   it('takes groups, --json and --n in any order', () => {
-    expect(parseBenchCommand(['--json', 'boot', '--n', '3', 'dispatch'])).toEqual({
+    expect(parseBenchCommand(['--json', 'boot', '--n', '3', 'dispatch', '--sessions', '7'])).toEqual({
       groups: ['boot', 'dispatch'],
       json: true,
       help: false,
       n: 3,
+      sessions: 7,
     });
   });
 
-  it.each([['nothing'], ['--fast'], ['--n'], ['--n', '0'], ['--n', '1.5'], ['constructor']])(
+  it.each([['nothing'], ['--fast'], ['--n'], ['--n', '0'], ['--n', '1.5'], ['--sessions', '0'], ['constructor']])(
     'refuses %s %s',
     (...argv) => {
       expect(() => parseBenchCommand(argv)).toThrow();
