@@ -192,6 +192,7 @@ export function endWaiting(book: RunBook, id: string, outcome: RunOutcome, ended
   };
 }
 
-function withEnded(ended: readonly EndedRun[], run: EndedRun): readonly EndedRun[] {
+/** @returns the last ends, with one more */
+export function withEnded(ended: readonly EndedRun[], run: EndedRun): readonly EndedRun[] {
   return [...ended, run].slice(-RECENT_RUNS);
 }

@@ -17,9 +17,17 @@ import type { HostCapacityLedger } from '../capacity/ledger.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { HostVms } from '../vms/vm-host.ts';
 
+/** An open workflow, and the placement of its newest VM. */
+export type OpenOwner = Pick<VmOwner, 'firstExecutionId' | 'epoch'>;
+
 /** Asks the source of truth by a strong read. `over` only on its explicit answer. */
 export interface OwnerLookup {
   lookup(owner: VmOwner): Promise<OwnerVerdict>;
+  /**
+   * Owners that have a claim to a VM of this host, by an index that may be a moment old: one call for all of them. It
+   * proves nothing about those that it leaves out. Absent: each owner is asked for.
+   */
+  openHere?(): Promise<ReadonlyMap<string, OpenOwner>>;
 }
 
 export interface SweepOptions extends SweepLimits {
@@ -137,11 +145,16 @@ class Sweeper {
 
   private async readVms(vmIds: readonly string[], report: MutableReport): Promise<FoundVm[]> {
     const vms: FoundVm[] = [];
+    let open: Promise<ReadonlyMap<string, OpenOwner>> | undefined;
+    const openHere = () => {
+      open ??= this.options.owners.openHere?.().catch(() => NONE) ?? Promise.resolve(NONE);
+      return open;
+    };
     for (const vmId of vmIds) {
       try {
         const found = await this.options.driver.inspect(vmId);
         if (found === undefined) continue;
-        const owner = await this.verdictOn(vmId, found.owner);
+        const owner = await this.verdictOn(vmId, found.owner, openHere);
         const { role, workflowId } = found.owner;
         // A pooled VM is paused and has no channel until it is handed out: there is nothing to attach.
         const attached = role === 'pool' || (await this.isCaredFor(vmId));
@@ -155,8 +168,14 @@ class Sweeper {
     return vms;
   }
 
-  private async verdictOn(vmId: string, owner: VmOwner): Promise<OwnerVerdict> {
+  private async verdictOn(
+    vmId: string,
+    owner: VmOwner,
+    openHere: () => Promise<ReadonlyMap<string, OpenOwner>>,
+  ): Promise<OwnerVerdict> {
     if (owner.role === 'pool') return this.options.pool?.owns(vmId) === true ? 'open' : 'over';
+    // Sessions rest for days, and there are many of them: at rest none of them costs a call of its own.
+    if (owner.role === 'session' && isSame((await openHere()).get(owner.workflowId), owner)) return 'open';
     return this.options.owners.lookup(owner).catch((): OwnerVerdict => 'unreadable');
   }
 
@@ -217,4 +236,10 @@ class Sweeper {
       report.removed.push(action.name);
     }
   }
+}
+
+const NONE: ReadonlyMap<string, OpenOwner> = new Map();
+
+function isSame(open: OpenOwner | undefined, { firstExecutionId, epoch }: VmOwner): boolean {
+  return open !== undefined && open.firstExecutionId === firstExecutionId && open.epoch === epoch;
 }

@@ -36,7 +36,10 @@ export async function runHostProcess(): Promise<void> {
   const store = storeFromEnvironment(env);
   let temporal: ThroughTemporal | undefined;
   const host = await composeHost(env, store, log, {
-    owners: { lookup: async (owner) => (temporal === undefined ? 'unreadable' : temporal.owners.lookup(owner)) },
+    owners: {
+      lookup: async (owner) => (temporal === undefined ? 'unreadable' : temporal.owners.lookup(owner)),
+      openHere: async () => (await temporal?.owners.openHere?.()) ?? new Map(),
+    },
     tellVmGone: async (...told) => {
       if (temporal === undefined)
         throw new KilnError('TEMPORAL_UNAVAILABLE', 'This host has not reached Temporal yet.');

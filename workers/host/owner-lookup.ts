@@ -1,8 +1,15 @@
 import { type Client, WorkflowNotFoundError } from '@temporalio/client';
-import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
+import type { OpenOwner, OwnerLookup } from '../../host/upkeep/sweep.ts';
+import { SESSION_WORKFLOW } from '../../workflows/session/session-messages.ts';
+
+interface OwnerLookupOptions {
+  readonly client: Client;
+  readonly namespaceId: string;
+  readonly hostId: string;
+}
 
 /** Asks Temporal whether a VM's owner still has a claim to it: describe reads the server's own state, not an index. */
-export function createOwnerLookup(options: { client: Client; namespaceId: string; hostId: string }): OwnerLookup {
+export function createOwnerLookup(options: OwnerLookupOptions): OwnerLookup {
   return {
     async lookup(owner) {
       // Another namespace, or a server whose data was replaced, does not know this VM: that proves nothing.
@@ -21,6 +28,7 @@ export function createOwnerLookup(options: { client: Client; namespaceId: string
         return error instanceof WorkflowNotFoundError ? 'over' : 'unreadable';
       }
     },
+    openHere: () => openHere(options),
   };
 }
 
@@ -28,3 +36,18 @@ export function createOwnerLookup(options: { client: Client; namespaceId: string
 function isOlder(epoch: number, newest: unknown): boolean {
   return typeof newest === 'number' && epoch < newest;
 }
+
+async function openHere({ client, hostId }: OwnerLookupOptions): Promise<ReadonlyMap<string, OpenOwner>> {
+  const open = new Map<string, OpenOwner>();
+  const query = `WorkflowType = '${SESSION_WORKFLOW}' AND ExecutionStatus = 'Running' AND KilnHost = '${hostId}'`;
+  for await (const { workflowId, memo, raw } of client.workflow.list({ query, pageSize: LISTED })) {
+    const epoch: unknown = memo?.epoch;
+    const firstExecutionId = raw.firstRunId;
+    if (typeof epoch !== 'number' || !firstExecutionId) continue;
+    open.set(workflowId, { firstExecutionId, epoch });
+  }
+  return open;
+}
+
+/** Sessions of one page. */
+const LISTED = 1000;

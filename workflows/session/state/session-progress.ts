@@ -18,6 +18,7 @@ import {
   startNext,
   takeOrder,
   type WaitingRun,
+  withEnded,
   withUsedIds,
 } from '../../../domain/session/run-book.ts';
 import {
@@ -147,7 +148,7 @@ export class SessionProgress {
         ? run
         : { ...run, bodyHash: asked.bodyHash, outcome: { as: 'failed', failure: 'CONFLICT', message } };
     const others = waiting.filter(({ id }) => id !== run.id);
-    this.change({ runs: { ...this.runs, waiting: others, ended: [...ended, shown] } });
+    this.change({ runs: { ...this.runs, waiting: others, ended: withEnded(ended, shown) } });
     this.note({ of: 'run', runId: run.id, to: run.outcome.as }, { code: 'KNOWN_RUN' });
   }
 
