@@ -5,8 +5,8 @@ import type { RunOutput } from './run-output.ts';
 
 /** Looks of one limit: a run is killed at most so much later than the limit says. */
 const LOOKS = 10;
-/** CPU that a process uses only because it is looked at, or wakes up to wait again, ms a look. */
-const IDLE_CPU_MS = 20;
+/** Share of one CPU that a process may use only because it wakes up to wait again: 30 ms a minute. */
+const IDLE_SHARE = 1 / 2000;
 
 export interface SilenceOptions {
   readonly silentMs: number;
@@ -18,6 +18,7 @@ export interface SilenceOptions {
 
 /** Resolves once there was no sign of life for so long, by looks that were made. Rejects where the signal is aborted. */
 export async function untilSilent({ silentMs, handle, output, signal }: SilenceOptions): Promise<void> {
+  const idleCpuMs = (silentMs / LOOKS) * IDLE_SHARE;
   let silentLooks = 0;
   let seen = { end: output.end, cpuMs: 0 };
   while (silentLooks < LOOKS) {
@@ -26,7 +27,7 @@ export async function untilSilent({ silentMs, handle, output, signal }: SilenceO
     const cpuMs = await cpuOf(handle());
     if (cpuMs === undefined) continue;
     // Output that the disk has not taken yet holds the process back.
-    const isAlive = output.end !== seen.end || output.end !== output.safeEnd || cpuMs - seen.cpuMs > IDLE_CPU_MS;
+    const isAlive = output.end !== seen.end || output.end !== output.safeEnd || cpuMs - seen.cpuMs > idleCpuMs;
     silentLooks = isAlive ? 0 : silentLooks + 1;
     seen = { end: output.end, cpuMs };
   }

@@ -195,9 +195,9 @@ describe('a run in a VM', () => {
   });
 
   it('of which nothing is heard is killed, and says so; one that works in silence goes on', async () => {
-    expect(await run(1, 'echo last; sleep 1000', 60_000, 400)).toMatchObject({ silent: true, signal: 'SIGKILL' });
-    const busy = 'end=$(($(date +%s) + 2)); while [ $(date +%s) -lt $end ]; do :; done; exit 5';
-    expect(await run(2, busy, 60_000, 400)).toMatchObject({ silent: false, code: 5 });
+    expect(await run(1, 'echo last; sleep 1000', 60_000, 1_000)).toMatchObject({ silent: true, signal: 'SIGKILL' });
+    const busy = 'end=$(($(date +%s) + 3)); while [ $(date +%s) -lt $end ]; do :; done; exit 5';
+    expect(await run(2, busy, 60_000, 1_000)).toMatchObject({ silent: false, code: 5 });
   });
 
   it('leaves no process behind that would work on beside the next one', async () => {
