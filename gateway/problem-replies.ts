@@ -58,7 +58,8 @@ export function sendProblem(reply: FastifyReply, found: Problem): FastifyReply {
 export function errorHandler(log: GatewayLogger) {
   return (error: FastifyError | Error, request: FastifyRequest, reply: FastifyReply): void => {
     const found = problemOfError(error);
-    if (found.status >= 500) {
+    // What is asked for is not there yet: nothing has failed.
+    if (found.status >= 500 && found.code !== 'UNSUPPORTED') {
       const facts = { code: found.code, method: request.method, url: request.url, err: error };
       // The rest of a body that is too large is read and dropped: on a cut connection this answer would be lost.
       if (found.status === 413) void reply.removeHeader('connection');
