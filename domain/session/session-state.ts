@@ -4,8 +4,8 @@ import type { SessionName } from '../names.ts';
 import type { SessionPolicyOverrides } from '../policies.ts';
 import { type CarriedRunIds, NO_RUN_IDS } from './known-run-ids.ts';
 import { type EndedRun, type KnownRun, NO_RUNS, type RunBook } from './run-book.ts';
-import type { SessionEvent } from './session-events.ts';
-import type { SessionSettings } from './session-record.ts';
+import type { Cause, SessionEvent } from './session-events.ts';
+import type { SessionEnd, SessionSettings } from './session-record.ts';
 import { SESSION_LIFECYCLE, type Tier } from './tiers.ts';
 
 /** Where the session's VM is. */
@@ -42,6 +42,14 @@ export interface SessionInput {
   readonly policies?: SessionPolicyOverrides;
   /** From the execution before; absent: this is the first one, or Temporal has lost those before. */
   readonly carried?: CarriedSession;
+}
+
+/** How the session is to end; the first cause in history order wins. */
+export interface SessionLeaving {
+  readonly as: 'closed' | 'expired';
+  readonly cause: Cause;
+  /** The end that is on record already: nothing more is to be noted. */
+  readonly recorded?: SessionEnd;
 }
 
 /** What the workflow shows to callers. */

@@ -1,7 +1,7 @@
 import { ApplicationFailure } from '@temporalio/common';
 import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import { causeInWords } from '../../../domain/session/session-events.ts';
-import type { SessionLeaving } from './session-progress.ts';
+import type { SessionLeaving } from '../../../domain/session/session-state.ts';
 
 /** @returns what a caller of a session that leaves is told */
 export function sessionEnded({ as, cause }: SessionLeaving): KilnError {

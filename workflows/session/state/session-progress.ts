@@ -29,20 +29,17 @@ import {
   withEvent,
 } from '../../../domain/session/session-events.ts';
 import type { SessionEnd, SessionSettings } from '../../../domain/session/session-record.ts';
-import { type CarriedSession, MAX_UNRECORDED, type SessionPlace } from '../../../domain/session/session-state.ts';
+import {
+  type CarriedSession,
+  MAX_UNRECORDED,
+  type SessionLeaving,
+  type SessionPlace,
+} from '../../../domain/session/session-state.ts';
 import { SESSION_LIFECYCLE, type Tier } from '../../../domain/session/tiers.ts';
 import { setAttributes } from '../../search-attributes.ts';
 import { asFailure, failureOf, sessionEnded, storeBehind } from './session-failures.ts';
 
 const LAST_MOVES = 20;
-
-/** How the session is to end; the first cause in history order wins. */
-export interface SessionLeaving {
-  readonly as: 'closed' | 'expired';
-  readonly cause: Cause;
-  /** The end that is on record already: nothing more is to be noted. */
-  readonly recorded?: SessionEnd;
-}
 
 /** The state of a session in its workflow: the one place that changes it, each time with a cause. */
 export class SessionProgress {
