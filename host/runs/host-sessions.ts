@@ -94,7 +94,10 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
       async pause(vmId) {
         await vms.pause(vmId);
         files.interrupt(vmId);
-        await size.rest(vmId);
+        // Otherwise it holds its full size: that costs room, and nothing else.
+        await size.rest(vmId).catch((error: unknown) => {
+          logger.warn({ vmId, reason: messageOf(error) }, 'a VM that waits still holds its full size');
+        });
         watch.watch(vmId);
       },
       setEgress: (vmId, allow) => vms.setEgress(vmId, { allow, privateAllowed: [] }),

@@ -4,12 +4,10 @@ import type { Cause } from '../../domain/session/session-events.ts';
 import type { RunExit } from '../../ports/runs.ts';
 import { judge } from '../activity-verdict.ts';
 import type { HotSession, SessionContext } from './session-context.ts';
+import { saysVmGone } from './vm-gone.ts';
 
 /** Whether the VM is still there after a run. */
 export type AfterRun = { readonly vm: 'stays' } | { readonly vm: 'gone'; readonly cause: Cause };
-
-/** Failures of a run that say that its VM, or the run in it, is not there any more. */
-const VM_GONE: readonly string[] = ['VMM_EXITED', 'GUEST_CRASHED', 'RUN_LOST', 'HOST_LOST', 'NOT_FOUND'];
 
 /**
  * Runs the present run to its end, and writes the end into the book.
@@ -35,7 +33,8 @@ export async function runTurn(
     const verdict = judge(error);
     const code = verdict.kind === 'failure' ? verdict.code : verdict.kind === 'timeout' ? 'TIMED_OUT' : 'CANCELLED';
     const message = verdict.kind === 'cancelled' ? 'It was cancelled.' : verdict.message;
-    const isGone = VM_GONE.includes(code);
+    // Nothing may go on beside the next run. Where that is not sure, the VM is of no more use.
+    const isGone = saysVmGone(code) || (code !== 'CANCELLED' && !(await killTurn(ctx, hot, turn)));
     if (cancel !== undefined || code === 'CANCELLED') {
       const cause = cancel ?? { code: 'CANCEL_ASKED' };
       state.endRunning({ as: 'cancelled', cause: cause.code }, cause);
@@ -66,16 +65,19 @@ function endAsExited(
   state.endRunning({ as: 'finished', code, signal, outputBytes }, cause);
 }
 
-/** Kills the present run at once, beside the `runTurn` that waits for it. */
-export function killTurn(ctx: SessionContext, hot: HotSession, turn: number): Promise<void> {
+/**
+ * Kills the present run at once, beside the `runTurn` that waits for it.
+ * @returns false where it may go on, or its VM is gone
+ */
+export async function killTurn(ctx: SessionContext, hot: HotSession, turn: number): Promise<boolean> {
   const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, turn };
-  return CancellationScope.nonCancellable(() =>
-    ctx.calls.onHost(hot.placed, () => hot.placed.host.cancelRun(call)),
-  ).catch((error: unknown) => {
-    // The run goes on, or its VM is gone: `runTurn` sees which.
+  try {
+    await CancellationScope.nonCancellable(() => ctx.calls.onHost(hot.placed, () => hot.placed.host.cancelRun(call)));
+    return true;
+  } catch (error) {
     const verdict = judge(error);
-    ctx.progress.note(
-      `run ${turn} could not be killed: ${verdict.kind === 'cancelled' ? 'cancelled' : verdict.message}`,
-    );
-  });
+    const why = verdict.kind === 'cancelled' ? 'cancelled' : verdict.message;
+    ctx.progress.note(`run ${turn} could not be killed: ${why}`);
+    return false;
+  }
 }

@@ -8,11 +8,13 @@ import { vmDied, wake } from './warm-and-wake.ts';
 export async function nextRun(ctx: SessionContext): Promise<void> {
   const { state } = ctx;
   const [next] = state.runs.waiting;
-  if (next === undefined || (await hadEnded(ctx, next))) return;
+  if (next === undefined) return;
   try {
+    // A session that leaves waits neither for the store nor for room.
+    if (await ctx.work.run(() => hadEnded(ctx, next))) return;
     await ctx.work.run(() => wake(ctx));
   } catch (error) {
-    return failNext(ctx, error);
+    return failWaiting(ctx, next.id, error);
   }
   // It may have been cancelled meanwhile.
   if (ctx.hot === undefined || state.leaving !== undefined) return;
@@ -53,11 +55,10 @@ async function runToItsEnd(ctx: SessionContext, first: StartedRun): Promise<void
 const vmOf = ({ placed, vmId }: HotSession): RunVm => ({ hostId: placed.hostId, vmId });
 
 /** No VM could be had for it. A session that leaves cancels what waits by itself. */
-function failNext({ state }: SessionContext, error: unknown): void {
-  const [next] = state.runs.waiting;
-  if (state.leaving !== undefined || next === undefined) return;
+function failWaiting({ state }: SessionContext, runId: string, error: unknown): void {
+  if (state.leaving !== undefined) return;
   const { code, message } = inShort(error);
-  state.endWaiting(next.id, { as: 'failed', failure: code, message }, { code: 'BOOT_FAILED', detail: code });
+  state.endWaiting(runId, { as: 'failed', failure: code, message }, { code: 'BOOT_FAILED', detail: code });
 }
 
 function inShort(error: unknown): { code: string; message: string } {

@@ -1,10 +1,11 @@
-import { CancellationScope, sleep } from '@temporalio/workflow';
+import { CancellationScope, condition, sleep } from '@temporalio/workflow';
 import { backoffMs } from '../../domain/policies.ts';
 import type { Cause, CauseCode } from '../../domain/session/session-events.ts';
-import { judge } from '../activity-verdict.ts';
+import { codedError, judge } from '../activity-verdict.ts';
 import { bootFreshVm } from '../placed/boot-loop.ts';
 import { findPlace } from '../placed/find-place.ts';
 import type { HotSession, SessionContext } from './session-context.ts';
+import { saysVmGone } from './vm-gone.ts';
 
 /**
  * Makes the session hot: resumes its VM where it has one, else finds a place and boots a new VM.
@@ -45,8 +46,8 @@ async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promi
     return hot;
   } catch (error) {
     const verdict = judge(error);
-    // A VM that finds no room waits on, with its files.
-    if (verdict.kind === 'cancelled' || isNoRoom(error)) throw error;
+    // A VM that finds no room, or whose host is in trouble, waits on with its files.
+    if (verdict.kind !== 'failure' || !saysVmGone(verdict.code)) throw error;
     await vmDied(ctx, { code: 'VM_DIED', detail: verdict.message });
     return undefined;
   }
@@ -82,11 +83,21 @@ export async function rest(ctx: SessionContext, hot: HotSession): Promise<void> 
     await ctx.calls.onHost(hot.placed, () => hot.placed.host.pauseVm(call));
     ctx.state.enter('warm', { code: whyAtRest(ctx) });
   } catch (error) {
-    const verdict = judge(error);
-    await vmDied(ctx, { code: 'VM_DIED', detail: verdict.kind === 'cancelled' ? 'cancelled' : verdict.message });
+    const { code, message } = codedError(error);
+    if (saysVmGone(code)) await vmDied(ctx, { code: 'VM_DIED', detail: message });
+    else await beforeNextTry(ctx, message);
   } finally {
     ctx.isPausing = false;
   }
+}
+
+/** The VM could not be paused now: it stays hot, with its files, and whatever comes meanwhile goes first. */
+async function beforeNextTry(ctx: SessionContext, reason: string): Promise<void> {
+  const { state, policies } = ctx;
+  ctx.isPausing = false;
+  ctx.progress.note(`the VM could not be paused: ${reason}`);
+  const came = () => state.leaving !== undefined || state.runs.waiting.length > 0 || ctx.vmGone !== undefined;
+  await condition(came, policies.placement.maxBackoffMs);
 }
 
 function whyAtRest({ state }: SessionContext): CauseCode {

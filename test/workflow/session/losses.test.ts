@@ -3,14 +3,20 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { EndedRun } from '../../../domain/session/run-book.ts';
+import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
+import { PortGates } from '../../support/workers/port-gates.ts';
 import { ended, outputsBelow, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 
 const shell = (script: string) => ['sh', '-c', script];
 
+const gates = new PortGates(callingActivity);
 let kiln: Harness;
 beforeAll(async () => {
-  kiln = await startHarness();
+  kiln = await startHarness({
+    hostPorts: (ports) => gates.over(ports),
+    controlPorts: (ports) => gates.over(ports),
+  });
 });
 afterAll(async () => {
   await kiln.close();
@@ -126,6 +132,52 @@ describe('a session that waits', () => {
     expect((await kiln.sessions.run(resting, 'two')).run.state).toBe('waiting');
     await kiln.host.ledger.release('all-of-it');
     expect(await ended(kiln.sessions, resting, 'two')).toMatchObject({ outcome: { code: 0 } });
+  });
+});
+
+describe('a session whose host is in trouble', () => {
+  const trouble = { id: 'one', command: ['true'] };
+
+  it('keeps its VM and its files, whatever fails: a pause, a wake, a run', async () => {
+    const name = threadNamed('in-trouble');
+    const fails = (port: string) =>
+      gates.failOnce(port, 'before', () => new Error('a defect'), { workloadId: name.thread });
+    const { reached } = fails('sessions.vms.pause');
+    const first = await ran(kiln.sessions, name, 'one', shell('echo kept > note'));
+    await reached;
+    await untilTier(kiln.sessions, name, 'warm');
+    fails('sessions.vms.resume');
+    await kiln.sessions.send(name, { ...trouble, id: 'two' });
+    expect(await ended(kiln.sessions, name, 'two')).toMatchObject({ outcome: { as: 'failed', failure: 'INTERNAL' } });
+    fails('sessions.vms.setEgress');
+    await kiln.sessions.send(name, { ...trouble, id: 'three' });
+    expect(await ended(kiln.sessions, name, 'three')).toMatchObject({ outcome: { as: 'failed', failure: 'INTERNAL' } });
+    const last = await ran(kiln.sessions, name, 'four', shell('grep kept note'));
+    expect(last).toMatchObject({ outcome: { code: 0 }, vm: first.vm });
+    expect(last).not.toHaveProperty('lost');
+  });
+
+  it('kills what still goes on of a run that failed', async () => {
+    const name = threadNamed('goes-on');
+    gates.failOnce('sessions.runs.run', 'after', () => new Error('a defect'), { workloadId: name.thread });
+    const held = gates.hold('sessions.runs.run', 'before', { workloadId: name.thread });
+    await kiln.sessions.send(name, trouble);
+    await held.reached;
+    held.release();
+    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ outcome: { as: 'failed', failure: 'INTERNAL' } });
+    expect(await ran(kiln.sessions, name, 'two', ['true'])).toMatchObject({ outcome: { code: 0 } });
+  });
+
+  it('is closed although the store is away where a run of it waits for the store', async () => {
+    const name = threadNamed('waits-for-store');
+    await ran(kiln.sessions, name, 'one', ['true']);
+    await recorded(name, 'one');
+    await kiln.sessions.close(name, { waitMs: 20_000 });
+    const held = gates.hold('sessionBooks.runs.read', 'before', { workloadId: name.thread });
+    await kiln.sessions.send(name, { ...trouble, ifEnded: 'restart' });
+    await held.reached;
+    expect((await kiln.sessions.close(name, { waitMs: 20_000 })).settled).toBe(true);
+    held.release();
   });
 });
 

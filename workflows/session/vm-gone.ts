@@ -1,0 +1,10 @@
+/** Failures that say that a VM, or the run in it, is not there any more, or that its guest answers nobody. */
+const GONE: readonly string[] = [
+  ...['VMM_EXITED', 'GUEST_CRASHED', 'RUN_LOST', 'HOST_LOST', 'NOT_FOUND'],
+  ...['AGENT_TIMEOUT', 'AGENT_LOST', 'AGENT_PROTOCOL'],
+];
+
+/** @returns whether the VM is of no more use. Any other failure, such as a full disk of its host, is none of the VM. */
+export function saysVmGone(code: string): boolean {
+  return GONE.includes(code);
+}
