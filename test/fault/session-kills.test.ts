@@ -99,6 +99,8 @@ describe('both workers killed at once, with a session in the middle of every ste
       const after = followUps.get(cell);
       if (after instanceof Error) throw after;
       expect(after).toMatchObject({ outcome: { as: 'finished', code: 0 } });
+      // The VM has stayed, and with it the workspace.
+      if (cell.row.way !== 'close') expect(after?.vm).toEqual(report?.[0]?.vm);
     },
   );
 

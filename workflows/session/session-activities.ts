@@ -19,14 +19,16 @@ export function sessionHostActivities(hostId: string, policies: SessionPolicies)
   const { run, control } = policies;
   const on = (summary: string, startToCloseMs: number, more: ActivityOptions = {}) =>
     proxyActivities<SessionHostActivities>({ ...hostOptions(summary, hostId, startToCloseMs, policies), ...more });
+  // A worker that dies in the middle is told by its heartbeats, long before the call took too long.
+  const beating = { heartbeatTimeout: run.heartbeatMs };
+  const shortMs = control.startToCloseMs + 2 * run.heartbeatMs;
   return {
     ...vmActivities(hostId, policies),
     // The host ends a run at its own limit; this one is for a worker that hangs.
-    runTurn: (input) =>
-      on(`run ${input.turn}`, input.timeoutMs + run.marginMs, { heartbeatTimeout: run.heartbeatMs }).runTurn(input),
+    runTurn: (input) => on(`run ${input.turn}`, input.timeoutMs + run.marginMs, beating).runTurn(input),
     cancelRun: on('cancel the run', control.startToCloseMs, leavingOptions(policies)).cancelRun,
-    setEgress: on('what the guest may reach', control.startToCloseMs).setEgress,
-    pauseVm: on('pause the VM', control.startToCloseMs).pauseVm,
-    resumeVm: on('resume the VM', control.startToCloseMs).resumeVm,
+    setEgress: on('what the guest may reach', shortMs, beating).setEgress,
+    pauseVm: on('pause the VM', shortMs, beating).pauseVm,
+    resumeVm: on('resume the VM', shortMs, beating).resumeVm,
   };
 }
