@@ -150,10 +150,11 @@ export const storeKeys = {
   /** `idSha256`: of the caller's id of the run. */
   run: (name: ThreadName, idSha256: string) => `${storeKeys.runs(name)}${idSha256}.json`,
   runs: (name: ThreadName) => `${storeKeys.thread(name)}runs/`,
-  /** Chunks of the output of a run: their names sort in the order of their positions. */
-  runOutput: (name: SessionName, idSha256: string) => `sessions/${sessionId(name)}/output/${idSha256}/`,
-  runOutputChunk: (name: SessionName, idSha256: string, offset: number) =>
-    `${storeKeys.runOutput(name, idSha256)}${String(offset).padStart(15, '0')}`,
+  /** Chunks of the output of a run in one VM, since a repeated run writes anew in another one: their names sort in the order of their positions. */
+  runOutput: (name: SessionName, idSha256: string, vmId: string) =>
+    `sessions/${sessionId(name)}/output/${idSha256}/${vmId}/`,
+  runOutputChunk: (name: SessionName, idSha256: string, vmId: string, offset: number) =>
+    `${storeKeys.runOutput(name, idSha256, vmId)}${String(offset).padStart(15, '0')}`,
   /** A sealed request that is too large to travel through Temporal. */
   runRequest: (name: SessionName, sha256: string) => `sessions/${sessionId(name)}/requests/${sha256}`,
   sessionKey: (name: SessionName) => `sessions/${sessionId(name)}/key.json`,

@@ -15,7 +15,7 @@ export interface RunFollowOptions {
   readonly host: (hostId: string) => Promise<HostEntry | undefined>;
   readonly follow: FollowRunOutput;
   /** Output in the store; none where nothing follows there. */
-  readonly stored: (session: SessionName, runId: string, after: number) => Promise<readonly OutputPiece[]>;
+  readonly stored: (session: SessionName, run: EndedRun, after: number) => Promise<readonly OutputPiece[]>;
   readonly limits: RunFollowLimits;
   readonly signal: AbortSignal;
 }
@@ -116,7 +116,7 @@ async function* lastNews(
   const end = outcome.as === 'finished' ? outcome.outputBytes : Number.MAX_SAFE_INTEGER;
   let position = from;
   while (position < end) {
-    const pieces = await stored(session, run.id, position);
+    const pieces = await stored(session, run, position);
     if (pieces.length === 0) break;
     for (const piece of pieces) {
       position = endOf(piece);

@@ -7,8 +7,9 @@ import { KilnError } from '../../domain/failures.ts';
 import { DEFAULT_PROJECT, sessionWorkflowId, type ThreadName } from '../../domain/names.ts';
 import type { KnownRun } from '../../domain/session/run-book.ts';
 import type { RunOutputs } from '../../store/sessions/run-outputs.ts';
+import { sendEvents } from '../event-stream.ts';
 import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
-import { type GatewayLogger, problemOfError } from '../problem-replies.ts';
+import type { GatewayLogger } from '../problem-replies.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import { type FollowRunOutput, outputPieceOf } from './host-run-output.ts';
 import { type RunFollowLimits, type RunFollowOptions, untilEnded } from './run-follow.ts';
@@ -103,7 +104,9 @@ function following(
     locate: () => sessions.run(name, runId),
     host: (hostId) => freshHost(hosts, hostId),
     follow,
-    stored: async (session, id, after) => (await outputs.read(session, id, after)).map(outputPieceOf),
+    // A run that never started has no output.
+    stored: async (session, { id: runId, vm }, after) =>
+      vm === undefined ? [] : (await outputs.read({ session, runId, vmId: vm.vmId }, after)).map(outputPieceOf),
     limits,
     signal,
   };
@@ -135,40 +138,24 @@ function startOf(request: FastifyRequest, after: number | undefined): number {
   return typeof last === 'string' && /^\d{1,15}$/.test(last) ? Number(last) : (after ?? 0);
 }
 
-async function runStream(
+function runStream(
   options: SessionHandlerOptions,
   runId: string,
   { name, after }: Pick<RunStreamOptions, 'name' | 'after'>,
   reply: FastifyReply,
 ): Promise<void> {
   const { limits, log, ending } = options;
-  reply.hijack();
-  const response = reply.raw;
-  const gone = new AbortController();
-  response.once('close', () => gone.abort());
-  // No `close` event comes for a client that has disconnected before this point.
-  if (response.destroyed) gone.abort();
-  // A broken connection ends in `close` as well.
-  response.on('error', () => undefined);
-  response.writeHead(200, EVENT_STREAM_HEADERS);
-  response.write(`retry: ${limits.lookMs}\n\n`);
-  try {
-    const follow = following(options, name, runId, AbortSignal.any([gone.signal, ending]));
-    await streamRun(response, { ...follow, name, after, slowReaderMs: limits.slowReaderMs });
-  } catch (error) {
-    const found = problemOfError(error);
-    log.warn({ code: found.code, thread: name.thread, runId }, 'a stream of output broke off');
-    if (!response.destroyed) response.write(`event: problem\ndata: ${JSON.stringify(found)}\n\n`);
-  } finally {
-    response.end();
-  }
+  const { thread } = name;
+  const onBroken = (code: string) => log.warn({ code, thread, runId }, 'a stream of output broke off');
+  return sendEvents(reply, { retryMs: limits.lookMs, ending, onBroken }, (response, signal) =>
+    streamRun(response, {
+      ...following(options, name, runId, signal),
+      name,
+      after,
+      slowReaderMs: limits.slowReaderMs,
+    }),
+  );
 }
-
-const EVENT_STREAM_HEADERS = {
-  'content-type': 'text/event-stream',
-  'cache-control': 'no-store',
-  'x-accel-buffering': 'no',
-};
 
 function view({ temporalUrl }: SessionHandlerOptions, { record, state }: SessionSnapshot): SessionView {
   return sessionView(record, state, temporalUrl?.(sessionWorkflowId(record)));

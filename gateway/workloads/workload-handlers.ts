@@ -13,10 +13,11 @@ import { stageLogEntries } from '../../domain/workload/stage-log.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import type { WorkloadRequest } from '../../domain/workload/workload.ts';
 import { type StoredSources, sourcesMissing } from '../../store/sources/sources.ts';
+import { sendEvents } from '../event-stream.ts';
 import type { LocatedWorkload, LogFeeds } from '../logs/log-feed.ts';
 import type { LogPlace, LogReader } from '../logs/log-reader.ts';
 import { type LogStreamLimits, type LogStreamOptions, streamLog } from '../logs/log-stream.ts';
-import { type GatewayLogger, problemOfError } from '../problem-replies.ts';
+import type { GatewayLogger } from '../problem-replies.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 
 export interface WorkloadHandlerOptions {
@@ -135,40 +136,16 @@ function startOf(request: FastifyRequest, after: string | undefined): LogPositio
   return cursor === undefined ? {} : decodeLogCursor(cursor);
 }
 
-async function runStream(
-  options: WorkloadHandlerOptions,
+function runStream(
+  { logs, log, streams, ending }: WorkloadHandlerOptions,
   id: string,
   wanted: Pick<LogStreamOptions, 'feed' | 'positions' | 'filter'>,
   reply: FastifyReply,
 ): Promise<void> {
-  reply.hijack();
-  const response = reply.raw;
-  const gone = new AbortController();
-  response.once('close', () => gone.abort());
-  // No `close` event comes for a client that has disconnected before this point.
-  if (response.destroyed) gone.abort();
-  // A broken connection ends in `close` as well.
-  response.on('error', () => undefined);
-  response.writeHead(200, {
-    'content-type': 'text/event-stream',
-    'cache-control': 'no-store',
-    'x-accel-buffering': 'no',
-  });
-  response.write(`retry: ${options.streams.pollMs}\n\n`);
-  try {
-    await streamLog(response, {
-      reader: options.logs,
-      ...wanted,
-      limits: options.streams,
-      signal: AbortSignal.any([gone.signal, options.ending]),
-    });
-  } catch (error) {
-    const found = problemOfError(error);
-    options.log.warn({ code: found.code, id }, 'a log stream broke off');
-    if (!response.destroyed) response.write(`event: problem\ndata: ${JSON.stringify(found)}\n\n`);
-  } finally {
-    response.end();
-  }
+  const onBroken = (code: string) => log.warn({ code, id }, 'a log stream broke off');
+  return sendEvents(reply, { retryMs: streams.pollMs, ending, onBroken }, (response, signal) =>
+    streamLog(response, { reader: logs, ...wanted, limits: streams, signal }),
+  );
 }
 
 /** @returns where a workload is now, in the form that log streams need. */

@@ -27,6 +27,9 @@ export interface RunShipperOptions {
   readonly logger: HostLogger;
 }
 
+/** Looks for files to remove in the time that one is kept. */
+const PRUNES = 24;
+
 const shippedSchema = z.strictObject({
   session: z.strictObject({ project: projectSchema, thread: threadSchema, incarnation: z.int().min(1) }),
   runId: runIdSchema,
@@ -54,7 +57,11 @@ class FileShipper implements RunShipper {
   private readonly options: RunShipperOptions;
   private readonly flights = new SingleFlight<void>();
   private timer: NodeJS.Timeout | undefined;
-  private round: Promise<void> = Promise.resolve();
+  private round: Promise<void> | undefined;
+  private isStopped = false;
+  /** Runs of which nothing is left to ship: their files wait to be removed. */
+  private readonly whole = new Set<string>();
+  private prunedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: RunShipperOptions) {
     this.options = options;
@@ -74,27 +81,36 @@ class FileShipper implements RunShipper {
 
   start(): void {
     this.timer ??= setInterval(() => {
-      this.round = this.round.then(() => this.shipAll());
+      this.round ??= this.shipAll()
+        .catch((error: unknown) => {
+          this.options.logger.warn({ reason: messageOf(error) }, 'a round of shipping failed; the next one goes on');
+        })
+        .finally(() => {
+          this.round = undefined;
+        });
     }, this.options.everyMs);
   }
 
   async stop(): Promise<void> {
+    this.isStopped = true;
     clearInterval(this.timer);
     await this.round;
   }
 
   private async shipNow(run: RunInVm): Promise<void> {
-    let note = await readStateFile(this.noteOf(run), shippedSchema);
+    const name = this.fileOf(run);
+    let note = this.whole.has(name) ? undefined : await readStateFile(this.noteOf(run), shippedSchema);
+    if (note?.isWhole) this.whole.add(name);
     if (note === undefined || note.isWhole) return;
     // Asked before the file is read: what is added afterwards is shipped by the next call.
     const isOver = await this.options.isOver(run);
-    const file = await open(this.fileOf(run)).catch(undefinedIfMissing);
+    const file = await open(name).catch(undefinedIfMissing);
     try {
-      for (let more = file !== undefined; more && file !== undefined; ) {
+      while (file !== undefined) {
         const frames = await framesFrom(file, note.fileBytes, this.options.chunkBytes);
-        more = frames !== undefined;
         if (frames === undefined) break;
-        await this.options.outputs.write(note.session, note.runId, frames.offset, frames.bytes);
+        const { session, runId } = note;
+        await this.options.outputs.write({ session, runId, vmId: run.vmId }, frames.offset, frames.bytes);
         note = { ...note, fileBytes: note.fileBytes + frames.bytes.length };
         await writeStateFile(this.noteOf(run), note);
       }
@@ -105,10 +121,15 @@ class FileShipper implements RunShipper {
   }
 
   private async shipAll(): Promise<void> {
+    const { everyMs, keepMs } = this.options;
+    // Files are kept for long, and there may be many: they need not be looked at in each round.
+    const isTimeToPrune = performance.now() - this.prunedAt >= Math.max(everyMs, keepMs / PRUNES);
+    if (isTimeToPrune) this.prunedAt = performance.now();
     for (const run of await this.runs()) {
+      if (this.isStopped) return;
       try {
         await this.ship(run);
-        await this.prune(run);
+        if (isTimeToPrune) await this.prune(run);
       } catch (error) {
         this.options.logger.warn({ ...run, reason: messageOf(error) }, 'the output of a run is shipped later');
       }
@@ -122,6 +143,7 @@ class FileShipper implements RunShipper {
     if (Date.now() - mtimeMs < this.options.keepMs) return;
     await rm(this.fileOf(run), { force: true });
     await rm(this.noteOf(run), { force: true });
+    this.whole.delete(this.fileOf(run));
     // Others may be in it.
     await rmdir(join(this.options.directory, run.vmId)).catch(() => undefined);
   }

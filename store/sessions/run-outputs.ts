@@ -9,22 +9,29 @@ import { idSha256 } from './run-records.ts';
 /** Largest chunk, bytes: what is gathered, and one more frame. */
 const MAX_CHUNK_BYTES = 16 * 1024 * 1024;
 
+/** A run in the VM that it ran in. */
+export interface RunWithOutput {
+  readonly session: SessionName;
+  readonly runId: string;
+  readonly vmId: string;
+}
+
 export interface RunOutputs {
   /** Writes a chunk of whole frames; the same chunk again changes nothing. */
-  write(name: SessionName, runId: string, offset: number, frames: Buffer): Promise<void>;
+  write(run: RunWithOutput, offset: number, frames: Buffer): Promise<void>;
   /** @returns the pieces behind a position, of one chunk; none where nothing follows in the store */
-  read(name: SessionName, runId: string, after: number): Promise<readonly ExecOutput[]>;
+  read(run: RunWithOutput, after: number): Promise<readonly ExecOutput[]>;
 }
 
 /** @returns the outputs in a store. Every method @throws STORE_UNAVAILABLE, SESSION_CORRUPT */
 export function createRunOutputs(store: Pick<ObjectStore, 'putBlob' | 'readBlob' | 'listAll'>): RunOutputs {
   return {
-    async write(name, runId, offset, data) {
-      await store.putBlob(storeKeys.runOutputChunk(name, idSha256(runId), offset), { data });
+    async write({ session, runId, vmId }, offset, data) {
+      await store.putBlob(storeKeys.runOutputChunk(session, idSha256(runId), vmId, offset), { data });
     },
-    async read(name, runId, after) {
+    async read({ session, runId, vmId }, after) {
       const keys: string[] = [];
-      for await (const { key } of store.listAll(storeKeys.runOutput(name, idSha256(runId)))) keys.push(key);
+      for await (const { key } of store.listAll(storeKeys.runOutput(session, idSha256(runId), vmId))) keys.push(key);
       const isBehind = (key: string) => Number(key.slice(key.lastIndexOf('/') + 1)) > after;
       // The chunk that holds the position, or else the next one.
       for (const key of keys.slice(

@@ -64,7 +64,7 @@ async function take(text: string): Promise<void> {
 async function stored(after = 0): Promise<string> {
   let text = '';
   for (let position = after; ; ) {
-    const pieces = await outputs.read(OWNER.session, OWNER.runId, position);
+    const pieces = await outputs.read({ ...OWNER, vmId: RUN.vmId }, position);
     if (pieces.length === 0) return text;
     for (const piece of pieces) {
       text += shown(piece);
@@ -90,7 +90,7 @@ describe('output of a run', () => {
     await ship.ship(RUN);
     const whole = `${lines.join('')}[7 lost]`;
     for (const after of [0, 1, 500, 1029, whole.length - 20]) expect(await stored(after)).toBe(whole.slice(after));
-    expect(await outputs.read(OWNER.session, 'another', 0)).toEqual([]);
+    expect(await outputs.read({ ...OWNER, vmId: 'another-1-1' }, 0)).toEqual([]);
   });
 
   it('waits for a store that is away, in whatever process, and comes once', async () => {

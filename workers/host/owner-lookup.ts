@@ -28,7 +28,7 @@ export function createOwnerLookup(options: OwnerLookupOptions): OwnerLookup {
         return error instanceof WorkflowNotFoundError ? 'over' : 'unreadable';
       }
     },
-    openHere: () => openHere(options),
+    openHere: () => options.client.withDeadline(Date.now() + LIST_MS, () => openHere(options)),
   };
 }
 
@@ -49,5 +49,7 @@ async function openHere({ client, hostId }: OwnerLookupOptions): Promise<Readonl
   return open;
 }
 
+/** A sweep must not wait for an index that does not answer: it asks for each owner then. */
+const LIST_MS = 10_000;
 /** Sessions of one page. */
 const LISTED = 1000;

@@ -5,9 +5,9 @@ import type { KnownRun } from '../../../domain/session/run-book.ts';
 import { cancelRunUpdate, closeSignal } from '../../../workflows/session/session-messages.ts';
 import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
 import { locateRun, readSession, type SessionSnapshot } from './read-session.ts';
-import { refused } from './send-run.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { mustRead, nameOf } from './session-names.ts';
+import { refused } from './session-updates.ts';
 
 /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function cancelRun(context: SessionClientContext, name: ThreadName, runId: string): Promise<KnownRun> {

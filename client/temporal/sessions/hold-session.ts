@@ -1,16 +1,15 @@
 /** Uses the VM of a session beside its runs: wakes it, keeps it running meanwhile, and lets it rest again. */
-import { WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError } from '@temporalio/client';
+import { WorkflowUpdateRPCTimeoutOrCancelledError } from '@temporalio/client';
 import { KilnError } from '../../../domain/failures.ts';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import { DEFAULT_SESSION_POLICIES } from '../../../domain/policies.ts';
 import type { HeldVm, HoldKind, HoldOrder } from '../../../domain/session/holds.ts';
-import type { SessionRecord } from '../../../domain/session/session-record.ts';
 import { holdUpdate, releaseSignal } from '../../../workflows/session/session-messages.ts';
 import { withDeadline } from '../temporal-calls.ts';
 import { mintId } from '../workloads/create-workload.ts';
-import { isOver, LANES, MAX_TRIES, overInTemporal, refused, startOf } from './send-run.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { nameOf, openRecord } from './session-names.ts';
+import { MAX_TRIES, overInTemporal, updateOrStart } from './session-updates.ts';
 
 /** A VM that a hold keeps running, and the workflow that it belongs to. */
 export interface HeldSession extends HeldVm {
@@ -65,36 +64,12 @@ async function holdThread(
     const record = await openRecord(context, name, {});
     const workflowId = sessionWorkflowId(nameOf(record));
     onTry(workflowId);
-    const held = await context.lanes.run(laneOf(name, order), () => offerHold(context, record, order, waitMs));
+    const held = await updateOrStart(context, record, holdUpdate, order, waitMs).catch((error: unknown) => {
+      throw error instanceof WorkflowUpdateRPCTimeoutOrCancelledError ? noVmYet(record.thread, waitMs, error) : error;
+    });
     if (held !== 'over') return { ...held, workflowId };
     context.lately.forget(name);
     if (tries >= MAX_TRIES) throw await overInTemporal(context, record);
-  }
-}
-
-/** @returns 'over' where the workflow of this session is closed */
-async function offerHold(
-  context: SessionClientContext,
-  record: SessionRecord,
-  order: HoldOrder,
-  waitMs: number,
-): Promise<HeldVm | 'over'> {
-  const { client } = context;
-  const startWorkflowOperation = startOf(context, record);
-  try {
-    return await withDeadline(client, waitMs, () =>
-      client.workflow.executeUpdateWithStart(holdUpdate, {
-        startWorkflowOperation,
-        args: [order],
-        updateId: mintId('u'),
-      }),
-    );
-  } catch (error) {
-    if (error instanceof WorkflowUpdateFailedError) throw refused(error);
-    if (isOver(error)) return 'over';
-    if (!(error instanceof WorkflowUpdateRPCTimeoutOrCancelledError)) throw error;
-    const message = `The session of thread ${record.thread} had no VM after ${waitMs} ms; try again in a moment.`;
-    throw new KilnError('TEMPORAL_UNAVAILABLE', message, {}, error);
   }
 }
 
@@ -104,9 +79,7 @@ async function release({ client, timings }: SessionClientContext, workflowId: st
   await withDeadline(client, timings.callMs, () => handle.signal(releaseSignal, { id })).catch(() => undefined);
 }
 
-/** Beside those of runs: the server refuses the eleventh update under way. */
-function laneOf({ project, thread }: ThreadName, { id }: HoldOrder): string {
-  let sum = 0;
-  for (const character of id) sum += character.charCodeAt(0);
-  return `${project}/${thread}#hold-${sum % LANES}`;
+function noVmYet(thread: string, waitMs: number, cause: unknown): KilnError {
+  const message = `The session of thread ${thread} had no VM after ${waitMs} ms; try again in a moment.`;
+  return new KilnError('TEMPORAL_UNAVAILABLE', message, {}, cause);
 }

@@ -5,9 +5,9 @@ import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import { changeSettingsUpdate } from '../../../workflows/session/session-messages.ts';
 import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
 import { readSession, type SessionSnapshot } from './read-session.ts';
-import { refused } from './send-run.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { mustRead, nameOf } from './session-names.ts';
+import { refused } from './session-updates.ts';
 
 /** Idempotent. @throws NOT_FOUND, SESSION_CLOSED, SESSION_EXPIRED, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
 export async function patchSession(
