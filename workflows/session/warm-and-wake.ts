@@ -41,7 +41,7 @@ async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promi
   const deadlineMs = ctx.policies.control.startToCloseMs;
   try {
     const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, deadlineMs };
-    await onceThereIsRoom(ctx, () => ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm(call)));
+    await whileItMayGoOn(ctx, () => ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm(call)));
     ctx.state.enter('hot', cause);
     return hot;
   } catch (error) {
@@ -53,8 +53,11 @@ async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promi
   }
 }
 
-/** A paused VM needs its full size again. @throws CodedFailure NO_CAPACITY after the deadline of placements */
-async function onceThereIsRoom(ctx: SessionContext, resume: () => Promise<void>): Promise<void> {
+/**
+ * A paused VM needs its full size again, and a host that answers in time. Until then the run waits, with its files.
+ * @throws the last error after the deadline of placements
+ */
+async function whileItMayGoOn(ctx: SessionContext, resume: () => Promise<void>): Promise<void> {
   const { deadlineMs, backoffMs: firstMs, maxBackoffMs } = ctx.policies.placement;
   const deadline = Date.now() + deadlineMs;
   for (let attempt = 1; ; attempt++) {
@@ -63,16 +66,23 @@ async function onceThereIsRoom(ctx: SessionContext, resume: () => Promise<void>)
       if (attempt > 1) ctx.progress.wait(undefined);
       return;
     } catch (error) {
-      if (!isNoRoom(error) || Date.now() >= deadline) throw error;
-      ctx.progress.wait('its host has no room for its VM to go on');
-      await sleep(backoffMs(attempt, firstMs, maxBackoffMs), { summary: 'wait for capacity' });
+      const reason = whyItWaits(error);
+      if (reason === undefined || Date.now() >= deadline) {
+        ctx.progress.wait(undefined);
+        throw error;
+      }
+      ctx.progress.wait(reason);
+      await sleep(backoffMs(attempt, firstMs, maxBackoffMs), { summary: 'before the VM is resumed again' });
     }
   }
 }
 
-function isNoRoom(error: unknown): boolean {
+/** @returns undefined where another try is of no use */
+function whyItWaits(error: unknown): string | undefined {
   const verdict = judge(error);
-  return verdict.kind === 'failure' && verdict.code === 'NO_CAPACITY';
+  if (verdict.kind === 'timeout') return `its host did not resume its VM in time: ${verdict.message}`;
+  const isFull = verdict.kind === 'failure' && verdict.code === 'NO_CAPACITY';
+  return isFull ? 'its host has no room for its VM to go on' : undefined;
 }
 
 /** Pauses the VM of a hot session that has nothing to do. */
