@@ -39,7 +39,14 @@ export interface RecordedExecution {
 export interface HistoryArchive<Recorded extends RecordedExecution = RecordedExecution> {
   execution(workflowId: string, executionId: string): Promise<Recorded | undefined>;
   saveExecution(history: ExecutionHistory): Promise<Recorded>;
-  whole(workflowId: string): Promise<{ readonly executions: readonly { readonly executionId: string }[] } | undefined>;
+  whole(workflowId: string): Promise<
+    | {
+        readonly executions: readonly { readonly executionId: string }[];
+        /** Present where what was recorded has been deleted: nothing is recorded again. */
+        readonly deletedAt?: string;
+      }
+    | undefined
+  >;
   saveWhole(workflowId: string, executions: readonly Recorded[]): Promise<void>;
   position(): Promise<string | undefined>;
   savePosition(closedBefore: string): Promise<void>;

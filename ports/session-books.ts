@@ -25,6 +25,22 @@ export interface SessionRecords {
    * @returns the record as it is now, perhaps of a later incarnation. @throws NOT_FOUND
    */
   end(name: SessionName, end: SessionEnd): Promise<SessionRecord>;
+  /**
+   * Notes that an incarnation, ended or not, is deleted with all that the thread had. The thread begins no new one until
+   * that is noted as done. Idempotent. @throws NOT_FOUND
+   */
+  delete(name: SessionName, at: string): Promise<SessionRecord>;
+  /** Notes that nothing else is left of a thread whose session was deleted. @throws NOT_FOUND */
+  emptied(name: SessionName, at: string): Promise<SessionRecord>;
+}
+
+/** Removes what the store holds of a thread. */
+export interface SessionRemains {
+  /**
+   * Removes everything but the record of the session: first the keys of its messages, then runs and output, then what
+   * was archived of its workflows, but for a stub each. May be repeated. @throws STORE_UNAVAILABLE
+   */
+  remove(name: SessionName): Promise<void>;
 }
 
 /** How a run ended, and in which incarnation of its thread. */
@@ -39,6 +55,8 @@ export interface RunRecords {
   read(name: ThreadName, runId: string): Promise<RunRecord | undefined>;
   /** Writes the end of a run, once: the first one stays. */
   write(name: SessionName, run: EndedRun): Promise<void>;
+  /** The runs that were recorded last, the newest first, of all incarnations. `limit`: at most 100. */
+  last(name: ThreadName, limit: number): Promise<readonly RunRecord[]>;
   /** SHA-256 (hex) of the ids of all runs on record, and the number of the last turn among those written last. */
   used(name: ThreadName): Promise<{ readonly ids: readonly string[]; readonly lastTurn: number }>;
 }
@@ -46,8 +64,9 @@ export interface RunRecords {
 /** What senders of runs need of the store. */
 export interface SessionBooks {
   readonly sessions: SessionRecords;
-  readonly runs: Pick<RunRecords, 'read'>;
+  readonly runs: Pick<RunRecords, 'read' | 'last'>;
   readonly requests: RunRequestSeal;
+  readonly remains: SessionRemains;
   /** @returns the image that a reference names now. @throws IMAGE_MISSING, SPEC_INVALID */
   resolveImage(reference: string): Promise<{ name: string; digest: string }>;
 }

@@ -95,7 +95,10 @@ async function recordOne(
 ): Promise<{ executions: number; whole: boolean; result: boolean }> {
   const { closed, archive } = ports;
   const standing = await archive.whole(workflowId);
-  if (standing?.executions.some((execution) => execution.executionId === executionId)) {
+  if (
+    standing?.deletedAt !== undefined ||
+    standing?.executions.some((execution) => execution.executionId === executionId)
+  ) {
     return { executions: 0, whole: false, result: false };
   }
   // An execution that continued as new is recorded too: Temporal may forget it long before the workflow ends.

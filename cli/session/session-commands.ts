@@ -18,7 +18,7 @@ export function registerSessionCommands(program: Command, context: CliContext): 
   registerRun(session, context);
   registerReaders(session, context);
   registerFileCommands(session, context, inProject);
-  registerClose(session, context);
+  registerEnds(session, context);
 }
 
 const inProject = (command: Command): Command =>
@@ -86,13 +86,23 @@ function registerReaders(session: Command, context: CliContext): void {
     );
 }
 
-function registerClose(session: Command, context: CliContext): void {
+function registerEnds(session: Command, context: CliContext): void {
   inProject(session.command('close <thread>'))
     .description('close it: its runs are cancelled, VM and workspace go; may be repeated')
     .option('--wait-ms <n>', 'how long to wait for its end, ms (at most 60000)', wholeNumber(0, 60_000))
     .action((thread: string, options: JsonOption & { project?: string; waitMs?: number }) =>
       run(context, options, async (output) =>
         (await import('./close.ts')).closeSession(context, output, thread, options),
+      ),
+    );
+  inProject(session.command('delete <thread>'))
+    .description(
+      'delete all that the thread ever had: messages, runs, output, histories; closes it first; may be repeated',
+    )
+    .option('--wait-ms <n>', 'how long to wait for its close, ms (at most 60000)', wholeNumber(0, 60_000))
+    .action((thread: string, options: JsonOption & { project?: string; waitMs?: number }) =>
+      run(context, options, async (output) =>
+        (await import('./delete.ts')).deleteSession(context, output, thread, options),
       ),
     );
 }

@@ -24,10 +24,10 @@ export type ExecutionDocument = z.infer<typeof executionDocumentSchema>;
 export const historyDocumentSchema = z.strictObject({
   schemaVersion: z.literal(1),
   workflowId: z.string().min(1).max(1000),
-  executions: z
-    .array(executionDocumentSchema.pick({ executionId: true, events: true, sha256: true, bytes: true }))
-    .min(1),
+  executions: z.array(executionDocumentSchema.pick({ executionId: true, events: true, sha256: true, bytes: true })),
   recordedAt: isoTimeSchema,
+  /** What was recorded was deleted then, with the session that it was of: this stub stays, and nothing is recorded again. */
+  deletedAt: isoTimeSchema.exactOptional(),
 });
 export type HistoryDocument = z.infer<typeof historyDocumentSchema>;
 

@@ -35,6 +35,9 @@ export const sessionEndSchema = z.strictObject({
   at: isoTimeSchema,
   cause: z.string().max(500),
   lastTurn: z.int().min(0),
+  emptiedAt: isoTimeSchema.exactOptional().meta({
+    description: 'Of a deleted one: since when nothing but this record is left of the thread.',
+  }),
 });
 
 /** `sessions/<project>/<thread>/session.json`. */

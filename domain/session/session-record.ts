@@ -24,6 +24,8 @@ export interface SessionEnd {
   readonly cause: string;
   /** Number of the last run; 0 where there was none. */
   readonly lastTurn: number;
+  /** Of a deleted one: since when nothing but this record is left of the thread; ISO 8601. */
+  readonly emptiedAt?: string;
 }
 
 export interface SessionRecord extends ThreadName {
@@ -34,6 +36,11 @@ export interface SessionRecord extends ThreadName {
   readonly createdAt: string;
   /** Present once this incarnation is over. */
   readonly end?: SessionEnd;
+}
+
+/** @returns whether a deletion was begun that has not removed everything yet */
+export function isBeingDeleted({ end }: SessionRecord): boolean {
+  return end?.as === 'deleted' && end.emptiedAt === undefined;
 }
 
 /** @returns the failure that tells a caller that an incarnation is over: 410 with how, when and its last turn */

@@ -51,6 +51,10 @@ export function sessionHandlers(options: SessionHandlerOptions): SessionHandlers
       const { snapshot, settled } = await sessions.close(threadOf(params.thread, query), { waitMs: body.waitMs });
       return { status: settled ? 200 : 202, body: view(options, snapshot) };
     },
+    async deleteSession({ params, query }) {
+      const { snapshot, settled } = await sessions.delete(threadOf(params.thread, query), { waitMs: query.waitMs });
+      return { status: settled ? 200 : 202, body: view(options, snapshot) };
+    },
     ...runHandlers(options),
   };
 }
@@ -172,6 +176,7 @@ export function noSessionHandlers(): SessionHandlers {
     getSession: refuse,
     patchSession: refuse,
     closeSession: refuse,
+    deleteSession: refuse,
     sendRun: refuse,
     listRuns: refuse,
     getRun: refuse,

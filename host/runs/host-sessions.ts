@@ -1,6 +1,7 @@
 /** What a host does for sessions: their runs, and VMs that wait paused between them. */
 import { join } from 'node:path';
 import { messageOf } from '../../domain/failures.ts';
+import { storeKeys } from '../../domain/names.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 import type { SealedRequests, SessionRuns, SessionVms } from '../../ports/runs.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
@@ -72,6 +73,8 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     ...settings.shipping,
     directory,
     outputs: createRunOutputs(store),
+    // Its key goes first of all, and no session with runs is without one.
+    isDeleted: async (session) => (await store.headBlob(storeKeys.sessionKey(session))) === undefined,
     // With its VM, a run has ended, too.
     isOver: async (run) => (await runs.isOver(run)) || (await records.read(run.vmId)) === undefined,
     logger,

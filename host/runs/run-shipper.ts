@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { SingleFlight } from '../../concurrency/single-flight.ts';
 import { projectSchema, runIdSchema, threadSchema } from '../../contracts/identifiers.ts';
 import { messageOf } from '../../domain/failures.ts';
+import type { SessionName } from '../../domain/names.ts';
 import { directoryEntries } from '../../linux/directory-entries.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
@@ -19,6 +20,8 @@ export interface RunShipperOptions {
   readonly outputs: Pick<RunOutputs, 'write'>;
   /** Whether nothing will be added to the output any more. */
   readonly isOver: (run: RunInVm) => Promise<boolean>;
+  /** Whether the session was deleted: nothing of it goes into the store any more. */
+  readonly isDeleted: (session: SessionName) => Promise<boolean>;
   readonly everyMs: number;
   /** Output that is shipped in one object, bytes, and a part of a frame more. */
   readonly chunkBytes: number;
@@ -105,11 +108,11 @@ class FileShipper implements RunShipper {
     // Asked before the file is read: what is added afterwards is shipped by the next call.
     const isOver = await this.options.isOver(run);
     const file = await open(name).catch(undefinedIfMissing);
+    const { session, runId } = note;
     try {
       while (file !== undefined) {
         const frames = await framesFrom(file, note.fileBytes, this.options.chunkBytes);
-        if (frames === undefined) break;
-        const { session, runId } = note;
+        if (frames === undefined || (await this.options.isDeleted(session))) break;
         await this.options.outputs.write({ session, runId, vmId: run.vmId }, frames.offset, frames.bytes);
         note = { ...note, fileBytes: note.fileBytes + frames.bytes.length };
         await writeStateFile(this.noteOf(run), note);

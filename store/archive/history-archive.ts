@@ -71,7 +71,7 @@ export function createHistoryArchive(store: ObjectStore, clock: () => number = D
     saveWhole: (workflowId, executions) => saveWhole(store, workflowId, executions, clock),
     read: async (workflowId) => {
       const document = await whole(workflowId);
-      if (document === undefined) return undefined;
+      if (document === undefined || document.deletedAt !== undefined) return undefined;
       const read: ArchivedExecution[] = [];
       for (const part of document.executions) read.push(await readExecution(store, workflowId, part));
       return read;
@@ -133,6 +133,7 @@ async function saveWhole(
   const last = executions.at(-1)?.executionId;
   for (let tries = 1; ; tries++) {
     const standing = await store.readDocument(key, historyDocumentSchema);
+    if (standing?.value.deletedAt !== undefined) return;
     if (standing?.value.executions.at(-1)?.executionId === last) return;
     try {
       await store.writeDocument(key, document, standing === undefined ? 'create' : { etag: standing.etag });

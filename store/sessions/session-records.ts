@@ -2,7 +2,7 @@
 import { sessionRecordSchema } from '../../contracts/store/session-documents.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { type SessionName, storeKeys, type ThreadName } from '../../domain/names.ts';
-import { hasEnded, type SessionRecord } from '../../domain/session/session-record.ts';
+import { hasEnded, isBeingDeleted, type SessionRecord } from '../../domain/session/session-record.ts';
 import type { SessionRecords } from '../../ports/session-books.ts';
 import type { ObjectStore, StoredDocument } from '../object-store.ts';
 
@@ -35,6 +35,7 @@ export function createSessionRecords(store: Pick<ObjectStore, 'readDocument' | '
         const latest = present?.value;
         if (latest !== undefined && latest.incarnation > after) return latest;
         if (latest !== undefined && latest.end === undefined) throw stillOpen(latest);
+        if (latest !== undefined && isBeingDeleted(latest)) throw beingDeleted(latest);
         const incarnation = (latest?.incarnation ?? 0) + 1;
         return { schemaVersion: 1, project, thread, incarnation, settings, createdAt };
       }),
@@ -49,6 +50,20 @@ export function createSessionRecords(store: Pick<ObjectStore, 'readDocument' | '
         const record = mustBe(name, present?.value);
         return record.incarnation !== name.incarnation || record.end !== undefined ? record : { ...record, end };
       }),
+    delete: (name, at) =>
+      update(name, (present) => {
+        const record = mustBe(name, present?.value);
+        if (record.incarnation !== name.incarnation || record.end?.as === 'deleted') return record;
+        const lastTurn = record.end?.lastTurn ?? 0;
+        return { ...record, end: { as: 'deleted', at, cause: 'DELETE_ASKED', lastTurn } };
+      }),
+    emptied: (name, at) =>
+      update(name, (present) => {
+        const record = mustBe(name, present?.value);
+        if (record.incarnation !== name.incarnation || record.end === undefined || !isBeingDeleted(record))
+          return record;
+        return { ...record, end: { ...record.end, emptiedAt: at } };
+      }),
   };
 }
 
@@ -58,6 +73,10 @@ const MAX_TRIES = 20;
 function mustBe(name: SessionName, record: SessionRecord | undefined): SessionRecord {
   if (record !== undefined && record.incarnation >= name.incarnation) return record;
   throw new KilnError('NOT_FOUND', `There is no session ${name.incarnation} of thread ${name.thread}.`);
+}
+
+function beingDeleted({ thread }: SessionRecord): KilnError {
+  return new KilnError('CONFLICT', `What thread ${thread} had is being deleted. Repeat the call.`);
 }
 
 function stillOpen({ thread, incarnation }: SessionRecord): KilnError {

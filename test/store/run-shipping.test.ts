@@ -22,6 +22,7 @@ let store: ObjectStore;
 let outputs: RunOutputs;
 let isOver = false;
 let isAway = false;
+let isDeleted = false;
 let file: RunOutput;
 
 beforeEach(async () => {
@@ -30,6 +31,7 @@ beforeEach(async () => {
   outputs = createRunOutputs(store);
   isOver = false;
   isAway = false;
+  isDeleted = false;
   await mkdir(join(directory, RUN.vmId));
   file = await openRunOutput(join(directory, RUN.vmId, '3'), { maxBytes: 1_000_000 });
 });
@@ -49,6 +51,7 @@ function shipper(keepMs = 60_000, everyMs = 60_000): RunShipper {
       },
     },
     isOver: async () => isOver,
+    isDeleted: async () => isDeleted,
     everyMs,
     chunkBytes: CHUNK,
     keepMs,
@@ -76,6 +79,22 @@ async function stored(after = 0): Promise<string> {
 const shown = (piece: ExecOutput) => (piece.kind === 'gap' ? `[${piece.bytes} lost]` : piece.data.toString());
 
 describe('output of a run', () => {
+  it('goes no further once its session is deleted', async () => {
+    const ship = shipper();
+    await ship.expect(RUN, OWNER);
+    await take('before');
+    await ship.ship(RUN);
+    isDeleted = true;
+    isOver = true;
+    await take(' and after');
+    await ship.ship(RUN);
+    expect(await stored()).toBe('before');
+    // It is done with: its file waits to be removed like any other.
+    isDeleted = false;
+    await ship.ship(RUN);
+    expect(await stored()).toBe('before');
+  });
+
   it('is shipped as far as it goes, and read from any position', async () => {
     const ship = shipper();
     await ship.expect(RUN, OWNER);

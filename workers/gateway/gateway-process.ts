@@ -14,12 +14,8 @@ import { hostLogsOverHttp } from '../../gateway/logs/host-logs.ts';
 import { filesOverHttp } from '../../gateway/sessions/host-files.ts';
 import { runOutputOverHttp } from '../../gateway/sessions/host-run-output.ts';
 import { keepFilesPrivate } from '../../linux/private-files.ts';
-import type { SessionBooks } from '../../ports/session-books.ts';
 import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
-import type { ObjectStore } from '../../store/object-store.ts';
-import { createRunRecords } from '../../store/sessions/run-records.ts';
-import { createRunRequests } from '../../store/sessions/run-requests.ts';
-import { createSessionRecords } from '../../store/sessions/session-records.ts';
+import { createStoredSessionBooks } from '../../store/sessions/stored-session-books.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 import { connectClient } from '../../temporal/connection.ts';
 import { watchLoop } from '../loop-watchdog.ts';
@@ -51,6 +47,7 @@ export async function runGatewayProcess(): Promise<void> {
   const client = new Client({ connection, namespace: where.namespace });
   const base = `http://${env.KILN_API_HOST}:${env.KILN_API_PORT}`;
   const uiUrl = env.KILN_TEMPORAL_UI_URL;
+  const images = createImageCatalog(store);
   const gateway = createGateway({
     workloads: createWorkloadClient({
       client,
@@ -64,7 +61,7 @@ export async function runGatewayProcess(): Promise<void> {
     openWorkloads: createOpenWorkloadCount({ client, agesS: COUNTED_AGES_S }),
     hostLogs: hostLogsOverHttp({ token: hostToken, ...HOST_FETCH }),
     sessions: {
-      client: createSessionClient({ client, books: sessionBooks(store) }),
+      client: createSessionClient({ client, books: createStoredSessionBooks(store, (image) => images.resolve(image)) }),
       followOutput: runOutputOverHttp({ token: hostToken, ...HOST_FETCH }),
       files: filesOverHttp({ token: hostToken, timeoutMs: FILES_MS }),
     },
@@ -80,16 +77,6 @@ export async function runGatewayProcess(): Promise<void> {
   await gateway.close();
   await connection.close();
   store.close();
-}
-
-function sessionBooks(store: ObjectStore): SessionBooks {
-  const images = createImageCatalog(store);
-  return {
-    sessions: createSessionRecords(store),
-    runs: createRunRecords(store),
-    requests: createRunRequests(store),
-    resolveImage: (reference) => images.resolve(reference),
-  };
 }
 
 function executionPage(uiUrl: string, namespace: string) {

@@ -45,11 +45,17 @@ export interface Session {
    * @param options.waitMs how long to wait for that, ms (default 30 s); the view has `end` once it is closed
    */
   close(options?: { readonly waitMs?: number }): Promise<SessionView>;
+  /**
+   * Deletes everything that the thread ever had; the session is closed first. It may be repeated.
+   * @param options.waitMs how long to wait for the close, ms (default 30 s); `end.emptiedAt` says that all is gone
+   * @throws NOT_FOUND
+   */
+  delete(options?: { readonly waitMs?: number }): Promise<SessionView>;
 }
 
 /** The part of the client that sessions go through. */
 export type SessionCalls = RunPlace['calls'] &
-  Pick<RouteMethods, 'createSession' | 'getSession' | 'closeSession' | 'sendRun'>;
+  Pick<RouteMethods, 'createSession' | 'getSession' | 'closeSession' | 'deleteSession' | 'sendRun'>;
 
 const WAIT_MS = 25_000;
 
@@ -84,6 +90,7 @@ export function createSession(calls: SessionCalls, thread: string, options: Sess
     },
     get: () => calls.getSession({ params: { thread }, query }),
     close: (asked = {}) => calls.closeSession({ params: { thread }, query, body: { ...asked } }),
+    delete: (asked = {}) => calls.deleteSession({ params: { thread }, query: { ...query, ...asked } }),
   };
 }
 

@@ -11,6 +11,7 @@ import type { KnownRun } from '../../../domain/session/run-book.ts';
 import type { SessionRecord } from '../../../domain/session/session-record.ts';
 import type { SessionBooks } from '../../../ports/session-books.ts';
 import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from '../client-timings.ts';
+import { deleteSession } from './delete-session.ts';
 import { cancelRun, closeSession } from './end-session.ts';
 import { type HeldSession, type HoldOptions, withHold } from './hold-session.ts';
 import { type ListSessions, listSessions } from './list-sessions.ts';
@@ -55,7 +56,7 @@ export interface SessionClient {
   send(name: ThreadName, request: RunRequestBody): Promise<KnownRun>;
   /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
   run(name: ThreadName, runId: string): Promise<LocatedRun>;
-  /** Those that wait or run, and the last that ended: the newest first. @throws as `get` */
+  /** Those that wait or run, and the last that ended: the newest first. Of an ended session those on record. @throws as `get` */
   runs(name: ThreadName, limit: number): Promise<readonly KnownRun[]>;
   /** A run that has ended stays as it is. @throws as `run` */
   cancel(name: ThreadName, runId: string): Promise<KnownRun>;
@@ -72,6 +73,14 @@ export interface SessionClient {
   patch(name: ThreadName, change: PatchSession): Promise<SessionSnapshot>;
   /** Idempotent. `settled`: whether it was closed in time. @throws as `get` */
   close(
+    name: ThreadName,
+    options: { waitMs: number; by?: string },
+  ): Promise<{ snapshot: SessionSnapshot; settled: boolean }>;
+  /**
+   * Closes the session and removes everything that the thread ever had, but for a record that says so. Idempotent: a call
+   * that was broken off is finished by the next one. `settled`: whether that is done. @throws as `get`
+   */
+  delete(
     name: ThreadName,
     options: { waitMs: number; by?: string },
   ): Promise<{ snapshot: SessionSnapshot; settled: boolean }>;
@@ -105,6 +114,7 @@ export function createSessionClient(options: SessionClientOptions): SessionClien
     cancel: (name, runId) => cancelRun(context, name, runId),
     patch: (name, change) => patchSession(context, name, change),
     hold: (name, options, work) => withHold(context, name, options, work),
+    delete: (name, how) => deleteSession(context, name, how),
     close: (name, how) => closeSession(context, name, how),
   };
 }

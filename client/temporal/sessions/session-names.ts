@@ -5,7 +5,12 @@ import { canonicalJson } from '../../../contracts/canonical-json.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import type { SessionName, ThreadName } from '../../../domain/names.ts';
 import { SESSION_DEFAULTS } from '../../../domain/policies.ts';
-import { hasEnded, type SessionRecord, type SessionSettings } from '../../../domain/session/session-record.ts';
+import {
+  hasEnded,
+  isBeingDeleted,
+  type SessionRecord,
+  type SessionSettings,
+} from '../../../domain/session/session-record.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 
 /** @throws NOT_FOUND where the thread never had a session */
@@ -30,6 +35,7 @@ export async function openRecord(
     return known;
   }
   if (known !== undefined && ifEnded !== 'restart') throw hasEnded(known, known);
+  if (known !== undefined) await finishDeletion(context, known);
   const begun = await context.books.sessions.begin(name, {
     after: known?.incarnation ?? 0,
     settings: await settingsOf(context, settings),
@@ -39,6 +45,17 @@ export async function openRecord(
   if (begun.end !== undefined) throw hasEnded(begun, begun);
   context.lately.set(begun);
   return begun;
+}
+
+/** Removes what a deleted session has left, where that was begun and not done. @returns its record afterwards */
+export async function finishDeletion(
+  { books, lately }: SessionClientContext,
+  record: SessionRecord,
+): Promise<SessionRecord> {
+  if (!isBeingDeleted(record)) return record;
+  await books.remains.remove(nameOf(record));
+  lately.forget(record);
+  return books.sessions.emptied(nameOf(record), new Date().toISOString());
 }
 
 /** @returns whole settings. The digest of the image is resolved once, and stays. */

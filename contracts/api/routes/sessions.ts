@@ -75,6 +75,21 @@ export const SESSION_ROUTES = {
     body: z.strictObject({ waitMs: z.int().min(0).max(MAX_RUN_WAIT_MS).default(30_000) }).prefault({}),
     responses: { 200: sessionViewSchema, 202: sessionViewSchema },
   },
+  deleteSession: {
+    method: 'DELETE',
+    path: '/api/sessions/:thread',
+    tag: 'sessions',
+    summary: 'Delete a session, with everything that its thread ever had',
+    description:
+      'Closes it, then removes keys, messages, runs, output and archived histories of all sessions of the thread; what stays is a record that says so, and what was sealed in histories that Temporal still keeps, which nobody can read any more. Idempotent: repeat it after 202 or an error. The thread forgets its run ids; a run with `ifEnded: "restart"` begins anew.',
+    params: threadParams,
+    query: projectQuery.extend({
+      waitMs: z.coerce.number().int().min(0).max(MAX_RUN_WAIT_MS).default(30_000).meta({
+        description: 'How long to wait for its close.',
+      }),
+    }),
+    responses: { 200: sessionViewSchema, 202: sessionViewSchema },
+  },
   sendRun: {
     method: 'POST',
     path: '/api/sessions/:thread/runs',

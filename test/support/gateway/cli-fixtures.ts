@@ -34,6 +34,7 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     getSession: refuse,
     patchSession: refuse,
     closeSession: refuse,
+    deleteSession: refuse,
     sendRun: refuse,
     listRuns: refuse,
     getRun: refuse,

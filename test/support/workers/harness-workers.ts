@@ -26,8 +26,8 @@ import { createSparseCopyProvisioner } from '../../../rootfs/provisioners/sparse
 import { createControlLog } from '../../../store/logs/control-log.ts';
 import type { ObjectStore } from '../../../store/object-store.ts';
 import { createRunRecords } from '../../../store/sessions/run-records.ts';
-import { createRunRequests } from '../../../store/sessions/run-requests.ts';
 import { createSessionRecords } from '../../../store/sessions/session-records.ts';
+import { createStoredSessionBooks } from '../../../store/sessions/stored-session-books.ts';
 import { createWaitingLine } from '../../../store/workloads/waiting-line.ts';
 import { createWorkloadDocuments } from '../../../store/workloads/workload-documents.ts';
 import { bundleWorkflows } from '../../../temporal/workflow-bundle.ts';
@@ -267,15 +267,10 @@ export async function controlWorkerOf(
 
 /** @returns what a client of sessions needs of the store */
 export function sessionBooksOf(store: ObjectStore, options: Pick<HarnessOptions, 'guests'>): SessionBooks {
-  return {
-    sessions: createSessionRecords(store),
-    runs: createRunRecords(store),
-    requests: createRunRequests(store),
-    resolveImage: async (reference) => {
-      const name = reference.split('@')[0] ?? 'node';
-      return { name, digest: await imageDigest(options, name) };
-    },
-  };
+  return createStoredSessionBooks(store, async (reference) => {
+    const name = reference.split('@')[0] ?? 'node';
+    return { name, digest: await imageDigest(options, name) };
+  });
 }
 
 /** A test with its own workflows must bundle them itself. */

@@ -291,16 +291,19 @@ describe('the end of a run', () => {
   });
 });
 
-it('a session is read and closed', async () => {
+it('a session is read, closed and deleted', async () => {
   const script = {
     'GET /api/sessions/thread-42': [() => json(200, sessionViewWith())],
     'POST /api/sessions/thread-42/close': [() => json(202, sessionViewWith())],
+    'DELETE /api/sessions/thread-42': [() => json(202, sessionViewWith())],
   };
   const { session, calls } = scripted(script, { project: 'p-1' });
   expect(await session.get()).toMatchObject({ tier: 'warm' });
   await session.close({ waitMs: 5 });
+  await session.delete({ waitMs: 6 });
   expect(calls.map(({ call, body }) => [call, body])).toEqual([
     ['GET /api/sessions/thread-42?project=p-1', undefined],
     ['POST /api/sessions/thread-42/close?project=p-1', { waitMs: 5 }],
+    ['DELETE /api/sessions/thread-42?project=p-1&waitMs=6', undefined],
   ]);
 });

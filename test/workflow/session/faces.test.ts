@@ -229,6 +229,18 @@ describe('the command line', () => {
     const known = await run('cli', '--id', 'stopped', '--', ...shell('echo begun; sleep 1000'));
     expect(known).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('CANCELLED') });
   });
+
+  it('deletes it, and says so to whoever asks', async () => {
+    const gone = { stdout: 'Thread cli is deleted.\n', exitCode: 0 };
+    expect(await cli(['session', 'delete', 'cli'], { api })).toMatchObject(gone);
+    expect(await api.session('cli').get()).toMatchObject({ tier: 'closed', end: { as: 'deleted' } });
+    expect(await run('cli', '--id', 'stopped', '--', 'true')).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('was deleted'),
+    });
+    expect(await api.session('cli').delete()).toMatchObject({ end: { emptiedAt: expect.any(String) } });
+    expect((await cli(['session', 'delete', 'never-was'], { api })).exitCode).toBe(1);
+  });
 });
 
 it('a process that knows an ended session of a thread finds the runs of the one that came after it', async () => {
