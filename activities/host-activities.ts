@@ -1,4 +1,3 @@
-import { Context } from '@temporalio/activity';
 import type { PoolMaintenance, VmHost } from '../ports/host.ts';
 import type { OwnerLogs } from '../ports/logs.ts';
 import type { HostUpkeep } from '../ports/maintenance.ts';
@@ -17,7 +16,7 @@ import { createCancelRun, createRunTurn } from './session/run-turn.ts';
 import type { SessionHostActivities } from './session/session-types.ts';
 import { createBootVm, createProvisionRootfs } from './vm/boot-vm.ts';
 import { createReleaseVm } from './vm/release-vm.ts';
-import { ownerOfCall } from './vm/vm-call.ts';
+import { callerOf, ownerOfCall } from './vm/vm-call.ts';
 import type { VmCall } from './vm/vm-types.ts';
 import { createCheckHealth } from './workload/check-health.ts';
 import { createStartService } from './workload/start-service.ts';
@@ -38,12 +37,14 @@ type AllHostActivities = HostActivities & HostUpkeepActivities & PoolActivities 
 
 /** Activities of the queue of one host: they act on its VMs, disks, ports and logs. */
 export function createHostActivities(ports: HostActivityPorts): AllHostActivities {
-  const attended = guardedBy(ports.vms, attendedBy(ports.logs));
+  const unguarded = attendedBy(ports.logs);
+  const attended = guardedBy(ports.vms, unguarded);
   return {
     reserveCapacity: createReserveCapacity(ports),
     validateService: attended(createValidateService(ports)),
     buildService: attended(createBuildService(ports)),
-    provisionRootfs: attended(createProvisionRootfs(ports)),
+    // It is how a VM comes to its owner: what is left of an earlier one goes first.
+    provisionRootfs: unguarded(createProvisionRootfs(ports)),
     bootVm: attended(createBootVm(ports)),
     startService: attended(createStartService(ports)),
     checkHealth: attended(createCheckHealth(ports)),
@@ -64,11 +65,9 @@ export function createHostActivities(ports: HostActivityPorts): AllHostActivitie
 function guardedBy(vms: Pick<VmHost, 'assertOwner'>, attended: ReturnType<typeof attendedBy>) {
   return <Input extends VmCall, Output>(activity: (input: Input) => Promise<Output>) =>
     attended(async (input: Input): Promise<Output> => {
-      const workflowId = Context.current().info.workflowExecution?.workflowId ?? '';
-      const { epoch } = ownerOfCall(input);
       if ('vmId' in input && typeof input.vmId === 'string') {
         const { vmId } = input;
-        await short(() => vms.assertOwner(vmId, { workflowId, epoch }));
+        await short(() => vms.assertOwner(vmId, callerOf(input)));
       }
       return activity(input);
     });

@@ -58,7 +58,10 @@ export interface VmHost {
    * Checks that a VM belongs to this owner. A VM without a record belongs to nobody yet.
    * @throws CONFLICT where it belongs to another workflow, or to another placement
    */
-  assertOwner(vmId: string, owner: { readonly workflowId: string; readonly epoch: number }): Promise<void>;
+  assertOwner(
+    vmId: string,
+    owner: { readonly workflowId: string; readonly epoch: number; readonly firstExecutionId?: string },
+  ): Promise<void>;
   /** Releases what is left here of earlier placements of this owner: only its newest VM may live. */
   releaseOlder(owner: VmOwner): Promise<void>;
   status(vmId: string): Promise<VmStatus>;

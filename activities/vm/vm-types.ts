@@ -6,14 +6,19 @@ import type { Resources } from '../../domain/workload/workload.ts';
 /** A VM's owner as the workflow knows it; the host adds the id of its namespace. */
 export type OwnerClaim = Omit<VmOwner, 'namespaceId'>;
 
+interface OfExecution {
+  /** First execution of the owner's workflow: a later workflow of the same id is another owner. */
+  readonly firstExecutionId?: string;
+}
+
 /** A workload at one of its placements: part of every call about its service. */
-export interface WorkloadRef {
+export interface WorkloadRef extends OfExecution {
   readonly workloadId: string;
   readonly epoch: number;
 }
 
 /** The owner that a call is about: a workload by its id, any other owner by kind and id. */
-export type VmCall = WorkloadRef | { readonly of: OwnerRef };
+export type VmCall = WorkloadRef | (OfExecution & { readonly of: OwnerRef });
 
 export interface VmActivities {
   /** @returns whether the host now holds the capacity under this id. */

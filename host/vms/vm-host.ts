@@ -238,11 +238,15 @@ class DriverVmHost implements HostVms {
     });
   }
 
-  async assertOwner(vmId: string, { workflowId, epoch }: { workflowId: string; epoch: number }): Promise<void> {
+  async assertOwner(
+    vmId: string,
+    { workflowId, epoch, firstExecutionId }: Parameters<VmHost['assertOwner']>[1],
+  ): Promise<void> {
     const record = await this.options.records.read(vmId);
     if (record === undefined) return;
     const { owner } = record;
-    if (owner.workflowId === workflowId && owner.epoch === epoch) return;
+    const isSame = owner.workflowId === workflowId && owner.epoch === epoch;
+    if (isSame && (firstExecutionId === undefined || owner.firstExecutionId === firstExecutionId)) return;
     const message = `VM ${vmId} belongs to ${owner.workflowId}, epoch ${owner.epoch}, not to ${workflowId}, epoch ${epoch}.`;
     throw new KilnError('CONFLICT', message, { vmId });
   }

@@ -93,7 +93,7 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
   }
 
   private placedOwner(): PlacedOwner {
-    const { workflowId, startTime } = workflowInfo();
+    const { workflowId, firstExecutionRunId, startTime } = workflowInfo();
     const id = sessionId(this.name);
     const image: () => ResolvedImage = () => this.state.state.settings.image;
     return {
@@ -103,7 +103,7 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
       projectId: this.name.project,
       requestedAt: startTime.toISOString(),
       needs: () => ({ image: `${image().name}@${image().digest}`, resources: this.state.state.settings.resources }),
-      call: (epoch) => ({ of: { kind: 'session', id, epoch } }),
+      call: (epoch) => ({ of: { kind: 'session', id, epoch }, firstExecutionId: firstExecutionRunId }),
     };
   }
 }

@@ -79,7 +79,7 @@ export class WorkloadContext implements PlacedContext<HostActivities> {
   }
 
   ref({ epoch }: PlacedWorkload): WorkloadRef {
-    return { workloadId: this.input.workloadId, epoch };
+    return { workloadId: this.input.workloadId, epoch, firstExecutionId: workflowInfo().firstExecutionRunId };
   }
 
   log(level: LogLevel, message: string): void {
@@ -94,7 +94,7 @@ export class WorkloadContext implements PlacedContext<HostActivities> {
       ...defined({ projectId, priority }),
       requestedAt,
       needs: () => this.needs,
-      call: (epoch) => ({ workloadId, epoch }),
+      call: (epoch) => ({ workloadId, epoch, firstExecutionId: workflowInfo().firstExecutionRunId }),
     };
   }
 }

@@ -2,8 +2,9 @@
  * A workflow that holds a VM but is not a workload: it places, boots and releases the VM of a session with the code of
  * `workflows/placed/`, and does nothing else. It is the entry of the bundle of its test.
  */
-import { condition, defineSignal, setHandler, workflowInfo } from '@temporalio/workflow';
-import { shortHash } from '../../../domain/names.ts';
+import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
+import { condition, defineSignal, proxyActivities, setHandler, workflowInfo } from '@temporalio/workflow';
+import { hostQueue, shortHash } from '../../../domain/names.ts';
 import { ownerOf } from '../../../domain/owner.ts';
 import { DEFAULT_POLICIES } from '../../../domain/policies.ts';
 import { bootFreshVm } from '../../../workflows/placed/boot-loop.ts';
@@ -34,6 +35,26 @@ export async function sessionVmWorkflow(): Promise<FailedUndo[]> {
   setAttributes({ KilnTier: 'hot' });
   await condition(() => isOver);
   return ctx.placements.undo.releaseAll('let go');
+}
+
+/** Calls activities of a host about a VM, as whatever workflow it is. @returns how each ended: a code, or its answer */
+export async function callHostWorkflow(hostId: string, names: readonly string[], vmId: string): Promise<unknown[]> {
+  const host = proxyActivities({
+    taskQueue: hostQueue(hostId),
+    startToCloseTimeout: '20 s',
+    retry: { maximumAttempts: 1 },
+  });
+  const { workflowId, firstExecutionRunId } = workflowInfo();
+  const of = { ...ownerOf(workflowId), epoch: 1 };
+  const call = { of, firstExecutionId: firstExecutionRunId, graceMs: 0, deadlineMs: 1_000 };
+  return Promise.all(
+    names.map(async (name) =>
+      host[name]?.({ ...call, ...(name === 'releaseVm' ? { vmIds: [vmId] } : { vmId }) }).catch((error: unknown) => {
+        const cause = error instanceof ActivityFailure ? error.cause : error;
+        return cause instanceof ApplicationFailure ? cause.type : String(cause);
+      }),
+    ),
+  );
 }
 
 function contextOf(): PlacedContext {

@@ -11,6 +11,8 @@ import { type Harness, startHarness } from '../../support/workers/kiln-harness.t
 const WORKFLOWS = fileURLToPath(new URL('../../support/workers/session-vm-workflow.ts', import.meta.url));
 const RELEASED: OwnerRef = { kind: 'session', id: 'default/Thread.1/1', epoch: 1 };
 const NEVER_MS = 3_600_000;
+const HOST = 'h1';
+const LATER: OwnerRef = { kind: 'session', id: 'default/Thread.1/3', epoch: 1 };
 const ENDED: OwnerRef = { kind: 'session', id: 'default/Thread.1/2', epoch: 1 };
 
 let kiln: Harness;
@@ -75,6 +77,25 @@ describe('the VM of a session', () => {
     await kiln.host.sweep();
     expect(await vmsOf(RELEASED)).toEqual([vmId]);
     expect(await kiln.host.logs.epochs(RELEASED)).toEqual([1]);
+  });
+
+  it('answers no call of another workflow, nor of a later one with the same id, and is released by none', async () => {
+    const calls = ['bootVm', 'startService', 'checkHealth', 'superviseVm', 'stopService', 'runTurn', 'cancelRun'];
+    const names = [...calls, 'pauseVm', 'resumeVm', 'setEgress', 'releaseVm'];
+    const refused = [...names.slice(1).map(() => 'CONFLICT'), { released: [] }];
+    const called = (vmId: string, workflowId: string) =>
+      kiln.temporal.workflow.execute('callHostWorkflow', {
+        workflowId,
+        taskQueue: CONTROL_QUEUE,
+        args: [HOST, names, vmId],
+      });
+    const [vmId = ''] = await vmsOf(RELEASED);
+    expect(await called(vmId, 'session/default/stranger/1')).toEqual(refused);
+    expect(await vmsOf(RELEASED)).toEqual([vmId]);
+    const earlier = await startSession(LATER);
+    await handleOf(LATER).terminate('so that another may have its id');
+    expect(await called(earlier, workflowIdOf(LATER))).toEqual(refused);
+    expect(await vmsOf(LATER)).toEqual([earlier]);
   });
 
   it('goes with its workflow, and then its log may go from the host', async () => {
