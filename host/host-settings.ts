@@ -135,6 +135,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     reattachPauseMs: 100,
     tellAgainMs: SECOND,
     leftoversMs: SECOND,
+    placeMs: 20 * SECOND,
     reservationTtlMs: 2 * MINUTE,
     shipping: { everyMs: 10 * SECOND, chunkBytes: 2 * MIB, keepMs: 24 * 60 * MINUTE },
   },

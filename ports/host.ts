@@ -19,10 +19,20 @@ export interface CapacityLedger {
     atRest?: boolean;
     /** Id of another reservation that is needed at the same time. */
     beside?: string;
+    /**
+     * Where it does not fit it gets a place in the host's line, or keeps the one it has, for so long: what has no place,
+     * and who came later, leave it its room. ms
+     */
+    waitsMs?: number;
   }): Promise<boolean>;
+  /** How many wait before this one. */
+  ahead(id: string): number;
+  /** Resolves when something is freed. Take it before the question that decides whether to wait. */
+  freed(signal: AbortSignal): Promise<void>;
   /** Unknown id: does nothing. */
   release(id: string): Promise<void>;
-  totals(): Promise<{ capacity: HostCapacity; free: HostCapacity }>;
+  /** `of`: as that reservation finds it, without what those behind it in the line wait for. */
+  totals(of?: string): Promise<{ capacity: HostCapacity; free: HostCapacity }>;
 }
 
 /** The VMs of one host with their disks, channels, ports and logs. */

@@ -89,8 +89,14 @@ export interface SessionVms {
   pause(vmId: string): Promise<void>;
   /** `host:port` or `*.domain:port`; empty: nothing. @throws NOT_FOUND */
   setEgress(vmId: string, allow: readonly string[]): Promise<void>;
-  /** A running VM stays as it is. @throws as `pause`, AGENT_TIMEOUT; NO_CAPACITY where the host has no room for it now */
-  resume(vmId: string, options: { readonly deadlineMs: number; readonly signal: AbortSignal }): Promise<void>;
+  /**
+   * A running VM stays as it is. Where the host has no room for it, it waits in the host's line, for at most `waitMs`, and
+   * keeps its place for whoever asks again. @throws as `pause`, AGENT_TIMEOUT; NO_CAPACITY
+   */
+  resume(
+    vmId: string,
+    options: { readonly deadlineMs: number; readonly waitMs: number; readonly signal: AbortSignal },
+  ): Promise<void>;
 }
 
 /** What a host offers to the activities of sessions. */

@@ -14,5 +14,5 @@ export function createSetEgress({ vms }: Pick<SessionPorts, 'vms'>): SessionHost
 
 /** Lets the guest go on. */
 export function createResumeVm({ vms }: Pick<SessionPorts, 'vms'>): SessionHostActivities['resumeVm'] {
-  return ({ vmId, deadlineMs }) => framed((signal) => vms.resume(vmId, { deadlineMs, signal }));
+  return ({ vmId, deadlineMs, waitMs }) => framed((signal) => vms.resume(vmId, { deadlineMs, waitMs, signal }));
 }

@@ -55,5 +55,6 @@ export interface SessionHostActivities extends VmActivities {
   /** Stops the guest's CPUs. A paused VM stays as it is. */
   pauseVm(input: VmCall & { vmId: string }): Promise<void>;
   /** Lets the guest go on, with the right time. A running VM stays as it is. */
-  resumeVm(input: VmCall & { vmId: string; deadlineMs: number }): Promise<void>;
+  /** `waitMs`: how long it may wait at its host for room. @throws NO_CAPACITY */
+  resumeVm(input: VmCall & { vmId: string; deadlineMs: number; waitMs: number }): Promise<void>;
 }

@@ -2,12 +2,14 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { createChanges } from '../../concurrency/changes.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { HostCapacity } from '../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { sameResources } from '../../domain/workload/workload.ts';
 import { readStateFile, removeInterrupted, removeStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
+import { ReservationLine } from './reservation-line.ts';
 
 const RESERVATION_ID = /^[a-z0-9][a-z0-9-]{0,63}$/;
 
@@ -61,12 +63,15 @@ class FileLedger implements HostCapacityLedger {
   private known: Map<string, Reservation> | undefined;
   /** Expiry of each, monotonic ms: the owner that renews it may have slept as long as this machine. */
   private readonly deadlines = new Map<string, number>();
+  private readonly line: ReservationLine;
+  private readonly changes = createChanges();
 
   constructor(options: CapacityLedgerOptions) {
     this.options = options;
     this.now = options.now ?? Date.now;
     this.awake = options.awake ?? (() => performance.now());
     this.directory = join(options.stateDir, 'reservations');
+    this.line = new ReservationLine(this.awake);
   }
 
   reserve(request: ReserveRequest): Promise<boolean> {
@@ -80,10 +85,12 @@ class FileLedger implements HostCapacityLedger {
         await this.pruneExpired(all);
         if (!this.fits(all, request)) {
           this.assertPossible(all, request);
+          if (request.waitsMs !== undefined) this.line.keep(request.id, this.whole(request), request.waitsMs);
           return false;
         }
         if (found === undefined && this.options.hasMemory?.() === false) return false;
       }
+      this.line.leave(request.id);
       const reservation: Reservation = {
         id: request.id,
         ownerWorkflowId: request.ownerWorkflowId,
@@ -95,8 +102,17 @@ class FileLedger implements HostCapacityLedger {
       await writeStateFile(path, reservation);
       all.set(reservation.id, reservation);
       this.deadlines.set(reservation.id, this.awake() + request.ttlMs);
+      if (found !== undefined && isWithin(this.whole(request), this.whole(found))) this.changes.tell(FREED);
       return true;
     });
+  }
+
+  ahead(id: string): number {
+    return this.line.ahead(id).size;
+  }
+
+  freed(signal: AbortSignal): Promise<void> {
+    return this.changes.next(FREED, signal);
   }
 
   release(id: string): Promise<void> {
@@ -105,14 +121,16 @@ class FileLedger implements HostCapacityLedger {
       await removeStateFile(path);
       all.delete(id);
       this.deadlines.delete(id);
+      this.line.leave(id);
+      this.changes.tell(FREED);
     });
   }
 
   /** In guests: the largest possible guest, and the largest that fits now. */
-  totals(): Promise<{ capacity: HostCapacity; free: HostCapacity }> {
+  totals(of?: string): Promise<{ capacity: HostCapacity; free: HostCapacity }> {
     return this.serialised(async (all) => {
       const { capacity, vmOverheadMib } = this.options;
-      const used = this.used(all, undefined);
+      const used = sum([...this.held(all, undefined), ...this.setAside(all, of)]);
       const forGuest = (memMib: number) => Math.max(0, memMib - vmOverheadMib);
       return {
         capacity: { vcpus: capacity.vcpus, memMib: forGuest(capacity.memMib) },
@@ -141,14 +159,26 @@ class FileLedger implements HostCapacityLedger {
       this.deadlines.delete(reservation.id);
       freed.push(reservation.id);
     }
+    if (freed.length > 0) this.changes.tell(FREED);
     return freed;
   }
 
   private fits(all: Map<string, Reservation>, need: Pick<ReserveRequest, 'id' | 'resources' | 'atRest'>): boolean {
-    const { capacity } = this.options;
-    const used = this.used(all, need.id);
-    const memMib = used.memMib + this.wholeMib(need);
-    return used.vcpus + need.resources.vcpus <= capacity.vcpus && memMib <= capacity.memMib;
+    const found = all.get(need.id);
+    const whole = this.whole(need);
+    // Who gives back waits for nobody.
+    if (found !== undefined && isWithin(whole, this.whole(found))) return true;
+    const together = sum([...this.held(all, need.id), ...this.setAside(all, need.id), whole]);
+    return isWithin(together, this.options.capacity);
+  }
+
+  /** What those ahead of a reservation will need beyond what they hold. */
+  private setAside(all: Map<string, Reservation>, id: string | undefined): HostCapacity[] {
+    return [...this.line.ahead(id)].map(([other, need]) => {
+      const found = all.get(other);
+      const held = found === undefined ? NOTHING : this.whole(found);
+      return { vcpus: Math.max(0, need.vcpus - held.vcpus), memMib: Math.max(0, need.memMib - held.memMib) };
+    });
   }
 
   /** Rejects a request that can never fit beside a reservation that stays: it would wait without result. */
@@ -165,20 +195,14 @@ class FileLedger implements HostCapacityLedger {
     );
   }
 
-  private used(all: Map<string, Reservation>, except: string | undefined): HostCapacity {
-    let vcpus = 0;
-    let memMib = 0;
-    for (const reservation of all.values()) {
-      if (reservation.id === except) continue;
-      vcpus += reservation.resources.vcpus;
-      memMib += this.wholeMib(reservation);
-    }
-    return { vcpus, memMib };
+  private held(all: Map<string, Reservation>, except: string | undefined): HostCapacity[] {
+    return [...all.values()].filter(({ id }) => id !== except).map((reservation) => this.whole(reservation));
   }
 
   /** Guest and VMM together. */
-  private wholeMib({ resources, atRest }: Pick<ReserveRequest, 'resources' | 'atRest'>): number {
-    return resources.memMib + (atRest === true ? 0 : this.options.vmOverheadMib);
+  private whole({ resources, atRest }: Size): HostCapacity {
+    const memMib = resources.memMib + (atRest === true ? 0 : this.options.vmOverheadMib);
+    return { vcpus: resources.vcpus, memMib };
   }
 
   private path(id: string): string {
@@ -210,6 +234,17 @@ class FileLedger implements HostCapacityLedger {
     }
     return all;
   }
+}
+
+const FREED = 'freed';
+const NOTHING: HostCapacity = { vcpus: 0, memMib: 0 };
+
+function sum(sizes: readonly HostCapacity[]): HostCapacity {
+  return sizes.reduce((a, b) => ({ vcpus: a.vcpus + b.vcpus, memMib: a.memMib + b.memMib }), NOTHING);
+}
+
+function isWithin(size: HostCapacity, limit: HostCapacity): boolean {
+  return size.vcpus <= limit.vcpus && size.memMib <= limit.memMib;
 }
 
 type Size = Pick<ReserveRequest, 'resources' | 'atRest'>;

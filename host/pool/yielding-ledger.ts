@@ -13,8 +13,8 @@ export function createYieldingLedger(
   vmOverheadMib: number,
   yieldToBoots: () => Promise<boolean>,
 ): HostCapacityLedger {
-  const totals = async (): Promise<{ capacity: HostCapacity; free: HostCapacity }> => {
-    const { capacity, free } = await ledger.totals();
+  const totals = async (of?: string): Promise<{ capacity: HostCapacity; free: HostCapacity }> => {
+    const { capacity, free } = await ledger.totals(of);
     const pooled = (await ledger.list()).filter(({ ownerWorkflowId }) => isPoolOwner(ownerWorkflowId));
     if (pooled.length === 0) return { capacity, free };
     return { capacity, free: { vcpus: free.vcpus + vcpusOf(pooled), memMib: freed(free, pooled, vmOverheadMib) } };
@@ -24,11 +24,13 @@ export function createYieldingLedger(
       if (await ledger.reserve(request)) return true;
       if (isPoolOwner(request.ownerWorkflowId)) return false;
       // Destroys nothing for a request that it would not help.
-      if (!fits(request.resources, (await totals()).free)) return false;
+      if (!fits(request.resources, (await totals(request.id)).free)) return false;
       while (await yieldToBoots()) if (await ledger.reserve(request)) return true;
       return ledger.reserve(request);
     },
     release: (id) => ledger.release(id),
+    ahead: (id) => ledger.ahead(id),
+    freed: (signal) => ledger.freed(signal),
     totals,
     list: () => ledger.list(),
     prune: () => ledger.prune(),

@@ -21,7 +21,7 @@ export interface HostSessionsOptions {
   readonly stateDir: string;
   readonly vms: Pick<HostVms, 'agent' | 'assertOwner' | 'pause' | 'resume' | 'setEgress' | 'status' | 'waitExit'>;
   readonly records: Pick<InstanceStore, 'read' | 'directory'>;
-  readonly ledger: Pick<CapacityLedger, 'reserve'>;
+  readonly ledger: Pick<CapacityLedger, 'reserve' | 'ahead' | 'freed'>;
   readonly usage: VmDriver['usage'];
   readonly store: ObjectStore;
   readonly logger: HostLogger;
@@ -40,6 +40,8 @@ export interface RunSettings {
   readonly tellAgainMs: number;
   /** Life of a reservation beyond that of its VM, ms. */
   readonly reservationTtlMs: number;
+  /** How long a VM that waits for room keeps its place without being asked for again, ms. */
+  readonly placeMs: number;
   /** How long what a run has left behind may go on after its exit, ms. */
   readonly leftoversMs: number;
   readonly shipping: Pick<RunShipperOptions, 'everyMs' | 'chunkBytes' | 'keepMs'>;
@@ -67,7 +69,7 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     retryMs: settings.tellAgainMs,
     logger,
   });
-  const size = createRestingSize({ ...options, reservationTtlMs: settings.reservationTtlMs });
+  const size = createRestingSize({ ...options, ...settings });
   const directory = join(stateDir, 'runs');
   const shipper = createRunShipper({
     ...settings.shipping,
@@ -104,8 +106,8 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
         watch.watch(vmId);
       },
       setEgress: (vmId, allow) => vms.setEgress(vmId, { allow, privateAllowed: [] }),
-      async resume(vmId, more) {
-        await size.wake(vmId);
+      async resume(vmId, { waitMs, ...more }) {
+        await size.wake(vmId, { waitMs, signal: more.signal });
         await vms.resume(vmId, { ...more, wallClockMs: Date.now });
       },
     },

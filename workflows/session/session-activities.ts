@@ -29,6 +29,7 @@ export function sessionHostActivities(hostId: string, policies: SessionPolicies)
     cancelRun: on('cancel the run', control.startToCloseMs, leavingOptions(policies)).cancelRun,
     setEgress: on('what the guest may reach', shortMs, beating).setEgress,
     pauseVm: on('pause the VM', shortMs, beating).pauseVm,
-    resumeVm: on('resume the VM', shortMs, beating).resumeVm,
+    // It also waits there for room.
+    resumeVm: on('resume the VM', shortMs + control.startToCloseMs, beating).resumeVm,
   };
 }

@@ -41,7 +41,9 @@ async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promi
   const deadlineMs = ctx.policies.control.startToCloseMs;
   try {
     const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, deadlineMs };
-    await whileItMayGoOn(ctx, () => ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm(call)));
+    await whileItMayGoOn(ctx, (waitMs) =>
+      ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm({ ...call, waitMs })),
+    );
     ctx.state.enter('hot', cause);
     return hot;
   } catch (error) {
@@ -57,12 +59,14 @@ async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promi
  * A paused VM needs its full size again, and a host that answers in time. Until then the run waits, with its files.
  * @throws the last error after the deadline of placements
  */
-async function whileItMayGoOn(ctx: SessionContext, resume: () => Promise<void>): Promise<void> {
-  const { deadlineMs, backoffMs: firstMs, maxBackoffMs } = ctx.policies.placement;
+async function whileItMayGoOn(ctx: SessionContext, resume: (waitMs: number) => Promise<void>): Promise<void> {
+  const { placement, control } = ctx.policies;
+  const { deadlineMs, backoffMs: firstMs, maxBackoffMs } = placement;
   const deadline = Date.now() + deadlineMs;
   for (let attempt = 1; ; attempt++) {
     try {
-      await resume();
+      // The first one answers at once, so that the wait is shown; from then on it waits in the line of its host.
+      await resume(attempt === 1 ? 0 : Math.max(1, Math.min(control.startToCloseMs, deadline - Date.now())));
       if (attempt > 1) ctx.progress.wait(undefined);
       return;
     } catch (error) {
@@ -71,18 +75,21 @@ async function whileItMayGoOn(ctx: SessionContext, resume: () => Promise<void>):
         ctx.progress.wait(undefined);
         throw error;
       }
-      ctx.progress.wait(reason);
-      await sleep(backoffMs(attempt, firstMs, maxBackoffMs), { summary: 'before the VM is resumed again' });
+      ctx.progress.wait(reason.text);
+      const pauseMs = reason.inLine ? firstMs : backoffMs(attempt, firstMs, maxBackoffMs);
+      await sleep(pauseMs, { summary: 'before the VM is resumed again' });
     }
   }
 }
 
 /** @returns undefined where another try is of no use */
-function whyItWaits(error: unknown): string | undefined {
+function whyItWaits(error: unknown): { readonly text: string; readonly inLine: boolean } | undefined {
   const verdict = judge(error);
-  if (verdict.kind === 'timeout') return `its host did not resume its VM in time: ${verdict.message}`;
+  if (verdict.kind === 'timeout') {
+    return { text: `its host did not resume its VM in time: ${verdict.message}`, inLine: false };
+  }
   const isFull = verdict.kind === 'failure' && verdict.code === 'NO_CAPACITY';
-  return isFull ? 'its host has no room for its VM to go on' : undefined;
+  return isFull ? { text: verdict.message, inLine: true } : undefined;
 }
 
 /** Pauses the VM of a hot session that has nothing to do. */

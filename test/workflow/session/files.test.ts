@@ -272,6 +272,7 @@ describe('a transfer that does not go well', () => {
     });
     await kiln.host.sessions.vms.resume((await kiln.sessions.get(name)).state?.place?.vmId ?? '', {
       deadlineMs: 10_000,
+      waitMs: 0,
       signal: AbortSignal.timeout(10_000),
     });
   });

@@ -115,23 +115,37 @@ describe('a session whose workflow is gone', () => {
 });
 
 describe('a session that waits', () => {
-  it('holds no CPU of its host, and wakes once there is room again', async () => {
-    const resting = threadNamed('rests');
-    await ran(kiln.sessions, resting, 'one', ['true']);
-    await untilTier(kiln.sessions, resting, 'warm');
-    const { capacity, free } = await kiln.host.ledger.totals();
-    const inUse = capacity.vcpus - free.vcpus;
-    await kiln.host.ledger.reserve({
-      id: 'all-of-it',
-      ownerWorkflowId: 'workload/takes-all',
-      resources: { vcpus: capacity.vcpus - inUse, memMib: 1 },
-      ttlMs: 60_000,
-    });
-    await kiln.sessions.send(resting, { id: 'two', command: ['true'] });
-    await untilEvent(resting, 'NO_ROOM');
-    expect((await kiln.sessions.run(resting, 'two')).run.state).toBe('waiting');
+  it('holds no CPU of its host, and wakes in its turn once there is room again', async () => {
+    const [first, second] = [threadNamed('rests-first'), threadNamed('rests-second')];
+    for (const name of [first, second]) {
+      await ran(kiln.sessions, name, 'one', ['true']);
+      await untilTier(kiln.sessions, name, 'warm');
+    }
+    const { free } = await kiln.host.ledger.totals();
+    const taken = (vcpus: number) =>
+      kiln.host.ledger.reserve({
+        id: 'all-of-it',
+        ownerWorkflowId: 'workload/takes-all',
+        resources: { vcpus, memMib: 1 },
+        ttlMs: 60_000,
+      });
+    const all = free.vcpus;
+    expect(await taken(all)).toBe(true);
+    for (const name of [first, second]) {
+      await kiln.sessions.send(name, { id: 'two', command: ['true'] });
+      await untilEvent(name, 'NO_ROOM');
+    }
+    expect((await kiln.sessions.get(second)).state?.events.at(-1)?.cause.detail).toContain('1 wait before it');
+    expect((await kiln.sessions.run(first, 'two')).run.state).toBe('waiting');
+    // Room for one: not for a newcomer, nor for the second before the first.
+    expect(await taken(all - 1)).toBe(true);
+    const resources = { vcpus: 1, memMib: 1 };
+    const newcomer = { id: 'newcomer', ownerWorkflowId: 'workload/newcomer', resources, ttlMs: 60_000 };
+    expect(await kiln.host.ledger.reserve(newcomer)).toBe(false);
+    const [one, two] = await Promise.all([first, second].map((name) => ended(kiln.sessions, name, 'two')));
+    expect([one?.outcome, two?.outcome]).toMatchObject([{ code: 0 }, { code: 0 }]);
+    expect(Date.parse(one?.startedAt ?? '')).toBeLessThan(Date.parse(two?.startedAt ?? ''));
     await kiln.host.ledger.release('all-of-it');
-    expect(await ended(kiln.sessions, resting, 'two')).toMatchObject({ outcome: { code: 0 } });
   });
 });
 

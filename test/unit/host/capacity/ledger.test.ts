@@ -41,6 +41,64 @@ beforeEach(async () => {
 });
 afterEach(() => rm(stateDir, { recursive: true, force: true }));
 
+describe('the line for larger reservations', () => {
+  const wake = (id: string, memMib: number, waitsMs = 1000) =>
+    ledger.reserve({ id, ownerWorkflowId: `workload/${id}`, resources: { vcpus: 1, memMib }, ttlMs: 10_000, waitsMs });
+  const rest = (id: string) =>
+    ledger.reserve({
+      id,
+      ownerWorkflowId: `workload/${id}`,
+      resources: { vcpus: 0, memMib: 50 },
+      ttlMs: 10_000,
+      atRest: true,
+    });
+
+  it('goes by age: neither a later one nor a new reservation takes what an earlier one waits for', async () => {
+    for (const id of ['a', 'b', 'c']) expect(await rest(id)).toBe(true);
+    expect(await ask('full', 1300)).toBe(true);
+    expect(await wake('a', 900)).toBe(false);
+    expect(await wake('b', 100)).toBe(false);
+    expect(await ask('new', 100)).toBe(false);
+    expect([ledger.ahead('a'), ledger.ahead('b'), ledger.ahead('new')]).toEqual([0, 1, 2]);
+    await ledger.release('full');
+    expect((await ledger.totals()).free.memMib).toBe(2000 - 1000 - 200 - 50 - 100);
+    expect(await ask('new', 700)).toBe(false);
+    expect(await wake('b', 100)).toBe(true);
+    expect(await wake('a', 900)).toBe(true);
+    expect(ledger.ahead('new')).toBe(0);
+  });
+
+  it('has nothing against who gives back, and forgets who does not ask again or is gone', async () => {
+    expect(await rest('a')).toBe(true);
+    expect(await ask('full', 1700)).toBe(true);
+    expect(await wake('a', 900)).toBe(false);
+    expect(await rest('full')).toBe(true);
+    expect(await ask('new', 900)).toBe(false);
+    pass(1001);
+    expect(await ask('new', 900)).toBe(true);
+    expect(await wake('a', 900)).toBe(false);
+    expect(ledger.ahead('other')).toBe(1);
+    await ledger.release('a');
+    expect(ledger.ahead('other')).toBe(0);
+  });
+
+  it('tells who waits when something is freed', async () => {
+    const never = new AbortController().signal;
+    const expired = () => {
+      pass(11);
+      return ledger.prune();
+    };
+    await ask('a', 100, { ttlMs: 10 });
+    await ask('b', 100);
+    await ask('c', 100);
+    for (const free of [() => ledger.release('b'), () => rest('c'), expired]) {
+      const freed = ledger.freed(never);
+      await free();
+      await freed;
+    }
+  });
+});
+
 describe('capacity ledger', () => {
   it('counts the guest and the cost of its VMM', async () => {
     expect(await ask('a', 900)).toBe(true);
