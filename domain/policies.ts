@@ -94,6 +94,8 @@ export interface SessionPolicies extends PlacedPolicies {
     /** Events after which a session that rests continues as new, and those after which it does so between two runs. */
     readonly continueAfter: number;
     readonly continueAnywayAfter: number;
+    /** Events after which a session without a VM continues as new. */
+    readonly continueColdAfter: number;
     /** A hold that is neither released nor kept for longer ends after this. */
     readonly holdMs: number;
   };
@@ -155,7 +157,13 @@ export const DEFAULT_SESSION_POLICIES: SessionPolicies = {
     repeats: 2,
   },
   // A run makes about 25 events, and the server refuses the 2,001st update of an execution.
-  session: { settleMs: 2 * SECOND, continueAfter: 1000, continueAnywayAfter: 4000, holdMs: MINUTE },
+  session: {
+    settleMs: 2 * SECOND,
+    continueAfter: 1000,
+    continueAnywayAfter: 4000,
+    continueColdAfter: 400,
+    holdMs: MINUTE,
+  },
 };
 
 /** Any subset of the policies, group by group. */

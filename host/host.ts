@@ -111,6 +111,7 @@ export function createHost(options: HostOptions): Host {
     store,
     logger,
     tellVmGone: options.tellVmGone ?? (async () => undefined),
+    onResumed: (ms) => metrics.noteResume(ms),
     settings: settings.runs,
   });
   const face = faceOf(basis, { ledger, memory, logs, templates, metrics, pool, sessions });

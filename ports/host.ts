@@ -25,8 +25,8 @@ export interface CapacityLedger {
      */
     waitsMs?: number;
   }): Promise<boolean>;
-  /** How many wait before this one. */
-  ahead(id: string): number;
+  /** How many wait before this one; without an id: how many wait. */
+  ahead(id: string | undefined): number;
   /** Resolves when something is freed. Take it before the question that decides whether to wait. */
   freed(signal: AbortSignal): Promise<void>;
   /** Unknown id: does nothing. */

@@ -53,8 +53,8 @@ export interface RunRecord {
 export interface RunRecords {
   /** @returns undefined where the thread has no such run on record. */
   read(name: ThreadName, runId: string): Promise<RunRecord | undefined>;
-  /** Writes the end of a run, once: the first one stays. */
-  write(name: SessionName, run: EndedRun): Promise<void>;
+  /** Writes the end of a run, once: the first one stays. @returns whether it was this one */
+  write(name: SessionName, run: EndedRun): Promise<boolean>;
   /** The runs that were recorded last, the newest first, of all incarnations. `limit`: at most 100. */
   last(name: ThreadName, limit: number): Promise<readonly RunRecord[]>;
   /** SHA-256 (hex) of the ids of all runs on record, and the number of the last turn among those written last. */

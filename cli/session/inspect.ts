@@ -1,5 +1,6 @@
 import type { SessionView } from '../../contracts/api/session-view.ts';
 import { defined } from '../../domain/defined.ts';
+import { lostInWords } from '../../domain/session/run-book.ts';
 import { type CliContext, EXIT } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { durationText } from '../terminal/terminal-text.ts';
@@ -36,7 +37,7 @@ export function sessionLines(view: SessionView, now: number): string[] {
     turns: String(view.turns),
     running: running && `${running.id} (turn ${running.turn}, for ${age(running.startedAt, now)})`,
     waiting: view.waiting.length === 0 ? undefined : String(view.waiting.length),
-    lost: lost && `the workspace, after turn ${lost.afterTurn}: ${lost.reason}`,
+    lost: lost && lostInWords(lost),
     host: view.hostId,
     vm: view.vmId,
     image: `${settings.image.name} (${settings.image.digest})`,

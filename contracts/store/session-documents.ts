@@ -62,7 +62,7 @@ export const runRequestSchema = z.strictObject({
   env: z.record(z.string(), z.string()),
 });
 
-export const lostWorkspaceSchema = z.strictObject({ afterTurn: z.int().min(1), reason: z.string().max(1000) });
+export const lostWorkspaceSchema = z.strictObject({ afterTurn: z.int().min(0), reason: z.string().max(1000) });
 
 /** How a run ended. */
 export const runOutcomeSchema = z.discriminatedUnion('as', [

@@ -52,9 +52,16 @@ export interface RunVm {
 
 /** A VM ended and took the workspace with it. */
 export interface LostWorkspace {
-  /** The last run that had worked in it. */
+  /** The last run that had worked in it; 0 where only files had been written. */
   readonly afterTurn: number;
   readonly reason: string;
+}
+
+/** @returns what was lost, in words. */
+export function lostInWords({ afterTurn, reason }: LostWorkspace): string {
+  return afterTurn === 0
+    ? `the files of the workspace: ${reason}`
+    : `the workspace, after turn ${afterTurn}: ${reason}`;
 }
 
 export type RunOutcome =
@@ -91,6 +98,8 @@ export interface RunBook {
   readonly turn: number;
   /** What was lost since the last run; the next one is told. */
   readonly lost?: LostWorkspace;
+  /** Files were written before the first run: they, too, can be lost. */
+  readonly hasFiles?: true;
 }
 
 export const NO_RUNS: RunBook = { waiting: [], ended: [], turn: 0 };
@@ -170,9 +179,15 @@ export function endRunning({ running, ...book }: RunBook, outcome: RunOutcome, e
   return { ...book, ended: withEnded(book.ended, ended) };
 }
 
-/** Notes that the workspace is lost. @returns the book as it is where no run has worked in it */
-export function loseWorkspace(book: RunBook, reason: string): RunBook {
-  return book.turn === 0 || book.lost !== undefined ? book : { ...book, lost: { afterTurn: book.turn, reason } };
+/** Notes that a file is written beside the runs. */
+export function writeFiles(book: RunBook): RunBook {
+  return book.turn > 0 || book.hasFiles === true ? book : { ...book, hasFiles: true };
+}
+
+/** Notes that the workspace is lost. @returns the book as it is where nothing was in it */
+export function loseWorkspace({ hasFiles, ...book }: RunBook, reason: string): RunBook {
+  const wasEmpty = book.turn === 0 && hasFiles === undefined;
+  return wasEmpty || book.lost !== undefined ? book : { ...book, lost: { afterTurn: book.turn, reason } };
 }
 
 /** Adds the ids that the thread had used before this session. */

@@ -107,7 +107,7 @@ class FileLedger implements HostCapacityLedger {
     });
   }
 
-  ahead(id: string): number {
+  ahead(id: string | undefined): number {
     return this.line.ahead(id).size;
   }
 

@@ -11,6 +11,7 @@ import type { HostLogs } from '../logs/host-logs.ts';
 import type { TemplateEvent } from '../templates/template-store.ts';
 import type { SweepReport } from '../upkeep/sweep.ts';
 import type { HostVms } from '../vms/vm-host.ts';
+import { addSessionVms } from './session-metrics.ts';
 import { addUsage } from './usage-metrics.ts';
 
 const MIB = 1024 * 1024;
@@ -35,6 +36,8 @@ export interface HostMetrics {
   noteEgress(verdict: EgressVerdict): void;
   noteSweep(report: SweepReport): void;
   noteBoot(bootMs: number, start: VmStart): void;
+  /** The VM of a session goes on again. */
+  noteResume(ms: number): void;
   noteTemplate(event: TemplateEvent): void;
   /** @param result whether it was built, found in the cache, or failed */
   noteBuild(result: 'built' | 'cached' | 'failed', buildMs: number): void;
@@ -51,10 +54,10 @@ export function createHostMetrics(sources: HostMetricsSources): HostMetrics {
   addDisk(sources, registers);
   addUsage(sources, registers);
   addBytes(sources, registers);
-  return { registry, ...createNotes(registers) };
+  return { registry, noteResume: addSessionVms(sources, registers), ...createNotes(registers) };
 }
 
-type Notes = Omit<HostMetrics, 'registry'>;
+type Notes = Omit<HostMetrics, 'registry' | 'noteResume'>;
 
 /** Metrics of events, as opposed to states. */
 function createNotes(registers: Registry[]): Notes {

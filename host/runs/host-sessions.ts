@@ -26,6 +26,8 @@ export interface HostSessionsOptions {
   readonly store: ObjectStore;
   readonly logger: HostLogger;
   readonly tellVmGone: TellVmGone;
+  /** The VM of a session goes on again, so many ms after it could. */
+  readonly onResumed: (ms: number) => void;
   readonly settings: RunSettings;
 }
 
@@ -108,7 +110,9 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
       setEgress: (vmId, allow) => vms.setEgress(vmId, { allow, privateAllowed: [] }),
       async resume(vmId, { waitMs, ...more }) {
         await size.wake(vmId, { waitMs, signal: more.signal });
+        const begun = performance.now();
         await vms.resume(vmId, { ...more, wallClockMs: Date.now });
+        options.onResumed(performance.now() - begun);
       },
     },
     requests: createRunRequests(store),

@@ -22,7 +22,7 @@ export function createRunRecords(store: Pick<ObjectStore, 'readDocument' | 'writ
     read: (name, runId) => readKey(storeKeys.run(name, idSha256(runId))),
     async write(name, run) {
       const { incarnation } = name;
-      await writeOnce(store, storeKeys.run(name, idSha256(run.id)), { schemaVersion: 1, incarnation, run });
+      return writeOnce(store, storeKeys.run(name, idSha256(run.id)), { schemaVersion: 1, incarnation, run });
     },
     async last(name, limit) {
       const newest = newestFirst(await all(name)).slice(0, limit);

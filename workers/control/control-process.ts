@@ -23,6 +23,7 @@ import { installRuntime } from '../temporal-runtime.ts';
 import { createControlMetrics, measuredDocuments } from './control-metrics.ts';
 import { createControlWorker } from './control-worker.ts';
 import { createMaintenancePorts } from './maintenance-ports.ts';
+import { createSessionMetrics, measuredSessionBooks } from './session-metrics.ts';
 
 /** About 2 MB each; a larger cache would only save replays. */
 const MAX_CACHED_WORKFLOWS = 500;
@@ -56,7 +57,10 @@ export async function runControlProcess(): Promise<void> {
       line: createWaitingLine(store),
       documents: measuredDocuments(createWorkloadDocuments(store), metrics),
       controlLog: createControlLog(store),
-      sessionBooks: { sessions: createSessionRecords(store), runs: createRunRecords(store) },
+      sessionBooks: measuredSessionBooks(
+        { sessions: createSessionRecords(store), runs: createRunRecords(store) },
+        createSessionMetrics(metrics.registry),
+      ),
       now: Date.now,
       onDispatched: (latencyMs) => metrics.noteDispatched(latencyMs),
     },

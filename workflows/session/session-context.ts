@@ -68,8 +68,9 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
   /** Whether the history is long enough for a new execution: between two runs, or only while the session rests. */
   mustContinue(when: 'now' | 'at rest'): boolean {
     const { continueAsNewSuggested, historyLength } = workflowInfo();
-    const { continueAfter, continueAnywayAfter } = this.policies.session;
-    return continueAsNewSuggested || historyLength > (when === 'now' ? continueAnywayAfter : continueAfter);
+    const { continueAfter, continueAnywayAfter, continueColdAfter } = this.policies.session;
+    const atRest = this.hot === undefined ? continueColdAfter : continueAfter;
+    return continueAsNewSuggested || historyLength > (when === 'now' ? continueAnywayAfter : atRest);
   }
 
   /** Whether the guest runs, and goes on running. */

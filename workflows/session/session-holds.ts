@@ -63,6 +63,7 @@ export class SessionHolds {
     this.judge(order);
     this.set(id, ctx.isUsable ? this.newEnd() : undefined);
     if (HOLD_KINDS[kind].isActivity) ctx.state.touch();
+    if (kind === 'writeFiles') ctx.state.writeFiles();
     await condition(() => ctx.isUsable || ctx.state.leaving !== undefined || !this.isWaiting(id));
     const refusal = this.refusals.get(id);
     if (refusal !== undefined) throw refusal;

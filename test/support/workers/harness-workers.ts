@@ -36,6 +36,7 @@ import { createQemuDriver } from '../../../vmm/qemu/qemu-driver.ts';
 import { createControlMetrics, measuredDocuments } from '../../../workers/control/control-metrics.ts';
 import { createControlWorker } from '../../../workers/control/control-worker.ts';
 import { createMaintenancePorts } from '../../../workers/control/maintenance-ports.ts';
+import { createSessionMetrics, measuredSessionBooks } from '../../../workers/control/session-metrics.ts';
 import { createHostWorker } from '../../../workers/host/host-worker.ts';
 import { createOwnerLookup } from '../../../workers/host/owner-lookup.ts';
 import { vmGoneOverTemporal } from '../../../workers/host/vm-gone.ts';
@@ -249,7 +250,10 @@ export async function controlWorkerOf(
     line: createWaitingLine(store),
     documents: measuredDocuments(documents, controlMetrics),
     controlLog: createControlLog(store),
-    sessionBooks: { sessions: createSessionRecords(store), runs: createRunRecords(store) },
+    sessionBooks: measuredSessionBooks(
+      { sessions: createSessionRecords(store), runs: createRunRecords(store) },
+      createSessionMetrics(controlMetrics.registry),
+    ),
     now: Date.now,
     onDispatched: (latencyMs) => controlMetrics.noteDispatched(latencyMs),
   };

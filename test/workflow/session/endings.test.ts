@@ -140,6 +140,23 @@ describe('a deleted session', () => {
   });
 });
 
+it('the control worker counts each run and each session that ended', async () => {
+  const name = threadNamed('counted');
+  const count = async (metric: string) => {
+    const found = (await kiln.controlMetrics.registry.getMetricsAsJSON()).find((each) => each.name === metric);
+    const of = (label: string) => found?.values.find(({ labels }) => Object.values(labels)[0] === label)?.value ?? 0;
+    return [of('finished') + of('closed'), of('cancelled')] as const;
+  };
+  const runs = await count('kiln_session_runs_total');
+  const ends = await count('kiln_session_ends_total');
+  await ran(kiln.sessions, name, 'one', ['false']);
+  await kiln.sessions.send(name, { id: 'two', command: ['sleep', '1000'] });
+  await closed(name);
+  expect(await count('kiln_session_runs_total')).toEqual([runs[0] + 1, runs[1] + 1]);
+  expect(await count('kiln_session_ends_total')).toEqual([ends[0] + 1, 0]);
+  expect(await kiln.host.metrics.registry.metrics()).toMatch(/^kiln_host_wakes_waiting 0$/m);
+});
+
 it('leaves nothing, and histories that replay', async () => {
   await closeAll(kiln.sessions);
   expect(await kiln.left()).toEqual([]);

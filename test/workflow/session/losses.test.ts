@@ -51,6 +51,17 @@ describe('a session whose VM ends', () => {
     expect(await ran(kiln.sessions, name, 'three', ['true'])).not.toHaveProperty('lost');
   });
 
+  it('before its first run: files that were written are told as lost, too', async () => {
+    const name = threadNamed('dies-with-files');
+    const put = async () => undefined;
+    await kiln.sessions.hold(name, { kind: 'writeFiles', waitMs: 20_000 }, put);
+    await untilTier(kiln.sessions, name, 'warm');
+    await killVm(name);
+    await untilTier(kiln.sessions, name, 'cold');
+    expect(await ran(kiln.sessions, name, 'one', ['true'])).toMatchObject({ turn: 1, lost: { afterTurn: 0 } });
+    expect(await ran(kiln.sessions, name, 'two', ['true'])).not.toHaveProperty('lost');
+  });
+
   it('in a run: the run fails, and the next one begins in another VM', async () => {
     const name = threadNamed('dies-hot');
     await kiln.sessions.send(name, { id: 'one', command: counting('dies-hot', 'sleep 1000') });

@@ -20,6 +20,7 @@ import {
   type WaitingRun,
   withEnded,
   withUsedIds,
+  writeFiles,
 } from '../../../domain/session/run-book.ts';
 import {
   type Cause,
@@ -171,6 +172,11 @@ export class SessionProgress {
     this.state = place === undefined ? rest : { ...rest, place, epoch: place.epoch };
     const vmId = place?.vmId ?? before?.vmId;
     if (vmId !== undefined) this.note({ of: 'vm', vmId, to: place === undefined ? 'gone' : 'running' }, cause);
+  }
+
+  /** A file is written beside the runs. */
+  writeFiles(): void {
+    this.change({ runs: writeFiles(this.runs) });
   }
 
   /** Its VM ended, and with it the workspace: the next run is told. */
