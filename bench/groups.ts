@@ -70,6 +70,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 60,
     measure: async (options) => (await import('./groups/sessions/message.ts')).measureSession(options),
   },
+  'session-rest': {
+    what: 'warm sessions at rest, for as many seconds as samples: calls of Temporal and store, CPU of the workers',
+    defaultN: 300,
+    measure: async (options) => (await import('./groups/sessions/rest.ts')).measureSessionRest(options),
+  },
   'session-long': {
     what: 'one session with as many runs as samples, over the fake driver: order, starts, executions, what is carried on',
     defaultN: 1_000,
