@@ -71,7 +71,7 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     measure: async (options) => (await import('./groups/sessions/message.ts')).measureSession(options),
   },
   'session-rest': {
-    what: 'warm sessions at rest, for as many seconds as samples: calls of Temporal and store, CPU of the workers',
+    what: 'warm sessions at rest, for as many seconds as samples: calls of Temporal and store, CPU; 100 wakes; a slow store',
     defaultN: 300,
     measure: async (options) => (await import('./groups/sessions/rest.ts')).measureSessionRest(options),
   },

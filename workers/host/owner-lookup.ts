@@ -40,10 +40,10 @@ function isOlder(epoch: number, newest: unknown): boolean {
 async function openHere({ client, hostId }: OwnerLookupOptions): Promise<ReadonlyMap<string, OpenOwner>> {
   const open = new Map<string, OpenOwner>();
   const query = `WorkflowType = '${SESSION_WORKFLOW}' AND ExecutionStatus = 'Running' AND KilnHost = '${hostId}'`;
-  for await (const { workflowId, memo, raw } of client.workflow.list({ query, pageSize: LISTED })) {
-    const epoch: unknown = memo?.epoch;
-    const firstExecutionId = raw.firstRunId;
-    if (typeof epoch !== 'number' || !firstExecutionId) continue;
+  for await (const { workflowId, memo } of client.workflow.list({ query, pageSize: LISTED })) {
+    // The index does not know the first execution by itself.
+    const [epoch, firstExecutionId]: unknown[] = [memo?.epoch, memo?.firstExecutionId];
+    if (typeof epoch !== 'number' || typeof firstExecutionId !== 'string') continue;
     open.set(workflowId, { firstExecutionId, epoch });
   }
   return open;

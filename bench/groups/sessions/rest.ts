@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PROCESSES_FILE, readRecorded } from '../../../cli/dev/left-processes.ts';
-import { createKilnClient, type KilnClient } from '../../../client/http/index.ts';
+import { createKilnClient, type KilnClient, type Session } from '../../../client/http/index.ts';
 import {
   type CountingProxy,
   grpcCalls,
@@ -11,10 +11,11 @@ import {
 } from '../../../test/support/servers/counting-proxies.ts';
 import { type Servers, startServers } from '../../../test/support/servers/servers.global.ts';
 import { parseCpuMs } from '../../../vmm/limits/process-usage.ts';
-import { type BenchStack, startBenchStack } from '../../dev-stack.ts';
+import { startBenchStack } from '../../dev-stack.ts';
 import type { Measurement } from '../../figure.ts';
 import type { GroupOptions } from '../../group-options.ts';
 import { untilWarm } from '../../session-calls.ts';
+import { measureManyWakes, measureSlowStore } from './many.ts';
 
 const SESSIONS = 300;
 /** Sessions that begin at a time: each starts some processes. */
@@ -45,12 +46,17 @@ export async function measureSessionRest(options: GroupOptions): Promise<readonl
       await delay(SETTLE_MS, undefined, { signal });
       const without = await used(meter);
       say(`session-rest: no session, ${n} s: ${told(without)}`);
-      await beginAll(stack, sessions, options);
+      const client = createKilnClient(stack.info);
+      const all = await beginAll(client, sessions, options);
       await delay(SETTLE_MS, undefined, { signal });
       const withAll = await used(meter);
       say(`session-rest: ${sessions} warm sessions, ${n} s: ${told(withAll)}`);
       say(`  of each session, an hour: ${perSession(withAll, without, sessions * (n / 3_600))}`);
-      return figures(withAll, without, sessions);
+      return [
+        ...figures(withAll, without, sessions),
+        await measureManyWakes(all, options),
+        ...(await measureSlowStore(client, all, store, options)),
+      ];
     } finally {
       await stack.close();
     }
@@ -76,24 +82,26 @@ function environmentOf({ s3 }: Servers, { temporal, store }: Proxies): Record<st
   };
 }
 
-async function beginAll({ info }: BenchStack, count: number, { say, signal }: GroupOptions): Promise<void> {
-  const client = createKilnClient(info);
+async function beginAll(client: KilnClient, count: number, { say, signal }: GroupOptions): Promise<Session[]> {
+  const all: Session[] = [];
   let next = 0;
   const beginSome = async (): Promise<void> => {
     while (next < count) {
       next += 1;
       const begun = next;
-      await begin(client, `rests-${begun}`, signal);
+      all.push(await begin(client, `rests-${begun}`, signal));
       if (begun % 50 === 0) say(`session-rest: ${begun} of ${count} sessions`);
     }
   };
   await Promise.all(Array.from({ length: TOGETHER }, beginSome));
+  return all;
 }
 
-async function begin(client: KilnClient, thread: string, signal: AbortSignal): Promise<void> {
+async function begin(client: KilnClient, thread: string, signal: AbortSignal): Promise<Session> {
   const session = client.session(thread, { resources: { vcpus: 1, memMib: 256 } });
   await session.command(['true'], { signal }).result();
   await untilWarm(session, signal);
+  return session;
 }
 
 /** All the sums of one span of time. */

@@ -1,12 +1,14 @@
 /** Proxies that pass bytes on unchanged and count the calls to the server behind them. */
 import { connect, createServer, type Socket } from 'node:net';
-import { pipeline } from 'node:stream';
+import { pipeline, Transform } from 'node:stream';
 
 export interface CountingProxy {
   /** `host:port` of the proxy. */
   readonly address: string;
   /** Number of calls since the proxy was started. */
   readonly calls: () => number;
+  /** From now on each piece of an answer comes so much later, ms. */
+  slowBy(ms: number): void;
   close(): Promise<void>;
 }
 
@@ -45,6 +47,14 @@ export async function startCountingProxy(target: string, counter: () => CallCoun
   const [host = '', port = ''] = target.split(':');
   const open = new Set<Socket>();
   let calls = 0;
+  let lateMs = 0;
+  const late = () =>
+    new Transform({
+      transform: (piece, _encoding, done) => {
+        if (lateMs === 0) done(null, piece);
+        else setTimeout(() => done(null, piece), lateMs);
+      },
+    });
   const server = createServer((client) => {
     const count = counter();
     const upstream = connect(Number(port), host);
@@ -55,13 +65,16 @@ export async function startCountingProxy(target: string, counter: () => CallCoun
       open.add(socket);
       socket.once('close', () => open.delete(socket));
     }
-    pipeline(client, upstream, client, () => undefined);
+    pipeline(client, upstream, late(), client, () => undefined);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const bound = server.address();
   return {
     address: `127.0.0.1:${typeof bound === 'object' && bound !== null ? bound.port : 0}`,
     calls: () => calls,
+    slowBy: (ms) => {
+      lateMs = ms;
+    },
     close: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const socket of open) socket.destroy();

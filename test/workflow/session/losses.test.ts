@@ -3,6 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { EndedRun } from '../../../domain/session/run-book.ts';
+import { createRunOutputs } from '../../../store/sessions/run-outputs.ts';
+import { createInstanceStore } from '../../../vmm/instance-record.ts';
+import { createOwnerLookup } from '../../../workers/host/owner-lookup.ts';
 import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
@@ -82,8 +85,17 @@ describe('a session whose VM ends', () => {
       while ((await starts('dies-again')) < n) await delay(20);
       await killVm(name);
     }
-    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ turn: 1, outcome: { failure: 'VMM_EXITED' } });
+    const run = await ended(kiln.sessions, name, 'one');
+    expect(run).toMatchObject({ turn: 1, outcome: { failure: 'VMM_EXITED' } });
     expect(await starts('dies-again')).toBe(3);
+    // Its output is that of the last try, also in the store, where the others have been brought, too.
+    const outputs = createRunOutputs(kiln.store);
+    const of = { session: { ...name, incarnation: 1 }, runId: 'one', vmId: run.vm?.vmId ?? '' };
+    const stored = async () => {
+      const pieces = await outputs.read(of, 0);
+      return pieces.map((piece) => (piece.kind === 'data' ? piece.data.toString() : 'gap')).join('');
+    };
+    await expect.poll(stored, { timeout: 20_000 }).toBe('started dies-again.\n');
   });
 });
 
@@ -126,6 +138,17 @@ describe('a session whose workflow is gone', () => {
 });
 
 describe('a session that waits', () => {
+  it('is in the list that its host asks Temporal for, so that it costs no call of its own', async () => {
+    const name = threadNamed('listed');
+    const { vm } = await ran(kiln.sessions, name, 'one', ['true']);
+    const owner = (await createInstanceStore(kiln.stateDir).read(vm?.vmId ?? ''))?.owner;
+    const lookup = createOwnerLookup({ client: kiln.temporal, namespaceId: 'any', hostId: 'h1' });
+    const listed = async () => (await lookup.openHere?.())?.get(idOf(name));
+    const { firstExecutionId, epoch } = { ...owner };
+    expect(firstExecutionId).toBeTypeOf('string');
+    await expect.poll(listed, { timeout: 20_000 }).toEqual({ firstExecutionId, epoch });
+  });
+
   it('holds no CPU of its host, and wakes in its turn once there is room again', async () => {
     const [first, second] = [threadNamed('rests-first'), threadNamed('rests-second')];
     for (const name of [first, second]) {

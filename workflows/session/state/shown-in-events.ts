@@ -1,4 +1,4 @@
-import { upsertMemo } from '@temporalio/workflow';
+import { upsertMemo, workflowInfo } from '@temporalio/workflow';
 import type { PlacedProgress, ResolvedImage } from '../../placed/placed-owner.ts';
 import { setAttributes } from '../../search-attributes.ts';
 import type { SessionProgress } from './session-progress.ts';
@@ -32,7 +32,7 @@ export class ShownInEvents implements PlacedProgress {
   /** A host compares the epoch of its VM with this one: only the newest VM may live. */
   showVm({ hostId, epoch, vmId }: { hostId: string; epoch: number; vmId: string }): void {
     setAttributes({ KilnHost: hostId });
-    upsertMemo({ hostId, epoch });
+    upsertMemo({ hostId, epoch, firstExecutionId: workflowInfo().firstExecutionRunId });
     this.state.note({ of: 'vm', vmId, to: 'starting' }, { code: 'PLACED' });
   }
 
