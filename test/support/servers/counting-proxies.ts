@@ -1,6 +1,5 @@
 /** Proxies that pass bytes on unchanged and count the calls to the server behind them. */
 import { connect, createServer, type Socket } from 'node:net';
-import { pipeline, Transform } from 'node:stream';
 
 export interface CountingProxy {
   /** `host:port` of the proxy. */
@@ -48,13 +47,10 @@ export async function startCountingProxy(target: string, counter: () => CallCoun
   const open = new Set<Socket>();
   let calls = 0;
   let lateMs = 0;
-  const late = () =>
-    new Transform({
-      transform: (piece, _encoding, done) => {
-        if (lateMs === 0) done(null, piece);
-        else setTimeout(() => done(null, piece), lateMs);
-      },
-    });
+  const later = (act: () => void): void => {
+    if (lateMs === 0) act();
+    else setTimeout(act, lateMs);
+  };
   const server = createServer((client) => {
     const count = counter();
     const upstream = connect(Number(port), host);
@@ -65,7 +61,16 @@ export async function startCountingProxy(target: string, counter: () => CallCoun
       open.add(socket);
       socket.once('close', () => open.delete(socket));
     }
-    pipeline(client, upstream, late(), client, () => undefined);
+    client.pipe(upstream);
+    // Also the end comes late: a server may close behind each answer.
+    upstream.on('data', (piece: Buffer) => later(() => client.write(piece)));
+    upstream.once('end', () => later(() => client.end()));
+    const broken = () => {
+      client.destroy();
+      upstream.destroy();
+    };
+    for (const socket of [client, upstream]) socket.once('error', broken);
+    client.once('close', () => upstream.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const bound = server.address();
