@@ -46,6 +46,13 @@ function tcp(address) {
   });
 }
 
+/** The rules are in TypeScript, which a Node that is too old cannot read. */
+async function privateNames(text) {
+  if (!text) return {};
+  const rules = await import('../domain/egress/private-names.ts').catch(() => undefined);
+  return { text, ...rules?.parsePrivateNames(text) };
+}
+
 /** Checks by name; all run at once. */
 async function checks(env) {
   const home = look.homeOf(env);
@@ -80,6 +87,7 @@ async function checks(env) {
     'API port': look
       .portBusy(Number(env.KILN_API_PORT || 4800))
       .then((busy) => verdicts.port({ port: Number(env.KILN_API_PORT || 4800), busy, stackRuns })),
+    'private egress': privateNames(env.KILN_EGRESS_PRIVATE).then(verdicts.privateNames),
     'npm registry': registry('npm ping', ['npm', 'ping'], 'npm config get registry; npm config get proxy'),
   };
 }

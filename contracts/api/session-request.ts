@@ -22,10 +22,10 @@ const tiersSchema = z.strictObject({
   }),
 });
 
-const egressSchema = z
-  .array(egressEntrySchema)
-  .max(MAX_EGRESS_ENTRIES)
-  .meta({ description: 'Names that its runs may reach: name, *.domain, with :port (443 or 80). Default: none.' });
+const egressSchema = z.array(egressEntrySchema).max(MAX_EGRESS_ENTRIES).meta({
+  description:
+    'Names that its runs may reach: name, *.domain, with :port (443, 80, or as KILN_EGRESS_PRIVATE says). Default: none.',
+});
 
 export const sessionSettingsRequestSchema = z.strictObject({
   image: imageReferenceSchema.exactOptional(),

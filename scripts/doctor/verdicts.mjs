@@ -115,6 +115,12 @@ export const verdicts = {
       `end what listens on ${port}, or set KILN_API_PORT`,
     );
   },
+  /** What KILN_EGRESS_PRIVATE says; `entries` is absent where this Node cannot read the rules. */
+  privateNames: ({ text, entries, problems = [] }) => {
+    if (text === undefined) return ok('none');
+    if (problems.length > 0) return wrong(problems.join('; '), 'correct KILN_EGRESS_PRIVATE');
+    return ok(entries === undefined ? `${text}, not checked` : entries.join(', '));
+  },
   clock: ({ skewMs, against }) => {
     if (skewMs === undefined) return ok('nothing to compare with');
     const seconds = Math.round(Math.abs(skewMs) / 1000);

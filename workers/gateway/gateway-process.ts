@@ -56,6 +56,7 @@ export async function runGatewayProcess(): Promise<void> {
       client,
       archive: createWorkloadDocuments(store),
       hostPorts: env.KILN_HOST_PORTS,
+      privateNames: env.KILN_EGRESS_PRIVATE,
       logsUrl: (id) => `${base}/api/workloads/${id}/logs`,
     }),
     store,
@@ -64,7 +65,7 @@ export async function runGatewayProcess(): Promise<void> {
     openWorkloads: createOpenWorkloadCount({ client, agesS: COUNTED_AGES_S }),
     hostLogs: hostLogsOverHttp({ token: hostToken, ...HOST_FETCH }),
     sessions: {
-      client: createSessionClient({ client, books: sessionBooks(store) }),
+      client: createSessionClient({ client, books: sessionBooks(store), privateNames: env.KILN_EGRESS_PRIVATE }),
       followOutput: runOutputOverHttp({ token: hostToken, ...HOST_FETCH }),
       files: filesOverHttp({ token: hostToken, timeoutMs: FILES_MS }),
     },
