@@ -14,14 +14,14 @@ import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { ExecHandle, ExecOutput } from '../../ports/guest-agent.ts';
-import type { VmHost } from '../../ports/host.ts';
 import type { FollowedOutput, FollowOutput, RunExit, RunInVm, RunOwner, SessionRuns } from '../../ports/runs.ts';
+import type { HostVms } from '../vms/vm-host.ts';
 import { openRunOutput, openToRead, type RunOutput } from './run-output.ts';
 import { pumpRunOutput } from './run-output-pump.ts';
 import { untilSilent } from './silence.ts';
 
 export interface SessionRunsOptions {
-  readonly vms: Pick<VmHost, 'agent'>;
+  readonly vms: Pick<HostVms, 'agent' | 'egressBytes'>;
   readonly vmDirectory: (vmId: string) => string;
   /** File of a run's output, in a folder that outlives the VM. */
   readonly outputPath: (run: RunInVm) => string;
@@ -202,7 +202,8 @@ class VmRuns implements SessionRuns {
   /** What has begun to be killed for its silence is told so, whatever dies meanwhile. */
   private watchSilence(request: RunRequest, active: ActiveRun, output: RunOutput, signal: AbortSignal): void {
     const { vmId, turn, silentMs } = request;
-    untilSilent({ silentMs, handle: () => active.handle, output, signal })
+    const egressBytes = () => this.options.vms.egressBytes(vmId);
+    untilSilent({ silentMs, handle: () => active.handle, output, egressBytes, signal })
       .then(() =>
         this.lock.run(vmId, async () => {
           const record = await this.record(vmId);

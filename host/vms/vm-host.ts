@@ -74,6 +74,8 @@ export interface HostVms extends VmHost {
   isBusy(vmId: string): boolean;
   /** Whether this process fully manages the VM: its channel is open, its policy and its ports are in force. */
   isAttached(vmId: string): boolean;
+  /** Bytes on connections that the guest has opened, of both directions, since this process knows the VM. */
+  egressBytes(vmId: string): number;
   /** Workload guests from the making of their disks until their agent answers; guests of the pool do not count. */
   readonly starting: number;
   readonly connections: number;
@@ -104,6 +106,7 @@ class DriverVmHost implements HostVms {
   /** VMs whose guests this process has configured. */
   private readonly configured = new Set<string>();
   private readonly startingVms = new Set<string>();
+  private readonly movedBytes = new Map<string, number>();
   /** For each VM that boots cold: the kind of guest whose template it could have used. */
   private readonly wanted = new Map<string, GuestKind>();
 
@@ -286,7 +289,12 @@ class DriverVmHost implements HostVms {
     this.open.delete(vmId);
     this.configured.delete(vmId);
     this.startingVms.delete(vmId);
+    this.movedBytes.delete(vmId);
     this.wanted.delete(vmId);
+  }
+
+  egressBytes(vmId: string): number {
+    return this.movedBytes.get(vmId) ?? 0;
   }
 
   promisePorts(vmId: string): Promise<void> {
@@ -345,7 +353,13 @@ class DriverVmHost implements HostVms {
   private async decideEgress(vmId: string, request: { name: string; port: number }): Promise<EgressVerdict> {
     const verdict = await this.options.dialEgress(this.egress.of(vmId), request);
     this.options.onEgress?.(vmId, request, verdict);
-    return verdict;
+    if (!verdict.allow) return verdict;
+    return { ...verdict, onBytes: (bytes) => this.noteMoved(vmId, bytes) };
+  }
+
+  /** Its last bytes may still come when it is released. */
+  private noteMoved(vmId: string, bytes: number): void {
+    if (this.open.has(vmId)) this.movedBytes.set(vmId, this.egressBytes(vmId) + bytes);
   }
 
   /** One at a time per VM; the caller or a release can abort it. */
