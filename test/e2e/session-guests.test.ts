@@ -34,6 +34,9 @@ describe('a session in a real guest', () => {
     const { state } = await untilTier(kiln.sessions, name, 'warm');
     const vmId = state?.place?.vmId ?? '';
     expect((await kiln.host.vms.status(vmId)).state).toBe('paused');
+    // The host name is what a guest calls itself in logs and prompts: it leads to the VM.
+    const named = await ran(kiln.sessions, name, 'named', shell(`test "$(uname -n)" = ${vmId}`));
+    expect(named.outcome).toMatchObject({ code: 0 });
     const second = await ran(kiln.sessions, name, 'two', [
       'node',
       '-e',
@@ -52,7 +55,7 @@ describe('a session in a real guest', () => {
     await kiln.sessions.send(name, { id: 'five', command: shell('for n in 1 2 3 4 5 6; do echo $n; sleep 0.5; done') });
     await kiln.restartHost();
     const five = await ran(kiln.sessions, name, 'six', ['true']);
-    expect(five).toMatchObject({ turn: 6, vm });
+    expect(five).toMatchObject({ turn: 7, vm });
     expect((await kiln.sessions.run(name, 'five')).run.run).toMatchObject({ outcome: { code: 0, outputBytes: 12 } });
   });
 
