@@ -78,4 +78,24 @@ export const runRequestBodySchema = z.strictObject({
 });
 export type RunRequestBody = z.infer<typeof runRequestBodySchema>;
 
+/** What is sent to a thread: a command, or a message, for which sessions have no harness yet. */
+export const sendRunBodySchema = runRequestBodySchema
+  .extend({
+    command: runRequestBodySchema.shape.command.exactOptional(),
+    message: z.string().min(1).max(MAX_COMMAND_LENGTH).exactOptional().meta({
+      description: 'For the harness of an agent. Not possible yet: UNSUPPORTED.',
+    }),
+  })
+  .refine(({ command, message }) => command !== undefined || message !== undefined, {
+    path: ['command'],
+    message: 'is missing: give the program and its arguments',
+  })
+  .meta({ anyOf: [{ required: ['command'] }, { required: ['message'] }] });
+export type SendRunBody = z.infer<typeof sendRunBodySchema>;
+
+export const forkSessionBodySchema = z.strictObject({
+  thread: threadSchema.meta({ description: 'Of the copy.' }),
+  turn: z.int().min(1).exactOptional().meta({ description: 'Of which the copy has the files. Default: the last one.' }),
+});
+
 export const projectQuerySchema = projectSchema.exactOptional().meta({ description: 'Default `default`.' });

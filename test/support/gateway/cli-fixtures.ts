@@ -34,6 +34,8 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     getSession: refuse,
     patchSession: refuse,
     closeSession: refuse,
+    sleepSession: refuse,
+    forkSession: refuse,
     sendRun: refuse,
     listRuns: refuse,
     getRun: refuse,
