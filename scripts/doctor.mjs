@@ -46,11 +46,16 @@ function tcp(address) {
   });
 }
 
-/** The rules are in TypeScript, which a Node that is too old cannot read. */
+/** The settings are read with TypeScript and packages, which are not there before set-up. */
 async function privateNames(text) {
   if (!text) return {};
-  const rules = await import('../domain/egress/private-names.ts').catch(() => undefined);
-  return { text, ...rules?.parsePrivateNames(text) };
+  const settings = await import('../config/environment.ts').catch(() => undefined);
+  if (settings === undefined) return { text };
+  try {
+    return { text, entries: settings.readEnvironment({ KILN_EGRESS_PRIVATE: text }).KILN_EGRESS_PRIVATE };
+  } catch (error) {
+    return { text, error: error.message };
+  }
 }
 
 /** Checks by name; all run at once. */

@@ -37,7 +37,7 @@ export async function untilSilent({ silentMs, handle, output, egressBytes, signa
   }
 }
 
-/** @returns undefined where it is not known now: with an older agent it never is, and such a run is never silent */
+/** @returns undefined where it is not known now; never of a run that an earlier host started by an older agent */
 async function cpuOf(handle: Pick<ExecHandle, 'usage'> | undefined): Promise<number | undefined> {
   try {
     return (await handle?.usage())?.cpuMs;

@@ -115,10 +115,10 @@ export const verdicts = {
       `end what listens on ${port}, or set KILN_API_PORT`,
     );
   },
-  /** What KILN_EGRESS_PRIVATE says; `entries` is absent where this Node cannot read the rules. */
-  privateNames: ({ text, entries, problems = [] }) => {
+  /** What KILN_EGRESS_PRIVATE says; `entries` is absent before set-up. */
+  privateNames: ({ text, entries, error }) => {
     if (text === undefined) return ok('none');
-    if (problems.length > 0) return wrong(problems.join('; '), 'correct KILN_EGRESS_PRIVATE');
+    if (error !== undefined) return wrong(error, 'correct KILN_EGRESS_PRIVATE, as the message says');
     return ok(entries === undefined ? `${text}, not checked` : entries.join(', '));
   },
   clock: ({ skewMs, against }) => {

@@ -63,11 +63,11 @@ describe('a verdict of the doctor', () => {
     [
       'a private name that is none',
       'privateNames',
-      { text: 'a', entries: [], problems: ['"a"'] },
+      { text: 'a', error: '"a" is not name:port' },
       'wrong',
       'KILN_EGRESS',
     ],
-    ['private names', 'privateNames', { text: 'a.b:1', entries: ['a.b:1'], problems: [] }, 'ok', ''],
+    ['private names', 'privateNames', { text: 'a.b:1', entries: ['a.b:1'] }, 'ok', ''],
     ['a clock that is off', 'clock', { skewMs: -90_000, against: 'it' }, 'wrong', 'timedatectl'],
   ])('on %s', (_, check, facts, state, fix) => {
     const verdict = verdicts[check]?.(facts);
