@@ -168,15 +168,6 @@ describe('egress dialer', () => {
       if (!verdict.allow) throw new Error(verdict.reason);
       expect(await talk(verdict.socket)).toBe('heard hello');
     });
-
-    it('dials a private address itself, whatever proxy there is, and public ones through it', async () => {
-      const proxy = { url: 'http://127.0.0.1:1', bypass: [] };
-      const dial = (address: string) => ask(dialerTo([address], { privateNames: [entry()], proxy }));
-      const verdict = await dial('127.0.0.1');
-      if (!verdict.allow) throw new Error(verdict.reason);
-      expect(await talk(verdict.socket)).toBe('heard hello');
-      expect(await dial('203.0.113.9')).toEqual({ allow: false, reason: `svc.example:${port} does not answer` });
-    });
   });
 
   describe('through a proxy', () => {
@@ -222,6 +213,21 @@ describe('egress dialer', () => {
       const refused = dialerTo(['203.0.113.9'], { proxy: { url, bypass: [] } });
       expect(await refused(only, { name: 'svc.example', port })).toMatchObject({ allow: false });
       expect(asked).toHaveLength(1);
+    });
+
+    it('leaves it out for private addresses of names that the operator calls private, and for those alone', async () => {
+      const { url, asked } = await proxy(200);
+      const only = { allow: [`svc.example:${port}`], privateAllowed: [] };
+      for (const [address, through] of [
+        ['127.0.0.1', []],
+        ['203.0.113.9', [`203.0.113.9:${port}`]],
+      ] as const) {
+        const dial = dialerTo([address], { proxy: { url, bypass: [] }, privateNames: [`svc.example:${port}`] });
+        const verdict = await dial(only, { name: 'svc.example', port });
+        if (!verdict.allow) throw new Error(verdict.reason);
+        expect(await talk(verdict.socket)).toBe('heard hello');
+        expect(asked).toEqual(through);
+      }
     });
 
     it('leaves it out for names that are to be dialled directly', async () => {
