@@ -48,10 +48,11 @@ export async function settingsOf(
   { books, privateNames }: Pick<SessionClientContext, 'books' | 'privateNames'>,
   { image, resources, egress, tiers }: SessionSettingsRequest,
 ): Promise<SessionSettings> {
+  const allowed = egressOf(egress ?? SESSION_DEFAULTS.egress, privateNames);
   return {
     image: await books.resolveImage(image ?? SESSION_DEFAULTS.image),
     resources: { ...SESSION_DEFAULTS.resources, ...resources },
-    egress: egressOf(egress ?? SESSION_DEFAULTS.egress, privateNames),
+    egress: allowed,
     tiers: { ...SESSION_DEFAULTS.tiers, ...tiers },
   };
 }
