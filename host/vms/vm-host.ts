@@ -11,6 +11,7 @@ import type { EgressPolicy, VmHost } from '../../ports/host.ts';
 import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
 import { type InstanceStore, recordedStart } from '../../vmm/instance-record.ts';
 import type { EgressDialer } from '../egress/dialer.ts';
+import { createEgressMeter, type EgressMeter } from '../egress/egress-meter.ts';
 import { createEgressPolicies, type EgressPolicies } from '../egress/policies.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { Templates } from '../templates/template-store.ts';
@@ -106,7 +107,7 @@ class DriverVmHost implements HostVms {
   /** VMs whose guests this process has configured. */
   private readonly configured = new Set<string>();
   private readonly startingVms = new Set<string>();
-  private readonly movedBytes = new Map<string, number>();
+  private readonly meter: EgressMeter = createEgressMeter();
   /** For each VM that boots cold: the kind of guest whose template it could have used. */
   private readonly wanted = new Map<string, GuestKind>();
 
@@ -289,12 +290,12 @@ class DriverVmHost implements HostVms {
     this.open.delete(vmId);
     this.configured.delete(vmId);
     this.startingVms.delete(vmId);
-    this.movedBytes.delete(vmId);
+    this.meter.forget(vmId);
     this.wanted.delete(vmId);
   }
 
   egressBytes(vmId: string): number {
-    return this.movedBytes.get(vmId) ?? 0;
+    return this.meter.bytesOf(vmId);
   }
 
   promisePorts(vmId: string): Promise<void> {
@@ -353,13 +354,7 @@ class DriverVmHost implements HostVms {
   private async decideEgress(vmId: string, request: { name: string; port: number }): Promise<EgressVerdict> {
     const verdict = await this.options.dialEgress(this.egress.of(vmId), request);
     this.options.onEgress?.(vmId, request, verdict);
-    if (!verdict.allow) return verdict;
-    return { ...verdict, onBytes: (bytes) => this.noteMoved(vmId, bytes) };
-  }
-
-  /** Its last bytes may still come when it is released. */
-  private noteMoved(vmId: string, bytes: number): void {
-    if (this.open.has(vmId)) this.movedBytes.set(vmId, this.egressBytes(vmId) + bytes);
+    return this.open.has(vmId) ? this.meter.metered(vmId, verdict) : verdict;
   }
 
   /** One at a time per VM; the caller or a release can abort it. */

@@ -1,5 +1,6 @@
 /** A session in a real guest: its runs, its rest, and its end. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { type CountingServer, countingServer } from '../support/guest/counting-server.ts';
 import type { HarnessOptions } from '../support/workers/harness-workers.ts';
 import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
@@ -45,6 +46,16 @@ describe('a session in a real guest', () => {
     expect(second.vm?.vmId).toBe(vmId);
     expect(second.outcome).toMatchObject({ code: 0 });
     expect((await ran(kiln.sessions, name, 'three', shell('grep kept note'))).outcome).toMatchObject({ code: 0 });
+  });
+
+  it('of which another is a clone: that reaches the names of the operator, too', async () => {
+    await kiln.host.templates?.settled();
+    const clone = threadNamed('clone');
+    await kiln.sessions.create(clone, { egress: [`counter.corp:${server.port}`] });
+    const { vm, outcome } = await ran(kiln.sessions, clone, 'one', get(`http://counter.corp:${server.port}/clone`));
+    expect([outcome, server.count('/clone')]).toEqual([expect.objectContaining({ as: 'finished', code: 0 }), 1]);
+    expect(await createInstanceStore(kiln.stateDir).read(vm?.vmId ?? '')).toMatchObject({ start: 'template' });
+    await kiln.sessions.close(clone, { waitMs: 30_000 });
   });
 
   it('is taken over by the next worker of its host, running or paused', async () => {

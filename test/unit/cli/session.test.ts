@@ -379,23 +379,3 @@ describe('kiln session close', () => {
     expect(bodies).toEqual([options.length === 0 ? {} : { waitMs: 0 }]);
   });
 });
-
-describe('what is not there yet', () => {
-  const bodies: unknown[] = [];
-  const refused = async ({ body }: { body?: unknown }): Promise<never> => {
-    bodies.push(body);
-    throw new KilnError('UNSUPPORTED', 'not there yet; use something else');
-  };
-  const api: Api = { sendRun: refused, sleepSession: refused, forkSession: refused };
-
-  it.each([
-    [['run', 'thread-42', '--id', 'a', '--message', 'make it bounce'], { id: 'a', message: 'make it bounce' }],
-    [['sleep', 'thread-42'], undefined],
-    [['fork', 'thread-42', 'copy', '--turn', '3'], { thread: 'copy', turn: 3 }],
-  ])('ends with 1, the code and what to use instead: %j', async (args, body) => {
-    const { stdout, stderr, exitCode } = await kiln(['session', ...args], { api });
-    expect([stdout, exitCode]).toEqual(['', 1]);
-    expect(bodies.at(-1)).toEqual(body);
-    expect(stderr).toContain('kiln: UNSUPPORTED: not there yet; use something else');
-  });
-});

@@ -1,8 +1,8 @@
 /** The operator's KILN_EGRESS_PRIVATE: what is accepted, what is refused and how, and which ports follow from it. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { readEnvironment } from '../../../config/environment.ts';
-import { assertReachable, extraEgressPorts, parsePrivateNames } from '../../../domain/egress/private-names.ts';
+import { readEnvironment } from '../../../../config/environment.ts';
+import { assertReachable, extraEgressPorts, parsePrivateNames } from '../../../../domain/egress/private-names.ts';
 
 describe('KILN_EGRESS_PRIVATE', () => {
   it('is none where it is not set, or empty', () => {
