@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
+import { parsePrivateNames } from '../domain/egress/private-names.ts';
 import { KilnError } from '../domain/failures.ts';
 import { DEFAULT_HOST_PORTS } from '../domain/host-ports.ts';
 import { HOST_ID_PATTERN } from '../domain/names.ts';
@@ -15,6 +16,13 @@ const portRange = z
     return { from, to };
   })
   .refine(({ from, to }) => from >= 1 && from <= to && to <= 65_535, 'must go upwards, within 1 to 65535');
+
+/** `name:port` entries, separated by commas. */
+const privateNames = z.string().transform((text, context) => {
+  const { entries, problems } = parsePrivateNames(text);
+  for (const message of problems) context.addIssue({ code: 'custom', message });
+  return entries;
+});
 
 /** The settings that every process of a stack reads from its environment. */
 const schema = z.object({
@@ -43,6 +51,8 @@ const schema = z.object({
   KILN_HOST_PORT: z.coerce.number().int().min(0).max(65_535).default(0),
   /** Ports of this host at which VMs can be reached; hosts and gateways need the same value. */
   KILN_HOST_PORTS: portRange.default(DEFAULT_HOST_PORTS),
+  /** Names and ports at which guests may reach private addresses; hosts and gateways need the same value. */
+  KILN_EGRESS_PRIVATE: privateNames.default([]),
   KILN_RUNTIME_DIR: z.string().exactOptional(),
   XDG_RUNTIME_DIR: z.string().exactOptional(),
   KILN_PROJECT_ROOT: z.string().exactOptional(),

@@ -83,7 +83,7 @@ export interface SessionPolicies extends PlacedPolicies {
     /** Limit of a run that asks for none, and the longest that may be asked for. */
     readonly timeoutMs: number;
     readonly maxTimeoutMs: number;
-    /** A run of which nothing is heard for so long, no output and no use of CPU, is killed. */
+    /** A run of which nothing is heard for so long, no output, no use of CPU, no bytes to or from the outside, is killed. */
     readonly silentMs: number;
     /** How often a repeatable run is started again after its VM was lost. */
     readonly repeats: number;

@@ -36,6 +36,8 @@ export interface HostOptions {
   readonly token: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly egressProxy?: EgressProxy;
+  /** Exact `name:port` entries that may lead to private addresses; the driver is made with their ports. Default: none. */
+  readonly privateNames?: readonly string[];
   /** Addresses of a name that a guest asks for; default: the resolver of this machine. */
   readonly resolveName?: (name: string) => Promise<readonly string[]>;
   /** @returns the digest that an image reference points to now; default: the store's */

@@ -218,6 +218,7 @@ function vmsOf(
   const egress = createHostEgress({
     settings: settings.egress,
     proxy: basis.egressProxy,
+    privateNames: basis.privateNames,
     resolve: basis.resolveName,
     inspect: (vmId) => driver.inspect(vmId),
     logs,
@@ -321,6 +322,7 @@ function sourcesOf(basis: Basis, inspections: InspectionPool): ServiceSources {
     projectRoot,
     scratchDir,
     inspections,
+    privateNames: basis.privateNames ?? [],
     uploads: createUploadedSources({ ...settings.sources, stateDir, store, logger }),
   });
 }

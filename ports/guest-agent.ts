@@ -99,7 +99,12 @@ export interface ExecSummary {
 export type EgressHandler = (request: { name: string; port: number }) => Promise<EgressVerdict>;
 
 export type EgressVerdict =
-  | { readonly allow: true; readonly socket: Duplex }
+  | {
+      readonly allow: true;
+      readonly socket: Duplex;
+      /** Told of the bytes that are passed on, of both directions. */
+      readonly onBytes?: (bytes: number) => void;
+    }
   | { readonly allow: false; readonly reason: string };
 
 /** The only connection, multiplexed, between a host and a guest's agent. One owner at a time. */

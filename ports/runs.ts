@@ -48,9 +48,9 @@ export interface SessionRuns {
   /**
    * Runs the command once, however often this is called: a second call joins the first, and a later process attaches to
    * what runs, or answers with the exit on record.
-   * @param silentMs without output and without use of CPU for so long, it is killed
+   * @param silentMs without output, use of CPU and bytes to or from the outside for so long, it is killed
    * @param command asked for only where the process has to be started
-   * @throws CANCELLED where `cancel` came first; RUN_LOST where the guest knows nothing of a started run; CONFLICT
+   * @throws UNSUPPORTED where the guest's agent is too old: nothing was started; CANCELLED where `cancel` came first; RUN_LOST where the guest knows nothing of a started run; CONFLICT
    *   where the VM has come to a later turn; AGENT_LOST, VMM_EXITED
    */
   run(

@@ -46,6 +46,18 @@ function tcp(address) {
   });
 }
 
+/** The settings are read with TypeScript and packages, which are not there before set-up. */
+async function privateNames(text) {
+  if (!text) return {};
+  const settings = await import('../config/environment.ts').catch(() => undefined);
+  if (settings === undefined) return { text };
+  try {
+    return { text, entries: settings.readEnvironment({ KILN_EGRESS_PRIVATE: text }).KILN_EGRESS_PRIVATE };
+  } catch (error) {
+    return { text, error: error.message };
+  }
+}
+
 /** Checks by name; all run at once. */
 async function checks(env) {
   const home = look.homeOf(env);
@@ -80,6 +92,7 @@ async function checks(env) {
     'API port': look
       .portBusy(Number(env.KILN_API_PORT || 4800))
       .then((busy) => verdicts.port({ port: Number(env.KILN_API_PORT || 4800), busy, stackRuns })),
+    'private egress': privateNames(env.KILN_EGRESS_PRIVATE).then(verdicts.privateNames),
     'npm registry': registry('npm ping', ['npm', 'ping'], 'npm config get registry; npm config get proxy'),
   };
 }

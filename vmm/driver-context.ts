@@ -52,6 +52,8 @@ export interface ProcessDriverOptions {
   /** Control groups of the VMs; absent: none. */
   readonly limits?: VmLimits;
   readonly timings?: Partial<DriverTimings>;
+  /** Ports at which guests reach names besides 80 and 443: an agent listens there from its start. Default: none. */
+  readonly egressPorts?: readonly number[];
   /** A log file of a VM that takes more disk than this is emptied. Default 16 MiB. */
   readonly maxLogBytes?: number;
 }

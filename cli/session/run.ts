@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import type { Run } from '../../client/http/sessions/run.ts';
-import { type RunRequestBody, runRequestBodySchema } from '../../contracts/api/session-request.ts';
+import type { Session } from '../../client/http/sessions/session.ts';
+import { type SendRunBody, sendRunBodySchema } from '../../contracts/api/session-request.ts';
 import { type RunView, runViewSchema } from '../../contracts/api/session-view.ts';
 import { defined } from '../../domain/defined.ts';
 import { isKilnError } from '../../domain/failures.ts';
@@ -13,6 +14,8 @@ import { noteGap } from './output.ts';
 export interface RunOptions {
   readonly project?: string;
   readonly id?: string;
+  /** In place of a command. */
+  readonly message?: string;
   readonly env?: Readonly<Record<string, string>>;
   /** Milliseconds. */
   readonly timeout?: number;
@@ -32,13 +35,10 @@ export async function runCommand(
   { thread, command }: { readonly thread: string; readonly command: readonly string[] },
   options: RunOptions,
 ): Promise<number> {
-  const { command: argv, ...body } = bodyOf(command, options);
+  const body = bodyOf(command, options);
   const api = await context.connect();
   const leave = new AbortController();
-  const run = api.session(thread, defined({ project: options.project })).command(argv, {
-    ...body,
-    signal: leave.signal,
-  });
+  const run = sent(api.session(thread, defined({ project: options.project })), body, leave.signal);
   if (options.detach !== true) return await untilEnded(context, output, run, leave);
   const view = await accepted(output, run);
   output.answer(view, () => runLines(view));
@@ -46,10 +46,18 @@ export async function runCommand(
   return EXIT.ok;
 }
 
-function bodyOf(command: readonly string[], options: RunOptions): RunRequestBody {
-  const { id, env, timeout, repeatable, ifEnded } = options;
-  const fields = { command: [...command], ...given({ id, env, timeoutMs: timeout, repeatable, ifEnded }) };
-  return checkedBody(runRequestBodySchema, fields, { id: '--id', env: '--env', command: 'the command' });
+function bodyOf(words: readonly string[], options: RunOptions): SendRunBody {
+  const { id, message, env, timeout, repeatable, ifEnded } = options;
+  const command = words.length === 0 ? undefined : [...words];
+  const fields = given({ command, message, id, env, timeoutMs: timeout, repeatable, ifEnded });
+  const names = { id: '--id', env: '--env', message: '--message', command: 'the command' };
+  return checkedBody(sendRunBodySchema, fields, names);
+}
+
+function sent(session: Session, { command = [], message, ...body }: SendRunBody, signal: AbortSignal): Run {
+  return message === undefined
+    ? session.command(command, { ...body, signal })
+    : session.run(message, { ...body, signal });
 }
 
 async function accepted(output: CommandOutput, run: Run): Promise<RunView> {

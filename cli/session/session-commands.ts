@@ -10,6 +10,7 @@ import { registerFileCommands } from './file-commands.ts';
 import type { ListOptions } from './list.ts';
 import type { OutputOptions } from './output.ts';
 import type { RunOptions } from './run.ts';
+import type { ForkOptions } from './sleep-and-fork.ts';
 
 /** Registers `kiln session …`. What a command does is loaded when it is used. */
 export function registerSessionCommands(program: Command, context: CliContext): void {
@@ -19,6 +20,7 @@ export function registerSessionCommands(program: Command, context: CliContext): 
   registerReaders(session, context);
   registerFileCommands(session, context, inProject);
   registerEnds(session, context);
+  registerNotThereYet(session, context);
 }
 
 const inProject = (command: Command): Command =>
@@ -45,10 +47,11 @@ function registerCreate(session: Command, context: CliContext): void {
 }
 
 function registerRun(session: Command, context: CliContext): void {
-  inProject(session.command('run <thread> <command...>'))
+  inProject(session.command('run <thread> [command...]'))
     .usage('[options] <thread> -- <command...>')
     .description('run a command in its workspace; exit code and output are those of the command')
     .option('--id <id>', 'key of the run: the same id with the same command is the same run')
+    .option('--message <text>', 'send this to its harness in place of a command; not possible yet')
     .option('--env <name=value>', 'environment variable; may be given many times', assignment)
     .option('--timeout <time>', 'longest time that it may take (default 1h)', duration(1, MAX_RUN_MS))
     .option('--repeatable', 'it may run again where its VM was lost in the middle')
@@ -103,6 +106,25 @@ function registerEnds(session: Command, context: CliContext): void {
     .action((thread: string, options: JsonOption & { project?: string; waitMs?: number }) =>
       run(context, options, async (output) =>
         (await import('./delete.ts')).deleteSession(context, output, thread, options),
+      ),
+    );
+}
+
+/** The API refuses them with UNSUPPORTED, and says what to use instead. */
+function registerNotThereYet(session: Command, context: CliContext): void {
+  inProject(session.command('sleep <thread>'))
+    .description('let it give up its VM until its next run; not possible yet')
+    .action((thread: string, options: JsonOption & { project?: string }) =>
+      run(context, options, async (output) =>
+        (await import('./sleep-and-fork.ts')).sleepSession(context, output, thread, options),
+      ),
+    );
+  inProject(session.command('fork <thread> <copy>'))
+    .description('copy it to another thread; not possible yet')
+    .option('--turn <n>', 'with the files after that turn (default: the last)', wholeNumber(1, Number.MAX_SAFE_INTEGER))
+    .action((thread: string, copy: string, options: JsonOption & ForkOptions) =>
+      run(context, options, async (output) =>
+        (await import('./sleep-and-fork.ts')).forkSession(context, output, { thread, copy }, options),
       ),
     );
 }

@@ -48,6 +48,7 @@ export interface ClientContext {
   readonly timings: ClientTimings;
   readonly policies?: WorkloadPolicyOverrides;
   readonly hostPorts?: PortRange;
+  readonly privateNames?: readonly string[];
   readonly logsUrl?: (workloadId: string) => string;
   readonly taskQueue: string;
 }

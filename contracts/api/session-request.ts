@@ -22,10 +22,10 @@ const tiersSchema = z.strictObject({
   }),
 });
 
-const egressSchema = z
-  .array(egressEntrySchema)
-  .max(MAX_EGRESS_ENTRIES)
-  .meta({ description: 'Names that its runs may reach: name, *.domain, with :port (443 or 80). Default: none.' });
+const egressSchema = z.array(egressEntrySchema).max(MAX_EGRESS_ENTRIES).meta({
+  description:
+    'Names that its runs may reach: name, *.domain, with :port (443, 80, or as KILN_EGRESS_PRIVATE says). Default: none.',
+});
 
 export const sessionSettingsRequestSchema = z.strictObject({
   image: imageReferenceSchema.exactOptional(),
@@ -77,5 +77,25 @@ export const runRequestBodySchema = z.strictObject({
   ifEnded: ifEndedSchema,
 });
 export type RunRequestBody = z.infer<typeof runRequestBodySchema>;
+
+/** What is sent to a thread: a command, or a message, for which sessions have no harness yet. */
+export const sendRunBodySchema = runRequestBodySchema
+  .extend({
+    command: runRequestBodySchema.shape.command.exactOptional(),
+    message: z.string().min(1).max(MAX_COMMAND_LENGTH).exactOptional().meta({
+      description: 'For the harness of an agent. Not possible yet: UNSUPPORTED.',
+    }),
+  })
+  .refine(({ command, message }) => command !== undefined || message !== undefined, {
+    path: ['command'],
+    message: 'is missing: give the program and its arguments',
+  })
+  .meta({ anyOf: [{ required: ['command'] }, { required: ['message'] }] });
+export type SendRunBody = z.infer<typeof sendRunBodySchema>;
+
+export const forkSessionBodySchema = z.strictObject({
+  thread: threadSchema.meta({ description: 'Of the copy.' }),
+  turn: z.int().min(1).exactOptional().meta({ description: 'Of which the copy has the files. Default: the last one.' }),
+});
 
 export const projectQuerySchema = projectSchema.exactOptional().meta({ description: 'Default `default`.' });

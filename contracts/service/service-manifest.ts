@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parseEgressEntry } from '../../domain/egress/rules.ts';
+import { parseEgressEntry, USUAL_EGRESS_PORTS } from '../../domain/egress/rules.ts';
 import { type HealthCheck, LANGUAGES } from '../../domain/workload/workload.ts';
 import { resourcesSchema } from './resources.ts';
 
@@ -36,8 +36,6 @@ export const healthSettingsSchema = z.strictObject({
   startPeriodMs: milliseconds.exactOptional(),
 }) satisfies z.ZodType<Partial<HealthCheck>>;
 
-/** The only ports that a guest can reach at all. */
-const EGRESS_PORTS: readonly number[] = [80, 443];
 const DEFAULT_EGRESS_PORT = 443;
 
 export const egressEntrySchema = z
@@ -45,8 +43,8 @@ export const egressEntrySchema = z
   .max(300)
   .refine((text) => {
     const entry = parseEgressEntry(egressEntryOf(text));
-    return entry !== undefined && EGRESS_PORTS.includes(entry.port);
-  }, 'must be a name such as "api.example.com", "*.example.com" or "api.example.com:80"; the port is 443 (default) or 80, and addresses are refused');
+    return entry !== undefined && (!entry.wildcard || USUAL_EGRESS_PORTS.includes(entry.port));
+  }, 'must be a name such as "api.example.com", "*.example.com" or "api.example.com:80"; the port is 443 (default), 80 or, for an exact name, one of KILN_EGRESS_PRIVATE, and addresses are refused');
 
 /** @returns an entry of `egress.allow` with an explicit port. */
 export function egressEntryOf(text: string): string {
@@ -86,11 +84,10 @@ export const serviceConfigSchema = z.strictObject({
   resources: resourcesSchema.exactOptional(),
   egress: z
     .strictObject({
-      allow: z
-        .array(egressEntrySchema)
-        .max(256)
-        .exactOptional()
-        .meta({ description: 'Names that the running service may reach: name, *.domain, with :port (443 or 80).' }),
+      allow: z.array(egressEntrySchema).max(256).exactOptional().meta({
+        description:
+          'Names that the running service may reach: name, *.domain, with :port (443, 80, or as KILN_EGRESS_PRIVATE says).',
+      }),
     })
     .exactOptional(),
 });

@@ -3,6 +3,11 @@
  * name is checked before it is resolved, every resolved address afterwards.
  */
 
+/** The ports at which every guest can reach names. */
+export const USUAL_EGRESS_PORTS: readonly number[] = [80, 443];
+/** The guest's own resolver. */
+export const RESOLVER_PORT = 53;
+
 /** In an entry that starts with `*.`, `host` is the domain under which names match. */
 export interface EgressEntry {
   readonly host: string;

@@ -1,4 +1,5 @@
 import type { Priority } from '../capacity/priority.ts';
+import { RESOLVER_PORT, USUAL_EGRESS_PORTS } from '../egress/rules.ts';
 import type { FailureCode } from '../failures.ts';
 import type { Move } from '../lifecycle/lifecycle.ts';
 import type { Stage } from './stages.ts';
@@ -23,8 +24,8 @@ export function builderResources(service: Resources): Resources {
 }
 
 export const DEFAULT_GUEST_PORT = 8080;
-/** Guest ports that the egress listeners use. */
-export const RESERVED_GUEST_PORTS: readonly number[] = [53, 80, 443];
+/** Guest ports that the resolver and the egress listeners of every guest use. */
+export const RESERVED_GUEST_PORTS: readonly number[] = [RESOLVER_PORT, ...USUAL_EGRESS_PORTS];
 export const DEFAULT_IMAGE = 'node';
 
 /** Language of a service; `none`: its hooks decide what runs. */

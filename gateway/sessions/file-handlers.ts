@@ -15,6 +15,7 @@ import type { FileLook } from '../../ports/session-files.ts';
 import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import type { FilesAt, HostFiles } from './host-files.ts';
+import { notThereYet } from './not-there-yet.ts';
 import { threadOf } from './session-handlers.ts';
 
 type FileHandlers = Pick<RouteHandlers, keyof typeof SESSION_FILE_ROUTES>;
@@ -70,9 +71,7 @@ function putHandler({ files, drainMs }: FileHandlerOptions, transfers: Transfers
   return async ({ params: { thread, path }, query, upload }, request, reply) => {
     const body = upload.bytes;
     try {
-      if (query.wait === 'saved') {
-        throw new KilnError('UNSUPPORTED', 'A file cannot be waited for until it is saved; leave out `wait`.');
-      }
+      if (query.wait === 'saved') throw notThereYet('savedFile');
       const bytes = putSizeOf(request.headers['content-length']);
       const { created } = await transfers.run(threadOf(thread, query), 'writeFiles', 'once', (at) => {
         const content = boundedBody(body, bytes, { tooLarge: brokenOff, brokenOff });

@@ -2,6 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { SessionClient, SessionSnapshot } from '../../client/temporal/sessions/session-client.ts';
 import type { SESSION_ROUTES } from '../../contracts/api/routes/sessions.ts';
+import type { RunRequestBody, SendRunBody } from '../../contracts/api/session-request.ts';
 import { runView, type SessionView, sessionView } from '../../contracts/api/session-view.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { DEFAULT_PROJECT, sessionWorkflowId, type ThreadName } from '../../domain/names.ts';
@@ -12,6 +13,7 @@ import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
 import type { GatewayLogger } from '../problem-replies.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import { type FollowRunOutput, outputPieceOf } from './host-run-output.ts';
+import { notThereYet } from './not-there-yet.ts';
 import { type RunFollowLimits, type RunFollowOptions, untilEnded } from './run-follow.ts';
 import { type RunStreamOptions, streamRun } from './run-stream.ts';
 
@@ -55,6 +57,12 @@ export function sessionHandlers(options: SessionHandlerOptions): SessionHandlers
       const { snapshot, settled } = await sessions.delete(threadOf(params.thread, query), { waitMs: query.waitMs });
       return { status: settled ? 200 : 202, body: view(options, snapshot) };
     },
+    async sleepSession() {
+      throw notThereYet('sleep');
+    },
+    async forkSession() {
+      throw notThereYet('fork');
+    },
     ...runHandlers(options),
   };
 }
@@ -64,7 +72,8 @@ function runHandlers(options: SessionHandlerOptions): RunHandlers {
   return {
     async sendRun({ params, query, body }) {
       const name = threadOf(params.thread, query);
-      const sent = await sessions.send(name, body);
+      if (query.wait === 'saved') throw notThereYet('savedRun');
+      const sent = await sessions.send(name, commandOf(body));
       const waits = query.wait === 'finished' && sent.state !== 'ended';
       const run = waits ? await endOf(options, name, sent.run.id, query.waitMs) : sent;
       return { status: run.state === 'ended' ? 200 : 202, body: runView(name, run) };
@@ -88,6 +97,12 @@ function runHandlers(options: SessionHandlerOptions): RunHandlers {
     },
     streamRunOutput: streamHandler(options),
   };
+}
+
+/** @throws UNSUPPORTED where it is a message */
+function commandOf({ command, message, ...rest }: SendRunBody): RunRequestBody {
+  if (command === undefined || message !== undefined) throw notThereYet('message');
+  return { ...rest, command };
 }
 
 export function threadOf(thread: string, { project = DEFAULT_PROJECT }: { project?: string }): ThreadName {
@@ -177,6 +192,8 @@ export function noSessionHandlers(): SessionHandlers {
     patchSession: refuse,
     closeSession: refuse,
     deleteSession: refuse,
+    sleepSession: refuse,
+    forkSession: refuse,
     sendRun: refuse,
     listRuns: refuse,
     getRun: refuse,

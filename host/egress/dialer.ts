@@ -10,7 +10,7 @@ import { connect, isIPv6, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { inTime } from '../../concurrency/deadline.ts';
 import { SingleFlight } from '../../concurrency/single-flight.ts';
-import { decideName, mayDial, normaliseName } from '../../domain/egress/rules.ts';
+import { addressKind, decideName, mayDial, normaliseName } from '../../domain/egress/rules.ts';
 import type { EgressVerdict } from '../../ports/guest-agent.ts';
 import type { EgressPolicy } from '../../ports/host.ts';
 
@@ -32,6 +32,8 @@ export interface EgressDialerOptions {
   readonly maxLookups: number;
   /** Proxy for outgoing connections, where the host has no direct ones. */
   readonly proxy?: EgressProxy;
+  /** Exact `name:port` entries of the operator, for which private addresses are acceptable to every policy that allows them. */
+  readonly privateNames?: readonly string[];
   /** Default: the resolver of this machine. */
   readonly resolve?: (name: string) => Promise<readonly string[]>;
 }
@@ -42,10 +44,13 @@ export type EgressDialer = (policy: EgressPolicy, request: { name: string; port:
 /** @returns a dialer; it keeps no state. */
 export function createEgressDialer(options: EgressDialerOptions): EgressDialer {
   const resolve = shared(options.resolve ?? systemResolve, options.maxLookups);
+  const privateNames = new Set(options.privateNames);
   return async (policy, request) => {
     const decision = decideName(policy, request);
     if (!decision.allow) return refused(decision.reason);
     const { name } = decision;
+    const isOperators = privateNames.has(`${name}:${request.port}`);
+    const privateAllowed = decision.privateAllowed || isOperators;
     let addresses: readonly string[];
     try {
       addresses = await inTime(resolve(name), options.resolveMs, () => new Error('no answer in time'));
@@ -53,27 +58,36 @@ export function createEgressDialer(options: EgressDialerOptions): EgressDialer {
       return refused(`${name} could not be resolved on the host`);
     }
     // One bad address among good ones is a sign of rebinding, but good ones of a split-horizon name still work.
-    const good = addresses.filter((address) => mayDial(address, decision.privateAllowed));
+    const good = addresses.filter((address) => mayDial(address, privateAllowed));
     if (good.length === 0) {
       return refused(addresses.length === 0 ? `${name} has no address` : `${name} leads to a private address`);
     }
-    return dialFirst(options, name, good.slice(0, options.maxAddresses), request.port);
+    const target = { name, addresses: good.slice(0, options.maxAddresses), port: request.port, isOperators };
+    return dialFirst(options, target);
   };
 }
 
+interface DialTarget {
+  readonly name: string;
+  /** Judged, and in the order in which they are tried. */
+  readonly addresses: readonly string[];
+  readonly port: number;
+  /** Whether the operator's setting names it. */
+  readonly isOperators: boolean;
+}
+
 async function dialFirst(
-  options: EgressDialerOptions,
-  name: string,
-  addresses: readonly string[],
-  port: number,
+  { proxy, connectMs }: EgressDialerOptions,
+  { name, addresses, port, isOperators }: DialTarget,
 ): Promise<EgressVerdict> {
-  const proxy = options.proxy;
-  const direct = proxy === undefined || isBypassed(proxy, name);
+  const bypassed = proxy === undefined || isBypassed(proxy, name);
   for (const address of addresses) {
+    // A private address that the operator names is one of this host's own networks: a proxy has others.
+    const direct = bypassed || (isOperators && addressKind(address) !== 'public');
     try {
       const socket = direct
-        ? await dialDirect(address, port, options.connectMs)
-        : await dialThroughProxy(proxy, address, port, options.connectMs);
+        ? await dialDirect(address, port, connectMs)
+        : await dialThroughProxy(proxy, address, port, connectMs);
       return { allow: true, socket };
     } catch {
       // The next address may answer; the guest does not need to know which one failed.

@@ -5,11 +5,12 @@ import { createEgressDialer, type EgressDialer, type EgressDialerOptions, type E
 import { createRefusalLog, type RefusalLogOptions } from './refusal-log.ts';
 
 export interface HostEgressOptions {
-  readonly settings: Omit<EgressDialerOptions, 'proxy' | 'resolve'> & {
+  readonly settings: Omit<EgressDialerOptions, 'proxy' | 'privateNames' | 'resolve'> & {
     /** Most different refused connections of one VM that its log names. */
     readonly loggedRefusals: number;
   };
   readonly proxy: EgressProxy | undefined;
+  readonly privateNames: EgressDialerOptions['privateNames'];
   /** Addresses of a name; absent: the resolver of this machine. */
   readonly resolve: EgressDialerOptions['resolve'];
   readonly inspect: RefusalLogOptions['inspect'];
@@ -25,12 +26,12 @@ export interface HostEgress {
 }
 
 export function createHostEgress(options: HostEgressOptions): HostEgress {
-  const { settings, proxy, resolve, inspect, logs, onVerdict } = options;
+  const { settings, proxy, privateNames, resolve, inspect, logs, onVerdict } = options;
   const refusals = createRefusalLog({ inspect, logs, perVm: settings.loggedRefusals });
   return {
     dial: createEgressDialer({
       ...settings,
-      ...defined({ proxy, resolve }),
+      ...defined({ proxy, privateNames, resolve }),
     }),
     note(vmId, request, verdict) {
       onVerdict(verdict);

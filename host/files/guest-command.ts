@@ -55,7 +55,10 @@ function failureOf(code: number | null, timedOut: boolean, said: string): KilnEr
   if (code === IN_THE_WAY) return new KilnError('CONFLICT', 'A folder is in the way, or it is not empty.');
   if (timedOut) return new KilnError('AGENT_TIMEOUT', `The guest took longer than ${SCRIPT_MS} ms for its files.`);
   if (code === 127 || code === 126) {
-    return new KilnError('UNSUPPORTED', `The image has not the programs that files need: ${said.trim()}`);
+    return new KilnError(
+      'UNSUPPORTED',
+      `The image lacks programs that files need (${said.trim()}). Add them to it with \`kiln image build NAME\`, and begin a new session with it.`,
+    );
   }
   if (/No space left|Disk quota/.test(said)) return new KilnError('DISK_FULL', 'The workspace is full.');
   return new KilnError('INTERNAL', `The guest could not do it (exit ${code}): ${said.trim()}`);

@@ -19,7 +19,10 @@ import { createVmWatch, type TellVmGone } from './vm-watch.ts';
 
 export interface HostSessionsOptions {
   readonly stateDir: string;
-  readonly vms: Pick<HostVms, 'agent' | 'assertOwner' | 'pause' | 'resume' | 'setEgress' | 'status' | 'waitExit'>;
+  readonly vms: Pick<
+    HostVms,
+    'agent' | 'assertOwner' | 'egressBytes' | 'pause' | 'resume' | 'setEgress' | 'status' | 'waitExit'
+  >;
   readonly records: Pick<InstanceStore, 'read' | 'directory'>;
   readonly ledger: Pick<CapacityLedger, 'reserve' | 'ahead' | 'freed'>;
   readonly usage: VmDriver['usage'];

@@ -9,19 +9,19 @@ import { z } from 'zod';
 import { type Changes, createChanges } from '../../concurrency/changes.ts';
 import { abortable } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
-import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
 import type { ExecHandle, ExecOutput } from '../../ports/guest-agent.ts';
-import type { VmHost } from '../../ports/host.ts';
 import type { FollowedOutput, FollowOutput, RunExit, RunInVm, RunOwner, SessionRuns } from '../../ports/runs.ts';
+import { requireFeature } from '../../vmm/agent/features.ts';
+import type { HostVms } from '../vms/vm-host.ts';
 import { openRunOutput, openToRead, type RunOutput } from './run-output.ts';
 import { pumpRunOutput } from './run-output-pump.ts';
 import { untilSilent } from './silence.ts';
 
 export interface SessionRunsOptions {
-  readonly vms: Pick<VmHost, 'agent'>;
+  readonly vms: Pick<HostVms, 'agent' | 'egressBytes'>;
   readonly vmDirectory: (vmId: string) => string;
   /** File of a run's output, in a folder that outlives the VM. */
   readonly outputPath: (run: RunInVm) => string;
@@ -202,7 +202,8 @@ class VmRuns implements SessionRuns {
   /** What has begun to be killed for its silence is told so, whatever dies meanwhile. */
   private watchSilence(request: RunRequest, active: ActiveRun, output: RunOutput, signal: AbortSignal): void {
     const { vmId, turn, silentMs } = request;
-    untilSilent({ silentMs, handle: () => active.handle, output, signal })
+    const egressBytes = () => this.options.vms.egressBytes(vmId);
+    untilSilent({ silentMs, handle: () => active.handle, output, egressBytes, signal })
       .then(() =>
         this.lock.run(vmId, async () => {
           const record = await this.record(vmId);
@@ -237,13 +238,10 @@ class VmRuns implements SessionRuns {
     const agent = await this.options.vms.agent(vmId);
     return this.lock.run(vmId, async () => {
       if ((await this.record(vmId))?.state === 'cancelled') throw cancelled(request);
-      const { features } = agent.hello;
-      // Processes that a run leaves behind must not work on beside the next one. A guest of an older agent keeps them.
-      const killLeftoversAfterMs = features.includes('exec-cgroup') ? this.options.leftoversMs : undefined;
-      const exec = {
-        ...{ execId: execIdOf(turn), argv, env, timeoutMs, output: 'wait' as const },
-        ...defined({ killLeftoversAfterMs }),
-      };
+      // Without these a run that hangs would never be noticed, and what it leaves behind would work on beside the next.
+      requireFeature(agent.hello, 'exec-usage', 'tell what a run uses');
+      const killLeftoversAfterMs = this.options.leftoversMs;
+      const exec = { execId: execIdOf(turn), argv, env, timeoutMs, output: 'wait', killLeftoversAfterMs } as const;
       const handle = await agent.exec(exec, { fromOffset: output.end, manualAck: true });
       await this.write(vmId, { state: 'started', turn });
       return handle;

@@ -2,6 +2,9 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { SERVICE_CONFIG_FILE } from '../../contracts/service/service-manifest.ts';
+import { assertReachable } from '../../domain/egress/private-names.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { Asker, Inspections, InspectWork } from '../../inspection/inspections.ts';
 import type { ServiceCode, ServiceSources } from '../../ports/builds.ts';
 import type { SourceLimits } from '../../sources/pack-folder.ts';
@@ -14,6 +17,8 @@ export interface ServiceSourcesOptions extends SourceLimits {
   readonly scratchDir: string;
   /** Uploaded sources, unpacked again for each call: nothing that a crash left half written is ever read. */
   readonly uploads: UploadedSources;
+  /** Exact `name:port` entries of the operator, for which a service may have other ports than the usual ones. */
+  readonly privateNames: readonly string[];
   /** Reads the folders: this process must not parse text from strangers. */
   readonly inspections: Inspections;
 }
@@ -22,11 +27,24 @@ export interface ServiceSourcesOptions extends SourceLimits {
 export function createServiceSources(options: ServiceSourcesOptions): ServiceSources {
   const { inspections } = options;
   return {
-    inspect: (code, signal) =>
-      withCode(options, code, (work) => inspections.inspect(work, { owner: ownerOf(code), signal })),
+    async inspect(code, signal) {
+      const work = (work: InspectWork) => inspections.inspect(work, { owner: ownerOf(code), signal });
+      const manifest = await withCode(options, code, work);
+      assertEgress(manifest.egress, options.privateNames);
+      return manifest;
+    },
     pack: (code, signal) =>
       withCode(options, code, (work) => packService(options, work, { owner: ownerOf(code), signal })),
   };
+}
+
+/** @throws CONFIG_INVALID */
+function assertEgress(egress: readonly string[], privateNames: readonly string[]): void {
+  try {
+    assertReachable(egress, privateNames);
+  } catch (error) {
+    throw new KilnError('CONFIG_INVALID', `${SERVICE_CONFIG_FILE}: egress.allow: ${messageOf(error)}`, {}, error);
+  }
 }
 
 /** Workloads without a project share a turn. */

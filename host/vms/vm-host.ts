@@ -11,6 +11,7 @@ import type { EgressPolicy, VmHost } from '../../ports/host.ts';
 import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
 import { type InstanceStore, recordedStart } from '../../vmm/instance-record.ts';
 import type { EgressDialer } from '../egress/dialer.ts';
+import { createEgressMeter, type EgressMeter } from '../egress/egress-meter.ts';
 import { createEgressPolicies, type EgressPolicies } from '../egress/policies.ts';
 import type { HostLogger } from '../host-logger.ts';
 import type { Templates } from '../templates/template-store.ts';
@@ -74,6 +75,8 @@ export interface HostVms extends VmHost {
   isBusy(vmId: string): boolean;
   /** Whether this process fully manages the VM: its channel is open, its policy and its ports are in force. */
   isAttached(vmId: string): boolean;
+  /** Bytes on connections that the guest has opened, of both directions, since this process knows the VM. */
+  egressBytes(vmId: string): number;
   /** Workload guests from the making of their disks until their agent answers; guests of the pool do not count. */
   readonly starting: number;
   readonly connections: number;
@@ -104,6 +107,7 @@ class DriverVmHost implements HostVms {
   /** VMs whose guests this process has configured. */
   private readonly configured = new Set<string>();
   private readonly startingVms = new Set<string>();
+  private readonly meter: EgressMeter = createEgressMeter();
   /** For each VM that boots cold: the kind of guest whose template it could have used. */
   private readonly wanted = new Map<string, GuestKind>();
 
@@ -290,7 +294,12 @@ class DriverVmHost implements HostVms {
     this.open.delete(vmId);
     this.configured.delete(vmId);
     this.startingVms.delete(vmId);
+    this.meter.forget(vmId);
     this.wanted.delete(vmId);
+  }
+
+  egressBytes(vmId: string): number {
+    return this.meter.bytesOf(vmId);
   }
 
   promisePorts(vmId: string): Promise<void> {
@@ -349,7 +358,7 @@ class DriverVmHost implements HostVms {
   private async decideEgress(vmId: string, request: { name: string; port: number }): Promise<EgressVerdict> {
     const verdict = await this.options.dialEgress(this.egress.of(vmId), request);
     this.options.onEgress?.(vmId, request, verdict);
-    return verdict;
+    return this.open.has(vmId) ? this.meter.metered(vmId, verdict) : verdict;
   }
 
   /** One at a time per VM; the caller or a release can abort it. */

@@ -115,6 +115,12 @@ export const verdicts = {
       `end what listens on ${port}, or set KILN_API_PORT`,
     );
   },
+  /** What KILN_EGRESS_PRIVATE says; `entries` is absent before set-up. */
+  privateNames: ({ text, entries, error }) => {
+    if (text === undefined) return ok('none');
+    if (error !== undefined) return wrong(error, 'correct KILN_EGRESS_PRIVATE, as the message says');
+    return ok(entries === undefined ? `${text}, not checked` : entries.join(', '));
+  },
   clock: ({ skewMs, against }) => {
     if (skewMs === undefined) return ok('nothing to compare with');
     const seconds = Math.round(Math.abs(skewMs) / 1000);

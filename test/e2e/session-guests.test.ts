@@ -1,27 +1,43 @@
 /** A session in a real guest: its runs, its rest, and its end. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createInstanceStore } from '../../vmm/instance-record.ts';
+import { type CountingServer, countingServer } from '../support/guest/counting-server.ts';
+import type { HarnessOptions } from '../support/workers/harness-workers.ts';
 import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
-import { ran, threadNamed, untilTier } from '../support/workers/session-steps.ts';
+import { ended, ran, threadNamed, untilTier } from '../support/workers/session-steps.ts';
 
 const shell = (script: string) => ['sh', '-c', script];
+/** Ends with 7 where there is no answer. */
+const get = (url: string) => ['node', '-e', `fetch('${url}').then((reply) => reply.text(), () => process.exit(7))`];
 
+let server: CountingServer;
 let kiln: Harness;
+let options: HarnessOptions & { privateNames: readonly string[] };
 beforeAll(async () => {
-  kiln = await startHarness({ guests: 'qemu' });
+  server = await countingServer();
+  const privateNames = [`counter.corp:${server.port}`];
+  options = { guests: 'qemu', privateNames, resolveName: async () => ['127.0.0.1'] };
+  kiln = await startHarness(options);
 }, 60_000);
 afterAll(async () => {
   await kiln.close();
+  server.close();
 });
 
 describe('a session in a real guest', () => {
   const name = threadNamed('real');
 
   it('keeps files, processes of nobody and the time between two runs', async () => {
+    const egress = ['counter.corp', 'other.corp'].map((host) => `${host}:${server.port}`);
+    await kiln.sessions.create(name, { egress });
     const first = await ran(kiln.sessions, name, 'one', shell('pwd; echo kept > note'));
     expect(first.outcome).toMatchObject({ as: 'finished', code: 0, outputBytes: '/workspace\n'.length });
     const { state } = await untilTier(kiln.sessions, name, 'warm');
     const vmId = state?.place?.vmId ?? '';
     expect((await kiln.host.vms.status(vmId)).state).toBe('paused');
+    // The host name is what a guest calls itself in logs and prompts: it leads to the VM.
+    const named = await ran(kiln.sessions, name, 'named', shell(`test "$(uname -n)" = ${vmId}`));
+    expect(named.outcome).toMatchObject({ code: 0 });
     const second = await ran(kiln.sessions, name, 'two', [
       'node',
       '-e',
@@ -32,6 +48,16 @@ describe('a session in a real guest', () => {
     expect((await ran(kiln.sessions, name, 'three', shell('grep kept note'))).outcome).toMatchObject({ code: 0 });
   });
 
+  it('of which another is a clone: that reaches the names of the operator, too', async () => {
+    await kiln.host.templates?.settled();
+    const clone = threadNamed('clone');
+    await kiln.sessions.create(clone, { egress: [`counter.corp:${server.port}`] });
+    const { vm, outcome } = await ran(kiln.sessions, clone, 'one', get(`http://counter.corp:${server.port}/clone`));
+    expect([outcome, server.count('/clone')]).toEqual([expect.objectContaining({ as: 'finished', code: 0 }), 1]);
+    expect(await createInstanceStore(kiln.stateDir).read(vm?.vmId ?? '')).toMatchObject({ start: 'template' });
+    await kiln.sessions.close(clone, { waitMs: 30_000 });
+  });
+
   it('is taken over by the next worker of its host, running or paused', async () => {
     await untilTier(kiln.sessions, name, 'warm');
     await kiln.restartHost();
@@ -40,8 +66,28 @@ describe('a session in a real guest', () => {
     await kiln.sessions.send(name, { id: 'five', command: shell('for n in 1 2 3 4 5 6; do echo $n; sleep 0.5; done') });
     await kiln.restartHost();
     const five = await ran(kiln.sessions, name, 'six', ['true']);
-    expect(five).toMatchObject({ turn: 6, vm });
+    expect(five).toMatchObject({ turn: 7, vm });
     expect((await kiln.sessions.run(name, 'five')).run.run).toMatchObject({ outcome: { code: 0, outputBytes: 12 } });
+  });
+
+  it('has an effect outside of its guest once, however often a run is sent', async () => {
+    const command = get(`http://counter.corp:${server.port}/once`);
+    for (let time = 0; time < 3; time++) await kiln.sessions.send(name, { id: 'once', command });
+    expect((await ended(kiln.sessions, name, 'once')).outcome).toMatchObject({ as: 'finished', code: 0 });
+    expect((await kiln.sessions.send(name, { id: 'once', command })).state).toBe('ended');
+    expect((await ran(kiln.sessions, name, 'after', ['true'])).outcome).toMatchObject({ code: 0 });
+    expect(server.count('/once')).toBe(1);
+  });
+
+  it('reaches a private address by no name that the operator has not named, and by none once no name is', async () => {
+    const other = get(`http://other.corp:${server.port}/other`);
+    expect((await ran(kiln.sessions, name, 'other', other)).outcome).toMatchObject({ as: 'finished', code: 7 });
+    await untilTier(kiln.sessions, name, 'warm');
+    options.privateNames = [];
+    await kiln.restartHost();
+    const counter = get(`http://counter.corp:${server.port}/none`);
+    expect((await ran(kiln.sessions, name, 'none', counter)).outcome).toMatchObject({ as: 'finished', code: 7 });
+    expect([server.count('/other'), server.count('/none')]).toEqual([0, 0]);
   });
 
   it('is closed, and leaves nothing', async () => {

@@ -10,7 +10,7 @@ import { needsOf } from '../../domain/workload/workload.ts';
 const allow = (entries: unknown) => serviceConfigSchema.safeParse({ egress: { allow: entries } });
 
 describe('egress.allow', () => {
-  it.each(['api.example.com', '*.example.com', 'api.example.com:80', '*.example.com:443', 'localhost'])(
+  it.each(['api.example.com', '*.example.com', 'api.example.com:80', '*.example.com:443', 'localhost', 'db.corp:5432'])(
     '%s',
     (text) => {
       expect(allow([text]).success).toBe(true);
@@ -24,7 +24,7 @@ describe('egress.allow', () => {
     '*.*',
     'https://api.example.com',
     'api.example.com/path',
-    'api.example.com:8080',
+    '*.example.com:8080',
     'api.example.com:0',
     'a b',
     '10.0.0.1',

@@ -69,7 +69,7 @@ async function decide(
       duplex.destroy();
       return;
     }
-    joinStreams(duplex, verdict.socket);
+    joinStreams(duplex, verdict.socket, verdict.onBytes);
     stream.sendFrame(FRAME.opened, Buffer.from('{}'));
   } catch (error) {
     stream.reset('EGRESS_FAILED', error instanceof Error ? error.message : 'failed');

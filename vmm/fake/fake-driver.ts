@@ -87,7 +87,9 @@ function commandLine(options: FakeDriverOptions, paths: VmPaths, fault: FakeFaul
   if (!options.asRoot) namespaces.push('--user', '--map-root-user');
   const words = ['--listen', `unix:${paths.agentSocket}`, '--root', join(paths.directory, 'fake')];
   if (options.pathPrefix !== undefined) words.push('--path-prefix', options.pathPrefix);
-  return ['unshare', ...namespaces, ...program(options.agentBinary, fault), ...words];
+  const { egressPorts = [] } = options;
+  const ports = egressPorts.length === 0 ? [] : ['env', `KILN_EGRESS_PORTS=${egressPorts.join(',')}`];
+  return ['unshare', ...namespaces, ...ports, ...program(options.agentBinary, fault), ...words];
 }
 
 function program(agentBinary: string, fault: FakeFault | undefined): string[] {

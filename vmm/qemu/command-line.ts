@@ -12,6 +12,8 @@ export interface QemuMachine {
   readonly tscKhz: number;
   /** Whether writes to the drives are thrown away at the end. */
   readonly discardWrites?: boolean;
+  /** Ports at which the guest reaches names besides 80 and 443; default: none. */
+  readonly egressPorts?: readonly number[];
   /** File that is the guest's memory, for a guest that is to be frozen. */
   readonly memoryFile?: string;
 }
@@ -135,12 +137,15 @@ function accelerator(machine: QemuMachine): string[] {
  * percent wrong. Under KVM the guest uses kvmclock.
  */
 function kernelCommandLine(machine: QemuMachine): string {
+  const { egressPorts = [] } = machine;
   const clock = machine.accel === 'tcg' ? [`tsc_early_khz=${machine.tscKhz} tsc=reliable`] : [];
   return [
     'console=ttyS0 quiet loglevel=0',
     'reboot=t panic=-1',
     'net.ifnames=0',
     ...clock,
+    // Without such ports the words are those of the templates that exist.
+    ...(egressPorts.length === 0 ? [] : [`kiln.egress_ports=${egressPorts.join(',')}`]),
     'rcupdate.rcu_expedited=1 cryptomgr.notests audit=0',
   ].join(' ');
 }

@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { remembered } from '../../concurrency/remembered.ts';
+import { defined } from '../../domain/defined.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
 import type { VmSpec } from '../../domain/vm.ts';
 import type { DriverCapabilities, VmDriver } from '../../ports/vm-driver.ts';
@@ -82,7 +83,8 @@ function qemuBackend(options: QemuDriverOptions): VmBackend {
   const machineFor = async (imageDigest: string, trial: TrialBoot): Promise<QemuMachine> => {
     const accel = await accelerator.choose(imageDigest, trial);
     const tscKhz = accel === 'tcg' ? await options.tscKhz() : 0;
-    return { binary, accel, tbSizeMib: options.tbSizeMib ?? 256, tscKhz };
+    const { tbSizeMib = 256, egressPorts } = options;
+    return { binary, accel, tbSizeMib, tscKhz, ...defined({ egressPorts }) };
   };
 
   return {

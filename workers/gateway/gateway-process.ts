@@ -53,6 +53,7 @@ export async function runGatewayProcess(): Promise<void> {
       client,
       archive: createWorkloadDocuments(store),
       hostPorts: env.KILN_HOST_PORTS,
+      privateNames: env.KILN_EGRESS_PRIVATE,
       logsUrl: (id) => `${base}/api/workloads/${id}/logs`,
     }),
     store,
@@ -61,7 +62,11 @@ export async function runGatewayProcess(): Promise<void> {
     openWorkloads: createOpenWorkloadCount({ client, agesS: COUNTED_AGES_S }),
     hostLogs: hostLogsOverHttp({ token: hostToken, ...HOST_FETCH }),
     sessions: {
-      client: createSessionClient({ client, books: createStoredSessionBooks(store, (image) => images.resolve(image)) }),
+      client: createSessionClient({
+        client,
+        books: createStoredSessionBooks(store, (image) => images.resolve(image)),
+        privateNames: env.KILN_EGRESS_PRIVATE,
+      }),
       followOutput: runOutputOverHttp({ token: hostToken, ...HOST_FETCH }),
       files: filesOverHttp({ token: hostToken, timeoutMs: FILES_MS }),
     },

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { KilnEnvironment, StackPaths } from '../../config/environment.ts';
 import type { SetupRecord } from '../../config/setup-record.ts';
 import { defined } from '../../domain/defined.ts';
+import { extraEgressPorts } from '../../domain/egress/private-names.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import { createFakeDriver } from '../../vmm/fake/fake-driver.ts';
@@ -42,6 +43,7 @@ export async function driverFromEnvironment(
     stateDir: paths.hostDir,
     runtimeDir: paths.runtimeDir,
     log,
+    egressPorts: extraEgressPorts(env.KILN_EGRESS_PRIVATE),
     ...defined({ limits }),
   };
   if (env.KILN_DRIVER === 'fake') {

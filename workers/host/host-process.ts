@@ -104,6 +104,7 @@ async function composeHost(
     ...(proxy === undefined
       ? {}
       : { egressProxy: { url: proxy, bypass: env.NO_PROXY.split(',').filter((name) => name !== '') } }),
+    privateNames: env.KILN_EGRESS_PRIVATE,
     logger: log,
     settings: {
       vmPorts: { ports: env.KILN_HOST_PORTS },

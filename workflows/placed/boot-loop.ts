@@ -27,7 +27,7 @@ export async function bootFreshVm<Host extends VmActivities>(
       await provision(ctx, placed, minted, cold);
       const deadlineMs = ctx.policies.deploy.bootMs;
       const { pid } = await ctx.calls.onHost(placed, () =>
-        placed.host.bootVm({ ...owner.call(placed.epoch), vmId, hostname: owner.hostname, deadlineMs }),
+        placed.host.bootVm({ ...owner.call(placed.epoch), vmId, hostname: owner.hostname ?? vmId, deadlineMs }),
       );
       progress.showBooted({ pid });
       return vmId;

@@ -7,8 +7,8 @@ export interface PlacedOwner {
   readonly workflowId: string;
   /** Its name in the line for capacity: a workload's id. */
   readonly lineName: string;
-  /** Host name of its guest. */
-  readonly hostname: string;
+  /** Host name of its guest; default: the id of the VM. */
+  readonly hostname?: string;
   readonly projectId?: string;
   readonly priority?: Priority;
   /** ISO 8601, when it was asked for. */

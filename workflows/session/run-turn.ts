@@ -56,7 +56,7 @@ function endAsExited(
     const failure = exit.timedOut ? 'RUN_TIMEOUT' : 'RUN_SILENT';
     const message = exit.timedOut
       ? `It took longer than its limit of ${timeoutMs} ms.`
-      : `It wrote nothing and used no CPU for ${silentMs} ms.`;
+      : `It wrote nothing, used no CPU and moved no bytes to or from the outside for ${silentMs} ms.`;
     state.endRunning({ as: 'failed', failure, message }, { code: 'RUN_FAILED', detail: failure });
     return;
   }

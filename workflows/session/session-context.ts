@@ -100,7 +100,6 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
     return {
       workflowId,
       lineName: shortHash(workflowId),
-      hostname: shortHash(workflowId),
       projectId: this.name.project,
       requestedAt: startTime.toISOString(),
       needs: () => ({ image: `${image().name}@${image().digest}`, resources: this.state.state.settings.resources }),

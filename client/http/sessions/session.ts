@@ -1,7 +1,7 @@
 /** The session of a thread: its runs, as a program sends them over HTTP. */
 import { randomUUID } from 'node:crypto';
 import { createKeyedLock } from '../../../concurrency/keyed-lock.ts';
-import type { RunRequestBody, SessionSettingsRequest } from '../../../contracts/api/session-request.ts';
+import type { RunRequestBody, SendRunBody, SessionSettingsRequest } from '../../../contracts/api/session-request.ts';
 import type { RunView, SessionView } from '../../../contracts/api/session-view.ts';
 import { defined } from '../../../domain/defined.ts';
 import { isKilnError } from '../../../domain/failures.ts';
@@ -36,6 +36,11 @@ export interface Session {
    * where the session exists these do not count, and a CONFLICT that says so is ignored.
    */
   command(argv: readonly string[], options?: CommandOptions): Run;
+  /**
+   * Sends a message to the harness of the session, as `command` sends commands.
+   * Not possible yet: the run fails with UNSUPPORTED.
+   */
+  run(message: string, options?: CommandOptions): Run;
   /** A run that was sent before, by whomever. Nothing is sent. */
   existing(id: string, options?: { readonly signal?: AbortSignal }): Run;
   /** @throws NOT_FOUND where no run has begun it yet */
@@ -51,11 +56,18 @@ export interface Session {
    * @throws NOT_FOUND
    */
   delete(options?: { readonly waitMs?: number }): Promise<SessionView>;
+  /** Lets it give up its VM until its next run. @throws UNSUPPORTED: not possible yet */
+  sleep(): Promise<SessionView>;
+  /** Copies it to another thread. @throws UNSUPPORTED: not possible yet */
+  fork(thread: string, options?: { readonly turn?: number }): Promise<SessionView>;
 }
 
 /** The part of the client that sessions go through. */
 export type SessionCalls = RunPlace['calls'] &
-  Pick<RouteMethods, 'createSession' | 'getSession' | 'closeSession' | 'deleteSession' | 'sendRun'>;
+  Pick<
+    RouteMethods,
+    'createSession' | 'getSession' | 'closeSession' | 'deleteSession' | 'sleepSession' | 'forkSession' | 'sendRun'
+  >;
 
 const WAIT_MS = 25_000;
 
@@ -67,23 +79,21 @@ export function createSession(calls: SessionCalls, thread: string, options: Sess
   const query = defined({ project });
   // One after another: runs of a thread go in the order in which they were taken.
   const line = createKeyedLock();
-  const send = async (body: RunRequestBody, signal: AbortSignal | undefined): Promise<RunView> => {
+  const send = async (body: SendRunBody, signal: AbortSignal | undefined): Promise<RunView> => {
     signal?.throwIfAborted();
     await begun(body.ifEnded, signal);
     const request = { params: { thread }, query, body };
     return repeatCall(() => calls.sendRun(request, defined({ signal })), place.repeat, signal);
   };
+  const sent = (what: Pick<SendRunBody, 'command' | 'message'>, asked: CommandOptions = {}): Run => {
+    const { id = `r-${randomUUID()}`, signal, ...rest } = asked;
+    const answer = line.run(thread, () => send({ ...rest, id, ...what }, signal));
+    return createRun(place, id, answer, signal);
+  };
   return {
     thread,
-    command: (argv, { id = `r-${randomUUID()}`, signal, ...rest } = {}) => {
-      const body = { ...rest, id, command: [...argv] };
-      return createRun(
-        place,
-        id,
-        line.run(thread, () => send(body, signal)),
-        signal,
-      );
-    },
+    command: (argv, asked) => sent({ command: [...argv] }, asked),
+    run: (message, asked) => sent({ message }, asked),
     existing: (id, { signal } = {}) => {
       const look = () => calls.getRun({ params: { thread, id }, query }, defined({ signal }));
       return createRun(place, id, repeatCall(look, place.repeat, signal), signal);
@@ -91,6 +101,8 @@ export function createSession(calls: SessionCalls, thread: string, options: Sess
     get: () => calls.getSession({ params: { thread }, query }),
     close: (asked = {}) => calls.closeSession({ params: { thread }, query, body: { ...asked } }),
     delete: (asked = {}) => calls.deleteSession({ params: { thread }, query: { ...query, ...asked } }),
+    sleep: () => calls.sleepSession({ params: { thread }, query }),
+    fork: (copy, asked = {}) => calls.forkSession({ params: { thread }, query, body: { ...asked, thread: copy } }),
   };
 }
 

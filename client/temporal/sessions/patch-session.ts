@@ -6,7 +6,7 @@ import { changeSettingsUpdate } from '../../../workflows/session/session-message
 import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
 import { readSession, type SessionSnapshot } from './read-session.ts';
 import type { SessionClientContext } from './session-client-context.ts';
-import { mustRead, nameOf } from './session-names.ts';
+import { egressOf, mustRead, nameOf } from './session-names.ts';
 import { refused } from './session-updates.ts';
 
 /** Idempotent. @throws NOT_FOUND, SESSION_CLOSED, SESSION_EXPIRED, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
@@ -15,11 +15,12 @@ export async function patchSession(
   name: ThreadName,
   { egress, tiers, resources }: PatchSession,
 ): Promise<SessionSnapshot> {
-  const { client, timings, books } = context;
+  const { client, timings, books, privateNames } = context;
+  const allowed = egress && egressOf(egress, privateNames);
   const session = nameOf(await mustRead(context, name));
   const { settings } = await books.sessions.change(session, (before) => ({
     ...before,
-    egress: egress ?? before.egress,
+    egress: allowed ?? before.egress,
     tiers: { ...before.tiers, ...tiers },
     resources: { ...before.resources, ...resources },
   }));

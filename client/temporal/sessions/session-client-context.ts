@@ -15,6 +15,7 @@ export interface SessionClientContext {
     readonly sendMs: number;
   };
   readonly policies?: SessionPolicyOverrides;
+  readonly privateNames?: readonly string[];
   readonly taskQueue: string;
   /** Records of threads as they were read lately. A closed workflow shows that one is too old. */
   readonly lately: {

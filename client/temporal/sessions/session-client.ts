@@ -30,6 +30,8 @@ export interface SessionClientOptions {
   readonly timings?: Partial<SessionClientContext['timings']>;
   /** Overrides of timeouts and retries for every session that this client starts. */
   readonly policies?: SessionPolicyOverrides;
+  /** The operator's KILN_EGRESS_PRIVATE: what egress may name besides ports 443 and 80. Absent: nothing is checked. */
+  readonly privateNames?: readonly string[];
   readonly taskQueue?: string;
 }
 
@@ -140,7 +142,8 @@ async function settingsAsked(
   request: SessionSettingsRequest,
   { settings }: SessionRecord,
 ) {
-  const asked = await settingsOf(context, request);
+  // What may be asked of a new session is no matter for one that exists.
+  const asked = await settingsOf({ books: context.books }, request);
   const byTag = request.image?.includes('@') !== true && asked.image.name === settings.image.name;
   return byTag ? { ...asked, image: settings.image } : asked;
 }

@@ -2,6 +2,8 @@
 
 import type { SessionSettingsRequest } from '../../../contracts/api/session-request.ts';
 import { canonicalJson } from '../../../contracts/canonical-json.ts';
+import { egressEntryOf } from '../../../contracts/service/service-manifest.ts';
+import { assertReachable } from '../../../domain/egress/private-names.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import type { SessionName, ThreadName } from '../../../domain/names.ts';
 import { SESSION_DEFAULTS } from '../../../domain/policies.ts';
@@ -60,15 +62,26 @@ export async function finishDeletion(
 
 /** @returns whole settings. The digest of the image is resolved once, and stays. */
 export async function settingsOf(
-  { books }: Pick<SessionClientContext, 'books'>,
+  { books, privateNames }: Pick<SessionClientContext, 'books' | 'privateNames'>,
   { image, resources, egress, tiers }: SessionSettingsRequest,
 ): Promise<SessionSettings> {
+  const allowed = egressOf(egress ?? SESSION_DEFAULTS.egress, privateNames);
   return {
     image: await books.resolveImage(image ?? SESSION_DEFAULTS.image),
     resources: { ...SESSION_DEFAULTS.resources, ...resources },
-    egress: egress ?? SESSION_DEFAULTS.egress,
+    egress: allowed,
     tiers: { ...SESSION_DEFAULTS.tiers, ...tiers },
   };
+}
+
+/**
+ * @returns entries with explicit ports, as hosts take them
+ * @throws SPEC_INVALID where one has a port that guests cannot reach
+ */
+export function egressOf(asked: readonly string[], privateNames: readonly string[] | undefined): readonly string[] {
+  const egress = asked.map(egressEntryOf);
+  if (privateNames !== undefined) assertReachable(egress, privateNames);
+  return egress;
 }
 
 /** @returns whether two settings are the same */

@@ -25,6 +25,8 @@ export interface WorkloadClientOptions {
   readonly policies?: WorkloadPolicyOverrides;
   /** Host ports that new workloads may request; absent: the host alone checks, when it opens the port. */
   readonly hostPorts?: PortRange;
+  /** The operator's KILN_EGRESS_PRIVATE: guests use these ports for their own connections; absent: nothing is checked. */
+  readonly privateNames?: readonly string[];
   /** @returns the page of a workload's logs, shown in the Temporal Web UI. */
   readonly logsUrl?: (workloadId: string) => string;
   readonly taskQueue?: string;

@@ -4,9 +4,10 @@ import { runIdSchema, threadSchema } from '../../identifiers.ts';
 import { cursorSchema } from '../cursor.ts';
 import {
   createSessionBodySchema,
+  forkSessionBodySchema,
   patchSessionBodySchema,
   projectQuerySchema,
-  runRequestBodySchema,
+  sendRunBodySchema,
 } from '../session-request.ts';
 import { runListSchema, runViewSchema, sessionPageSchema, sessionViewSchema, tierSchema } from '../session-view.ts';
 import { MAX_PAGE, pageLimit, type Route } from './route.ts';
@@ -90,6 +91,26 @@ export const SESSION_ROUTES = {
     }),
     responses: { 200: sessionViewSchema, 202: sessionViewSchema },
   },
+  sleepSession: {
+    method: 'POST',
+    path: '/api/sessions/:thread/sleep',
+    tag: 'sessions',
+    summary: 'Let a session sleep. Not possible yet: UNSUPPORTED',
+    params: threadParams,
+    query: projectQuery,
+    body: z.strictObject({}).prefault({}),
+    responses: { 200: sessionViewSchema },
+  },
+  forkSession: {
+    method: 'POST',
+    path: '/api/sessions/:thread/fork',
+    tag: 'sessions',
+    summary: 'Copy a session to another thread. Not possible yet: UNSUPPORTED',
+    params: threadParams,
+    query: projectQuery,
+    body: forkSessionBodySchema,
+    responses: { 201: sessionViewSchema },
+  },
   sendRun: {
     method: 'POST',
     path: '/api/sessions/:thread/runs',
@@ -99,13 +120,12 @@ export const SESSION_ROUTES = {
       'The same id with the same body is one run, for ever (another body: 409). Runs of a thread go one after another. 202 once it is accepted, 200 where it has ended. 503: nothing is known, repeat it with the same id.',
     params: threadParams,
     query: projectQuery.extend({
-      wait: z
-        .enum(['finished'])
-        .exactOptional()
-        .meta({ description: 'Answer once the run has ended, or waitMs are over.' }),
+      wait: z.enum(['finished', 'saved']).exactOptional().meta({
+        description: 'Answer once the run has ended, or waitMs are over. `saved`: not possible yet, UNSUPPORTED.',
+      }),
       waitMs: z.coerce.number().int().min(0).max(MAX_RUN_WAIT_MS).default(MAX_RUN_WAIT_MS),
     }),
-    body: runRequestBodySchema,
+    body: sendRunBodySchema,
     responses: { 200: runViewSchema, 202: runViewSchema },
   },
   listRuns: {

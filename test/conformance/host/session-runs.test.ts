@@ -1,13 +1,15 @@
 /** Runs in a VM of the fake driver: each starts once, with all of its output and one end, whoever dies in between. */
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Host } from '../../../host/host.ts';
+import type { Host, HostOptions } from '../../../host/host.ts';
 import { createSessionRuns } from '../../../host/runs/session-runs.ts';
 import { writeStateFile } from '../../../linux/state-file.ts';
-import type { ExecOutput } from '../../../ports/guest-agent.ts';
+import type { AgentChannel, ExecOutput } from '../../../ports/guest-agent.ts';
 import type { RunInVm, SessionRuns } from '../../../ports/runs.ts';
 import type { ObjectStore } from '../../../store/object-store.ts';
 import {
@@ -46,18 +48,39 @@ afterEach(async () => {
   expect(left).toEqual([]);
 });
 
-async function newHost(): Promise<Host> {
+async function newHost(
+  guests: Parameters<typeof fakeDriverAt>[1] = {},
+  more: Pick<HostOptions, 'privateNames' | 'resolveName'> = {},
+): Promise<Host> {
   const owners = { lookup: async () => 'open' as const };
-  const made = await createFakeHost(places, { store, owners, driver: fakeDriverAt(places) });
+  const made = await createFakeHost(places, { store, owners, driver: fakeDriverAt(places, guests), ...more });
   await made.start();
   return made;
 }
 
-function runsOf({ vms }: Host, limits: Partial<typeof LIMITS> = {}): SessionRuns {
+const loopback = async () => ['127.0.0.1'];
+
+type RunVms = Parameters<typeof createSessionRuns>[0]['vms'];
+
+/** Whoever waits for bytes uses a little CPU for each: here only what comes and goes is to count. */
+function withoutCpu(vms: RunVms): RunVms {
+  const idle = async () => ({ cpuMs: 0, processes: 1 });
+  return {
+    egressBytes: (vmId) => vms.egressBytes(vmId),
+    async agent(vmId) {
+      const agent = await vms.agent(vmId);
+      const exec: AgentChannel['exec'] = async (...args) =>
+        Object.create(await agent.exec(...args), { usage: { value: idle } });
+      return Object.create(agent, { exec: { value: exec } });
+    },
+  };
+}
+
+function runsOf({ vms }: Host, limits: Partial<typeof LIMITS> = {}, seen = (all: RunVms) => all): SessionRuns {
   return createSessionRuns({
     ...LIMITS,
     ...limits,
-    vms,
+    vms: seen(vms),
     vmDirectory: (vmId) => join(places.stateDir, 'vms', vmId),
     outputPath: ({ turn }) => join(places.root, `output-${turn}`),
     expectOutput: async () => undefined,
@@ -198,6 +221,29 @@ describe('a run in a VM', () => {
     expect(await run(1, 'echo last; sleep 1000', 60_000, 1_000)).toMatchObject({ silent: true, signal: 'SIGKILL' });
     const busy = 'end=$(($(date +%s) + 3)); while [ $(date +%s) -lt $end ]; do :; done; exit 5';
     expect(await run(2, busy, 60_000, 1_000)).toMatchObject({ silent: false, code: 5 });
+  });
+
+  it('that waits for bytes from outside goes on for as long as they come', async () => {
+    const server = createServer((socket) => {
+      const timer = setInterval(() => socket.write('.'), 100);
+      for (const event of ['data', 'close', 'error']) socket.on(event, () => clearInterval(timer));
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    await host.vms.release(VM, { graceMs: 0 });
+    await host.detach();
+    host = await newHost({ egressPorts: [port] }, { privateNames: [`dots.corp:${port}`], resolveName: loopback });
+    runs = runsOf(host, {}, withoutCpu);
+    await bootVm(host, VM, 'w1');
+    await host.vms.setEgress(VM, { allow: [`dots.corp:${port}`], privateAllowed: [] });
+    const untilMore = (bytes: number, then: string) =>
+      `node -e 'let n = 0; const s = require("net").connect(${port}, "dots.corp"); s.on("data", (b) => { n += b.length; if (n > ${bytes}) { ${then} } })'`;
+    expect(await run(1, untilMore(30, 'process.exit(4)'), 60_000, 1_000)).toMatchObject({ silent: false, code: 4 });
+    expect(host.vms.egressBytes(VM)).toBeGreaterThan(30);
+    expect(await run(2, untilMore(5, 's.write("no more")'), 60_000, 1_000)).toMatchObject({ silent: true });
+    server.close();
   });
 
   it('leaves no process behind that would work on beside the next one', async () => {

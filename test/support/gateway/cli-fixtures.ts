@@ -35,6 +35,8 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     patchSession: refuse,
     closeSession: refuse,
     deleteSession: refuse,
+    sleepSession: refuse,
+    forkSession: refuse,
     sendRun: refuse,
     listRuns: refuse,
     getRun: refuse,

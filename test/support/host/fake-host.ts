@@ -36,9 +36,13 @@ export function placesBelow(root: string): FakeHostPlaces {
   return { root, stateDir: join(root, 'state'), runtimeDir: join(root, 'run') };
 }
 
-export function fakeDriverAt(places: FakeHostPlaces): VmDriver {
+export function fakeDriverAt(
+  places: FakeHostPlaces,
+  guests: { readonly egressPorts?: readonly number[] } = {},
+): VmDriver {
   return createFakeDriver({
     ...places,
+    ...guests,
     allowFake: true,
     agentBinary: readSetupRecord().agent.path,
     asRoot: process.getuid?.() === 0,

@@ -7,6 +7,8 @@ import type { ControlPorts } from '../../../activities/control-activities.ts';
 import type { HostActivityPorts } from '../../../activities/host-activities.ts';
 import { readEnvironment } from '../../../config/environment.ts';
 import { readSetupRecord } from '../../../config/setup-record.ts';
+import { defined } from '../../../domain/defined.ts';
+import { extraEgressPorts } from '../../../domain/egress/private-names.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import type { WorkloadPolicyOverrides } from '../../../domain/policies.ts';
 import { readRegistrySettings } from '../../../host/builds/npm-settings.ts';
@@ -63,6 +65,10 @@ export interface HarnessOptions {
   readonly withHost?: boolean;
   /** `qemu`: real guests of the image that set-up built, and the registries of this machine. Default: `fake`. */
   readonly guests?: 'fake' | 'qemu';
+  /** Exact `name:port` entries of guests' connections that may lead to private addresses. Read at each start of the host. */
+  readonly privateNames?: readonly string[];
+  /** Addresses of the names that guests ask for; default: the resolver of this machine. */
+  readonly resolveName?: (name: string) => Promise<readonly string[]>;
   /** Prefix in the bucket for all objects of this Kiln. */
   readonly storePrefix?: string;
 }
@@ -159,7 +165,7 @@ export class HostRunner {
       hostId: 'h1',
       ...places,
       projectRoot: options.projectRoot ?? SERVICES,
-      driver: real ? qemuDriver(places) : fakeDriver(places, options),
+      driver: real ? qemuDriver(places, options) : fakeDriver(places, options),
       provisioner: real ? createQcow2OverlayProvisioner() : createSparseCopyProvisioner(),
       images: real ? realImages(this.stateDir, store) : { ensure: async () => fakeImage(directory) },
       cachedImages: async () => [await imageDigest(options, 'node')],
@@ -171,6 +177,7 @@ export class HostRunner {
       versions: {},
       logger: { info: () => undefined, warn: () => undefined, error: () => undefined },
       resolveImage: () => imageDigest(options, 'node'),
+      ...defined({ privateNames: options.privateNames, resolveName: options.resolveName }),
       settings: { registration: { everyMs: 200 }, sweep: { graceMs: 500, everyMs: 1_000 }, ...options.hostSettings },
     });
   }
@@ -183,12 +190,14 @@ function fakeDriver(places: { stateDir: string; runtimeDir: string }, options: H
     allowFake: true,
     agentBinary: readSetupRecord().agent.path,
     asRoot: process.getuid?.() === 0,
+    egressPorts: extraEgressPorts(options.privateNames ?? []),
     ...(options.faultOf ? { faultOf: options.faultOf } : {}),
   });
 }
 
-function qemuDriver(places: { stateDir: string; runtimeDir: string }): VmDriver {
-  return createQemuDriver({ ...places, log: silentLog, tscKhz: testTscRate });
+function qemuDriver(places: { stateDir: string; runtimeDir: string }, { privateNames = [] }: HarnessOptions): VmDriver {
+  const egressPorts = extraEgressPorts(privateNames);
+  return createQemuDriver({ ...places, log: silentLog, tscKhz: testTscRate, egressPorts });
 }
 
 function realImages(stateDir: string, store: ObjectStore): ImageCache {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { RunOutputEvent } from '../../../client/http/sessions/run-output.ts';
-import type { CreateSessionBody, RunRequestBody } from '../../../contracts/api/session-request.ts';
+import type { CreateSessionBody, SendRunBody } from '../../../contracts/api/session-request.ts';
 import type { RunView } from '../../../contracts/api/session-view.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { apiWith, at, type CliWorld, kiln } from '../../support/gateway/cli-fixtures.ts';
@@ -22,7 +22,10 @@ describe('wrong usage', () => {
     [['session', 'create', 't', '--mem-mib', '1'], 'whole number'],
     [['session', 'create', 't', '--idle', '10'], 'such as 90s'],
     [['session', 'create', 't', '--ttl', '366d'], 'such as 90s'],
-    [['session', 'run', 't'], "missing required argument 'command'"],
+    [['session', 'run', 't'], 'the command: is missing'],
+    [['session', 'run', 't', '--message', ''], '--message: '],
+    [['session', 'fork', 't', '.copy'], 'the copy: must be'],
+    [['session', 'fork', 't', 'copy', '--turn', '0'], 'whole number'],
     [['session', 'run', 't', 'ls', '-l'], 'unknown option'],
     [['session', 'run', 't', '--id', 'a b', '--', 'ls'], '--id: must be'],
     [['session', 'run', 't', '--env', 'A-B=1', '--', 'ls'], '--env A-B'],
@@ -70,7 +73,7 @@ describe('kiln session create', () => {
 });
 
 /** @returns an API on which a run is taken, has this output, and ends so */
-function running(ended: RunView, pieces: readonly RunOutputEvent[] = [], sent: RunRequestBody[] = []): Api {
+function running(ended: RunView, pieces: readonly RunOutputEvent[] = [], sent: SendRunBody[] = []): Api {
   return {
     sendRun: async ({ body }) => {
       sent.push(body);
@@ -86,7 +89,7 @@ function running(ended: RunView, pieces: readonly RunOutputEvent[] = [], sent: R
 
 describe('kiln session run', () => {
   it('sends the words behind -- and what the options say', async () => {
-    const sent: RunRequestBody[] = [];
+    const sent: SendRunBody[] = [];
     const options = ['--id', 'msg-7', '--env', 'A=1=2', '--env', 'B=', '--timeout', '10m', '--repeatable'];
     const command = ['sh', '-c', 'echo $A', '--json', '--', '-x'];
     const api = running(finishedRun('msg-7'), [], sent);

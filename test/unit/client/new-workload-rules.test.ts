@@ -53,3 +53,17 @@ it('a deployment that does not exist is refused, for a new workload only', async
   await judged(document, document);
   await judged(documentOf({ deploymentId: 'there' }));
 });
+
+it('a port in the guest at which guests reach private names is refused, for a new workload only', async () => {
+  const rules = { privateNames: ['db.corp:5432', 'gateway.corp:8080', 'gateway.corp:443'] };
+  const judgedBy = (document: SpecDocument, standing?: SpecDocument) =>
+    assertMayBeNew({ archive: archiveOf(standing), ...rules }, document);
+  for (const document of [documentOf({ port: 5432 }), documentOf({})]) {
+    await expect(judgedBy(document)).rejects.toMatchObject({
+      code: 'SPEC_INVALID',
+      message: expect.stringContaining('KILN_EGRESS_PRIVATE; give another `port`'),
+    });
+    await judgedBy(document, document);
+  }
+  await judgedBy(documentOf({ port: 3000 }));
+});

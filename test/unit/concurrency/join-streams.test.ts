@@ -61,7 +61,10 @@ describe('two joined streams', () => {
           const sides = { a: new Side(), b: new Side() };
           const said = { a: Buffer.alloc(0), b: Buffer.alloc(0) };
           const ended = new Set<'a' | 'b'>();
-          joinStreams(sides.a, sides.b);
+          let counted = 0;
+          joinStreams(sides.a, sides.b, (bytes) => {
+            counted += bytes;
+          });
           for (const { by, says, pauses } of actions) {
             if (ended.has(by)) continue;
             if (says === 'end') {
@@ -76,6 +79,7 @@ describe('two joined streams', () => {
           if (how === 'orderly') for (const by of ['a', 'b'] as const) if (!ended.has(by)) sides[by].sayEnd();
           if (how !== 'orderly') sides[last].destroy(how === 'error' ? new Error('reset') : undefined);
           await settled();
+          if (how === 'orderly') expect(counted).toBe(said.a.length + said.b.length);
           for (const [by, other] of [
             ['a', 'b'],
             ['b', 'a'],

@@ -40,7 +40,8 @@ async function put(files: Readonly<Record<string, unknown>>): Promise<void> {
 
 function sourcesBy(inspections: Inspections): ServiceSources {
   const uploads = { fetch: (_sha256: string, path: string) => writeFile(path, tar) };
-  return createServiceSources({ ...LIMITS, projectRoot: root, scratchDir: join(root, 'tmp'), uploads, inspections });
+  const scratchDir = join(root, 'tmp');
+  return createServiceSources({ ...LIMITS, projectRoot: root, scratchDir, uploads, privateNames: [], inspections });
 }
 
 const inspect = () => sourcesBy(pool).inspect({ servicePath: 'api' });

@@ -60,6 +60,14 @@ describe('a verdict of the doctor', () => {
     ['a server that is down', 'reachable', { address: 'a:1', error: 'ECONNREFUSED' }, 'wrong', 'address'],
     ['a registry that is down', 'registry', { name: 'npm', code: 1, output: 'no', fix: 'proxy' }, 'note', 'proxy'],
     ['a port that is taken', 'port', { port: 1, busy: true, stackRuns: false }, 'note', 'KILN_API_PORT'],
+    [
+      'a private name that is none',
+      'privateNames',
+      { text: 'a', error: '"a" is not name:port' },
+      'wrong',
+      'KILN_EGRESS',
+    ],
+    ['private names', 'privateNames', { text: 'a.b:1', entries: ['a.b:1'] }, 'ok', ''],
     ['a clock that is off', 'clock', { skewMs: -90_000, against: 'it' }, 'wrong', 'timedatectl'],
   ])('on %s', (_, check, facts, state, fix) => {
     const verdict = verdicts[check]?.(facts);
@@ -89,6 +97,7 @@ describe('kiln doctor', () => {
       PATH: '/nowhere',
       KILN_HOME: join(root, 'home'),
       KILN_CACHE: join(root, 'cache'),
+      KILN_EGRESS_PRIVATE: 'db.corp:5432,*.corp:443',
     };
     const args = [join(CHECKOUT, 'scripts', 'kiln.mjs'), 'doctor', '--json'];
     const { code, stdout } = await new Promise<{ code: unknown; stdout: string }>((done) =>
@@ -99,6 +108,8 @@ describe('kiln doctor', () => {
     expect(report.ok).toBe(false);
     const states = Object.fromEntries(report.checks.map(({ name, state }) => [name, state]));
     expect(states).toMatchObject({ Node: 'ok', Go: 'wrong', QEMU: 'wrong', 'guest agent': 'wrong', stack: 'wrong' });
+    const egress = report.checks.find(({ name }) => name === 'private egress');
+    expect(egress).toMatchObject({ state: 'wrong', found: expect.stringContaining('"*.corp:443" is a wildcard') });
     for (const { state, fix } of report.checks) if (state === 'wrong') expect(fix).toBeTruthy();
   });
 });

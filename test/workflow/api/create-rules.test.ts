@@ -93,3 +93,12 @@ it('a deployment that exists may be named', async () => {
   expect(view.deploymentId).toBe('d1');
   await direct.stop('named', { waitMs: 20_000 });
 });
+
+it('a session is refused egress to a port for which the gateway knows no name', async () => {
+  const thread = 'too-far';
+  await expect(api.createSession({ body: { thread, egress: ['db.corp:5432'] } })).rejects.toMatchObject({
+    code: 'SPEC_INVALID',
+    message: expect.stringContaining('"db.corp:5432"'),
+  });
+  await expect(api.getSession({ params: { thread } })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+});

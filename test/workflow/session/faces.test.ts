@@ -189,6 +189,88 @@ describe('the typed client', () => {
   });
 });
 
+/** Asks the API itself. */
+async function ask(method: string, path: string, body: unknown): Promise<{ status: number; problem: unknown }> {
+  const reply = await fetch(`${apiUrl}/api/sessions${path}`, {
+    method,
+    headers: { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  return { status: reply.status, problem: await reply.json() };
+}
+
+describe('settings', () => {
+  const HOUR = 3_600_000;
+  const defaults = {
+    image: { name: 'node' },
+    resources: { vcpus: 1, memMib: 512, diskMib: 2048 },
+    egress: [],
+    tiers: { idleMs: HOUR / 4, ttlMs: 30 * 24 * HOUR },
+  };
+
+  it('are the defaults where nothing was asked for, and are shown', async () => {
+    await api.createSession({ body: { thread: 'defaults' } });
+    const { settings } = await api.getSession({ params: { thread: 'defaults' } });
+    expect(settings).toMatchObject(defaults);
+    expect(settings.egress).toEqual([]);
+  });
+
+  it('change one by one: the others stay', async () => {
+    const tiers = { idleMs: 90_000 };
+    await api.patchSession({ params: { thread: 'defaults' }, body: { tiers, egress: ['example.org'] } });
+    const { settings } = await api.getSession({ params: { thread: 'defaults' } });
+    expect(settings).toMatchObject({
+      ...defaults,
+      egress: ['example.org:443'],
+      tiers: { ...defaults.tiers, idleMs: 90_000 },
+    });
+  });
+
+  it.each([
+    [{ image: 'python' }, 'image'],
+    [{ thread: 'other' }, 'thread'],
+    [{ egress: [], harness: 'goose' }, 'harness'],
+    [{ tiers: { idle: 1000 } }, 'idle'],
+    [{ tiers: { idleMs: 999 } }, 'tiers.idleMs'],
+    [{ tiers: { idleMs: 365 * 24 * HOUR + 1 } }, 'tiers.idleMs'],
+    [{ resources: { cpus: 2 } }, 'cpus'],
+    [{}, 'egress, tiers or resources'],
+  ])('%j is refused, and the field is named', async (body, named) => {
+    expect(await ask('PATCH', '/defaults', body)).toMatchObject({
+      status: 400,
+      problem: { code: 'SPEC_INVALID', detail: expect.stringContaining(named) },
+    });
+  });
+});
+
+describe('what is not there yet', () => {
+  const command = ['true'];
+  it.each([
+    ['/unborn/runs', { id: 'a', message: 'make it bounce' }, 'send the `command`'],
+    ['/unborn/runs?wait=saved', { id: 'a', command }, 'use `wait=finished`'],
+    ['/unborn/sleep', {}, '`close` gives back'],
+    ['/unborn/fork', { thread: 'copy', turn: 3 }, 'begin another one'],
+  ])('%s is UNSUPPORTED, and says what to use instead', async (path, body, instead) => {
+    expect(await ask('POST', path, body)).toMatchObject({
+      status: 501,
+      problem: { code: 'UNSUPPORTED', detail: expect.stringContaining(instead) },
+    });
+  });
+
+  it('has begun nothing', async () => {
+    await expect(api.session('unborn').get()).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  it('is told by its code to programs and people', async () => {
+    const session = api.session('unborn');
+    for (const call of [() => session.run('make it bounce').result(), session.sleep, () => session.fork('copy')]) {
+      await expect(call()).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+    }
+    const told = await cli(['session', 'run', 'unborn', '--message', 'make it bounce'], { api });
+    expect(told).toMatchObject({ stdout: '', stderr: expect.stringContaining('UNSUPPORTED'), exitCode: 1 });
+  });
+});
+
 describe('the command line', () => {
   const run = (thread: string, ...words: string[]) => cli(['session', 'run', thread, ...words], { api });
 

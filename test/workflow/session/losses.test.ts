@@ -1,6 +1,7 @@
 /** What a session loses, and what it never does: its VM, its host, its workflow, Temporal's memory of it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { KilnError } from '../../../domain/failures.ts';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { EndedRun } from '../../../domain/session/run-book.ts';
 import { createRunOutputs } from '../../../store/sessions/run-outputs.ts';
@@ -38,6 +39,17 @@ async function killVm(name: ThreadName): Promise<void> {
   if (pid === undefined) throw new Error(`${name.thread} has no VM that runs`);
   process.kill(pid, 'SIGKILL');
 }
+
+it('a run that its guest cannot run fails with what is missing; files and VM stay for the next', async () => {
+  const name = threadNamed('older-agent');
+  const first = await ran(kiln.sessions, name, 'one', shell('echo kept > note'));
+  const older = () => new KilnError('UNSUPPORTED', 'Build the image again.');
+  gates.failOnce('sessions.runs.run', 'before', older, { workloadId: name.thread });
+  const failed = await ran(kiln.sessions, name, 'two', ['true']);
+  expect(failed.outcome).toEqual({ as: 'failed', failure: 'UNSUPPORTED', message: 'Build the image again.' });
+  const third = await ran(kiln.sessions, name, 'three', shell('cat note'));
+  expect(third).toMatchObject({ outcome: { code: 0 }, vm: first.vm });
+});
 
 describe('a session whose VM ends', () => {
   it('while it waits: goes cold by itself, and tells the next run what is lost', async () => {

@@ -118,6 +118,58 @@ describe('egress dialer', () => {
     await again;
   });
 
+  describe('for names that the operator calls private', () => {
+    const entry = () => `svc.example:${port}`;
+    const allowing = (...allow: string[]) => ({ allow, privateAllowed: [] });
+    const dialerOf = (addresses: readonly string[], privateNames = [entry()]) => dialerTo(addresses, { privateNames });
+    const ask = (dial: ReturnType<typeof dialerOf>, name = 'svc.example', at = port, allow = [`${name}:${at}`]) =>
+      dial(allowing(...allow), { name, port: at });
+
+    it('dials a private address, in whatever case the guest writes the name', async () => {
+      const verdict = await dialerOf(['127.0.0.1'])(allowing(entry()), { name: 'SVC.example.', port });
+      if (!verdict.allow) throw new Error(verdict.reason);
+      expect(await talk(verdict.socket)).toBe('heard hello');
+      expect(await ask(dialerOf(['127.0.0.1'], []))).toMatchObject({ allow: false });
+    });
+
+    it('only where the policy of the guest allows them, also by a wildcard', async () => {
+      const dial = dialerOf(['127.0.0.1']);
+      expect(await ask(dial, 'svc.example', port, [])).toEqual({ allow: false, reason: 'not on the allow-list' });
+      const verdict = await ask(dial, 'svc.example', port, [`*.example:${port}`]);
+      expect(verdict.allow).toBe(true);
+      if (verdict.allow) verdict.socket.destroy();
+    });
+
+    it.each([
+      '169.254.169.254',
+      '168.63.129.16',
+      '100.100.100.200',
+      'fd00:ec2::254',
+      '::ffff:169.254.169.254',
+      '0.0.0.0',
+    ])('never at %s', async (address) => {
+      expect(await ask(dialerOf([address]))).toEqual({
+        allow: false,
+        reason: 'svc.example leads to a private address',
+      });
+    });
+
+    it('not at another port, and no other name that leads to the same address', async () => {
+      const dial = dialerOf(['127.0.0.1'], [`svc.example:${port + 1}`]);
+      expect(await ask(dial)).toMatchObject({ allow: false });
+      const other = dialerOf(['127.0.0.1']);
+      for (const name of ['other.example', 'x.svc.example', 'vc.example']) {
+        expect(await ask(other, name)).toEqual({ allow: false, reason: `${name} leads to a private address` });
+      }
+    });
+
+    it('of mixed answers dials what is neither metadata nor reserved', async () => {
+      const verdict = await ask(dialerOf(['169.254.169.254', '0.0.0.0', '127.0.0.1', 'fd00:ec2::254']));
+      if (!verdict.allow) throw new Error(verdict.reason);
+      expect(await talk(verdict.socket)).toBe('heard hello');
+    });
+  });
+
   describe('through a proxy', () => {
     async function proxy(status: number): Promise<{ url: string; asked: string[]; authorisation: string[] }> {
       const asked: string[] = [];
@@ -161,6 +213,21 @@ describe('egress dialer', () => {
       const refused = dialerTo(['203.0.113.9'], { proxy: { url, bypass: [] } });
       expect(await refused(only, { name: 'svc.example', port })).toMatchObject({ allow: false });
       expect(asked).toHaveLength(1);
+    });
+
+    it('leaves it out for private addresses of names that the operator calls private, and for those alone', async () => {
+      const { url, asked } = await proxy(200);
+      const only = { allow: [`svc.example:${port}`], privateAllowed: [] };
+      for (const [address, through] of [
+        ['127.0.0.1', []],
+        ['203.0.113.9', [`203.0.113.9:${port}`]],
+      ] as const) {
+        const dial = dialerTo([address], { proxy: { url, bypass: [] }, privateNames: [`svc.example:${port}`] });
+        const verdict = await dial(only, { name: 'svc.example', port });
+        if (!verdict.allow) throw new Error(verdict.reason);
+        expect(await talk(verdict.socket)).toBe('heard hello');
+        expect(asked).toEqual(through);
+      }
     });
 
     it('leaves it out for names that are to be dialled directly', async () => {

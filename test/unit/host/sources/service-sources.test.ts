@@ -25,6 +25,7 @@ beforeEach(async () => {
     projectRoot: join(root, 'project'),
     scratchDir: join(root, 'tmp'),
     uploads: noUploads,
+    privateNames: ['db.corp:5432'],
     inspections: createInProcessInspections(),
   });
 });
@@ -112,6 +113,18 @@ describe('inspecting a service', () => {
       resources: { memMib: 700 },
       egress: ['api.example.com:443'],
       installs: false,
+    });
+  });
+
+  it('egress to another port is possible to the names that the operator calls private', async () => {
+    const asks = (entry: string) =>
+      put({ 'kiln.json': { language: 'none', hooks: { start: 'x' }, egress: { allow: [entry] } } });
+    await asks('DB.corp:5432');
+    expect((await inspect()).egress).toEqual(['DB.corp:5432']);
+    await asks('db.corp:5433');
+    await expect(inspect()).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringMatching(/^kiln\.json: egress\.allow: .*"db\.corp:5433".*KILN_EGRESS_PRIVATE/),
     });
   });
 

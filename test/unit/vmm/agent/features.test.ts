@@ -46,7 +46,8 @@ describe('a request for what the agent cannot do', () => {
     const request = { execId: 'run-1', argv: ['x'], output: 'wait', killLeftoversAfterMs: 1000 } as const;
     await expect(agent.exec(request)).rejects.toMatchObject({
       code: 'UNSUPPORTED',
-      details: { feature: 'exec-cgroup', fix: expect.stringContaining('kiln image build') },
+      message: expect.stringContaining('`kiln image build NAME`'),
+      details: { feature: 'exec-cgroup' },
     });
     // The channel lives on, and what the agent sees first is the next request.
     const { killLeftoversAfterMs: _, ...plain } = request;

@@ -38,6 +38,15 @@ describe('QEMU command line', () => {
     expect(values(kvm, '-accel')).toEqual(['kvm']);
   });
 
+  it('tells the guest at which more ports it reaches names, where there are any', () => {
+    const line = (egressPorts: readonly number[]) =>
+      values(qemuCommandLine(record, paths, { ...machine, egressPorts }), '-append')[0];
+    expect(line([5432, 8080])?.split(' ')).toContain('kiln.egress_ports=5432,8080');
+    // Templates that were frozen before are found again.
+    expect(line([])).toBe(values(argv, '-append')[0]);
+    expect(line([])).not.toContain('kiln.');
+  });
+
   it('has no word that this kernel cannot boot with', () => {
     for (const word of ['acpi=off', 'noapic', 'nolapic', 'nomodule']) expect(argv.join(' ')).not.toContain(word);
   });
