@@ -20,6 +20,7 @@ import { createVmPorts, type VmPorts } from '../vm-ports/vm-ports.ts';
 import { createVmChannels, type ReattachOptions, type VmChannels } from './channels.ts';
 import { type Provisioned, type ProvisioningPorts, type ProvisionRequest, provisionVm } from './provisioning.ts';
 import { type TakeAwayPorts, takeAway } from './take-away.ts';
+import { assertOwnedBy, isOlder } from './vm-ownership.ts';
 
 export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'records' | 'templates'> {
   readonly hostId: string;
@@ -242,17 +243,9 @@ class DriverVmHost implements HostVms {
     });
   }
 
-  async assertOwner(
-    vmId: string,
-    { workflowId, epoch, firstExecutionId }: Parameters<VmHost['assertOwner']>[1],
-  ): Promise<void> {
+  async assertOwner(vmId: string, caller: Parameters<VmHost['assertOwner']>[1]): Promise<void> {
     const record = await this.options.records.read(vmId);
-    if (record === undefined) return;
-    const { owner } = record;
-    const isSame = owner.workflowId === workflowId && owner.epoch === epoch;
-    if (isSame && (firstExecutionId === undefined || owner.firstExecutionId === firstExecutionId)) return;
-    const message = `VM ${vmId} belongs to ${owner.workflowId}, epoch ${owner.epoch}, not to ${workflowId}, epoch ${epoch}.`;
-    throw new KilnError('CONFLICT', message, { vmId });
+    if (record !== undefined) assertOwnedBy(record, caller);
   }
 
   async releaseOlder(owner: VmOwner): Promise<void> {
@@ -394,10 +387,4 @@ function freshIdentity(hostname: string): GuestIdentity {
 
 function noSuchVm(vmId: string): KilnError {
   return new KilnError('NOT_FOUND', `There is no VM ${vmId} on this host.`, { vmId });
-}
-
-/** Another first execution of the same workflow began only after the one before was over. */
-function isOlder(old: VmOwner, now: VmOwner): boolean {
-  if (old.workflowId !== now.workflowId || old.namespaceId !== now.namespaceId) return false;
-  return old.firstExecutionId !== now.firstExecutionId || old.epoch < now.epoch;
 }
