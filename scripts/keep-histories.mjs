@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from './setup/places.mjs';
 
-/** One history, with its continuations, for each end that a workload can have, and runs of the maintenance. */
+/** A history, with its continuations, for each end that a workload and a session can have, and runs of the maintenance. */
 const KEPT = [
   /^plain-100$/,
   /^stop-(placeworkload|reservecapacity|validateservice|buildservice|provisionrootfs|bootvm|startservice|checkhealth)-after$/,
@@ -15,6 +15,9 @@ const KEPT = [
   /^(exits-later|unhealthy|vm-killed|too-big|port-second|second|nowhere)$/,
   /^(lost|cancelled|terminated|continued)(\.\d)?$/,
   /^maintenance-(whole|run-1|run-3)$/,
+  /^session-default-(order|cancel|expiring|replaced|goes)-1$/,
+  /^session-default-(dies-warm|dies-hot|dies-again|dies-with-files|in-trouble|rests-second|terminated|changed)-1$/,
+  /^session-default-(long|paused)-1(\.\d+)?$/,
 ];
 
 const from = join(projectRoot, 'node_modules', '.kiln-histories');

@@ -5,6 +5,9 @@ import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { Worker, type WorkflowBundle } from '@temporalio/worker';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { recordedEvents } from '../../client/temporal/archive/recorded-events.ts';
+import { isFinalState } from '../../domain/lifecycle/lifecycle.ts';
+import { project as projectLifecycle } from '../../domain/lifecycle/projector.ts';
+import { SESSION_LIFECYCLE } from '../../domain/session/tiers.ts';
 import { project, type RecordedEvent } from '../../domain/workload/projector.ts';
 import { isFinal } from '../../domain/workload/stages.ts';
 import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
@@ -14,23 +17,42 @@ const FOLDER = fileURLToPath(new URL('../histories', import.meta.url));
 /** Runs of the maintenance; they have no stages. */
 const maintenance = readdirSync(FOLDER).filter((file) => file.startsWith('maintenance-'));
 
-/** Executions of each recorded workload in order: `name.json`, `name.1.json`, … */
-const workloads = new Map<string, string[]>();
-const files = readdirSync(FOLDER).filter((file) => !maintenance.includes(file));
-for (const file of files.sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))) {
-  const name = file.replace(/(\.\d+)?\.json$/, '');
-  workloads.set(
-    name,
-    [...(workloads.get(name) ?? []), file].sort((a, b) => executionOf(a) - executionOf(b)),
-  );
+const isSession = (file: string) => file.startsWith('session-');
+const owned = readdirSync(FOLDER).filter((file) => !maintenance.includes(file));
+const workloads = chainsOf(owned.filter((file) => !isSession(file)));
+const sessions = chainsOf(owned.filter(isSession));
+
+/** @returns the executions of each name in their order: `name.json`, `name.1.json`, … */
+function chainsOf(files: readonly string[]): ReadonlyMap<string, string[]> {
+  const chains = new Map<string, string[]>();
+  for (const file of files) {
+    const name = file.replace(/(\.\d+)?\.json$/, '');
+    chains.set(
+      name,
+      [...(chains.get(name) ?? []), file].sort((a, b) => executionOf(a) - executionOf(b)),
+    );
+  }
+  return chains;
 }
 
 function executionOf(file: string): number {
   return Number(/\.(\d+)\.json$/.exec(file)?.[1] ?? 0);
 }
 
+/** @returns the id of the workflow that `session-<project>-<thread>-<n>` is the history of */
+function sessionIdOf(name: string): string {
+  return name.replace(/^session-([^-]+)-(.+)-(\d+)$/, 'session/$1/$2/$3');
+}
+
 function textOf(file: string): string {
   return readFileSync(join(FOLDER, file), 'utf8');
+}
+
+function tiersOf(files: readonly string[]) {
+  return recordedEvents(
+    files.map((file) => historyFromJSON(JSON.parse(textOf(file)))),
+    'KilnTier',
+  );
 }
 
 function eventsOf(files: readonly string[]): RecordedEvent[] {
@@ -61,6 +83,20 @@ describe('recorded histories', () => {
 
   it.each(maintenance)('%s: replays', async (file) => {
     await Worker.runReplayHistory({ workflowBundle }, JSON.parse(textOf(file)), `maintenance/${file}`);
+  });
+
+  it.each([...sessions])('%s: replays, and its tiers are lawful', async (name, files) => {
+    for (const file of files) {
+      await Worker.runReplayHistory({ workflowBundle }, JSON.parse(textOf(file)), sessionIdOf(name));
+    }
+    const { state } = projectLifecycle(SESSION_LIFECYCLE, tiersOf(files));
+    expect(name.includes('terminated') || isFinalState(SESSION_LIFECYCLE, state)).toBe(true);
+  });
+
+  it('cover the ways of sessions', () => {
+    const names = ['dies-warm', 'dies-again', 'expiring', 'long', 'rests-second', 'terminated'];
+    expect([...sessions.keys()]).toEqual(expect.arrayContaining(names.map((name) => `session-default-${name}-1`)));
+    expect(sessions.get('session-default-long-1')?.length).toBeGreaterThan(1);
   });
 
   it.each([...workloads])('%s: no single change of its stages passes', (_name, files) => {
