@@ -176,7 +176,7 @@ export function loseWorkspace(book: RunBook, reason: string): RunBook {
 }
 
 /** Adds the ids that the thread had used before this session. */
-export function withUsedIds(book: RunBook, known: KnownRunIds): RunBook {
+export function withUsedIds(book: RunBook, known: Pick<KnownRunIds, 'mayHave'>): RunBook {
   return { ...book, waiting: book.waiting.map((run) => ({ ...run, mayBeKnown: known.mayHave(run.idSha256) })) };
 }
 

@@ -41,20 +41,6 @@ describe('a session', () => {
     ]);
   });
 
-  it('answers an id that it knows with its run, and refuses another body', async () => {
-    const name = threadNamed('once');
-    const request = { id: 'same', command: shell('echo x >> count') };
-    await Promise.all([1, 2, 3, 4, 5].map(() => kiln.sessions.send(name, request)));
-    await ended(kiln.sessions, name, 'same');
-    expect(await kiln.sessions.send(name, request)).toMatchObject({ state: 'ended', run: { turn: 1 } });
-    await expect(kiln.sessions.send(name, { ...request, command: ['true'] })).rejects.toMatchObject({
-      code: 'CONFLICT',
-    });
-    expect(await ran(kiln.sessions, name, 'count', shell('wc -l < count | grep -x 1'))).toMatchObject({
-      outcome: { code: 0 },
-    });
-  });
-
   it('cancels a run that waits and one that runs, and goes on in the same VM', async () => {
     const name = threadNamed('cancel');
     await kiln.sessions.send(name, { id: 'long', command: ['sleep', '1000'] });
@@ -95,19 +81,18 @@ describe('a session', () => {
       code: 'SESSION_CLOSED',
       details: { cause: 'CLOSE_ASKED', lastTurn: 2 },
     });
-    expect(await kiln.sessions.send(name, { id: 'done', command: ['true'] })).toMatchObject({ state: 'ended' });
     expect((await kiln.sessions.close(name, { waitMs: 0 })).settled).toBe(true);
   });
 
-  it('begins anew where a run asks for that, and still knows every id', async () => {
+  it('begins anew where a run asks for that, and still knows the ids of cancelled runs', async () => {
     const name = threadNamed('closed');
     const again = { id: 'new', command: ['true'], ifEnded: 'restart' } as const;
     await kiln.sessions.send(name, { ...again, command: [...again.command] });
     expect(await ended(kiln.sessions, name, 'new')).toMatchObject({ turn: 3, outcome: { code: 0 } });
-    await kiln.sessions.send(name, { id: 'done', command: ['true'] });
-    expect(await ended(kiln.sessions, name, 'done')).toMatchObject({ turn: 1, outcome: { code: 0 } });
-    await kiln.sessions.send(name, { id: 'waits', command: ['false'] });
-    expect(await ended(kiln.sessions, name, 'waits')).toMatchObject({ outcome: { as: 'failed', failure: 'CONFLICT' } });
+    // The id of a cancelled run stays used.
+    expect(await kiln.sessions.send(name, { id: 'waits', command: ['true'] })).toMatchObject({
+      run: { outcome: { as: 'cancelled' } },
+    });
   });
 
   it('expires by itself', async () => {
