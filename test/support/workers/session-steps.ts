@@ -63,9 +63,9 @@ export async function untilTier(
 
 /** Closes every session that is open. */
 export async function closeAll(sessions: SessionClient): Promise<void> {
-  for (const { thread, tier } of (await sessions.list({ limit: 100 })).items) {
-    if (tier !== 'closed' && tier !== 'expired') await sessions.close(threadNamed(thread), { waitMs: 20_000 });
-  }
+  const { items } = await sessions.list({ limit: 100 });
+  const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
+  await Promise.all(open.map(({ thread }) => sessions.close(threadNamed(thread), { waitMs: 20_000 })));
 }
 
 /** Waits until the end of a run is in the store. */

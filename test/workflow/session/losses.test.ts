@@ -7,6 +7,7 @@ import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
 import {
+  closeAll,
   ended,
   outputsBelow,
   ran,
@@ -199,9 +200,7 @@ describe('a session that lives long', () => {
 });
 
 it('leaves nothing, and histories that replay', async () => {
-  const { items } = await kiln.sessions.list({ limit: 100 });
-  const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
-  await Promise.all(open.map(({ thread }) => kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 })));
+  await closeAll(kiln.sessions);
   while ((await kiln.left()).length > 0) await delay(100);
   await kiln.judge();
 });

@@ -4,7 +4,7 @@ import { DEFAULT_CLIENT_TIMINGS } from '../../../client/temporal/client-timings.
 import { createRecordNow } from '../../../client/temporal/maintenance/record-now.ts';
 import { sessionWorkflowId, storeKeys } from '../../../domain/names.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
-import { ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
+import { closeAll, ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 
 const shell = (script: string) => ['sh', '-c', script];
 
@@ -112,9 +112,7 @@ describe('a session', () => {
   });
 
   it('leaves nothing, and histories that replay', async () => {
-    const { items } = await kiln.sessions.list({ limit: 100 });
-    const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
-    await Promise.all(open.map(({ thread }) => kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 })));
+    await closeAll(kiln.sessions);
     expect(await kiln.left()).toEqual([]);
     await kiln.judge();
   });
