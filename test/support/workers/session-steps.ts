@@ -1,5 +1,5 @@
 /** Steps that tests of sessions take again and again. */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
@@ -9,6 +9,7 @@ import type { ThreadName } from '../../../domain/names.ts';
 import type { EndedRun, KnownRun } from '../../../domain/session/run-book.ts';
 import type { Tier } from '../../../domain/session/tiers.ts';
 import type { RunRecords } from '../../../ports/session-books.ts';
+import { createInstanceStore } from '../../../vmm/instance-record.ts';
 
 export const threadNamed = (thread: string): ThreadName => ({ project: 'default', thread });
 
@@ -86,6 +87,13 @@ export async function forget(temporal: Client, workflowId: string): Promise<void
         () => false,
       );
   while (await isThere()) await delay(20);
+}
+
+/** Makes an empty file in `/tmp` of a guest of the fake driver, which has one of its own. */
+export async function openGate(stateDir: string, vmId: string, gate: string): Promise<void> {
+  const record = await createInstanceStore(stateDir).read(vmId);
+  if (record?.process === undefined) throw new Error(`VM ${vmId} has no process`);
+  await writeFile(`/proc/${record.process.pid}/root/tmp/${gate}`, '');
 }
 
 /** The output of all runs in the files of a host, with the frames around it: what was started outside is counted so. */
