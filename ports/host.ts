@@ -61,7 +61,7 @@ export interface VmHost {
   /** The VM's channel, opened again where it was lost. @throws NOT_FOUND, VMM_EXITED, AGENT_TIMEOUT */
   agent(vmId: string): Promise<AgentChannel>;
   /** Names and ports that the guest may reach from now on; by default none. */
-  setEgress(vmId: string, policy: EgressPolicy): Promise<void>;
+  setEgress(vmId: string, policy: EgressPolicy, signal?: AbortSignal): Promise<void>;
   /** Opens (or finds) the host listener of a guest port. @throws PORT_IN_USE, PORT_NOT_ALLOWED */
   openPort(request: { vmId: string; guestPort: number; hostPort?: number }): Promise<{ port: number; url: string }>;
   /**

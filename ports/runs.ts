@@ -85,10 +85,14 @@ export interface RunRequestSeal {
 
 /** The VMs of sessions: their guests can wait. */
 export interface SessionVms {
-  /** A paused VM stays as it is. @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED */
-  pause(vmId: string): Promise<void>;
-  /** `host:port` or `*.domain:port`; empty: nothing. @throws NOT_FOUND */
-  setEgress(vmId: string, allow: readonly string[]): Promise<void>;
+  /**
+   * A paused VM stays as it is.
+   * @param signal aborted once nobody waits for this call any more: what has not begun must not be done then
+   * @throws NOT_FOUND, VMM_EXITED, GUEST_CRASHED
+   */
+  pause(vmId: string, signal?: AbortSignal): Promise<void>;
+  /** `host:port` or `*.domain:port`; empty: nothing. @param signal as for `pause` @throws NOT_FOUND */
+  setEgress(vmId: string, allow: readonly string[], signal?: AbortSignal): Promise<void>;
   /**
    * A running VM stays as it is. Where the host has no room for it, it waits in the host's line, for at most `waitMs`, and
    * keeps its place for whoever asks again. @throws as `pause`, AGENT_TIMEOUT; NO_CAPACITY

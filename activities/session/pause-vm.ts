@@ -4,12 +4,12 @@ import type { SessionHostActivities } from './session-types.ts';
 
 /** Stops the guest's CPUs. */
 export function createPauseVm({ vms }: Pick<SessionPorts, 'vms'>): SessionHostActivities['pauseVm'] {
-  return ({ vmId }) => framed(() => vms.pause(vmId));
+  return ({ vmId }) => framed((signal) => vms.pause(vmId, signal));
 }
 
 /** Says what the guest may reach from now on. */
 export function createSetEgress({ vms }: Pick<SessionPorts, 'vms'>): SessionHostActivities['setEgress'] {
-  return ({ vmId, egress }) => framed(() => vms.setEgress(vmId, egress));
+  return ({ vmId, egress }) => framed((signal) => vms.setEgress(vmId, egress, signal));
 }
 
 /** Lets the guest go on. */

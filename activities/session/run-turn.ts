@@ -7,7 +7,7 @@ export function createRunTurn({ runs, requests, vms }: SessionPorts): SessionHos
   return ({ vmId, turn, name, runId, body, timeoutMs, silentMs, egress }) =>
     framed(
       async (signal) => {
-        await vms.setEgress(vmId, egress);
+        await vms.setEgress(vmId, egress, signal);
         const command = () => requests.open(name, runId, body);
         return runs.run({ vmId, turn, session: name, runId, timeoutMs, silentMs, command }, signal);
       },

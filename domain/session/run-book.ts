@@ -191,7 +191,7 @@ export function loseWorkspace({ hasFiles, ...book }: RunBook, reason: string): R
 }
 
 /** Adds the ids that the thread had used before this session. */
-export function withUsedIds(book: RunBook, known: KnownRunIds): RunBook {
+export function withUsedIds(book: RunBook, known: Pick<KnownRunIds, 'mayHave'>): RunBook {
   return { ...book, waiting: book.waiting.map((run) => ({ ...run, mayBeKnown: known.mayHave(run.idSha256) })) };
 }
 

@@ -101,8 +101,8 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
   return {
     runs,
     vms: {
-      async pause(vmId) {
-        await vms.pause(vmId);
+      async pause(vmId, signal) {
+        await vms.pause(vmId, signal);
         files.interrupt(vmId);
         // Otherwise it holds its full size: that costs room, and nothing else.
         await size.rest(vmId).catch((error: unknown) => {
@@ -110,8 +110,9 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
         });
         watch.watch(vmId);
       },
-      setEgress: (vmId, allow) => vms.setEgress(vmId, { allow, privateAllowed: [] }),
+      setEgress: (vmId, allow, signal) => vms.setEgress(vmId, { allow, privateAllowed: [] }, signal),
       async resume(vmId, { waitMs, ...more }) {
+        more.signal.throwIfAborted();
         await size.wake(vmId, { waitMs, signal: more.signal });
         const begun = performance.now();
         await vms.resume(vmId, { ...more, wallClockMs: Date.now });

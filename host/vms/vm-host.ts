@@ -65,8 +65,8 @@ export interface HostVms extends VmHost {
   adopt(vmId: string): Promise<Adoption>;
   /** Closes ports and detaches from every guest; the VMs keep running. Do not use this object afterwards. */
   detachAll(): Promise<void>;
-  /** Stops the guest's CPUs; its channel stays open. @throws as `VmDriver.pause` */
-  pause(vmId: string): Promise<void>;
+  /** Stops the guest's CPUs, unless the signal was aborted; its channel stays open. @throws as `VmDriver.pause` */
+  pause(vmId: string, signal?: AbortSignal): Promise<void>;
   /** Resumes a paused VM and sets its clock; a running VM keeps running. @throws as `VmDriver.resume` */
   resume(
     vmId: string,
@@ -221,16 +221,16 @@ class DriverVmHost implements HostVms {
     return this.channels.get(vmId);
   }
 
-  pause(vmId: string): Promise<void> {
-    return this.operation(vmId, undefined, () => this.options.driver.pause(vmId));
+  pause(vmId: string, signal?: AbortSignal): Promise<void> {
+    return this.operation(vmId, signal, () => this.options.driver.pause(vmId));
   }
 
   resume(vmId: string, options: Parameters<HostVms['resume']>[1]): Promise<StartedVm> {
     return this.channels.open(vmId, (agent) => this.options.driver.resume(vmId, { ...options, agent }));
   }
 
-  setEgress(vmId: string, policy: EgressPolicy): Promise<void> {
-    return this.operation(vmId, undefined, async () => {
+  setEgress(vmId: string, policy: EgressPolicy, signal?: AbortSignal): Promise<void> {
+    return this.operation(vmId, signal, async () => {
       if ((await this.options.records.read(vmId)) === undefined) throw noSuchVm(vmId);
       await this.egress.set(vmId, policy);
     });

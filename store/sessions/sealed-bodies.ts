@@ -2,7 +2,7 @@
  * Messages, commands, environments and answers as they travel through Temporal: sealed with AES-256-GCM, so that
  * histories, the Web UI and archives hold nothing that can be read once the key is deleted.
  */
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { sessionKeySchema } from '../../contracts/store/session-documents.ts';
 import { KilnError } from '../../domain/failures.ts';
@@ -68,8 +68,9 @@ export function createSealedBodies(store: Pick<ObjectStore, 'readDocument' | 'wr
       if (body.length > MAX_SEALED_BODY) {
         throw new KilnError('PAYLOAD_TOO_LARGE', `A sealed body may have ${MAX_SEALED_BODY} bytes.`);
       }
-      const nonce = randomBytes(NONCE_BYTES);
-      const cipher = createCipheriv(CIPHER, await keyOf(to.session, findOrMake), nonce).setAAD(nameOf(to));
+      const key = await keyOf(to.session, findOrMake);
+      const nonce = nonceFor(key, body, to);
+      const cipher = createCipheriv(CIPHER, key, nonce).setAAD(nameOf(to));
       return Buffer.concat([nonce, cipher.update(body), cipher.final(), cipher.getAuthTag()]).toString('base64');
     },
     async open(sealed, from) {
@@ -86,6 +87,18 @@ export function createSealedBodies(store: Pick<ObjectStore, 'readDocument' | 'wr
       }
     },
   };
+}
+
+/**
+ * The same body of the same run is sealed to the same text, however often it is sent: it is one object in the store.
+ * Different bodies never share a nonce, since it depends on all of both. That two texts are the same is no secret: the
+ * hash of a run's body says so, too.
+ */
+function nonceFor(key: Buffer, body: Uint8Array, to: SealedFor): Buffer {
+  const nonceKey = createHmac('sha256', key).update('nonce').digest();
+  // Its name is JSON, without a zero byte.
+  const mac = createHmac('sha256', nonceKey).update(nameOf(to)).update('\0').update(body);
+  return mac.digest().subarray(0, NONCE_BYTES);
 }
 
 /** Authenticated with the body: what was sealed for one run cannot be passed off as another's. */

@@ -36,7 +36,7 @@ export interface FaultyKiln {
   readonly temporal: Client;
   /** @returns a client whose workloads have these policies */
   workloadsWith(policies: WorkloadPolicyOverrides): WorkloadClient;
-  hold(role: Row['role'], port: string, moment: Moment, by: Caller): Promise<HeldCall>;
+  hold(role: Row['role'], port: string, moment: Moment, by: Caller): Promise<Omit<HeldCall, 'finished'>>;
   fail(role: Row['role'], port: string, moment: Moment, error: PortError, by: Caller): Promise<GatedCall>;
 }
 
@@ -55,7 +55,7 @@ export class CellRun {
   private readonly cell: Cell;
   private readonly kiln: FaultyKiln;
   private readonly workloads: WorkloadClient;
-  private held: HeldCall | undefined;
+  private held: Omit<HeldCall, 'finished'> | undefined;
 
   constructor(kiln: FaultyKiln, cell: Cell) {
     this.kiln = kiln;

@@ -7,7 +7,15 @@ import { runServers } from '../support/servers/run-servers.ts';
 import { quietRuntime } from '../support/workers/kiln-harness.ts';
 import type { Moment } from '../support/workers/port-gates.ts';
 import { ProcessStack } from '../support/workers/process-stack.ts';
-import { ended, outputsBelow, ran, threadNamed, untilRun, untilTier } from '../support/workers/session-steps.ts';
+import {
+  closeAll,
+  ended,
+  outputsBelow,
+  ran,
+  threadNamed,
+  untilRun,
+  untilTier,
+} from '../support/workers/session-steps.ts';
 import { pooled } from './fault-cells.ts';
 
 /** Where a session is when both workers die. `way`: what it is doing there. */
@@ -110,9 +118,7 @@ describe('both workers killed at once, with a session in the middle of every ste
   );
 
   it('left nothing on the host, and lawful histories that replay', async () => {
-    const { items } = await sessions.list({ limit: 100 });
-    const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
-    await Promise.all(open.map(({ thread }) => sessions.close(threadNamed(thread), { waitMs: 20_000 })));
+    await closeAll(sessions);
     while ((await stack.left()).length > 0) await delay(250);
     await stack.judge();
   });

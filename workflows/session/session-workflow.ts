@@ -84,7 +84,8 @@ async function somethingComes(ctx: SessionContext, holds: SessionHolds, recorder
   // A caller who waits for the run that has just ended is answered first.
   if (ctx.mustContinue('at rest')) return condition(() => came() || !holds.isEmpty, policies.session.settleMs);
   const expiresAt = expiryOf(state.state);
-  const moved = () => expiryOf(state.state) !== expiresAt || !holds.isEmpty;
+  // Messages that change nothing, such as a run that is sent again, make the history longer, too.
+  const moved = () => expiryOf(state.state) !== expiresAt || !holds.isEmpty || ctx.mustContinue('at rest');
   const restMs = expiresAt - Date.now();
   if (restMs > 0 && (await condition(() => came() || moved() || recorder.isBehind, restMs))) return true;
   if (!came() && holds.isEmpty && Date.now() >= expiryOf(state.state)) {

@@ -28,7 +28,7 @@ async function hadEnded(ctx: SessionContext, run: WaitingRun): Promise<boolean> 
   if (!run.mayBeKnown) return false;
   const found = await ctx.books.findRun({ name: ctx.name, runId: run.id });
   if (found === null) return false;
-  ctx.state.wasEnded(found, run);
+  ctx.state.wasEnded(found);
   return true;
 }
 

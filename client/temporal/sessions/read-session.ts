@@ -37,12 +37,14 @@ export async function locateRun(context: SessionClientContext, name: ThreadName,
   const known = context.lately.get(name);
   const record = known ?? (await mustRead(context, name));
   const look = await lookFor(context, record, runId);
-  if (look !== undefined) return look;
+  // A run that waits may have ended in an earlier session, which the workflow learns only when it is its turn.
+  if (look !== undefined && !(look.run.state === 'waiting' && look.run.run.mayBeKnown)) return look;
   const found = await context.books.runs.read(name, runId);
   if (found !== undefined) {
     const session = { ...nameOf(record), incarnation: found.incarnation };
     return { run: { state: 'ended', run: found.run }, nextTurn: 0, session };
   }
+  if (look !== undefined) return look;
   if (known !== undefined) {
     // Another process may have begun a later session of the thread.
     context.lately.forget(name);

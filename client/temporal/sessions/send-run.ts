@@ -1,7 +1,7 @@
 /** Sends runs: the workflow of the session is the claim to an id, so no store is asked on the way of a message. */
 import type { RunRequestBody } from '../../../contracts/api/session-request.ts';
 import { canonicalHash } from '../../../contracts/canonical-json.ts';
-import { KilnError } from '../../../domain/failures.ts';
+import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import type { SessionName, ThreadName } from '../../../domain/names.ts';
 import { DEFAULT_SESSION_POLICIES } from '../../../domain/policies.ts';
 import type { EndedRun, KnownRun, RunOrder } from '../../../domain/session/run-book.ts';
@@ -16,16 +16,38 @@ import { MAX_TRIES, overInTemporal, unknownOutcome, updateOrStart } from './sess
 export async function sendRun(
   context: SessionClientContext,
   name: ThreadName,
-  { id = mintId('r'), ...request }: RunRequestBody,
+  { id = mintId('r'), ifEnded, ...request }: RunRequestBody,
 ): Promise<KnownRun> {
   const bodyHash = await bodyHashOf(request);
+  const onRecord = () => endedRun(context, name, id, bodyHash);
+  const send = (restart?: 'restart') => sendToSession(context, name, { id, bodyHash, request, ifEnded: restart });
+  const taken = await send().catch(async (error: unknown) => {
+    if (!isKilnError(error, 'CONFLICT', 'SESSION_CLOSED', 'SESSION_EXPIRED')) throw error;
+    // What has ended is answered, also where its session has, or where somebody used its id for something else.
+    const ended = await onRecord();
+    if (ended !== undefined) return ended;
+    if (ifEnded === undefined || error.code === 'CONFLICT') throw error;
+    return send(ifEnded);
+  });
+  // The workflow looks for an id of long ago only when it is its turn, and its sender would never know of another body.
+  const ended = taken.state === 'waiting' && taken.run.mayBeKnown ? await onRecord() : undefined;
+  return ended ?? taken;
+}
+
+interface Sent {
+  readonly id: string;
+  readonly bodyHash: string;
+  readonly request: Omit<RunRequestBody, 'id' | 'ifEnded'>;
+  readonly ifEnded: 'restart' | undefined;
+}
+
+async function sendToSession(
+  context: SessionClientContext,
+  name: ThreadName,
+  { id, bodyHash, request, ifEnded }: Sent,
+): Promise<KnownRun> {
   for (let tries = 1; ; tries++) {
-    const record = await openRecord(context, name, { ifEnded: request.ifEnded }).catch(async (error: unknown) => {
-      const ended = await endedRun(context, name, id, bodyHash);
-      if (ended === undefined) throw error;
-      return ended;
-    });
-    if ('state' in record) return record;
+    const record = await openRecord(context, name, { ifEnded });
     const order = await orderOf(context, nameOf(record), id, bodyHash, request);
     const taken = await updateOrStart(context, record, sendRunUpdate, order, context.timings.sendMs).catch(
       (error: unknown) => {
@@ -61,7 +83,7 @@ async function orderOf(
   session: SessionName,
   id: string,
   bodyHash: string,
-  { command, env = {}, timeoutMs, repeatable = false }: Omit<RunRequestBody, 'id'>,
+  { command, env = {}, timeoutMs, repeatable = false }: Sent['request'],
 ): Promise<RunOrder> {
   const { body, bytes } = await books.requests.seal(session, id, { argv: command, env });
   return {
@@ -76,7 +98,7 @@ async function orderOf(
 }
 
 /** What makes two requests of one id the same; what becomes of an ended thread is not part of it. */
-function bodyHashOf({ command, env, timeoutMs, repeatable }: Omit<RunRequestBody, 'id'>): Promise<string> {
+function bodyHashOf({ command, env, timeoutMs, repeatable }: Sent['request']): Promise<string> {
   return canonicalHash({ command, env, timeoutMs, repeatable });
 }
 

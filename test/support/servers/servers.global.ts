@@ -49,6 +49,10 @@ export interface Servers {
   readonly s3: TestS3;
   /** Path of the bundle that workers run (workflow-bundle.ts). */
   readonly workflowBundle: string;
+  /** `kill -9` of a server that was started here, by its name in `pids`. */
+  kill(name: string): Promise<void>;
+  /** Starts it again, at the same address and on the same data. */
+  startAgain(name: string): void;
   stop(): Promise<void>;
 }
 
@@ -97,9 +101,11 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Starts a Temporal dev server and an S3 server that die with this process. */
-export async function startServers(): Promise<Servers> {
-  const env = readEnvironment();
+/**
+ * Starts a Temporal dev server and an S3 server that die with this process.
+ * @param env names servers that exist already, which are used instead
+ */
+export async function startServers(env = readEnvironment()): Promise<Servers> {
   const record = readSetupRecord();
   await sweepAbandoned();
   const directory = await mkdtemp(join(tmpdir(), `${DIRECTORY}${process.pid}-`));
@@ -120,12 +126,20 @@ export async function startServers(): Promise<Servers> {
       s3,
       temporalNamespace: env.TEMPORAL_NAMESPACE,
       pids: Object.fromEntries(children.map((child) => [child.name, child.pid])),
+      kill: (name) => named(children, name).kill(),
+      startAgain: (name) => named(children, name).startAgain(),
       stop,
     };
   } catch (error) {
     await stop();
     throw error;
   }
+}
+
+function named(children: readonly ServerProcess[], name: string): ServerProcess {
+  const child = children.find((one) => one.name === name);
+  if (child === undefined) throw new Error(`${name} was not started here`);
+  return child;
 }
 
 /**
@@ -235,27 +249,24 @@ async function freePort(): Promise<number> {
 
 /** A server that ends with this process, however this process ends. */
 class ServerProcess {
-  private readonly child: ChildProcess;
-  private readonly exited: Promise<void>;
   readonly name: string;
+  private child: ChildProcess;
+  private exited: Promise<void>;
+  private readonly argv: readonly string[];
   private readonly logPath: string;
 
   constructor(name: string, argv: readonly string[], env: Readonly<Record<string, string>>, logPath: string) {
     this.name = name;
     this.logPath = logPath;
     const assignments = Object.entries(env).map(([key, value]) => `${key}=${value}`);
-    // setpriv: the kernel ends the server when this process is gone. setsid: Ctrl-C must reach only the tests.
-    this.child = spawn('setpriv', ['--pdeathsig', 'KILL', 'env', ...assignments, ...argv], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-    });
-    const log = createWriteStream(logPath);
-    this.child.stdout?.pipe(log, { end: false });
-    this.child.stderr?.pipe(log, { end: false });
-    this.exited = new Promise((resolve) => {
-      this.child.once('error', () => resolve());
-      this.child.once('exit', () => resolve());
-    });
+    this.argv = ['--pdeathsig', 'KILL', 'env', ...assignments, ...argv];
+    this.child = this.spawn();
+    this.exited = exitOf(this.child);
+  }
+
+  startAgain(): void {
+    this.child = this.spawn();
+    this.exited = exitOf(this.child);
   }
 
   get pid(): number {
@@ -268,10 +279,31 @@ class ServerProcess {
     throw new Error(`${this.name} ended at start: ${log.slice(-2000)}`);
   }
 
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.exited;
+  }
+
   async stop(): Promise<void> {
     this.child.kill('SIGTERM');
     const force = setTimeout(() => this.child.kill('SIGKILL'), STOP_GRACE_MS);
     await this.exited;
     clearTimeout(force);
   }
+
+  private spawn(): ChildProcess {
+    // setpriv: the kernel ends the server when this process is gone. setsid: Ctrl-C must reach only the tests.
+    const child = spawn('setpriv', this.argv, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const log = createWriteStream(this.logPath, { flags: 'a' });
+    child.stdout?.pipe(log, { end: false });
+    child.stderr?.pipe(log, { end: false });
+    return child;
+  }
+}
+
+function exitOf(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    child.once('error', () => resolve());
+    child.once('exit', () => resolve());
+  });
 }

@@ -14,6 +14,7 @@ interface Hold {
   readonly by: Caller;
   readonly arrived: () => void;
   readonly released: Promise<void>;
+  readonly finished: () => void;
 }
 
 interface Failure {
@@ -30,6 +31,8 @@ export interface GatedCall {
 
 export interface HeldCall extends GatedCall {
   release(): void;
+  /** Resolves once the call has had its effect, or failed, after its release. */
+  readonly finished: Promise<void>;
 }
 
 /** A set of gates. Wrap ports with `over`, then hold points such as `vms.boot` `after`. */
@@ -47,8 +50,10 @@ export class PortGates {
   hold(port: string, moment: Moment, by: Caller = {}): HeldCall {
     const arrival = Promise.withResolvers<void>();
     const release = Promise.withResolvers<void>();
-    this.holds.push({ point: `${port} ${moment}`, by, arrived: arrival.resolve, released: release.promise });
-    return { reached: arrival.promise, release: () => release.resolve() };
+    const end = Promise.withResolvers<void>();
+    const [arrived, released, finished] = [arrival.resolve, release.promise, end.resolve];
+    this.holds.push({ point: `${port} ${moment}`, by, arrived, released, finished });
+    return { reached: arrival.promise, release: () => release.resolve(), finished: end.promise };
   }
 
   /** The next call that reaches this point fails. */
@@ -90,20 +95,25 @@ export class PortGates {
   }
 
   private async guardedCall(point: string, work: () => unknown): Promise<unknown> {
-    await this.pass(`${point} before`);
-    const result = await work();
-    await this.pass(`${point} after`);
-    return result;
+    const before = await this.pass(`${point} before`);
+    try {
+      const result = await work();
+      (await this.pass(`${point} after`))?.finished();
+      return result;
+    } finally {
+      before?.finished();
+    }
   }
 
-  private async pass(point: string): Promise<void> {
+  /** @returns the gate that held the call there, if one did */
+  private async pass(point: string): Promise<Hold | undefined> {
     const failure = this.take(this.failures, point);
     failure?.arrived();
     if (failure) throw failure.error();
     const hold = this.take(this.holds, point);
-    if (!hold) return;
-    hold.arrived();
-    await hold.released;
+    hold?.arrived();
+    await hold?.released;
+    return hold;
   }
 
   /** @returns the first gate of this point that applies to the caller; it is then used up */

@@ -33,8 +33,10 @@ const CHILD = fileURLToPath(new URL('worker-child.ts', import.meta.url));
 /** The servers of the run, and the path of the bundle for its workers. */
 export type ProcessStackOptions = Pick<ChildSpec, 'temporalAddress' | 's3' | 'workflowBundle'>;
 
-/** A worker that runs until it is killed. */
+/** A worker or a gateway that runs until it is killed. */
 export class WorkerProcess {
+  /** Of a gateway. */
+  url = '';
   private readonly child: ChildProcess;
   private readonly ended: Promise<void>;
   private readonly waiting = new Map<string, () => void>();
@@ -49,6 +51,7 @@ export class WorkerProcess {
     this.ended = new Promise((resolve) => this.child.once('exit', () => resolve()));
     this.child.on('message', (message) => {
       const reply = childReplySchema.parse(message);
+      if (reply.kind === 'ready') this.url = reply.url ?? '';
       this.waiting.get(reply.kind === 'ready' ? 'ready' : `${reply.kind} ${reply.id}`)?.();
     });
   }
@@ -79,6 +82,11 @@ export class WorkerProcess {
     await this.ended;
   }
 
+  /** Stops or continues it. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.child.kill(signal);
+  }
+
   private async command(command: Omit<ChildCommand, 'id'>): Promise<GatedCall> {
     this.count += 1;
     const id = `${this.count}`;
@@ -101,6 +109,7 @@ export class ProcessStack {
   private readonly spec: Omit<ChildSpec, 'role'>;
   readonly store: ReturnType<typeof createObjectStore>;
   private readonly workers = new Map<Role, WorkerProcess>();
+  private readonly gateways: WorkerProcess[] = [];
 
   private constructor(connection: Connection, spec: Omit<ChildSpec, 'role'>) {
     this.connection = connection;
@@ -146,6 +155,13 @@ export class ProcessStack {
     this.workers.set(role, await WorkerProcess.start({ role, ...this.spec }));
   }
 
+  /** Starts a gateway with policies `FAST_SESSIONS`; any number of them may run. */
+  async startGateway(): Promise<WorkerProcess> {
+    const gateway = await WorkerProcess.start({ role: 'gateway', ...this.spec });
+    this.gateways.push(gateway);
+    return gateway;
+  }
+
   /** `kill -9`, then starts a new worker on the same state. */
   async replaceWorker(role: Role): Promise<void> {
     await this.worker(role).kill();
@@ -177,7 +193,7 @@ export class ProcessStack {
 
   /** Like `close`, but does not close the clients, whose calls may still be in progress until this process ends. */
   async abandon(): Promise<void> {
-    for (const worker of this.workers.values()) await worker.kill();
+    for (const worker of [...this.workers.values(), ...this.gateways]) await worker.kill();
     for (const line of await this.left()) {
       const pid = /^process (\d+):/.exec(line)?.[1];
       if (pid !== undefined) process.kill(Number(pid), 'SIGKILL');

@@ -1,12 +1,15 @@
 /** Steps that tests of sessions take again and again. */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Client } from '@temporalio/client';
 import type { SessionClient, SessionSnapshot } from '../../../client/temporal/sessions/session-client.ts';
 import { isKilnError } from '../../../domain/failures.ts';
 import type { ThreadName } from '../../../domain/names.ts';
 import type { EndedRun, KnownRun } from '../../../domain/session/run-book.ts';
 import type { Tier } from '../../../domain/session/tiers.ts';
+import type { RunRecords } from '../../../ports/session-books.ts';
+import { createInstanceStore } from '../../../vmm/instance-record.ts';
 
 export const threadNamed = (thread: string): ThreadName => ({ project: 'default', thread });
 
@@ -61,9 +64,36 @@ export async function untilTier(
 
 /** Closes every session that is open. */
 export async function closeAll(sessions: SessionClient): Promise<void> {
-  for (const { thread, tier } of (await sessions.list({ limit: 100 })).items) {
-    if (tier !== 'closed' && tier !== 'expired') await sessions.close(threadNamed(thread), { waitMs: 20_000 });
-  }
+  const { items } = await sessions.list({ limit: 100 });
+  const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
+  await Promise.all(open.map(({ thread }) => sessions.close(threadNamed(thread), { waitMs: 20_000 })));
+}
+
+/** Waits until the end of a run is in the store. */
+export async function recorded(records: Pick<RunRecords, 'read'>, name: ThreadName, runId: string): Promise<void> {
+  while ((await records.read(name, runId)) === undefined) await delay(20);
+}
+
+/** Deletes an execution, as retention does. */
+export async function forget(temporal: Client, workflowId: string): Promise<void> {
+  const { namespace } = temporal.options;
+  await temporal.workflowService.deleteWorkflowExecution({ namespace, workflowExecution: { workflowId } });
+  const isThere = () =>
+    temporal.workflow
+      .getHandle(workflowId)
+      .describe()
+      .then(
+        () => true,
+        () => false,
+      );
+  while (await isThere()) await delay(20);
+}
+
+/** Makes an empty file in `/tmp` of a guest of the fake driver, which has one of its own. */
+export async function openGate(stateDir: string, vmId: string, gate: string): Promise<void> {
+  const record = await createInstanceStore(stateDir).read(vmId);
+  if (record?.process === undefined) throw new Error(`VM ${vmId} has no process`);
+  await writeFile(`/proc/${record.process.pid}/root/tmp/${gate}`, '');
 }
 
 /** The output of all runs in the files of a host, with the frames around it: what was started outside is counted so. */

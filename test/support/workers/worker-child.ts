@@ -1,13 +1,15 @@
 /**
- * One worker of a Kiln in a process of its own, to be killed: the host worker over the fake driver, or the control
- * worker. Its ports have gates that the parent sets by messages.
+ * One process of a Kiln, to be killed: the host worker over the fake driver, the control worker, or a gateway. Its ports
+ * have gates that the parent sets by messages.
  */
 import { flushCompileCache } from 'node:module';
 import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
+import { defined } from '../../../domain/defined.ts';
 import { createObjectStore } from '../../../store/object-store.ts';
 import { namespaceId } from '../../../temporal/namespace.ts';
 import { callingActivity } from './calling-activity.ts';
+import { callingThread, startGatedGateway } from './gated-gateway.ts';
 import { controlWorkerOf, type HarnessOptions, HostRunner } from './harness-workers.ts';
 import { portError } from './port-errors.ts';
 import { PortGates } from './port-gates.ts';
@@ -17,7 +19,7 @@ import { childCommandSchema, childSpecSchema, objectStoreOptions } from './worke
 process.on('disconnect', () => process.exit(1));
 Runtime.install({ shutdownSignals: [], logger: new DefaultLogger('ERROR') });
 const spec = childSpecSchema.parse(JSON.parse(process.argv[2] ?? ''));
-const gates = new PortGates(callingActivity);
+const gates = new PortGates(spec.role === 'gateway' ? callingThread : callingActivity);
 process.on('message', (message) => {
   const { kind, id, port, moment, by, error } = childCommandSchema.parse(message);
   const tell = (what: 'set' | 'reached') => process.send?.({ kind: what, id });
@@ -35,13 +37,16 @@ const native = await NativeConnection.connect({ address: spec.temporalAddress })
 const { namespace, directory, workflowBundle } = spec;
 const store = createObjectStore(objectStoreOptions(spec.s3));
 const around = { options, store, connection, native, namespace, directory };
-if (spec.role === 'control') {
+let url: string | undefined;
+if (spec.role === 'gateway') {
+  url = await startGatedGateway({ connection, namespace, store }, gates);
+} else if (spec.role === 'control') {
   const { worker } = await controlWorkerOf({ ...around, workflowBundle });
   void worker.run();
 } else {
   const temporal = new Client({ connection, namespace });
   await new HostRunner({ ...around, temporal, namespaceId: await namespaceId(connection, namespace) }).start();
 }
-process.send?.({ kind: 'ready' });
+process.send?.({ kind: 'ready', ...defined({ url }) });
 // It is always killed, and Node.js keeps what it has compiled only at an exit.
 flushCompileCache();

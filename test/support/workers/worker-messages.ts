@@ -1,4 +1,4 @@
-/** Messages to a worker process of a test, and its replies. */
+/** Messages to a process of a test, and its replies. */
 import { z } from 'zod';
 import type { createObjectStore } from '../../../store/object-store.ts';
 import { PORT_ERRORS } from './port-errors.ts';
@@ -12,7 +12,7 @@ const s3Schema = z.object({
 });
 
 export const childSpecSchema = z.object({
-  role: z.enum(['host', 'control']),
+  role: z.enum(['host', 'control', 'gateway']),
   temporalAddress: z.string(),
   namespace: z.string(),
   /** Folder for the state and sockets of the host. */
@@ -34,7 +34,7 @@ export const childCommandSchema = z.object({
 });
 
 export const childReplySchema = z.union([
-  z.object({ kind: z.literal('ready') }),
+  z.object({ kind: z.literal('ready'), url: z.exactOptional(z.string()) }),
   z.object({ kind: z.enum(['set', 'reached']), id: z.string() }),
 ]);
 

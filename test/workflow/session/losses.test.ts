@@ -10,7 +10,16 @@ import { createOwnerLookup } from '../../../workers/host/owner-lookup.ts';
 import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
-import { ended, outputsBelow, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
+import {
+  closeAll,
+  ended,
+  outputsBelow,
+  ran,
+  recorded,
+  threadNamed,
+  untilRun,
+  untilTier,
+} from '../../support/workers/session-steps.ts';
 
 const shell = (script: string) => ['sh', '-c', script];
 
@@ -112,40 +121,16 @@ describe('a session whose VM ends', () => {
 });
 
 describe('a session whose workflow is gone', () => {
-  it('goes on with the next run where Temporal has forgotten it, and runs nothing twice', async () => {
-    const name = threadNamed('forgotten');
-    await ran(kiln.sessions, name, 'one', counting('forgotten', 'true'));
-    await untilTier(kiln.sessions, name, 'warm');
-    await recorded(name, 'one');
-    await forget(name);
-    await kiln.sessions.send(name, { id: 'one', command: counting('forgotten', 'true') });
-    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ turn: 1, outcome: { code: 0 } });
-    expect(await ran(kiln.sessions, name, 'two', ['true'])).toMatchObject({ turn: 2, outcome: { code: 0 } });
-    expect(await starts('forgotten')).toBe(1);
-  });
-
   it('is closed for senders where it was terminated', async () => {
     const name = threadNamed('terminated');
     await ran(kiln.sessions, name, 'one', ['true']);
-    await recorded(name, 'one');
+    await recorded(kiln.runRecords, name, 'one');
     await kiln.temporal.workflow.getHandle(idOf(name)).terminate('by a test');
     await expect(kiln.sessions.send(name, { id: 'two', command: ['true'] })).rejects.toMatchObject({
       code: 'SESSION_CLOSED',
     });
-    expect(await kiln.sessions.send(name, { id: 'one', command: ['true'] })).toMatchObject({ state: 'ended' });
     await kiln.sessions.send(name, { id: 'two', command: ['true'], ifEnded: 'restart' });
     expect(await ended(kiln.sessions, name, 'two')).toMatchObject({ turn: 2, outcome: { code: 0 } });
-  });
-
-  it('tells a closed session also where Temporal has forgotten it', async () => {
-    const name = threadNamed('closed-and-forgotten');
-    await ran(kiln.sessions, name, 'one', ['true']);
-    await kiln.sessions.close(name, { waitMs: 20_000 });
-    await forget(name);
-    await expect(kiln.sessions.send(name, { id: 'two', command: ['true'] })).rejects.toMatchObject({
-      code: 'SESSION_CLOSED',
-    });
-    expect(await kiln.sessions.send(name, { id: 'one', command: ['true'] })).toMatchObject({ state: 'ended' });
   });
 });
 
@@ -231,10 +216,11 @@ describe('a session whose host is in trouble', () => {
   it('is closed although the store is away where a run of it waits for the store', async () => {
     const name = threadNamed('waits-for-store');
     await ran(kiln.sessions, name, 'one', ['true']);
-    await recorded(name, 'one');
+    await recorded(kiln.runRecords, name, 'one');
     await kiln.sessions.close(name, { waitMs: 20_000 });
     const held = gates.hold('sessionBooks.runs.read', 'before', { workloadId: name.thread });
-    await kiln.sessions.send(name, { ...trouble, ifEnded: 'restart' });
+    await kiln.sessions.send(name, { ...trouble, id: 'two', ifEnded: 'restart' });
+    await kiln.sessions.send(name, trouble);
     await held.reached;
     expect((await kiln.sessions.close(name, { waitMs: 20_000 })).settled).toBe(true);
     held.release();
@@ -274,9 +260,7 @@ describe('a session that lives long', () => {
 });
 
 it('leaves nothing, and histories that replay', async () => {
-  const { items } = await kiln.sessions.list({ limit: 100 });
-  const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
-  await Promise.all(open.map(({ thread }) => kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 })));
+  await closeAll(kiln.sessions);
   while ((await kiln.left()).length > 0) await delay(100);
   await kiln.judge();
 });
@@ -293,25 +277,4 @@ async function untilEvent(name: ThreadName, cause: string): Promise<void> {
 
 async function started(name: string): Promise<void> {
   while ((await starts(name)) < 1) await delay(20);
-}
-
-/** Waits until the end of a run is in the store. */
-async function recorded(name: ThreadName, runId: string): Promise<void> {
-  while ((await kiln.runRecords.read(name, runId)) === undefined) await delay(20);
-}
-
-/** Deletes the execution, as retention does. */
-async function forget(name: ThreadName): Promise<void> {
-  const { workflowService } = kiln.temporal;
-  const workflowExecution = { workflowId: idOf(name) };
-  await workflowService.deleteWorkflowExecution({ namespace: kiln.namespace, workflowExecution });
-  const handle = kiln.temporal.workflow.getHandle(idOf(name));
-  while (
-    await handle.describe().then(
-      () => true,
-      () => false,
-    )
-  ) {
-    await delay(20);
-  }
 }

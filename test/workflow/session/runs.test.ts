@@ -4,7 +4,7 @@ import { DEFAULT_CLIENT_TIMINGS } from '../../../client/temporal/client-timings.
 import { createRecordNow } from '../../../client/temporal/maintenance/record-now.ts';
 import { sessionWorkflowId, storeKeys } from '../../../domain/names.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
-import { ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
+import { closeAll, ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 
 const shell = (script: string) => ['sh', '-c', script];
 
@@ -39,20 +39,6 @@ describe('a session', () => {
       [3, 6],
       [4, 8],
     ]);
-  });
-
-  it('answers an id that it knows with its run, and refuses another body', async () => {
-    const name = threadNamed('once');
-    const request = { id: 'same', command: shell('echo x >> count') };
-    await Promise.all([1, 2, 3, 4, 5].map(() => kiln.sessions.send(name, request)));
-    await ended(kiln.sessions, name, 'same');
-    expect(await kiln.sessions.send(name, request)).toMatchObject({ state: 'ended', run: { turn: 1 } });
-    await expect(kiln.sessions.send(name, { ...request, command: ['true'] })).rejects.toMatchObject({
-      code: 'CONFLICT',
-    });
-    expect(await ran(kiln.sessions, name, 'count', shell('wc -l < count | grep -x 1'))).toMatchObject({
-      outcome: { code: 0 },
-    });
   });
 
   it('cancels a run that waits and one that runs, and goes on in the same VM', async () => {
@@ -95,19 +81,18 @@ describe('a session', () => {
       code: 'SESSION_CLOSED',
       details: { cause: 'CLOSE_ASKED', lastTurn: 2 },
     });
-    expect(await kiln.sessions.send(name, { id: 'done', command: ['true'] })).toMatchObject({ state: 'ended' });
     expect((await kiln.sessions.close(name, { waitMs: 0 })).settled).toBe(true);
   });
 
-  it('begins anew where a run asks for that, and still knows every id', async () => {
+  it('begins anew where a run asks for that, and still knows the ids of cancelled runs', async () => {
     const name = threadNamed('closed');
     const again = { id: 'new', command: ['true'], ifEnded: 'restart' } as const;
     await kiln.sessions.send(name, { ...again, command: [...again.command] });
     expect(await ended(kiln.sessions, name, 'new')).toMatchObject({ turn: 3, outcome: { code: 0 } });
-    await kiln.sessions.send(name, { id: 'done', command: ['true'] });
-    expect(await ended(kiln.sessions, name, 'done')).toMatchObject({ turn: 1, outcome: { code: 0 } });
-    await kiln.sessions.send(name, { id: 'waits', command: ['false'] });
-    expect(await ended(kiln.sessions, name, 'waits')).toMatchObject({ outcome: { as: 'failed', failure: 'CONFLICT' } });
+    // The id of a cancelled run stays used.
+    expect(await kiln.sessions.send(name, { id: 'waits', command: ['true'] })).toMatchObject({
+      run: { outcome: { as: 'cancelled' } },
+    });
   });
 
   it('expires by itself', async () => {
@@ -127,9 +112,7 @@ describe('a session', () => {
   });
 
   it('leaves nothing, and histories that replay', async () => {
-    const { items } = await kiln.sessions.list({ limit: 100 });
-    const open = items.filter(({ tier }) => tier !== 'closed' && tier !== 'expired');
-    await Promise.all(open.map(({ thread }) => kiln.sessions.close(threadNamed(thread), { waitMs: 20_000 })));
+    await closeAll(kiln.sessions);
     expect(await kiln.left()).toEqual([]);
     await kiln.judge();
   });

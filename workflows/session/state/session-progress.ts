@@ -17,8 +17,6 @@ import {
   repeatRun,
   startNext,
   takeOrder,
-  type WaitingRun,
-  withEnded,
   withUsedIds,
   writeFiles,
 } from '../../../domain/session/run-book.ts';
@@ -103,8 +101,10 @@ export class SessionProgress {
   take(order: RunOrder): KnownRun {
     this.judge(order);
     const before = this.runs;
-    this.change({ runs: takeOrder(before, this.known, order, now()) });
-    if (this.runs !== before) {
+    const runs = takeOrder(before, this.known, order, now());
+    if (runs !== before) {
+      // Until its record was read, any id may be one that the thread has used.
+      this.change({ runs: this.tier === 'new' ? withUsedIds(runs, { mayHave: () => true }) : runs });
       this.touch();
       this.note({ of: 'run', runId: order.id, to: 'waiting' }, { code: 'RUN_ASKED' });
     }
@@ -137,17 +137,10 @@ export class SessionProgress {
     if (this.runs !== before) this.ended(runId, outcome, cause);
   }
 
-  /** The store has had the end of that run for long: it does not run again. */
-  wasEnded(run: EndedRun, asked: WaitingRun): void {
-    const { waiting, ended } = this.runs;
-    const message = `The run ${run.id} had another body when it ran at ${run.acceptedAt}.`;
-    const shown: EndedRun =
-      run.bodyHash === asked.bodyHash
-        ? run
-        : { ...run, bodyHash: asked.bodyHash, outcome: { as: 'failed', failure: 'CONFLICT', message } };
-    const others = waiting.filter(({ id }) => id !== run.id);
-    this.change({ runs: { ...this.runs, waiting: others, ended: withEnded(ended, shown) } });
-    this.note({ of: 'run', runId: run.id, to: run.outcome.as }, { code: 'KNOWN_RUN' });
+  /** That run ended long ago, with this body or another one: the store answers for it. */
+  wasEnded({ id, outcome }: EndedRun): void {
+    this.change({ runs: { ...this.runs, waiting: this.runs.waiting.filter((run) => run.id !== id) } });
+    this.note({ of: 'run', runId: id, to: outcome.as }, { code: 'KNOWN_RUN' });
   }
 
   /** These ends are in the store. */
