@@ -170,7 +170,7 @@ export class HostRunner {
       versions: {},
       logger: { info: () => undefined, warn: () => undefined, error: () => undefined },
       resolveImage: () => imageDigest(options, 'node'),
-      settings: { registration: { everyMs: 200 }, sweep: { graceMs: 500, everyMs: 1_000 }, ...options.hostSettings },
+      settings: { registration: { everyMs: 500 }, sweep: { graceMs: 500, everyMs: 1_000 }, ...options.hostSettings },
     });
   }
 }
