@@ -24,7 +24,8 @@ export default defineConfig({
   test: {
     sequence: { sequencer: KindsInOrder },
     projects: [
-      project('unit'),
+      // Half of the time of this kind would be the start of a process for each file. Here files only share what is loaded.
+      project('unit', { isolate: false }),
       // Left to itself `recheck` starts a program of its own for each question.
       project('boundary', { testTimeout: 120_000, env: { RECHECK_SYNC_BACKEND: 'pure' } }),
       project('store', REAL_SERVERS),

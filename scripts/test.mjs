@@ -15,12 +15,13 @@ import { setUpOrExit } from './setup.mjs';
 const QUICK = { kinds: ['workflow', 'replay', 'unit'], files: 3 };
 
 /**
- * What runs side by side. The first lane begins with whole stacks and their guests, one file at a time; the other lane
- * waits for a part of its time, and comes to its guests when those stacks are done. Both take about as long.
+ * What runs side by side. The first lane begins with whole stacks and their guests, one file at a time, after the unit
+ * tests, which vitest starts first since they share a process; the other lane waits for a part of its time, and comes to
+ * its guests when those stacks are done. Both take about as long.
  */
 const LANES = [
-  { kinds: ['e2e', 'boundary', 'store'], files: 1 },
-  { kinds: ['fault', 'conformance', 'workflow', 'vm', 'replay', 'unit'], files: 2 },
+  { kinds: ['e2e', 'boundary', 'store', 'replay', 'unit'], files: 1 },
+  { kinds: ['fault', 'conformance', 'workflow', 'vm'], files: 2 },
 ];
 
 const NOTHING = { passed: 0, failed: 0, skipped: 0 };

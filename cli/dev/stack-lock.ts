@@ -4,8 +4,14 @@ import { KilnError, messageOf } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { processStartTime } from '../../linux/process-identity.ts';
 
-/** Takes the one lock of a home. A lock whose process is gone is taken over. @returns how to give it back. */
-export async function lockStack(home: string): Promise<() => Promise<void>> {
+type Link = (from: string, to: string) => Promise<void>;
+
+/**
+ * Takes the one lock of a home. A lock whose process is gone is taken over. @returns how to give it back.
+ * @param hardLink makes a hard link; default: that of the system
+ * @throws CONFLICT where a stack runs on this home; UNSUPPORTED on a file system without hard links
+ */
+export async function lockStack(home: string, hardLink: Link = link): Promise<() => Promise<void>> {
   await mkdir(home, { recursive: true });
   const path = join(home, 'dev.lock');
   const mine = `${process.pid} ${await processStartTime(process.pid)}`;
@@ -14,7 +20,7 @@ export async function lockStack(home: string): Promise<() => Promise<void>> {
   try {
     for (;;) {
       // A hard link either makes the name or fails: of two concurrent callers exactly one wins.
-      if (await isLinked(draft, path)) return () => rm(path, { force: true });
+      if (await isLinked(draft, path, hardLink)) return () => rm(path, { force: true });
       const owner = await readFile(path, 'utf8').catch(() => '');
       if (await isAlive(owner)) {
         throw new KilnError(
@@ -30,9 +36,9 @@ export async function lockStack(home: string): Promise<() => Promise<void>> {
 }
 
 /** @returns false where the name is taken. @throws UNSUPPORTED on a file system without hard links */
-async function isLinked(draft: string, path: string): Promise<boolean> {
+async function isLinked(draft: string, path: string, hardLink: Link): Promise<boolean> {
   try {
-    await link(draft, path);
+    await hardLink(draft, path);
     return true;
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return false;

@@ -85,8 +85,12 @@ export async function s3Server(plan: StackPlan): Promise<ProcessSpec | undefined
   return {
     name: 's3',
     command: required(plan.setup.versitygwPath, 'S3 server'),
-    // Sets its modes regardless of the umask.
-    args: ['--port', `127.0.0.1:${s3Port}`, 'posix', '--dir-perms=0700', '--file-perms=0600', plan.paths.s3Dir],
+    args: [
+      // Without it the server closes each connection after one request.
+      ...['--port', `127.0.0.1:${s3Port}`, '--keep-alive'],
+      // Sets its modes regardless of the umask.
+      ...['posix', '--dir-perms=0700', '--file-perms=0600', plan.paths.s3Dir],
+    ],
     env: {
       ...plan.baseEnv,
       ROOT_ACCESS_KEY: plan.identity.s3AccessKey,

@@ -98,7 +98,7 @@ connectKiln({ temporal: { address: '127.0.0.1:1' }, store: { endpoint: 'http://1
 
 beforeAll(async () => {
   project = await installPackedClient({ peers: true });
-  without = await installPackedClient({ peers: false, packedIn: project });
+  without = await installPackedClient({ peers: false });
 }, INSTALL_MS);
 afterAll(async () => {
   for (const folder of [project, without]) await rm(folder, { recursive: true, force: true });

@@ -2,10 +2,15 @@
  * No regular expression of the product may take more than linear time for any text, because sooner or later it meets a
  * stranger's text. `recheck` judges them in JavaScript (vitest.config.ts), which needs no network and no other program.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { checkSync } from 'recheck';
 import ts from 'typescript';
-import { describe, expect, it } from 'vitest';
-import { repositoryFiles, textOf } from './repository-files.ts';
+import { afterAll, describe, expect, it } from 'vitest';
+import { ROOT, repositoryFiles, textOf } from './repository-files.ts';
+import { SafeExpressions } from './safe-expressions.ts';
 
 /** Time limit to judge one expression; an expression that needs more must be written differently. */
 const JUDGE_MS = 100_000;
@@ -41,6 +46,10 @@ function verdictOn(literal: string): string {
   return `${verdict.complexity.summary}, e.g. ${verdict.attack.pattern}`;
 }
 
+const { version } = createRequire(import.meta.url)('recheck/package.json');
+const judged = new SafeExpressions(join(ROOT, 'node_modules', '.kiln-safe-expressions.json'), `recheck ${version}`);
+afterAll(() => judged.keep());
+
 const product = repositoryFiles().filter((file) => CODE.test(file) && !file.startsWith('test/'));
 const all = product.flatMap((file) => regularExpressionsIn(file, textOf(file)));
 const byLiteral = Map.groupBy(all, ({ literal }) => literal ?? '');
@@ -71,7 +80,34 @@ describe('regular expressions', () => {
     expect(all.filter(({ literal }) => literal === undefined).map(({ place }) => place)).toEqual([]);
   });
 
+  it('are judged again after a change, by another judge, and until they are safe', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'kiln-judged-'));
+    const path = join(directory, 'kept.json');
+    const asked: string[] = [];
+    const ask = (literal: string) => {
+      asked.push(literal);
+      return literal === '/bad/' ? 'exponential' : 'safe';
+    };
+    const run = (judge: string, ...literals: string[]) => {
+      const kept = new SafeExpressions(path, judge);
+      const verdicts = literals.map((literal) => kept.verdictOn(literal, ask));
+      kept.keep();
+      return [verdicts, asked.splice(0)];
+    };
+    expect(run('one', '/a/', '/bad/')).toEqual([
+      ['safe', 'exponential'],
+      ['/a/', '/bad/'],
+    ]);
+    expect(run('one', '/a/', '/bad/', '/b/')).toEqual([
+      ['safe', 'exponential', 'safe'],
+      ['/bad/', '/b/'],
+    ]);
+    expect(run('one', '/a/')).toEqual([['safe'], []]);
+    expect(run('two', '/a/')).toEqual([['safe'], ['/a/']]);
+    rmSync(directory, { recursive: true });
+  });
+
   it.each([...byLiteral].filter(([literal]) => literal !== ''))('%s takes linear time', (literal, places) => {
-    expect(verdictOn(literal), places.map(({ place }) => place).join(', ')).toBe('safe');
+    expect(judged.verdictOn(literal, verdictOn), places.map(({ place }) => place).join(', ')).toBe('safe');
   });
 });

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -22,6 +23,25 @@ beforeAll(async () => {
 afterAll(async () => {
   store.close();
   await rm(directory, { recursive: true, force: true });
+});
+
+test('calls that follow each other go over one connection', async () => {
+  await store.headBlob('none');
+  let opened = 0;
+  const count = () => {
+    opened++;
+  };
+  subscribe('net.client.socket', count);
+  try {
+    for (let n = 0; n < 20; n++) {
+      await store.writeDocument('docs/again.json', { n });
+      expect(await store.readDocument('docs/again.json', counter)).toMatchObject({ value: { n } });
+    }
+  } finally {
+    unsubscribe('net.client.socket', count);
+  }
+  // The one that is free may be taken only after the answer that came over it has ended.
+  expect(opened).toBeLessThanOrEqual(2);
 });
 
 describe('documents', () => {

@@ -3,6 +3,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/prom
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { repetitions } from '../../config/test-environment.ts';
 import type { StartedVm } from '../../ports/vm-driver.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { trialBoot } from '../../vmm/qemu/kvm-trial.ts';
@@ -16,6 +17,7 @@ import { type Places, whatIsLeft } from '../support/host/nothing-left.ts';
 import { imageVmSpec, silentLog, testTscRate, vmUsers } from '../support/host/vm-fixtures.ts';
 
 const DEADLINE_MS = 60_000;
+const PAUSES = repetitions({ usually: 50, whole: 1_000 });
 
 const optionsAt = ({ stateDir, runtimeDir }: Places): QemuDriverOptions => ({
   stateDir,
@@ -42,7 +44,7 @@ describeVmDriver({
   spec: imageVmSpec,
   lateMs: 100,
   lateCode: 'BOOT_TIMEOUT',
-  pauses: 1_000,
+  pauses: PAUSES,
 });
 
 describe('from a template', () => {
@@ -58,7 +60,7 @@ describe('from a template', () => {
     spec: (vmId, directory) => template.cloneSpec(vmId, directory),
     lateMs: 1,
     lateCode: 'TEMPLATE_CORRUPT',
-    pauses: 1_000,
+    pauses: PAUSES,
   });
 });
 

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { repetitions } from '../../config/test-environment.ts';
 import { templateManifestSchema } from '../../contracts/host/template-manifest.ts';
 import { digestDisk } from '../../host/disks/disk-digest.ts';
 import { runIn } from '../support/guest/guest-under-test.ts';
@@ -10,6 +11,7 @@ import { GuestHost } from '../support/host/guest-host.ts';
 
 /** Number of clones at the same time: more of them would wait for the two cores. */
 const TOGETHER = 4;
+const CLONES = repetitions({ usually: 12, whole: 100 });
 
 describe('templates of real guests', () => {
   let bed: GuestHost;
@@ -73,10 +75,10 @@ describe('templates of real guests', () => {
     expect(await Promise.all((await filesOf(usable())).map(digestDisk))).toEqual(before);
   });
 
-  it('stays as it was under 100 clones that write all they can reach', async () => {
+  it(`stays as it was under ${CLONES} clones that write all they can reach`, async () => {
     const before = await Promise.all((await filesOf(usable())).map(digestDisk));
     const write = 'for at in /srv /workspace /tmp; do head -c 300000 /dev/urandom > $at/mark || exit; done; sync';
-    for (let made = 0; made < 100; made += TOGETHER) {
+    for (let made = 0; made < CLONES; made += TOGETHER) {
       const ids = Array.from({ length: TOGETHER }, nextId);
       await Promise.all(
         ids.map(async (id) => {

@@ -125,9 +125,14 @@ function memory(record: InstanceRecord, { memoryFile }: QemuMachine, files: File
   return `memory-backend-ram,id=m0,${size}`;
 }
 
+/**
+ * `erms` and `fsrm` tell a guest that copying byte by byte with one instruction is fast. TCG emulates that instruction one
+ * byte at a time, so under it they are hidden: Linux and glibc then copy and clear words and vectors. Measured: a boot
+ * takes a tenth to a quarter less CPU time, copying files a third to a half.
+ */
 function accelerator(machine: QemuMachine): string[] {
   if (machine.accel === 'kvm') return ['-accel', 'kvm', '-cpu', 'host'];
-  return ['-accel', `tcg,thread=multi,tb-size=${machine.tbSizeMib}`, '-cpu', 'max'];
+  return ['-accel', `tcg,thread=multi,tb-size=${machine.tbSizeMib}`, '-cpu', 'max,erms=off,fsrm=off'];
 }
 
 /**

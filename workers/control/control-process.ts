@@ -1,7 +1,8 @@
+import { join } from 'node:path';
 import { Client } from '@temporalio/client';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
-import { type KilnEnvironment, readEnvironment } from '../../config/environment.ts';
+import { type KilnEnvironment, readEnvironment, stackPaths } from '../../config/environment.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { keepFilesPrivate } from '../../linux/private-files.ts';
 import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
@@ -13,7 +14,6 @@ import { createWorkloadDocuments } from '../../store/workloads/workload-document
 import { connectClient, connectWorker } from '../../temporal/connection.ts';
 import { ensureMaintenanceSchedule } from '../../temporal/maintenance-schedule.ts';
 import { ensureSearchAttributes } from '../../temporal/namespace.ts';
-import { bundleWorkflows } from '../../temporal/workflow-bundle.ts';
 import { watchLoop } from '../loop-watchdog.ts';
 import { serveMetrics } from '../metrics-endpoint.ts';
 import { endOnFailure, processLifetime, processLogger } from '../process-lifetime.ts';
@@ -22,6 +22,7 @@ import { CONNECT_PATIENCE, temporalFromEnvironment } from '../temporal-from-envi
 import { installRuntime } from '../temporal-runtime.ts';
 import { createControlMetrics, measuredDocuments } from './control-metrics.ts';
 import { createControlWorker } from './control-worker.ts';
+import { keptWorkflowBundle } from './kept-bundle.ts';
 import { createMaintenancePorts } from './maintenance-ports.ts';
 import { createSessionMetrics, measuredSessionBooks } from './session-metrics.ts';
 
@@ -41,7 +42,8 @@ export async function runControlProcess(): Promise<void> {
   const where = temporalFromEnvironment(env);
   const store = storeFromEnvironment(env);
   const patience = { ...CONNECT_PATIENCE, signal: ending };
-  const [connection, bundle] = await Promise.all([connectWorker(where, patience), bundleWorkflows()]);
+  const directory = join(stackPaths(env, process.getuid?.() ?? 0).cacheDir, 'workflows');
+  const [connection, bundle] = await Promise.all([connectWorker(where, patience), keptWorkflowBundle({ directory })]);
   const client = await connectClient(where, patience);
   await ensureSearchAttributes(client, where.namespace, CONNECT_PATIENCE);
   const temporal = new Client({ connection: client, namespace: where.namespace });

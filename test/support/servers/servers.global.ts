@@ -196,7 +196,7 @@ async function startS3(
     endpoint = `http://127.0.0.1:${port}`;
     const program = present(record.versitygwPath, 'KILN_S3_ENDPOINT');
     const keys = { ROOT_ACCESS_KEY: accessKeyId, ROOT_SECRET_KEY: secretAccessKey };
-    const argv = [program, '--port', `127.0.0.1:${port}`, 'posix', data];
+    const argv = [program, '--port', `127.0.0.1:${port}`, '--keep-alive', 'posix', data];
     children.push(new ServerProcess('versitygw', argv, keys, join(directory, 's3.log')));
   }
   const s3: TestS3 = { endpoint, region: env.KILN_S3_REGION, bucket: 'kiln-test', accessKeyId, secretAccessKey };

@@ -2,12 +2,13 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { WorkflowBundle } from '@temporalio/worker';
-import { bundleWorkflows } from '../../../temporal/workflow-bundle.ts';
+import { readSetupRecord } from '../../../config/setup-record.ts';
+import { keptWorkflowBundle } from '../../../workers/control/kept-bundle.ts';
 
 /** @returns the path of the bundle, which it makes in `directory` */
 export async function makeWorkflowBundle(directory: string): Promise<string> {
   const path = join(directory, 'workflow-bundle.js');
-  const { code } = await bundleWorkflows();
+  const { code } = await keptWorkflowBundle({ directory: join(readSetupRecord().cacheDir, 'workflows') });
   await writeFile(path, code);
   return path;
 }

@@ -178,7 +178,7 @@ export class HostRunner {
       logger: { info: () => undefined, warn: () => undefined, error: () => undefined },
       resolveImage: () => imageDigest(options, 'node'),
       ...defined({ privateNames: options.privateNames, resolveName: options.resolveName }),
-      settings: { registration: { everyMs: 200 }, sweep: { graceMs: 500, everyMs: 1_000 }, ...options.hostSettings },
+      settings: { registration: { everyMs: 500 }, sweep: { graceMs: 500, everyMs: 1_000 }, ...options.hostSettings },
     });
   }
 }

@@ -1,27 +1,14 @@
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lockStack } from '../../../cli/dev/stack-lock.ts';
-
-const refused = vi.hoisted(() => ({ code: '' }));
-vi.mock('node:fs/promises', async (original) => {
-  const real = await original<typeof import('node:fs/promises')>();
-  return {
-    ...real,
-    link: (from: string, to: string) =>
-      refused.code === '' ? real.link(from, to) : Promise.reject(Object.assign(new Error('no'), refused)),
-  };
-});
 
 let home: string;
 beforeEach(async () => {
   home = await mkdtemp(join(tmpdir(), 'kiln-lock-'));
 });
-afterEach(async () => {
-  refused.code = '';
-  await rm(home, { recursive: true, force: true });
-});
+afterEach(() => rm(home, { recursive: true, force: true }));
 
 describe('the lock of a stack', () => {
   it('is one: whoever comes second is told who has it, until it is given back', async () => {
@@ -43,8 +30,8 @@ describe('the lock of a stack', () => {
   });
 
   it('on a file system without hard links says what to do, instead of trying for ever', async () => {
-    refused.code = 'EPERM';
-    await expect(lockStack(home)).rejects.toMatchObject({
+    const refused = () => Promise.reject(Object.assign(new Error('no'), { code: 'EPERM' }));
+    await expect(lockStack(home, refused)).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       details: { fix: expect.stringContaining('KILN_HOME') },
     });

@@ -47,6 +47,11 @@ describe('QEMU command line', () => {
     expect(line([])).not.toContain('kiln.');
   });
 
+  it('hides under tcg, and only there, the instructions that copy bytes slowly when they are emulated', () => {
+    expect(values(argv, '-cpu')).toEqual(['max,erms=off,fsrm=off']);
+    expect(values(qemuCommandLine(record, paths, { ...machine, accel: 'kvm' }), '-cpu')).toEqual(['host']);
+  });
+
   it('has no word that this kernel cannot boot with', () => {
     for (const word of ['acpi=off', 'noapic', 'nolapic', 'nomodule']) expect(argv.join(' ')).not.toContain(word);
   });
