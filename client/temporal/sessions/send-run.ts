@@ -23,8 +23,9 @@ export async function sendRun(
   const send = (restart?: 'restart') => sendToSession(context, name, { id, bodyHash, request, ifEnded: restart });
   const taken = await send().catch(async (error: unknown) => {
     if (!isKilnError(error, 'CONFLICT', 'SESSION_CLOSED', 'SESSION_EXPIRED')) throw error;
-    // What has ended is answered, also where its session has, or where somebody used its id for something else.
-    const ended = await onRecord();
+    // What has ended is answered, also where its session has, or where somebody used its id for something else. Of what
+    // is deleted, and perhaps not gone yet, nothing is known any more.
+    const ended = error.details.as === 'deleted' ? undefined : await onRecord();
     if (ended !== undefined) return ended;
     if (ifEnded === undefined || error.code === 'CONFLICT') throw error;
     return send(ifEnded);
