@@ -171,11 +171,33 @@ export function repeatRun(book: RunBook, vm: RunVm): RunBook {
     : { ...book, running: { ...book.running, repeats: book.running.repeats + 1, vm } };
 }
 
+/** Longest text that is kept of a failure or a loss, UTF-16 units. */
+const MAX_TEXT = 500;
+
+/** A message may hold whatever a program has said. */
+function bounded(outcome: RunOutcome): RunOutcome {
+  return outcome.as === 'failed' ? { ...outcome, message: boundedText(outcome.message) } : outcome;
+}
+
+function boundedText(text: string): string {
+  return text.slice(0, MAX_TEXT).toWellFormed();
+}
+
 /** Ends the present run. @returns the book as it is where none runs */
 export function endRunning({ running, ...book }: RunBook, outcome: RunOutcome, endedAt: string): RunBook {
   if (running === undefined) return book;
   const { id, bodyHash, acceptedAt, turn, startedAt, vm, lost } = running;
-  const ended = { id, bodyHash, acceptedAt, turn, startedAt, endedAt, vm, ...defined({ lost }), outcome };
+  const ended = {
+    id,
+    bodyHash,
+    acceptedAt,
+    turn,
+    startedAt,
+    endedAt,
+    vm,
+    ...defined({ lost }),
+    outcome: bounded(outcome),
+  };
   return { ...book, ended: withEnded(book.ended, ended) };
 }
 
@@ -187,7 +209,9 @@ export function writeFiles(book: RunBook): RunBook {
 /** Notes that the workspace is lost. @returns the book as it is where nothing was in it */
 export function loseWorkspace({ hasFiles, ...book }: RunBook, reason: string): RunBook {
   const wasEmpty = book.turn === 0 && hasFiles === undefined;
-  return wasEmpty || book.lost !== undefined ? book : { ...book, lost: { afterTurn: book.turn, reason } };
+  return wasEmpty || book.lost !== undefined
+    ? book
+    : { ...book, lost: { afterTurn: book.turn, reason: boundedText(reason) } };
 }
 
 /** Adds the ids that the thread had used before this session. */
@@ -203,7 +227,7 @@ export function endWaiting(book: RunBook, id: string, outcome: RunOutcome, ended
   return {
     ...book,
     waiting: book.waiting.filter((waiting) => waiting !== run),
-    ended: withEnded(book.ended, { id, bodyHash, acceptedAt, endedAt, outcome }),
+    ended: withEnded(book.ended, { id, bodyHash, acceptedAt, endedAt, outcome: bounded(outcome) }),
   };
 }
 

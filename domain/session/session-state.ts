@@ -78,6 +78,30 @@ export interface RunLook {
 
 /** Most bytes that an execution hands to the next one: the server ends a workflow whose input is beyond 2 MiB. */
 export const MAX_CARRIED_BYTES = 1024 * 1024;
+const utf8 = new TextEncoder();
+
+/** @returns what a state takes on its way to the next execution, bytes */
+export function carriedBytes(carried: CarriedSession): number {
+  return utf8.encode(JSON.stringify(carried)).length;
+}
+
+/**
+ * @returns the state without as many of the oldest ended runs as are needed to keep it within the limit: the store answers for these
+ * @throws Error where it is too large even so
+ */
+export function fittingState(carried: CarriedSession, maxBytes: number = MAX_CARRIED_BYTES): CarriedSession {
+  let fitting = carried;
+  while (carriedBytes(fitting) > maxBytes) {
+    const { runs, unrecorded } = fitting;
+    const ended = runs.ended.slice(Math.ceil(runs.ended.length / 4));
+    if (ended.length === runs.ended.length || unrecorded.length > 0) {
+      throw new Error(`the state of a session takes ${carriedBytes(fitting)} bytes, and ${maxBytes} can be carried on`);
+    }
+    fitting = { ...fitting, runs: { ...runs, ended } };
+  }
+  return fitting;
+}
+
 /** Ends of runs that wait for the store; beyond this, the session takes no new run. */
 export const MAX_UNRECORDED = 500;
 

@@ -1,5 +1,5 @@
 import { condition, sleep } from '@temporalio/workflow';
-import { MAX_CARRIED_BYTES } from '../../domain/session/session-state.ts';
+import { carriedBytes, MAX_CARRIED_BYTES } from '../../domain/session/session-state.ts';
 import type { SessionContext } from './session-context.ts';
 
 /** Ends that are written by one call of the activity. */
@@ -31,7 +31,7 @@ export class RunRecorder {
     const { state } = this.ctx;
     await condition(() => {
       this.start();
-      return !this.isWriting || JSON.stringify(state.carried()).length < MAX_CARRIED_BYTES / 2;
+      return !this.isWriting || carriedBytes(state.carried()) < MAX_CARRIED_BYTES / 2;
     });
   }
 

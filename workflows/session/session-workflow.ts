@@ -2,7 +2,13 @@ import { CancelledFailure } from '@temporalio/common';
 import { allHandlersFinished, CancellationScope, condition, continueAsNew, setHandler } from '@temporalio/workflow';
 import type { KnownRun } from '../../domain/session/run-book.ts';
 import type { SessionEnd } from '../../domain/session/session-record.ts';
-import { expiryOf, type RunLook, type SessionInput, type SessionView } from '../../domain/session/session-state.ts';
+import {
+  expiryOf,
+  fittingState,
+  type RunLook,
+  type SessionInput,
+  type SessionView,
+} from '../../domain/session/session-state.ts';
 import { cancelRun, leave } from './cancel-and-leave.ts';
 import { changeSettings } from './change-settings.ts';
 import { openContext, readBooks } from './open-session.ts';
@@ -110,7 +116,7 @@ async function goOn(ctx: SessionContext, holds: SessionHolds, recorder: RunRecor
   await condition(() => hasCome() || allHandlersFinished());
   if (hasCome()) return;
   const { name, settings, policies } = { ...input, settings: ctx.state.state.settings };
-  const carried = ctx.state.carried();
+  const carried = fittingState(ctx.state.carried());
   await continueAsNew<typeof sessionWorkflow>({
     schemaVersion: 1,
     name,

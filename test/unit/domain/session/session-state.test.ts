@@ -1,0 +1,83 @@
+/** What a session hands to its next execution stays within what the server takes. */
+import { describe, expect, it } from 'vitest';
+import { KnownRunIds, MAX_EXACT_IDS } from '../../../../domain/session/known-run-ids.ts';
+import {
+  endWaiting,
+  MAX_WAITING_BYTES,
+  MAX_WAITING_RUNS,
+  NO_RUNS,
+  RECENT_RUNS,
+  type RunBook,
+  type RunOrder,
+  takeOrder,
+} from '../../../../domain/session/run-book.ts';
+import {
+  type CarriedSession,
+  carriedBytes,
+  fittingState,
+  MAX_CARRIED_BYTES,
+  newSession,
+} from '../../../../domain/session/session-state.ts';
+
+const AT = '2026-01-02T03:04:05.678Z';
+/** Three bytes in UTF-8. */
+const WIDE = '語'.repeat(5_000);
+const SETTINGS = {
+  image: { name: 'n'.repeat(64), digest: `sha256:${'0'.repeat(64)}` },
+  resources: { vcpus: 64, memMib: 262_144, diskMib: 65_536 },
+  egress: Array.from({ length: 100 }, () => 'e'.repeat(300)),
+  tiers: { idleMs: 1, ttlMs: 1 },
+};
+
+/** Everything as large as its own limit allows. */
+function largest(): CarriedSession {
+  const known = new KnownRunIds();
+  for (let n = 0; n < MAX_EXACT_IDS; n++) known.add(`run-${n}`);
+  let runs: RunBook = NO_RUNS;
+  const order = (n: number, sealed: string): RunOrder => ({
+    ...{ id: `${n}`.padStart(128, 'i'), idSha256: '0'.repeat(64), bodyHash: '0'.repeat(64) },
+    ...{
+      bytes: Math.floor(MAX_WAITING_BYTES / MAX_WAITING_RUNS),
+      body: { sealed },
+      timeoutMs: 86_400_000,
+      repeatable: true,
+    },
+  });
+  for (let n = 0; n < RECENT_RUNS; n++) {
+    const { id } = order(n, '');
+    runs = takeOrder(runs, new KnownRunIds(), order(n, ''), AT);
+    runs = endWaiting(runs, id, { as: 'failed', failure: 'F'.repeat(80), message: WIDE }, AT);
+  }
+  const sealed = 's'.repeat(Math.ceil((MAX_WAITING_BYTES / MAX_WAITING_RUNS) * 1.4));
+  for (let n = 0; n < MAX_WAITING_RUNS; n++) {
+    runs = takeOrder(runs, new KnownRunIds(), order(RECENT_RUNS + n, sealed), AT);
+  }
+  return { ...newSession(SETTINGS, 0), runs, knownRunIds: known.carried() };
+}
+
+describe('the carried state of a session', () => {
+  it('fits at its largest, without the oldest of the runs that the store answers for', () => {
+    const state = largest();
+    const fitting = fittingState(state);
+    expect(carriedBytes(fitting)).toBeLessThanOrEqual(MAX_CARRIED_BYTES);
+    expect(fitting.runs.waiting).toEqual(state.runs.waiting);
+    expect(fitting.runs.ended.length).toBeGreaterThan(0);
+    expect(fitting.runs.ended.at(-1)).toEqual(state.runs.ended.at(-1));
+    // What is dropped is the oldest: nothing is missing in between.
+    expect(state.runs.ended.slice(-fitting.runs.ended.length)).toEqual(fitting.runs.ended);
+  });
+
+  it('stays as it is where it fits, and is refused where only what must be kept is too large', () => {
+    const small = newSession(SETTINGS, 0);
+    expect(fittingState(small)).toBe(small);
+    expect(() => fittingState(small, 100)).toThrow(/can be carried on/);
+    const [unrecorded] = largest().runs.ended;
+    if (unrecorded === undefined) throw new Error('there is none');
+    expect(() => fittingState({ ...largest(), unrecorded: [unrecorded] }, 500_000)).toThrow(/can be carried on/);
+  });
+
+  it('keeps no more of a failure than its first words', () => {
+    const [run] = largest().runs.ended;
+    expect(run?.outcome).toMatchObject({ message: '語'.repeat(500) });
+  });
+});
