@@ -42,6 +42,8 @@ export interface FollowedOutput {
   readonly pieces: readonly ExecOutput[];
   /** Nothing follows these pieces: the run has ended on this host, however. */
   readonly isLast: boolean;
+  /** The run that has this turn in the VM, once one has it. */
+  readonly runId?: string;
 }
 
 export interface SessionRuns {

@@ -1,6 +1,6 @@
 /** Answers of a host's data plane to the gateway. Bearer: the host token of the stack. */
 import { z } from 'zod';
-import { hostIdSchema } from '../identifiers.ts';
+import { hostIdSchema, runIdSchema } from '../identifiers.ts';
 import { numberedLogEntrySchema } from '../store/workload-documents.ts';
 
 /** Most entries of one answer. */
@@ -86,6 +86,8 @@ export const runOutputReplySchema = z.object({
   pieces: z.array(outputPieceSchema),
   /** Nothing follows: the run has ended on this host, however. */
   isLast: z.boolean(),
+  /** The run that has this turn in the VM, once one has it. */
+  runId: runIdSchema.exactOptional(),
 });
 export type RunOutputReply = z.infer<typeof runOutputReplySchema>;
 

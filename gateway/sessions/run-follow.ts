@@ -41,20 +41,16 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
   let pauseMs = limits.lookMs;
   while (!signal.aborted) {
     const look = await options.locate();
-    const answer = await askHost(options, look, position);
-    // What a host tells of a run that waits is of another one, or of this one once it has begun: look again.
-    for (const piece of look.run.state === 'waiting' ? [] : (answer?.pieces ?? [])) {
-      position = endOf(piece);
-      yield { kind: 'output', piece, end: position };
-    }
-    const hasMore = (answer?.pieces.length ?? 0) > 0;
-    if (look.run.state === 'ended' && !hasMore) {
-      return yield* lastNews(options, look.run.run, look.session, position);
-    }
-    if (hasMore) {
+    const told = yield* fromHost(options, look, position);
+    if (told.position > position) pauseMs = limits.lookMs;
+    position = told.position;
+    const { answer } = told;
+    // Output of another run that has its turn: look again.
+    if ((answer?.pieces.length ?? 0) > 0) {
       pauseMs = limits.lookMs;
       continue;
     }
+    if (look.run.state === 'ended') return yield* lastNews(options, look.run.run, look.session, position);
     if (answer === undefined || answer.isLast) {
       // Its end is on the way into the workflow, or no host can be asked to wait.
       await delay(pauseMs, undefined, { signal }).catch(() => undefined);
@@ -62,6 +58,34 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
     }
     yield { kind: 'quiet' };
   }
+}
+
+/**
+ * Yields the output that its host has, for as long as more of it comes: the run stays where it is, so nobody has to be
+ * asked where that is.
+ * @returns the position behind it, and the last answer: without output, or with that of another run
+ */
+async function* fromHost(
+  options: RunFollowOptions,
+  look: LocatedRun,
+  after: number,
+): AsyncGenerator<RunNews, { position: number; answer: RunOutputReply | undefined }> {
+  const place = placeOf(look, options.limits);
+  const waits = look.run.state === 'waiting';
+  let position = after;
+  // Also its beginning is news for a run that waits.
+  let answer = place && (await askHost(options, place, waits ? 0 : after));
+  while (place !== undefined && answer !== undefined && answer.pieces.length > 0) {
+    const isOwn = !waits || (after === 0 && answer.runId === look.run.run.id);
+    if (!isOwn) break;
+    for (const piece of answer.pieces) {
+      position = endOf(piece);
+      yield { kind: 'output', piece, end: position };
+    }
+    const waitMs = look.run.state === 'ended' ? 0 : options.limits.holdMs;
+    answer = options.signal.aborted ? undefined : await askHost(options, { ...place, waitMs }, position);
+  }
+  return { position, answer };
 }
 
 /** Waits for the end of a run. @returns the run as it is then, or as it is once the signal is aborted */
@@ -72,11 +96,14 @@ export async function untilEnded(options: RunFollowOptions): Promise<KnownRun> {
   return (await options.locate()).run;
 }
 
+interface PlaceOfRun {
+  readonly at: RunVm;
+  readonly turn: number;
+  readonly waitMs: number;
+}
+
 /** Where output of the run is or will be, and how long to wait there, ms; undefined where no host can tell yet. */
-function placeOf(
-  { run, place, nextTurn }: LocatedRun,
-  { holdMs, maxLookMs }: RunFollowLimits,
-): { at: RunVm; turn: number; waitMs: number } | undefined {
+function placeOf({ run, place, nextTurn }: LocatedRun, { holdMs, maxLookMs }: RunFollowLimits): PlaceOfRun | undefined {
   if (run.state === 'ended') return run.run.vm && { at: run.run.vm, turn: run.run.turn ?? 0, waitMs: 0 };
   if (run.state === 'running') return { at: run.run.vm, turn: run.run.turn, waitMs: holdMs };
   // The host does not see that it is cancelled, comes earlier, or will run elsewhere: it is looked at again soon.
@@ -85,20 +112,14 @@ function placeOf(
 
 /** @returns undefined where no host can be asked */
 async function askHost(
-  options: RunFollowOptions,
-  look: LocatedRun,
+  { host, follow, signal }: RunFollowOptions,
+  { at, turn, waitMs }: PlaceOfRun,
   after: number,
 ): Promise<RunOutputReply | undefined> {
-  const { signal, limits } = options;
-  const place = placeOf(look, limits);
-  if (place === undefined) return undefined;
-  const { at, turn, waitMs } = place;
   const run: RunAtHost = { vmId: at.vmId, turn };
-  // Also its beginning is news for a run that waits.
-  const from = look.run.state === 'waiting' ? 0 : after;
   try {
-    const host = await options.host(at.hostId);
-    return host && (await options.follow(host, run, { after: from, waitMs, signal }));
+    const entry = await host(at.hostId);
+    return entry && (await follow(entry, run, { after, waitMs, signal }));
   } catch (error) {
     if (signal.aborted || isKilnError(error, 'HOST_LOST', 'STORE_UNAVAILABLE')) return undefined;
     throw error;

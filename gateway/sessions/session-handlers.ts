@@ -1,6 +1,6 @@
 /** Handlers of the routes of sessions and their runs. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { SessionClient, SessionSnapshot } from '../../client/temporal/sessions/session-client.ts';
+import type { LocatedRun, SessionClient, SessionSnapshot } from '../../client/temporal/sessions/session-client.ts';
 import type { SESSION_ROUTES } from '../../contracts/api/routes/sessions.ts';
 import type { RunRequestBody, SendRunBody } from '../../contracts/api/session-request.ts';
 import { runView, type SessionView, sessionView } from '../../contracts/api/session-view.ts';
@@ -143,8 +143,8 @@ function streamHandler(options: SessionHandlerOptions): RouteHandlers['streamRun
     open += 1;
     try {
       // Any error of the request is answered as a problem before the stream begins.
-      await options.sessions.run(name, params.id);
-      await runStream(options, params.id, { name, after }, reply);
+      const found = options.sessions.sentLately(name, params.id) ?? (await options.sessions.run(name, params.id));
+      await runStream(options, found, { name, after }, reply);
     } finally {
       open -= 1;
     }
@@ -159,16 +159,19 @@ function startOf(request: FastifyRequest, after: number | undefined): number {
 
 function runStream(
   options: SessionHandlerOptions,
-  runId: string,
+  found: LocatedRun,
   { name, after }: Pick<RunStreamOptions, 'name' | 'after'>,
   reply: FastifyReply,
 ): Promise<void> {
   const { limits, log, ending } = options;
   const { thread } = name;
+  const { id: runId } = found.run.run;
+  const looks = [found];
   const onBroken = (code: string) => log.warn({ code, thread, runId }, 'a stream of output broke off');
   return sendEvents(reply, { retryMs: limits.lookMs, ending, onBroken }, (response, signal) =>
     streamRun(response, {
       ...following(options, name, runId, signal),
+      locate: async () => looks.shift() ?? options.sessions.run(name, runId),
       name,
       after,
       slowReaderMs: limits.slowReaderMs,

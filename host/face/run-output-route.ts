@@ -27,12 +27,12 @@ export function addRunOutputRoute(server: FastifyInstance, runs: Pick<SessionRun
     }
     const gone = new AbortController();
     reply.raw.once('close', () => gone.abort());
-    const { pieces, isLast } = await runs.followOutput(run.data, {
+    const { pieces, ...rest } = await runs.followOutput(run.data, {
       ...query.data,
       maxBytes: MAX_OUTPUT_BYTES,
       signal: gone.signal,
     });
-    return { pieces: pieces.map(encoded), isLast };
+    return { pieces: pieces.map(encoded), ...rest };
   });
 }
 

@@ -92,6 +92,7 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     vmDirectory: (vmId) => records.directory(vmId),
     outputPath: ({ vmId, turn }) => join(directory, vmId, String(turn)),
     expectOutput: (run, of) => shipper.expect(run, of),
+    expected: (run) => shipper.expected(run),
     onEnd: (run) => {
       shipper.ship(run).catch((error: unknown) => {
         logger.warn({ ...run, reason: messageOf(error) }, 'the output of a run is shipped later');

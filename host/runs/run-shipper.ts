@@ -46,6 +46,8 @@ type Shipped = z.infer<typeof shippedSchema>;
 export interface RunShipper {
   /** Notes whose run this is, once, before there is any output of it. */
   expect(run: RunInVm, of: Pick<Shipped, 'session' | 'runId'>): Promise<void>;
+  /** @returns whose run this is, where that was noted */
+  expected(run: RunInVm): Promise<Pick<Shipped, 'session' | 'runId'> | undefined>;
   /** Ships what there is of a run now. */
   ship(run: RunInVm): Promise<void>;
   start(): void;
@@ -76,6 +78,10 @@ class FileShipper implements RunShipper {
     if ((await readStateFile(file, shippedSchema)) !== undefined) return;
     const name = { project, thread, incarnation };
     await writeStateFile(file, { session: name, runId, fileBytes: 0, isWhole: false });
+  }
+
+  expected(run: RunInVm): Promise<Shipped | undefined> {
+    return readStateFile(this.noteOf(run), shippedSchema);
   }
 
   ship(run: RunInVm): Promise<void> {

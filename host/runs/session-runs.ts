@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { type Changes, createChanges } from '../../concurrency/changes.ts';
 import { abortable } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { isErrno } from '../../linux/errno.ts';
 import { readStateFile, writeStateFile } from '../../linux/state-file.ts';
@@ -35,6 +36,8 @@ export interface SessionRunsOptions {
   readonly leftoversMs: number;
   /** Notes whose output will be in the file, before there is any. */
   readonly expectOutput: (run: RunInVm, of: RunOwner) => Promise<void>;
+  /** @returns the run that was noted so */
+  readonly expected: (run: RunInVm) => Promise<Pick<RunOwner, 'runId'> | undefined>;
   /** Called at the end of a run, however it ends. */
   readonly onEnd: (run: RunInVm) => void;
 }
@@ -63,6 +66,7 @@ type RunRequest = Parameters<SessionRuns['run']>[0];
 
 interface ActiveRun {
   readonly turn: number;
+  readonly runId: string;
   /** The process as the agent knows it; another one after every lost channel. */
   handle?: ExecHandle;
   readonly output: Promise<RunOutput>;
@@ -129,9 +133,16 @@ class VmRuns implements SessionRuns {
       // Before the output is read, so that an end that is seen comes with all of it.
       const isLast = await this.isOver(run);
       const pieces = await this.readOutput(run, after, maxBytes).catch(noneIfUnknown);
-      if (pieces.length > 0 || isLast || late.aborted) return { pieces, isLast: isLast && pieces.length === 0 };
+      if (pieces.length > 0 || isLast || late.aborted) {
+        return { pieces, isLast: isLast && pieces.length === 0, ...defined({ runId: await this.runIdOf(run) }) };
+      }
       await change.catch(() => undefined);
     }
+  }
+
+  private async runIdOf(run: RunInVm): Promise<string | undefined> {
+    const active = this.active.get(run.vmId);
+    return active?.turn === run.turn ? active.runId : (await this.options.expected(run))?.runId;
   }
 
   async isOver({ vmId, turn }: RunInVm): Promise<boolean> {
@@ -162,7 +173,7 @@ class VmRuns implements SessionRuns {
     const { vmId, turn } = request;
     const output = this.openOutput(request);
     const ended = Promise.withResolvers<RunExit>();
-    const active: ActiveRun = { turn, output, done: ended.promise };
+    const active: ActiveRun = { turn, runId: request.runId, output, done: ended.promise };
     // A caller that has left must not leave an unhandled rejection behind; the next one finds what happened.
     for (const promise of [output, ended.promise]) promise.catch(() => undefined);
     this.active.set(vmId, active);

@@ -8,10 +8,10 @@ import type { RunLook, SessionView } from '../../domain/session/session-state.ts
 export const SESSION_WORKFLOW = 'sessionWorkflow';
 
 /**
- * Takes an order; the same one again answers for the same run.
+ * Takes an order; the same one again answers for the same run, and tells where that is or will be.
  * @throws CONFLICT, QUEUE_FULL, SESSION_CLOSED, SESSION_EXPIRED, STORE_UNAVAILABLE (the ends of too many runs wait for it)
  */
-export const sendRunUpdate = defineUpdate<KnownRun, [RunOrder]>('sendRun');
+export const sendRunUpdate = defineUpdate<RunLook & { readonly run: KnownRun }, [RunOrder]>('sendRun');
 /** Cancels a run that waits or runs. An ended one stays as it ended. @throws NOT_FOUND */
 export const cancelRunUpdate = defineUpdate<KnownRun, [{ readonly runId: string }]>('cancelRun');
 /** Takes settings that are on record already: egress and tiers at once, resources at the next boot. Idempotent. */

@@ -1,6 +1,6 @@
 import { CancelledFailure } from '@temporalio/common';
 import { allHandlersFinished, CancellationScope, condition, continueAsNew, setHandler } from '@temporalio/workflow';
-import type { KnownRun } from '../../domain/session/run-book.ts';
+import type { KnownRun, RunOrder } from '../../domain/session/run-book.ts';
 import type { SessionEnd } from '../../domain/session/session-record.ts';
 import {
   expiryOf,
@@ -50,7 +50,11 @@ function answer(ctx: SessionContext, holds: SessionHolds): void {
   setHandler(sessionQuery, (): SessionView => viewOf(ctx.name, state.state));
   setHandler(runQuery, ({ runId }): RunLook => lookAt(runId, state.state));
   setHandler(runsQuery, ({ limit }): readonly KnownRun[] => lastRuns(state.state, limit));
-  setHandler(sendRunUpdate, (order) => state.take(order), { validator: (order) => state.judge(order) });
+  const take = (order: RunOrder) => {
+    const run = state.take(order);
+    return { ...lookAt(order.id, state.state), run };
+  };
+  setHandler(sendRunUpdate, take, { validator: (order) => state.judge(order) });
   setHandler(cancelRunUpdate, ({ runId }) => cancelRun(ctx, runId));
   setHandler(changeSettingsUpdate, (settings) => void changeSettings(ctx, settings));
   setHandler(holdUpdate, (order) => holds.take(order), { validator: (order) => holds.judge(order) });

@@ -55,7 +55,10 @@ async function sendToSession(
         throw isUnavailable(error) ? unknownOutcome(record.thread, error) : error;
       },
     );
-    if (taken !== 'over') return taken;
+    if (taken !== 'over') {
+      context.sent.set({ ...taken, session: nameOf(record) });
+      return taken.run;
+    }
     // The record was too old, or the workflow was ended from outside: its own record decides.
     context.lately.forget(name);
     if (tries >= MAX_TRIES) throw await overInTemporal(context, record);

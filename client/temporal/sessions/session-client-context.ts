@@ -6,6 +6,7 @@ import type { SessionPolicyOverrides } from '../../../domain/policies.ts';
 import type { SessionRecord } from '../../../domain/session/session-record.ts';
 import type { SessionBooks } from '../../../ports/session-books.ts';
 import type { ClientTimings } from '../client-timings.ts';
+import type { LocatedRun } from './read-session.ts';
 
 export interface SessionClientContext {
   readonly client: Client;
@@ -22,6 +23,11 @@ export interface SessionClientContext {
     get(name: ThreadName): SessionRecord | undefined;
     set(record: SessionRecord): void;
     forget(name: ThreadName): void;
+  };
+  /** Where runs were that this process has sent within the last seconds, by thread and id. */
+  readonly sent: {
+    get(name: ThreadName, runId: string): LocatedRun | undefined;
+    set(found: LocatedRun): void;
   };
   /** Few updates of a thread are under way at a time: the server refuses the eleventh. */
   readonly lanes: KeyedLock;

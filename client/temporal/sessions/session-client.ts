@@ -58,6 +58,11 @@ export interface SessionClient {
   send(name: ThreadName, request: RunRequestBody): Promise<KnownRun>;
   /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */
   run(name: ThreadName, runId: string): Promise<LocatedRun>;
+  /**
+   * Where a run was when this client sent it, seconds ago; by now it may have ended. Asks nobody.
+   * @returns undefined where another one sent it, or longer ago
+   */
+  sentLately(name: ThreadName, runId: string): LocatedRun | undefined;
   /** Those that wait or run, and the last that ended: the newest first. Of an ended session those on record. @throws as `get` */
   runs(name: ThreadName, limit: number): Promise<readonly KnownRun[]>;
   /** A run that has ended stays as it is. @throws as `run` */
@@ -91,6 +96,8 @@ export interface SessionClient {
 const SEND_MS = 5_000;
 const RECORD_MS = 10 * 60_000;
 const MAX_RECORDS = 10_000;
+/** Who sends a run follows it at once, or not through this process. */
+const SENT_MS = 5_000;
 
 /** @returns a client over a Temporal connection and the store. Nothing is called yet. */
 export function createSessionClient(options: SessionClientOptions): SessionClient {
@@ -104,6 +111,7 @@ export function createSessionClient(options: SessionClientOptions): SessionClien
     timings,
     taskQueue: options.taskQueue ?? CONTROL_QUEUE,
     lately: recordsReadLately(),
+    sent: runsSentLately(),
     lanes: createKeyedLock(),
   };
   return {
@@ -112,6 +120,7 @@ export function createSessionClient(options: SessionClientOptions): SessionClien
     list: (query) => listSessions(context, query),
     send: (name, request) => sendRun(context, name, request),
     run: (name, runId) => locateRun(context, name, runId),
+    sentLately: (name, runId) => context.sent.get(name, runId),
     runs: (name, limit) => listRuns(context, name, limit),
     cancel: (name, runId) => cancelRun(context, name, runId),
     patch: (name, change) => patchSession(context, name, change),
@@ -146,6 +155,15 @@ async function settingsAsked(
   const asked = await settingsOf({ books: context.books }, request);
   const byTag = request.image?.includes('@') !== true && asked.image.name === settings.image.name;
   return byTag ? { ...asked, image: settings.image } : asked;
+}
+
+function runsSentLately(): SessionClientContext['sent'] {
+  const looks = new LRUCache<string, LocatedRun>({ max: MAX_RECORDS, ttl: SENT_MS });
+  const keyOf = ({ project, thread }: ThreadName, runId: string) => JSON.stringify([project, thread, runId]);
+  return {
+    get: (name, runId) => looks.get(keyOf(name, runId)),
+    set: (found) => void looks.set(keyOf(found.session, found.run.run.id), found),
+  };
 }
 
 function recordsReadLately(): SessionClientContext['lately'] {

@@ -84,6 +84,7 @@ function runsOf({ vms }: Host, limits: Partial<typeof LIMITS> = {}, seen = (all:
     vmDirectory: (vmId) => join(places.stateDir, 'vms', vmId),
     outputPath: ({ turn }) => join(places.root, `output-${turn}`),
     expectOutput: async () => undefined,
+    expected: async () => undefined,
     onEnd: () => undefined,
   });
 }

@@ -48,10 +48,11 @@ function located(book: RunBook, id: string, place?: typeof VM): LocatedRun {
 interface HostCall {
   readonly turn: number;
   readonly waitMs: number;
+  readonly after: number;
 }
 
 /** Follows a run through `looks`, one after another. @returns the kinds of news, and what hosts were asked */
-async function followed(looks: readonly LocatedRun[], reply: RunOutputReply) {
+async function followed(looks: readonly LocatedRun[], reply: () => RunOutputReply) {
   const calls: HostCall[] = [];
   const left = [...looks];
   const options: RunFollowOptions = {
@@ -61,9 +62,9 @@ async function followed(looks: readonly LocatedRun[], reply: RunOutputReply) {
       return look;
     },
     host: async () => HOST,
-    follow: async (_host, { turn }, { waitMs }) => {
-      calls.push({ turn, waitMs });
-      return reply;
+    follow: async (_host, { turn }, { waitMs, after }) => {
+      calls.push({ turn, waitMs, after });
+      return reply();
     },
     stored: async () => [],
     limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 5_000 },
@@ -74,7 +75,28 @@ async function followed(looks: readonly LocatedRun[], reply: RunOutputReply) {
   return { kinds, calls };
 }
 
-const NOTHING: RunOutputReply = { pieces: [], isLast: false };
+const NOTHING = (): RunOutputReply => ({ pieces: [], isLast: false });
+
+describe('output of a run that waited when it was looked at', () => {
+  const idle = booked('a', 'b');
+  const over = located(endRunning(startNext(idle, VM, AT), EXITED, AT), 'a', VM);
+  const told = (runId: string) => {
+    const pieces = [{ kind: 'stdout' as const, offset: 0, base64: Buffer.from('one').toString('base64') }];
+    const answers: RunOutputReply[] = [{ pieces, isLast: false, runId }];
+    return () => answers.shift() ?? { pieces: [], isLast: true };
+  };
+
+  it('is told at once where its host says whose it is, without another look', async () => {
+    const { kinds, calls } = await followed([located(idle, 'a', VM), over], told('a'));
+    expect(kinds).toEqual(['output', 'quiet', 'end']);
+    expect(calls.map(({ after }) => after)).toEqual([0, 3, 3]);
+  });
+
+  it('is not told where it is that of another one, which has come to have its turn', async () => {
+    const { kinds } = await followed([located(idle, 'a', VM), over], told('other'));
+    expect(kinds).toEqual(['end']);
+  });
+});
 
 describe('a run that waits', () => {
   const idle = booked('a', 'b');

@@ -34,6 +34,7 @@ function runsIn(agent: AgentChannel): SessionRuns {
     vmDirectory: () => root,
     outputPath: () => join(root, 'output'),
     expectOutput: async () => undefined,
+    expected: async () => undefined,
     onEnd: () => undefined,
   });
 }
