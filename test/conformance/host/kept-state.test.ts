@@ -200,6 +200,16 @@ function showsSessions(sessions: Record<string, KeptSession>, now: () => { api: 
     }
   });
 
+  it('shows the run that had ended of a session that was open', async () => {
+    const { api } = now();
+    const { sent, runs, outputs } = sessionOf(sessions, { thread: 'warm-1' });
+    const [id = ''] = sent.map((body) => body.id);
+    const then = runs.find((run) => run.id === id);
+    expect(then).toMatchObject({ state: 'finished', turn: 1 });
+    expect(await api.getRun({ params: { thread: 'warm-1', id } })).toMatchObject(then ?? {});
+    expect(await outputOf(api, 'warm-1', id)).toEqual(outputs[id]);
+  });
+
   it('answers a run that is sent again with its end, and takes no other one', async () => {
     const { api } = now();
     const { sent, runs } = sessionOf(sessions, closed);
