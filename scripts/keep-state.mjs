@@ -2,15 +2,24 @@
  * `npm run keep-state -- NAME`: what a run of this checkout leaves on a machine and in the store, kept in
  * `test/fixtures/state/NAME`, so that later code is tested against it. Needs a set-up checkout and no network.
  *
- * A stack over the fake driver runs through: workloads stopped, failed, waiting, and two that run; a deployment, uploaded
- * sources, a drained host, recorded histories. Then the store falls silent, a service writes three lines more, and the
- * host worker is killed: the next version of Kiln finds exactly this state.
+ * A stack over the fake driver runs through: workloads stopped, failed, waiting, and two that run; sessions closed,
+ * deleted and with a run (where there are sessions); a deployment, uploaded sources, a drained host, recorded histories.
+ * Then the store falls silent, a service writes three lines more, the run ends and its VM comes to rest, and the host
+ * worker is killed: the next version of Kiln finds exactly this state.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { keepFolder, keepObjects, withPlaceholders, write } from './keep-state/kept-files.mjs';
+import { keepFolder, keepObjects, untilStored, withPlaceholders, write } from './keep-state/kept-files.mjs';
+import {
+  beginLateRun,
+  ENDED_SESSIONS,
+  endLateRun,
+  endSessions,
+  hasSessions,
+  sessionViews,
+} from './keep-state/kept-sessions.mjs';
 import { freeze, killAll, killHost, startStack, until, untilStage, vmProcesses } from './keep-state/kept-stack.mjs';
 import { projectRoot } from './setup/places.mjs';
 
@@ -40,9 +49,9 @@ let stack;
 process.once('SIGINT', () => cleanUp()).once('SIGTERM', () => cleanUp());
 try {
   stack = await startStack(directory);
-  const live = await runThrough(stack);
+  const left = await runThrough(stack);
   rmSync(to, { recursive: true, force: true });
-  await keep(stack, live);
+  await keep(stack, left);
 } finally {
   cleanUp();
 }
@@ -56,9 +65,10 @@ function cleanUp() {
   rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
 }
 
-/** @returns the workloads that run */
+/** @returns the workloads that run, and the run that has begun, where there are sessions */
 async function runThrough(stack) {
   const { api, info } = stack;
+  const withSessions = await hasSessions(stack);
   await api('POST', '/api/deployments', {
     id: 'd-1',
     projectId: 'project-1',
@@ -81,36 +91,46 @@ async function runThrough(stack) {
   progress('running-1 runs; over-1');
   await create('over-1', { servicePath: 'plain' });
   await untilStage(stack, 'over-1', 'running');
-  progress('over-1 runs; waiting-1');
+  let lateRun;
+  if (withSessions) {
+    progress('over-1 runs; sessions');
+    await endSessions(stack);
+    lateRun = await beginLateRun(stack);
+  }
+  progress('waiting-1');
   await create('waiting-1', { servicePath: 'plain', resources: { vcpus: 2 } });
   await until(async () => (await api('GET', '/api/workloads/waiting-1')).waiting?.reason);
   progress('waiting-1 waits; recording');
   await api('POST', `/api/hosts/${info.hostId}/drain`, { draining: true });
   // The index of closed workloads follows with a delay: the recorder may find none at first.
-  await until(async () => (await api('POST', '/api/archive/record', {})).report?.recorded.seen >= OVER.length);
-  return ['running-1', 'over-1'];
+  const ended = OVER.length + (withSessions ? ENDED_SESSIONS : 0);
+  await until(async () => (await api('POST', '/api/archive/record', {})).report?.recorded.seen >= ended);
+  return { live: ['running-1', 'over-1'], lateRun };
 }
 
-async function keep(stack, live) {
+async function keep(stack, { live, lateRun }) {
   const { info, home, hostDir, runtimeDir, api } = stack;
   const { url } = await api('GET', '/api/workloads/running-1');
   const views = {};
   for (const id of [...OVER, ...live, 'waiting-1']) {
     views[id] = await api('GET', `/api/workloads/${id}`);
   }
+  const sessions = lateRun && (await sessionViews(stack));
   const identity = JSON.parse(readFileSync(join(home, 'identity.json'), 'utf8'));
   const credentials = { accessKeyId: identity.s3AccessKey, secretAccessKey: identity.s3SecretKey };
+  if (lateRun) await untilStored(info.s3, credentials, lateRun.vmId, lateRun.text);
   const objects = await keepObjects(info.s3, credentials, join(to, 'store'));
   progress(`${objects.length} objects kept; the store falls silent`);
   freeze(stack, 's3');
   for (const path of UNSHIPPED) await fetch(url + path);
   await until(() => readSpools(hostDir).includes(UNSHIPPED.at(-1)));
+  const atRest = lateRun && (await endLateRun(stack, lateRun));
   const vms = vmProcesses(stack).filter(({ argv }) => argv[0] === 'unshare');
   killHostQuietly();
   const setup = JSON.parse(readFileSync(join(projectRoot, 'node_modules', '.kiln-setup.json'), 'utf8'));
   const placeholders = { HOST: hostDir, HOME: home, RUN: runtimeDir, AGENT: setup.agent.path, CHECKOUT: projectRoot };
   const leftOut = keepFolder(hostDir, join(to, 'host'), placeholders);
-  const kept = { hostId: info.hostId, objects, leftOut, vms, views };
+  const kept = { hostId: info.hostId, objects, leftOut, vms, views, sessions, atRest };
   write(join(to, 'kept.json'), `${withPlaceholders(JSON.stringify(kept, null, 1), placeholders)}\n`);
 }
 

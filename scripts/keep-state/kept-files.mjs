@@ -1,10 +1,12 @@
 /** Turns the state that a stack left into small files for the repository. */
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { S3 } from '@aws-sdk/client-s3';
 
 /** Larger files are disks, images or programs: only their size is stored. */
 const MAX_BYTES = 48 * 1024;
+const POLL_MS = 200;
 
 /**
  * Copies a folder. Names of this machine in its texts become placeholders (`{{HOME}}`).
@@ -32,26 +34,49 @@ export function keepFolder(from, to, placeholders) {
  * Copies the objects of a bucket as they are: many are bound by checksums.
  * @returns for each: key, metadata, and its size where its bytes are not stored
  */
-export async function keepObjects({ endpoint, bucket }, credentials, to) {
-  const s3 = new S3({ endpoint, region: 'us-east-1', credentials, forcePathStyle: true });
+export async function keepObjects(bucket, credentials, to) {
+  const store = openBucket(bucket, credentials);
   const kept = [];
-  let token;
-  do {
-    const page = await s3.listObjectsV2({ Bucket: bucket, ...(token ? { ContinuationToken: token } : {}) });
-    for (const { Key: key, Size: bytes } of page.Contents ?? []) {
-      const { Metadata: metadata = {} } = await s3.headObject({ Bucket: bucket, Key: key });
-      if (bytes > MAX_BYTES) {
-        kept.push({ key, metadata, leftOutBytes: bytes });
-        continue;
-      }
-      const { Body } = await s3.getObject({ Bucket: bucket, Key: key });
-      write(join(to, key), await Body.transformToByteArray());
-      kept.push({ key, metadata });
+  for await (const { key, bytes } of store.list()) {
+    const metadata = await store.metadata(key);
+    if (bytes > MAX_BYTES) {
+      kept.push({ key, metadata, leftOutBytes: bytes });
+      continue;
     }
-    token = page.NextContinuationToken;
-  } while (token);
-  s3.destroy();
+    write(join(to, key), await store.read(key));
+    kept.push({ key, metadata });
+  }
+  store.close();
   return kept;
+}
+
+/** Waits until an object with a word in its name holds a text. */
+export async function untilStored(bucket, credentials, word, text) {
+  const store = openBucket(bucket, credentials);
+  for (let isThere = false; !isThere; ) {
+    await delay(POLL_MS);
+    for await (const { key } of store.list()) {
+      if (key.includes(word)) isThere ||= Buffer.from(await store.read(key)).includes(text);
+    }
+  }
+  store.close();
+}
+
+function openBucket({ endpoint, bucket: Bucket }, credentials) {
+  const s3 = new S3({ endpoint, region: 'us-east-1', credentials, forcePathStyle: true });
+  return {
+    async *list() {
+      let token;
+      do {
+        const page = await s3.listObjectsV2({ Bucket, ...(token ? { ContinuationToken: token } : {}) });
+        for (const { Key: key, Size: bytes } of page.Contents ?? []) yield { key, bytes };
+        token = page.NextContinuationToken;
+      } while (token);
+    },
+    metadata: async (Key) => (await s3.headObject({ Bucket, Key })).Metadata ?? {},
+    read: async (Key) => (await s3.getObject({ Bucket, Key })).Body.transformToByteArray(),
+    close: () => s3.destroy(),
+  };
 }
 
 export function withPlaceholders(text, placeholders) {

@@ -90,13 +90,15 @@ export function killAll(stack) {
   for (const { pid } of vmProcesses(stack)) killQuietly(pid);
 }
 
-/** @returns processes whose command line names the sockets of this stack's VMs */
+/** @returns processes whose command line names the sockets of this stack's VMs, and which of them are stopped by a signal */
 export function vmProcesses({ runtimeDir }) {
   return readdirSync('/proc').flatMap((name) => {
     if (!/^\d+$/.test(name)) return [];
     try {
       const argv = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0').slice(0, -1);
-      return argv.some((word) => word.includes(`${runtimeDir}/`)) ? [{ pid: Number(name), argv }] : [];
+      if (!argv.some((word) => word.includes(`${runtimeDir}/`))) return [];
+      const [, state] = /\) (\S)/.exec(readFileSync(`/proc/${name}/stat`, 'utf8'));
+      return [{ pid: Number(name), argv, ...(state === 'T' ? { isStopped: true } : {}) }];
     } catch {
       return [];
     }

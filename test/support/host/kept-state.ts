@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { readSetupRecord } from '../../../config/setup-record.ts';
 import { identify } from '../../../linux/process-identity.ts';
 import type { ObjectStore } from '../../../store/object-store.ts';
-import type { FakeHostPlaces } from './fake-host.ts';
+import { type FakeHostPlaces, fakeDriverAt } from './fake-host.ts';
 
 const KEPT = fileURLToPath(new URL('../../fixtures/state', import.meta.url));
 const POLL_MS = 10;
@@ -23,6 +23,19 @@ const viewSchema = z.looseObject({
   transitions: z.array(z.looseObject({ at: z.string() })),
   logs: z.array(z.looseObject({ message: z.string() })),
 });
+/** The text of each stream. */
+const outputsSchema = z.record(z.string(), z.object({ stdout: z.string(), stderr: z.string() }));
+const runSchema = z.looseObject({ id: z.string(), state: z.string() });
+const keptSessionSchema = z.object({
+  /** What was sent to the thread. */
+  sent: z.array(z.object({ id: z.string(), command: z.array(z.string()) })),
+  /** The API's answers when the state was saved. */
+  session: z.looseObject({ links: z.unknown(), tier: z.string() }),
+  runs: z.array(runSchema),
+  outputs: outputsSchema,
+});
+export type KeptSession = z.infer<typeof keptSessionSchema>;
+
 const keptSchema = z.object({
   hostId: z.string(),
   objects: z.array(
@@ -33,13 +46,24 @@ const keptSchema = z.object({
     }),
   ),
   leftOut: z.array(z.object({ path: z.string(), bytes: z.int() })),
-  vms: z.array(z.object({ pid: z.int(), argv: z.array(z.string()) })),
+  vms: z.array(z.object({ pid: z.int(), argv: z.array(z.string()), isStopped: z.literal(true).exactOptional() })),
   views: z.record(z.string(), viewSchema),
+  /** By thread; absent where that version had no sessions. */
+  sessions: z.record(z.string(), keptSessionSchema).exactOptional(),
+  /** The session whose VM waits paused: its last run ended while the store was silent. */
+  atRest: z
+    .object({ outputs: outputsSchema, listed: z.looseObject({ thread: z.string(), tier: z.string() }) })
+    .exactOptional(),
 });
 
 /** The part of an instance record that is only valid on the machine that wrote it. */
 const recordSchema = z.looseObject({
-  owner: z.looseObject({ workflowId: z.string() }),
+  owner: z.looseObject({
+    workflowId: z.string(),
+    firstExecutionId: z.string(),
+    epoch: z.int(),
+    role: z.string(),
+  }),
   process: z.looseObject({ pid: z.int() }),
   ports: z.array(z.object({ guestPort: z.int(), hostPort: z.int() })),
 });
@@ -49,6 +73,7 @@ export type KeptState = z.infer<typeof keptSchema> & { readonly name: string };
 export interface StandIn {
   readonly vmId: string;
   readonly workflowId: string;
+  readonly owner: z.infer<typeof recordSchema>['owner'];
   readonly pid: number;
   readonly ports: readonly number[];
   readonly child: ChildProcess;
@@ -99,7 +124,7 @@ export async function layOutHost(places: FakeHostPlaces, kept: KeptState): Promi
 
 /**
  * Starts processes in place of the VMs that ran, with the same command lines, and writes into their records the values
- * that have changed: pid, start time, ports.
+ * that have changed: pid, start time, ports. One whose process was stopped is paused by the driver: today's SIGSTOP.
  */
 export async function startStandIns(places: FakeHostPlaces, kept: KeptState): Promise<StandIn[]> {
   const standIns: StandIn[] = [];
@@ -116,8 +141,10 @@ export async function startStandIns(places: FakeHostPlaces, kept: KeptState): Pr
     const identity = await identify(child.pid ?? 0);
     const ports = await Promise.all(record.ports.map(async (port) => ({ ...port, hostPort: await freePort() })));
     await writeFile(path, JSON.stringify({ ...record, process: identity, ports }));
-    const { workflowId } = record.owner;
-    standIns.push({ vmId, workflowId, pid: child.pid ?? 0, ports: ports.map(({ hostPort }) => hostPort), child });
+    if (vm.isStopped) await fakeDriverAt(places).pause(vmId);
+    const { owner } = record;
+    const hostPorts = ports.map(({ hostPort }) => hostPort);
+    standIns.push({ vmId, workflowId: owner.workflowId, owner, pid: child.pid ?? 0, ports: hostPorts, child });
   }
   return standIns;
 }
