@@ -148,6 +148,8 @@ const HOUR = 60 * MINUTE;
 
 export const DEFAULT_SESSION_POLICIES: SessionPolicies = {
   ...DEFAULT_POLICIES,
+  // A paused guest answers nobody, and what is in its workspace goes with it: it has nothing to bring to an end.
+  leave: { ...DEFAULT_POLICIES.leave, graceMs: 0 },
   run: {
     heartbeatMs: 15 * SECOND,
     marginMs: MINUTE,
