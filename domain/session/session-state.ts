@@ -76,6 +76,13 @@ export interface RunLook {
   readonly nextTurn: number;
 }
 
+/** A run, and where it is or will be. */
+export interface LocatedRun extends RunLook {
+  readonly run: KnownRun;
+  /** The session that has or had it. */
+  readonly session: SessionName;
+}
+
 /** Most bytes that an execution hands to the next one: the server ends a workflow whose input is beyond 2 MiB. */
 export const MAX_CARRIED_BYTES = 1024 * 1024;
 const utf8 = new TextEncoder();

@@ -4,7 +4,7 @@ import { KilnError } from '../../../domain/failures.ts';
 import { type SessionName, sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { KnownRun } from '../../../domain/session/run-book.ts';
 import type { SessionRecord } from '../../../domain/session/session-record.ts';
-import type { RunLook, SessionView } from '../../../domain/session/session-state.ts';
+import type { LocatedRun, SessionView } from '../../../domain/session/session-state.ts';
 import { runQuery, runsQuery, sessionQuery } from '../../../workflows/session/session-messages.ts';
 import { whyNoAnswer } from '../task-queue-pollers.ts';
 import { isNoWorkflow, isUnavailable, withDeadline } from '../temporal-calls.ts';
@@ -23,13 +23,6 @@ export async function readSession(context: SessionClientContext, name: ThreadNam
   if (record.end !== undefined) return { record };
   const state = await ask(context, nameOf(record), (handle) => handle.query(sessionQuery));
   return state === undefined ? { record } : { record, state };
-}
-
-/** A run, and where it is or will be. */
-export interface LocatedRun extends RunLook {
-  readonly run: KnownRun;
-  /** The session that has or had it. */
-  readonly session: SessionName;
 }
 
 /** @throws NOT_FOUND, STORE_UNAVAILABLE, TEMPORAL_UNAVAILABLE */

@@ -4,9 +4,9 @@ import type { KeyedLock } from '../../../concurrency/keyed-lock.ts';
 import type { ThreadName } from '../../../domain/names.ts';
 import type { SessionPolicyOverrides } from '../../../domain/policies.ts';
 import type { SessionRecord } from '../../../domain/session/session-record.ts';
+import type { LocatedRun } from '../../../domain/session/session-state.ts';
 import type { SessionBooks } from '../../../ports/session-books.ts';
 import type { ClientTimings } from '../client-timings.ts';
-import type { LocatedRun } from './read-session.ts';
 
 export interface SessionClientContext {
   readonly client: Client;

@@ -9,6 +9,7 @@ import { CONTROL_QUEUE, storeKeys, type ThreadName } from '../../../domain/names
 import type { SessionPolicyOverrides } from '../../../domain/policies.ts';
 import type { KnownRun } from '../../../domain/session/run-book.ts';
 import type { SessionRecord } from '../../../domain/session/session-record.ts';
+import type { LocatedRun } from '../../../domain/session/session-state.ts';
 import type { SessionBooks } from '../../../ports/session-books.ts';
 import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from '../client-timings.ts';
 import { deleteSession } from './delete-session.ts';
@@ -16,13 +17,14 @@ import { cancelRun, closeSession } from './end-session.ts';
 import { type HeldSession, type HoldOptions, withHold } from './hold-session.ts';
 import { type ListSessions, listSessions } from './list-sessions.ts';
 import { patchSession } from './patch-session.ts';
-import { type LocatedRun, listRuns, locateRun, readSession, type SessionSnapshot } from './read-session.ts';
+import { listRuns, locateRun, readSession, type SessionSnapshot } from './read-session.ts';
 import { sendRun } from './send-run.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { openRecord, sameSettings, settingsOf } from './session-names.ts';
 
+export type { LocatedRun } from '../../../domain/session/session-state.ts';
 export type { HeldSession, HoldOptions } from './hold-session.ts';
-export type { LocatedRun, SessionSnapshot } from './read-session.ts';
+export type { SessionSnapshot } from './read-session.ts';
 
 export interface SessionClientOptions {
   readonly client: Client;

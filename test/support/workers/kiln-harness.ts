@@ -40,6 +40,7 @@ export const FAST: WorkloadPolicyOverrides = {
 /** Timings with which a session notices within seconds that its host or its worker is away. */
 export const FAST_SESSIONS: SessionPolicyOverrides = {
   ...FAST,
+  leave: { ...FAST.leave, graceMs: 0 },
   run: { heartbeatMs: 1_500 },
   session: { settleMs: 20 },
 };
