@@ -142,7 +142,18 @@ export async function reserveAgain<Host extends VmActivities>(
   ctx: PlacedContext<Host>,
   placed: Placed<Host>,
 ): Promise<boolean> {
-  return (await ctx.calls.onHost(placed, () => placed.host.reserveCapacity(reservation(ctx, placed)))).reserved;
+  const deadline = Date.now() + ctx.policies.placement.deadlineMs;
+  for (let tries = 1; ; tries++) {
+    try {
+      return (await ctx.calls.onHost(placed, () => placed.host.reserveCapacity(reservation(ctx, placed)))).reserved;
+    } catch (error) {
+      const verdict = judge(error);
+      // The same reservation again changes nothing: a host that is slow once does not fail its workloads.
+      if (verdict.kind !== 'timeout' || Date.now() >= deadline || !patched('reserve-again-after-time-out')) throw error;
+      ctx.progress.note(`${placed.hostId}: ${verdict.message}`);
+      await ctx.calls.outagePause(tries);
+    }
+  }
 }
 
 function reservation({ owner, policies }: PlacedContext, placed: Placed) {
