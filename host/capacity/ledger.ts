@@ -82,7 +82,8 @@ class FileLedger implements HostCapacityLedger {
         throw new KilnError('CONFLICT', `The reservation ${request.id} belongs to ${found.ownerWorkflowId}.`);
       }
       if (found === undefined || !isSameSize(found, request)) {
-        await this.pruneExpired(all);
+        // To look which VMs are there takes the longer the more of them rest: only where their room is needed.
+        if (!this.fits(all, request)) await this.pruneExpired(all);
         if (!this.fits(all, request)) {
           this.assertPossible(all, request);
           if (request.waitsMs !== undefined) this.line.keep(request.id, this.whole(request), request.waitsMs);
