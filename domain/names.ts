@@ -146,6 +146,8 @@ export const storeKeys = {
   allLogs: 'logs/',
   /** Everything of a thread, of all its incarnations. */
   thread: ({ project, thread }: ThreadName) => `sessions/${project}/${thread}/`,
+  /** What is of one incarnation alone. */
+  incarnation: (name: SessionName) => `sessions/${sessionId(name)}/`,
   session: (name: ThreadName) => `${storeKeys.thread(name)}session.json`,
   /** `idSha256`: of the caller's id of the run. */
   run: (name: ThreadName, idSha256: string) => `${storeKeys.runs(name)}${idSha256}.json`,

@@ -1,5 +1,7 @@
 /** What is left of a thread in the store, and how it is removed. */
 import { historyDocumentSchema } from '../../contracts/store/archive.ts';
+import { runRecordSchema } from '../../contracts/store/session-documents.ts';
+import { isKilnError } from '../../domain/failures.ts';
 import { type SessionName, sessionWorkflowId, storeKeys } from '../../domain/names.ts';
 import type { SessionRemains } from '../../ports/session-books.ts';
 import type { ObjectStore } from '../object-store.ts';
@@ -16,12 +18,21 @@ export function createSessionRemains(store: Store, clock: () => number = Date.no
       const earlier = Array.from({ length: name.incarnation }, (_, n) => ({ ...name, incarnation: n + 1 }));
       // First what all sealed messages need: from then on nobody reads them, wherever they are.
       for (const session of earlier) await store.delete(storeKeys.sessionKey(session));
-      const record = storeKeys.session(name);
-      await removeAll(store, storeKeys.thread(name), (key) => key !== record);
+      // A call that is late must not take what a next session of the thread has by then.
+      for (const session of earlier) await removeAll(store, storeKeys.incarnation(session), () => true);
+      await removeAll(store, storeKeys.runs(name), async (key) => {
+        const run = await store.readDocument(key, runRecordSchema).catch(undefinedIfDamaged);
+        return run === undefined || run.value.incarnation <= name.incarnation;
+      });
       const deletedAt = new Date(clock()).toISOString();
       for (const session of earlier) await removeArchive(store, session, deletedAt);
     },
   };
+}
+
+/** Whose a damaged record was is not known: it is of no use to anybody. */
+function undefinedIfDamaged(error: unknown): undefined {
+  if (!isKilnError(error, 'STORE_CONFLICT')) throw error;
 }
 
 /** The stub comes first: the recorder records nothing beside it. */
@@ -36,14 +47,18 @@ async function removeArchive(store: Store, session: SessionName, deletedAt: stri
   await removeAll(store, storeKeys.archive(workflowId), (key) => key !== stub);
 }
 
-async function removeAll(store: Store, prefix: string, isMeant: (key: string) => boolean): Promise<void> {
+async function removeAll(
+  store: Store,
+  prefix: string,
+  isMeant: (key: string) => boolean | Promise<boolean>,
+): Promise<void> {
   let batch: string[] = [];
   const remove = async () => {
-    await Promise.all(batch.map((key) => store.delete(key)));
+    await Promise.all(batch.map(async (key) => ((await isMeant(key)) ? store.delete(key) : undefined)));
     batch = [];
   };
   for await (const { key } of store.listAll(prefix)) {
-    if (isMeant(key)) batch.push(key);
+    batch.push(key);
     if (batch.length >= AT_ONCE) await remove();
   }
   await remove();

@@ -7,6 +7,7 @@ import { KilnError } from '../../../domain/failures.ts';
 import { sessionWorkflowId, storeKeys, type ThreadName } from '../../../domain/names.ts';
 import { createHistoryArchive } from '../../../store/archive/history-archive.ts';
 import { createSealedBodies } from '../../../store/sessions/sealed-bodies.ts';
+import { createSessionRemains } from '../../../store/sessions/session-remains.ts';
 import { sessionBooksOf } from '../../support/workers/harness-workers.ts';
 import { FAST_SESSIONS, type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { closeAll, ended, ran, threadNamed, untilTier } from '../../support/workers/session-steps.ts';
@@ -133,6 +134,19 @@ describe('a deleted session', () => {
       expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ outcome: { code: 0 }, turn: 1 });
       expect((await kiln.sessions.get(name)).record).toMatchObject({ incarnation: 2 });
     }
+  });
+
+  it('takes nothing of the session that came after it, however late it is removed', async () => {
+    const name = threadNamed('late-removal');
+    await ran(kiln.sessions, name, 'one', ['true']);
+    await deleted(name);
+    await kiln.sessions.send(name, { id: 'two', command: ['true'], ifEnded: 'restart' });
+    await ended(kiln.sessions, name, 'two');
+    await closed(name);
+    const before = await leftOf(name);
+    await createSessionRemains(kiln.store).remove({ ...name, incarnation: 1 });
+    expect(await leftOf(name)).toEqual(before);
+    expect(before).toContain(storeKeys.sessionKey({ ...name, incarnation: 2 }));
   });
 
   it('was never there: NOT_FOUND', async () => {
