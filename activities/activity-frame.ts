@@ -1,4 +1,5 @@
 import { ApplicationFailure, Context } from '@temporalio/activity';
+import type { ActivityCancellationDetails } from '@temporalio/common';
 import { isFullDisk, isKilnError, KilnError, messageOf } from '../domain/failures.ts';
 
 /** Longest pause between two heartbeats, ms: cancellation reaches an activity with its heartbeats. */
@@ -31,6 +32,7 @@ export async function framed<T>(
     context.cancelled.catch((error: unknown) => {
       cancelled = error;
       const why = context.cancellationDetails;
+      if (why !== undefined && isForgotten(why)) clearInterval(beat);
       if (why?.workerShutdown || (isMadeAgain && why?.cancelRequested === false)) reject(error);
       else giveUp.abort(error);
     });
@@ -42,6 +44,14 @@ export async function framed<T>(
   } finally {
     clearInterval(beat);
   }
+}
+
+/**
+ * Whether the server knows this try no more. A heartbeat of such a one makes it drop what it holds in memory of the
+ * workflow, with the updates that are on their way to it (Temporal server 1.31: "Workflow task not found").
+ */
+function isForgotten({ notFound, timedOut, reset }: ActivityCancellationDetails): boolean {
+  return notFound || timedOut || reset;
 }
 
 /** Frame of short activities without a heartbeat. */

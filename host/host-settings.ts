@@ -133,6 +133,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     maxOutputBytes: 64 * MIB,
     maxUnsafeBytes: MIB,
     reattachPauseMs: 100,
+    lookAtRestMs: SECOND,
     tellAgainMs: SECOND,
     leftoversMs: SECOND,
     placeMs: 20 * SECOND,

@@ -4,6 +4,7 @@ import type { PoolStatus } from '../domain/pool/pool-status.ts';
 import type { VmExit, VmOwner, VmStart, VmStatus } from '../domain/vm.ts';
 import type { Resources } from '../domain/workload/workload.ts';
 import type { AgentChannel } from './guest-agent.ts';
+import type { WaitExitOptions } from './vm-driver.ts';
 
 export interface CapacityLedger {
   /**
@@ -75,7 +76,7 @@ export interface VmHost {
   /** Releases what is left here of earlier placements of this owner: only its newest VM may live. */
   releaseOlder(owner: VmOwner): Promise<void>;
   status(vmId: string): Promise<VmStatus>;
-  waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
+  waitExit(vmId: string, options?: WaitExitOptions): Promise<VmExit>;
   /** Port, channel, process, disks, files, record: in that order, each proven gone. Unknown id: does nothing. */
   release(vmId: string, options: { graceMs: number }): Promise<void>;
 }

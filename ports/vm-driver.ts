@@ -2,6 +2,12 @@
 import type { DiskFormat, GuestIdentity, VmExit, VmOwner, VmSpec, VmStatus } from '../domain/vm.ts';
 import type { AgentChannel } from './guest-agent.ts';
 
+export interface WaitExitOptions {
+  readonly signal?: AbortSignal;
+  /** Pause between two looks at a process whose end the kernel does not tell this worker, ms. Default: the driver's. */
+  readonly pollMs?: number;
+}
+
 export interface DriverCapabilities {
   readonly usable: boolean;
   /** Why it does not work, or what is missing, e.g. `kvm: pvm host`. */
@@ -58,8 +64,8 @@ export interface VmDriver {
   ): Promise<StartedVm>;
   /** How guests are frozen and what a frozen one needs; absent where this driver always boots cold. */
   readonly templates?: TemplateMaker;
-  /** Resolves when the process is gone (at once where it is already). */
-  waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit>;
+  /** Resolves when the process is gone (at once where it is already). @throws CANCELLED where the signal is aborted */
+  waitExit(vmId: string, options?: WaitExitOptions): Promise<VmExit>;
   /**
    * Stops through the agent within `graceMs`, then by force, proven by pid + start time. Record and files stay.
    * @param options `agent`: the caller's channel; absent: one is opened to ask the guest, then closed

@@ -9,7 +9,7 @@ import type { InstanceStore } from './instance-record.ts';
 import type { VmLimits } from './limits/vm-limits.ts';
 import type { VmMark } from './vm-marks.ts';
 import type { VmPaths } from './vm-paths.ts';
-import type { IsOurs, ProcessEnd } from './vm-process.ts';
+import type { IsOurs, ProcessEnd, WaitForEnd } from './vm-process.ts';
 import type { VmLaunch } from './vm-user.ts';
 
 /** The driver's log; a pino logger fits. */
@@ -123,7 +123,7 @@ export interface DriverContext {
   /** VMs that this driver has prepared and not spawned yet: they can have no process, so none is searched for. */
   readonly unspawned: Set<string>;
   /** Ends of the processes that this worker started itself, by pid and start time. */
-  readonly ends: Map<string, () => Promise<ProcessEnd>>;
+  readonly ends: Map<string, WaitForEnd>;
 }
 
 /** @returns paths of a VM as they were when it was made: the configured directories may have changed since */

@@ -50,7 +50,7 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
     pause: (vmId) => pauseVm(context, vmId),
     resume: (vmId, request) => resumeVm(context, vmId, request),
     ...defined({ templates: backend.templates }),
-    waitExit: (vmId, signal) => waitExit(context, vmId, signal),
+    waitExit: (vmId, options) => waitExit(context, vmId, options),
     stop: (vmId, request) => stopVm(context, vmId, request),
     destroy: (vmId) => destroyVm(context, vmId),
     list: () => context.records.list(),

@@ -2,9 +2,10 @@ import type { InstanceRecord, VmProcess } from '../contracts/host/instance-recor
 import { type FailureCode, isFullDisk, KilnError } from '../domain/failures.ts';
 import type { VmExit, VmExitReason } from '../domain/vm.ts';
 import { waitGone } from '../linux/process-identity.ts';
+import type { WaitExitOptions } from '../ports/vm-driver.ts';
 import { type DriverContext, processesOf, recordedPaths } from './driver-context.ts';
 import { vmPaths } from './vm-paths.ts';
-import { findVmProcesses, leaderOf, type ProcessEnd } from './vm-process.ts';
+import { findVmProcesses, leaderOf, type WaitForEnd } from './vm-process.ts';
 
 /** Answer about a VM that is unknown here: it was destroyed or never made. */
 export const NO_SUCH_VM: VmExit = {
@@ -93,7 +94,7 @@ export function processKey(identity: VmProcess): string {
 }
 
 /** Remembers how to get the exit status of a process of this worker. */
-export function rememberEnd(context: DriverContext, identity: VmProcess, end: () => Promise<ProcessEnd>): void {
+export function rememberEnd(context: DriverContext, identity: VmProcess, end: WaitForEnd): void {
   context.ends.set(processKey(identity), end);
 }
 
@@ -107,15 +108,24 @@ export function exitFailure(vmId: string, exit: VmExit): KilnError {
   return new KilnError(code, message, { vmId, exit });
 }
 
-/** Resolves when the VM's process is gone, whoever started it. @throws CANCELLED where the signal is aborted first */
-export async function waitExit(context: DriverContext, vmId: string, signal?: AbortSignal): Promise<VmExit> {
+/**
+ * Resolves when the VM's process is gone, whoever started it. The kernel tells of the end of one that this worker has
+ * started; one that an earlier worker has started is looked at again and again.
+ * @throws CANCELLED where the signal is aborted first
+ */
+export async function waitExit(
+  context: DriverContext,
+  vmId: string,
+  { signal, pollMs = context.timings.pollMs }: WaitExitOptions = {},
+): Promise<VmExit> {
   const record = await context.records.read(vmId);
   if (record === undefined) return NO_SUCH_VM;
   const { exit, process } = await adoptUnrecorded(context, record);
   if (exit !== undefined) return plainExit(exit);
   if (process === undefined) return NOT_STARTED;
   try {
-    await waitGone(process, { pollMs: context.timings.pollMs, timeoutMs: Number.POSITIVE_INFINITY, signal });
+    await context.ends.get(processKey(process))?.(signal);
+    await waitGone(process, { pollMs, timeoutMs: Number.POSITIVE_INFINITY, signal });
   } catch (error) {
     if (signal?.aborted)
       throw new KilnError('CANCELLED', `Waiting for VM ${vmId} to end was given up`, { vmId }, error);

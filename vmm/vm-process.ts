@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { constants, readFileSync } from 'node:fs';
 import { access, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { VmProcess } from '../contracts/host/instance-record.ts';
+import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
 import { isErrno } from '../linux/errno.ts';
 import {
@@ -22,6 +24,8 @@ export interface ProcessEnd {
   readonly signal: string | null;
 }
 
+export type WaitForEnd = (signal?: AbortSignal) => Promise<ProcessEnd>;
+
 /** How the process of a VM is started. */
 export interface VmCommand {
   readonly argv: readonly string[];
@@ -31,8 +35,11 @@ export interface VmCommand {
 
 export interface SpawnedVm {
   readonly process: VmProcess;
-  /** Waits for the end as the kernel reports it; never rejects. Without a waiter the child does not keep us alive. */
-  readonly end: () => Promise<ProcessEnd>;
+  /**
+   * Waits for the end as the kernel reports it. Without a waiter the child does not keep us alive.
+   * @throws the signal's reason where it is aborted first; nothing without a signal
+   */
+  readonly end: WaitForEnd;
 }
 
 const VMM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -56,14 +63,13 @@ export async function spawnDetached(
   try {
     const stdio = ['ignore' as const, log.fd, log.fd, ...descriptors];
     const child = spawn(file, args, { cwd: '/', env: VMM_ENV, detached: true, stdio, ...command.user });
-    const ended = endOf(child);
     if (child.pid === undefined) throw await cannotRun(child, file);
     // At once, before the event loop turns: until then even a process that has ended can still be identified.
     const stat = parseProcStat(readFileSync(`/proc/${child.pid}/stat`, 'latin1'));
     if (stat === undefined) throw new KilnError('INTERNAL', `/proc/${child.pid}/stat is no stat line`);
     child.unref();
     const identity = { pid: stat.pid, startTicks: stat.startTicks, hostBootId: await hostBootId() };
-    return { process: identity, end: () => heldUntil(child, ended) };
+    return { process: identity, end: endOf(child) };
   } finally {
     await log.close();
   }
@@ -86,21 +92,21 @@ export async function assertRunnable(file: string): Promise<void> {
   });
 }
 
-function endOf(child: ChildProcess): Promise<ProcessEnd> {
-  return new Promise((resolve) => {
-    child.once('exit', (code, signal) => resolve({ code, signal }));
-    child.once('error', () => resolve({ code: null, signal: null }));
-  });
-}
-
 /** Keeps the event loop alive while somebody waits for the child's end: a detached child alone does not. */
-async function heldUntil(child: ChildProcess, ended: Promise<ProcessEnd>): Promise<ProcessEnd> {
-  child.ref();
-  try {
-    return await ended;
-  } finally {
-    child.unref();
-  }
+function endOf(child: ChildProcess): WaitForEnd {
+  let waiting = 0;
+  return async (signal) => {
+    signal?.throwIfAborted();
+    if (waiting++ === 0) child.ref();
+    try {
+      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit', defined({ signal }));
+    } catch (error) {
+      throw signal?.aborted ? signal.reason : error;
+    } finally {
+      if (--waiting === 0) child.unref();
+    }
+    return { code: child.exitCode, signal: child.signalCode };
+  };
 }
 
 async function cannotRun(child: ChildProcess, file: string): Promise<KilnError> {

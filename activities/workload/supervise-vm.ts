@@ -42,7 +42,7 @@ export function createSuperviseVm(ports: Ports): HostActivities['superviseVm'] {
 }
 
 async function vmGone(ports: Ports, vmId: string, signal: AbortSignal): Promise<Observation> {
-  return observeExit(await ports.vms.waitExit(vmId, signal));
+  return observeExit(await ports.vms.waitExit(vmId, { signal }));
 }
 
 function observeExit(exit: VmExit): Observation {

@@ -1,5 +1,11 @@
 /** Calls of the Temporal frontend: each has a deadline and fails with codes of the failure table. */
-import { type Client, isGrpcServiceError, ServiceError, WorkflowNotFoundError } from '@temporalio/client';
+import {
+  type Client,
+  isGrpcServiceError,
+  ServiceError,
+  WorkflowNotFoundError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+} from '@temporalio/client';
 import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 
 /** gRPC status codes of a server that is away, overloaded, or slower than the deadline. */
@@ -26,6 +32,8 @@ export function isNoWorkflow(error: unknown): boolean {
 /** @returns whether the server itself did not answer: then nothing is known about the workflow. */
 export function isUnavailable(error: unknown): boolean {
   if (isKilnError(error)) return error.code === 'TEMPORAL_UNAVAILABLE';
+  // What the SDK makes of an update whose deadline passes.
+  if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) return true;
   const status = grpcStatus(error);
   return status !== undefined && UNAVAILABLE_STATUS.includes(status);
 }

@@ -41,6 +41,8 @@ export interface RunSettings {
   readonly maxUnsafeBytes: number;
   /** Pause after a lost channel before the next attach to the run, ms. */
   readonly reattachPauseMs: number;
+  /** Pause between two looks at whether a VM at rest that an earlier process has started still lives, ms. */
+  readonly lookAtRestMs: number;
   /** Pause before an owner that could not be told of the end of its VM is told again, ms. */
   readonly tellAgainMs: number;
   /** Life of a reservation beyond that of its VM, ms. */
@@ -68,7 +70,7 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
   const { stateDir, vms, records, store, logger, settings } = options;
   const files = createVmFiles(vms);
   const watch = createVmWatch({
-    waitExit: (vmId, signal) => vms.waitExit(vmId, signal),
+    waitExit: (vmId, signal) => vms.waitExit(vmId, { signal, pollMs: settings.lookAtRestMs }),
     records,
     tell: options.tellVmGone,
     retryMs: settings.tellAgainMs,

@@ -8,7 +8,7 @@ import { type GuestKind, guestKindOf } from '../../domain/guest-kind.ts';
 import type { GuestIdentity, VmExit, VmOwner, VmStart, VmStatus } from '../../domain/vm.ts';
 import type { AgentChannel, EgressVerdict } from '../../ports/guest-agent.ts';
 import type { EgressPolicy, VmHost } from '../../ports/host.ts';
-import type { StartedVm, VmDriver } from '../../ports/vm-driver.ts';
+import type { StartedVm, VmDriver, WaitExitOptions } from '../../ports/vm-driver.ts';
 import { type InstanceStore, recordedStart } from '../../vmm/instance-record.ts';
 import type { EgressDialer } from '../egress/dialer.ts';
 import { createEgressMeter, type EgressMeter } from '../egress/egress-meter.ts';
@@ -262,8 +262,8 @@ class DriverVmHost implements HostVms {
     return this.options.driver.status(vmId);
   }
 
-  waitExit(vmId: string, signal?: AbortSignal): Promise<VmExit> {
-    return this.options.driver.waitExit(vmId, signal);
+  waitExit(vmId: string, options?: WaitExitOptions): Promise<VmExit> {
+    return this.options.driver.waitExit(vmId, options);
   }
 
   async release(vmId: string, options: { graceMs: number }): Promise<void> {

@@ -1,6 +1,6 @@
 /** Uses the VM of a session beside its runs: wakes it, keeps it running meanwhile, and lets it rest again. */
 import { WorkflowUpdateRPCTimeoutOrCancelledError } from '@temporalio/client';
-import { KilnError } from '../../../domain/failures.ts';
+import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import { DEFAULT_SESSION_POLICIES } from '../../../domain/policies.ts';
 import type { HeldVm, HoldKind, HoldOrder } from '../../../domain/session/holds.ts';
@@ -65,7 +65,8 @@ async function holdThread(
     const workflowId = sessionWorkflowId(nameOf(record));
     onTry(workflowId);
     const held = await updateOrStart(context, record, holdUpdate, order, waitMs).catch((error: unknown) => {
-      throw error instanceof WorkflowUpdateRPCTimeoutOrCancelledError ? noVmYet(record.thread, waitMs, error) : error;
+      const isLate = isKilnError(error) && error.cause instanceof WorkflowUpdateRPCTimeoutOrCancelledError;
+      throw isLate ? noVmYet(record.thread, waitMs, error) : error;
     });
     if (held !== 'over') return { ...held, workflowId };
     context.lately.forget(name);

@@ -27,7 +27,7 @@ export const MAX_TRIES = 5;
  * Sends an update.
  * @param order the same id goes through the same lane, so that two of them never meet
  * @returns 'over' where the workflow of this session is closed
- * @throws the code that the workflow refused with; TEMPORAL_UNAVAILABLE; what the SDK throws after the deadline
+ * @throws the code that the workflow refused with; TEMPORAL_UNAVAILABLE, also where the deadline passes
  */
 export async function updateOrStart<Answer, Order extends { readonly id: string }>(
   context: SessionClientContext,

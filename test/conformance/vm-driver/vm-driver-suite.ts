@@ -346,7 +346,9 @@ export function describeVmDriver(under: DriverUnderTest): void {
     it('a wait that is given up does not disturb the VM', async () => {
       const vm = await started('a-1-1');
       const abort = new AbortController();
-      const waiting = expect(driver.waitExit('a-1-1', abort.signal)).rejects.toMatchObject({ code: 'CANCELLED' });
+      const waiting = expect(driver.waitExit('a-1-1', { signal: abort.signal })).rejects.toMatchObject({
+        code: 'CANCELLED',
+      });
       abort.abort();
       await waiting;
       await vm.agent.ping();
