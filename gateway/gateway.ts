@@ -17,6 +17,7 @@ import { createRunOutputs } from '../store/sessions/run-outputs.ts';
 import { createSources } from '../store/sources/sources.ts';
 import { bearerCheck } from './auth/bearer-auth.ts';
 import { deploymentHandlers } from './deployments/deployment-handlers.ts';
+import { createHostEntries, forgetting } from './hosts/host-entries.ts';
 import { hostHandlers } from './hosts/host-handlers.ts';
 import { type FetchVmUsage, usageReader } from './hosts/host-usage.ts';
 import { createHttpServer } from './http-server.ts';
@@ -73,6 +74,8 @@ export interface GatewayLimits {
   readonly tailLines: number;
   /** A host whose registration is older than this is not asked. */
   readonly hostFreshMs: number;
+  /** What was read of a host within this time is not read again: it registers as often. */
+  readonly hostNewMs: number;
   readonly maxLogStreams: number;
   /** Pause between two reads of a streamed workload whose host does not report changes. */
   readonly streamPollMs: number;
@@ -112,6 +115,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   bodyBytes: 1024 * 1024,
   tailLines: 50,
   hostFreshMs: 30_000,
+  hostNewMs: 2_000,
   maxLogStreams: 200,
   streamPollMs: 500,
   streamMaxPollMs: 2_000,
@@ -208,10 +212,11 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
   const { sessions, store, log, temporalUrl } = options;
   if (sessions === undefined) return { ...noSessionHandlers(), ...noFileHandlers() };
   const directory = createHostDirectory(store);
-  const hosts = { host: (id: string) => directory.read(id), hostFreshMs: limits.hostFreshMs, now: Date.now };
+  const entries = createHostEntries({ read: (id) => directory.read(id), newMs: limits.hostNewMs });
+  const hosts = { host: entries.read, hostFreshMs: limits.hostFreshMs, now: Date.now };
   const handlers = sessionHandlers({
     sessions: sessions.client,
-    follow: sessions.followOutput,
+    follow: forgetting(entries, sessions.followOutput),
     hosts,
     outputs: createRunOutputs(store),
     log,
@@ -228,7 +233,7 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
   const files = fileHandlers({
     sessions: sessions.client,
     files: sessions.files,
-    hosts,
+    hosts: { ...hosts, forget: entries.forget },
     maxTransfers: limits.maxFileTransfers,
     vmWaitMs: limits.vmWaitMs,
     drainMs: limits.sources.drainMs,

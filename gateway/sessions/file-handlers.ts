@@ -13,6 +13,7 @@ import type { HoldKind } from '../../domain/session/holds.ts';
 import { MAX_PUT_BYTES, putSizeOf } from '../../domain/session/workspace-path.ts';
 import type { FileLook } from '../../ports/session-files.ts';
 import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
+import type { HostEntries } from '../hosts/host-entries.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import type { FilesAt, HostFiles } from './host-files.ts';
 import { notThereYet } from './not-there-yet.ts';
@@ -23,7 +24,7 @@ type FileHandlers = Pick<RouteHandlers, keyof typeof SESSION_FILE_ROUTES>;
 export interface FileHandlerOptions {
   readonly sessions: Pick<SessionClient, 'hold'>;
   readonly files: HostFiles;
-  readonly hosts: FreshHostOptions;
+  readonly hosts: FreshHostOptions & Pick<HostEntries, 'forget'>;
   /** Transfers at a time: each has two connections open. */
   readonly maxTransfers: number;
   /** How long a caller waits for the VM of a session, ms. */
@@ -113,13 +114,14 @@ class Transfers {
     try {
       return await sessions.hold(name, { kind, waitMs: vmWaitMs }, async (held, ask) => {
         try {
-          return await work(await this.at(held));
+          return await work(await this.at(held, { newest: tries === 'once' }));
         } catch (error) {
           if (!isKilnError(error, ...MAY_BE_GONE)) throw error;
+          this.options.hosts.forget(held.hostId);
           // A session that has been closed meanwhile says so.
           const now = await ask();
           if (tries === 'once') throw error;
-          return work(await this.at(now));
+          return work(await this.at(now, { newest: true }));
         }
       });
     } finally {
@@ -127,9 +129,12 @@ class Transfers {
     }
   }
 
-  private async at({ hostId, vmId, epoch, workflowId }: HeldSession): Promise<FilesAt> {
+  private async at(
+    { hostId, vmId, epoch, workflowId }: HeldSession,
+    how: { readonly newest: boolean },
+  ): Promise<FilesAt> {
     const { hosts, ending } = this.options;
-    const host = await freshHost(hosts, hostId);
+    const host = await freshHost(hosts, hostId, how);
     if (host === undefined) throw new KilnError('HOST_LOST', `Host ${hostId} has not registered lately.`, { hostId });
     return { host, vm: { vmId, epoch, workflowId }, signal: ending };
   }

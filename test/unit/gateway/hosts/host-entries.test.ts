@@ -1,0 +1,107 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import type { HostEntry } from '../../../../domain/capacity/host-entry.ts';
+import { KilnError } from '../../../../domain/failures.ts';
+import { createHostEntries, forgetting } from '../../../../gateway/hosts/host-entries.ts';
+
+/** @returns a registration whose address tells which one it is */
+function entry(hostId: string, n: number): HostEntry {
+  const size = { vcpus: 1, memMib: 1 };
+  const at = '2030-01-01T00:00:00.000Z';
+  const rest = { capacity: size, free: size, load: 0, images: [], driver: 'fake', versions: {}, draining: false };
+  return { hostId, url: `http://${n}`, at, ...rest };
+}
+
+/** A store that answers when it is told to, with a new registration for each reading. */
+function slowStore() {
+  const asked: PromiseWithResolvers<HostEntry | undefined>[] = [];
+  const read = () => {
+    const answer = Promise.withResolvers<HostEntry | undefined>();
+    asked.push(answer);
+    return answer.promise;
+  };
+  const answer = async (hostId = 'h1') => {
+    asked.at(-1)?.resolve(entry(hostId, asked.length));
+    await delay(0);
+  };
+  return { asked, read, answer };
+}
+
+const NEW_MS = 20;
+
+describe('registrations of hosts', () => {
+  it('are read once while they are new, however many ask at once', async () => {
+    const store = slowStore();
+    const entries = createHostEntries({ read: store.read, newMs: 60_000 });
+    const both = [entries.read('h1'), entries.read('h1')];
+    await store.answer();
+    expect((await Promise.all(both)).map((found) => found?.url)).toEqual(['http://1', 'http://1']);
+    expect((await entries.read('h1', { newest: true }))?.url).toBe('http://1');
+    expect(store.asked).toHaveLength(1);
+  });
+
+  it('that are not new are answered at once, and read again behind the answer', async () => {
+    const store = slowStore();
+    const entries = createHostEntries({ read: store.read, newMs: NEW_MS });
+    const first = entries.read('h1');
+    await store.answer();
+    await first;
+    await delay(2 * NEW_MS);
+    expect((await entries.read('h1'))?.url).toBe('http://1');
+    expect(store.asked).toHaveLength(2);
+    await store.answer();
+    expect((await entries.read('h1'))?.url).toBe('http://2');
+  });
+
+  it('that are not new are waited for where only the newest will do', async () => {
+    const store = slowStore();
+    const entries = createHostEntries({ read: store.read, newMs: NEW_MS });
+    const first = entries.read('h1');
+    await store.answer();
+    await first;
+    await delay(2 * NEW_MS);
+    const newest = entries.read('h1', { newest: true });
+    await store.answer();
+    expect((await newest)?.url).toBe('http://2');
+  });
+
+  it('outlive a store that is away, and are unknown where they never were read', async () => {
+    const store = slowStore();
+    const entries = createHostEntries({ read: store.read, newMs: NEW_MS });
+    const first = entries.read('h1');
+    await store.answer();
+    await first;
+    await delay(2 * NEW_MS);
+    const away = new KilnError('STORE_UNAVAILABLE', 'away');
+    const again = entries.read('h1');
+    store.asked.at(-1)?.reject(away);
+    expect((await again)?.url).toBe('http://1');
+    await delay(0);
+    expect((await entries.read('h1'))?.url).toBe('http://1');
+    const unknown = entries.read('h2');
+    store.asked.at(-1)?.reject(away);
+    await expect(unknown).rejects.toBe(away);
+    const none = entries.read('h3');
+    store.asked.at(-1)?.resolve(undefined);
+    expect(await none).toBeUndefined();
+  });
+
+  it('are forgotten where the host does not answer, and kept where it refuses', async () => {
+    const store = slowStore();
+    const entries = createHostEntries({ read: store.read, newMs: 60_000 });
+    const asking = (code: 'HOST_LOST' | 'NOT_FOUND') =>
+      forgetting(entries, async () => {
+        throw new KilnError(code, code);
+      })(entry('h1', 1));
+    const first = entries.read('h1');
+    await store.answer();
+    await first;
+    await expect(asking('NOT_FOUND')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await entries.read('h1');
+    expect(store.asked).toHaveLength(1);
+    await expect(asking('HOST_LOST')).rejects.toMatchObject({ code: 'HOST_LOST' });
+    const second = entries.read('h1');
+    await store.answer();
+    expect((await second)?.url).toBe('http://2');
+  });
+});
