@@ -76,6 +76,8 @@ export interface GatewayLimits {
   readonly hostFreshMs: number;
   /** What was read of a host within this time is not read again: it registers as often. */
   readonly hostNewMs: number;
+  /** How long a newer registration is waited for in place of one that is too old. */
+  readonly newerWaitMs: number;
   readonly maxLogStreams: number;
   /** Pause between two reads of a streamed workload whose host does not report changes. */
   readonly streamPollMs: number;
@@ -116,6 +118,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   tailLines: 50,
   hostFreshMs: 30_000,
   hostNewMs: 2_000,
+  newerWaitMs: 200,
   maxLogStreams: 200,
   streamPollMs: 500,
   streamMaxPollMs: 2_000,
@@ -212,11 +215,10 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
   const { sessions, store, log, temporalUrl } = options;
   if (sessions === undefined) return { ...noSessionHandlers(), ...noFileHandlers() };
   const directory = createHostDirectory(store);
-  const entries = createHostEntries({ read: (id) => directory.read(id), newMs: limits.hostNewMs });
-  const hosts = { host: entries.read, hostFreshMs: limits.hostFreshMs, now: Date.now };
+  const hosts = createHostEntries({ ...limits, host: (id) => directory.read(id), now: Date.now });
   const handlers = sessionHandlers({
     sessions: sessions.client,
-    follow: forgetting(entries, sessions.followOutput),
+    follow: forgetting(hosts, sessions.followOutput),
     hosts,
     outputs: createRunOutputs(store),
     log,
@@ -233,7 +235,7 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
   const files = fileHandlers({
     sessions: sessions.client,
     files: sessions.files,
-    hosts: { ...hosts, forget: entries.forget },
+    hosts,
     maxTransfers: limits.maxFileTransfers,
     vmWaitMs: limits.vmWaitMs,
     drainMs: limits.sources.drainMs,

@@ -1,5 +1,6 @@
 import { chmod, mkdir, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { LRUCache } from 'lru-cache';
 import writeFileAtomic from 'write-file-atomic';
 import { createKeyedLock } from '../concurrency/keyed-lock.ts';
 import { type InstanceRecord, instanceRecordSchema, VM_ID_PATTERN } from '../contracts/host/instance-record.ts';
@@ -45,6 +46,11 @@ export interface InstanceStore {
 
 const RECORD_FILE = 'instance.json';
 const MAX_RECORD_BYTES = 256 * 1024;
+
+/** Records are read far more often than they change. Every change makes a new file. */
+const readLately = new LRUCache<string, { readonly stamp: string; readonly record: InstanceRecord }>({ max: 4_096 });
+/** The times of a file tell its changes apart only after its clock has moved on, ms. */
+const SETTLED_MS = 1_000;
 
 /** One lock for all stores of this process: two stores on one directory exclude each other too. */
 const recordLock = createKeyedLock();
@@ -154,16 +160,21 @@ async function readRecord(vmId: string, path: string): Promise<InstanceRecord | 
 
 /** Reads a record whatever its name is: one that is being renamed already has the new name. */
 async function readNamed(path: string): Promise<InstanceRecord | undefined> {
-  let text: string;
   try {
-    const { size } = await stat(path);
+    const state = await stat(path, { bigint: true });
+    const { size } = state;
     if (size > MAX_RECORD_BYTES) throw damaged(path, `${size} bytes, at most ${MAX_RECORD_BYTES} expected`);
-    text = await readFile(path, 'utf8');
+    const stamp = `${state.ino}:${size}:${state.mtimeNs}:${state.ctimeNs}`;
+    const known = readLately.get(path);
+    if (known?.stamp === stamp) return known.record;
+    const begun = Date.now();
+    const record = parseRecord(path, await readFile(path, 'utf8'));
+    if (begun - Number(state.ctimeMs) > SETTLED_MS) readLately.set(path, { stamp, record });
+    return record;
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw error;
   }
-  return parseRecord(path, text);
 }
 
 function parseRecord(path: string, text: string): InstanceRecord {

@@ -31,24 +31,31 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
     unspawned: new Set(),
     ends: new Map(),
   };
-  const boundLogs = createLogBounder(context);
+  const logs = createLogBounder(context);
   return {
     kind: backend.kind,
     probe: () => backend.probe(),
     prepare: (spec) => prepare(context, spec),
     async start(vmId, request) {
       const started = await startVm(context, vmId, request);
-      boundLogs(vmId);
+      logs.bound(vmId);
       return started;
     },
     async attach(vmId, request) {
       const started = await attachVm(context, vmId, request);
-      boundLogs(vmId);
+      logs.bound(vmId);
       return started;
     },
     status: (vmId) => status(context, vmId),
-    pause: (vmId) => pauseVm(context, vmId),
-    resume: (vmId, request) => resumeVm(context, vmId, request),
+    async pause(vmId) {
+      await pauseVm(context, vmId);
+      logs.leave(vmId);
+    },
+    async resume(vmId, request) {
+      const resumed = await resumeVm(context, vmId, request);
+      logs.bound(vmId);
+      return resumed;
+    },
     ...defined({ templates: backend.templates }),
     waitExit: (vmId, options) => waitExit(context, vmId, options),
     stop: (vmId, request) => stopVm(context, vmId, request),
@@ -122,11 +129,18 @@ async function inspect(context: DriverContext, vmId: string): Promise<VmInspecti
   return { vmId, owner, imageDigest, createdAt, ...(process && { pid: process.pid }) };
 }
 
+interface LogBounder {
+  /** Looks at the files of this VM again and again, until it has ended. */
+  bound(vmId: string): void;
+  /** Its guest stands still, and prints nothing. */
+  leave(vmId: string): void;
+}
+
 /**
  * A guest can print without end, so while this driver runs, files that the guest fills are emptied above a size.
  * Measured in blocks, because a file whose writer does not append stays long (but sparse) after it was emptied.
  */
-function createLogBounder(context: DriverContext): (vmId: string) => void {
+function createLogBounder(context: DriverContext): LogBounder {
   const watched = new Set<string>();
   const maxBytes = context.options.maxLogBytes ?? DEFAULT_MAX_LOG_BYTES;
   let scheduled = false;
@@ -158,8 +172,11 @@ function createLogBounder(context: DriverContext): (vmId: string) => void {
     scheduled = true;
     setTimeout(() => void round(), context.timings.logCheckMs).unref();
   };
-  return (vmId) => {
-    watched.add(vmId);
-    schedule();
+  return {
+    bound(vmId) {
+      watched.add(vmId);
+      schedule();
+    },
+    leave: (vmId) => void watched.delete(vmId),
   };
 }

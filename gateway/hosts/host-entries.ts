@@ -1,49 +1,67 @@
 /** Registrations of hosts as they were read lately: whoever follows a run does not wait for the store. */
 import { LRUCache } from 'lru-cache';
+import { within } from '../../concurrency/deadline.ts';
 import type { HostEntry } from '../../domain/capacity/host-entry.ts';
 import { isKilnError } from '../../domain/failures.ts';
+import { type FreshHostOptions, isFresh } from './fresh-host.ts';
 
 const MAX_HOSTS = 10_000;
 
 export interface HostEntries {
   /**
    * Answers what is known, and reads an older entry again behind the answer.
-   * @param options `newest`: an older entry is not good enough, and the reading is waited for
-   * @returns undefined where the host has never registered. @throws what `read` throws, where nothing is known
+   * @param options `newest`: only what is new will do, and is waited for
+   * @returns undefined where the host has not registered lately. @throws what `read` throws, where nothing is known
    */
   read(hostId: string, options?: { readonly newest?: boolean }): Promise<HostEntry | undefined>;
   /** The next to ask reads the entry again: its host did not answer under that address. */
   forget(hostId: string): void;
 }
 
-/** @param options.newMs how long an entry counts as new, ms: hosts register again as often */
-export function createHostEntries(options: {
-  readonly read: (hostId: string) => Promise<HostEntry | undefined>;
-  readonly newMs: number;
-}): HostEntries {
+export interface HostEntriesOptions extends FreshHostOptions {
+  /** How long an entry counts as new, ms: hosts register again as often. */
+  readonly hostNewMs: number;
+  /** How long a newer entry is waited for in place of one that is too old, ms: then the old address may do. */
+  readonly newerWaitMs: number;
+}
+
+export function createHostEntries(options: HostEntriesOptions): HostEntries {
+  const { hostNewMs, newerWaitMs } = options;
   const entries = new LRUCache<string, HostEntry>({
     max: MAX_HOSTS,
-    ttl: options.newMs,
-    fetchMethod: (hostId) => options.read(hostId),
+    ttl: hostNewMs,
+    fetchMethod: (hostId) => options.host(hostId),
     noDeleteOnStaleGet: true,
     noDeleteOnFetchRejection: true,
   });
   return {
-    read: (hostId, { newest = false } = {}) => entries.fetch(hostId, { allowStale: !newest }),
+    async read(hostId, { newest = false } = {}) {
+      const known = await entries.fetch(hostId, { allowStale: !newest });
+      if (known === undefined || isFresh(options, known)) return known;
+      if (newest) return undefined;
+      // It may only be old because nobody has asked for long.
+      const newer = entries.fetch(hostId, { allowStale: false }).then(
+        (entry) => ({ entry }),
+        () => undefined,
+      );
+      const { entry } = (await within(newer, newerWaitMs)) ?? { entry: known };
+      return entry === known || (entry !== undefined && isFresh(options, entry)) ? entry : undefined;
+    },
     forget: (hostId) => void entries.delete(hostId),
   };
 }
 
 /** @returns the call of a host, after which the entry of one that did not answer is read again */
-export function forgetting<Args extends readonly unknown[], T>(
+export function forgetting<Of, How extends { readonly signal: AbortSignal }, T>(
   entries: Pick<HostEntries, 'forget'>,
-  call: (host: HostEntry, ...args: Args) => Promise<T>,
-): (host: HostEntry, ...args: Args) => Promise<T> {
-  return async (host, ...args) => {
+  call: (host: HostEntry, of: Of, how: How) => Promise<T>,
+): (host: HostEntry, of: Of, how: How) => Promise<T> {
+  return async (host, of, how) => {
     try {
-      return await call(host, ...args);
+      return await call(host, of, how);
     } catch (error) {
-      if (isKilnError(error, 'HOST_LOST')) entries.forget(host.hostId);
+      // Where the caller has left, it is not the host that did not answer.
+      if (!how.signal.aborted && isKilnError(error, 'HOST_LOST')) entries.forget(host.hostId);
       throw error;
     }
   };

@@ -12,7 +12,6 @@ import type { ThreadName } from '../../domain/names.ts';
 import type { HoldKind } from '../../domain/session/holds.ts';
 import { MAX_PUT_BYTES, putSizeOf } from '../../domain/session/workspace-path.ts';
 import type { FileLook } from '../../ports/session-files.ts';
-import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
 import type { HostEntries } from '../hosts/host-entries.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import type { FilesAt, HostFiles } from './host-files.ts';
@@ -24,7 +23,7 @@ type FileHandlers = Pick<RouteHandlers, keyof typeof SESSION_FILE_ROUTES>;
 export interface FileHandlerOptions {
   readonly sessions: Pick<SessionClient, 'hold'>;
   readonly files: HostFiles;
-  readonly hosts: FreshHostOptions & Pick<HostEntries, 'forget'>;
+  readonly hosts: HostEntries;
   /** Transfers at a time: each has two connections open. */
   readonly maxTransfers: number;
   /** How long a caller waits for the VM of a session, ms. */
@@ -134,7 +133,7 @@ class Transfers {
     how: { readonly newest: boolean },
   ): Promise<FilesAt> {
     const { hosts, ending } = this.options;
-    const host = await freshHost(hosts, hostId, how);
+    const host = await hosts.read(hostId, how);
     if (host === undefined) throw new KilnError('HOST_LOST', `Host ${hostId} has not registered lately.`, { hostId });
     return { host, vm: { vmId, epoch, workflowId }, signal: ending };
   }

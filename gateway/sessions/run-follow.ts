@@ -50,7 +50,14 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
       pauseMs = limits.lookMs;
       continue;
     }
-    if (look.run.state === 'ended') return yield* lastNews(options, look.run.run, look.session, position);
+    if (look.run.state === 'ended') {
+      const { run } = look.run;
+      const stored = yield* fromStore(options, run, look.session, position);
+      position = stored.position;
+      const isWhole = position >= endOfOutput(run);
+      // A host that is there, but does not answer just now, may have the rest; so may a store.
+      if (isWhole || !(told.isSilent || stored.isSilent)) return yield* end(run, position);
+    }
     if (answer === undefined || answer.isLast) {
       // Its end is on the way into the workflow, or no host can be asked to wait.
       await delay(pauseMs, undefined, { signal }).catch(() => undefined);
@@ -63,19 +70,20 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
 /**
  * Yields the output that its host has, for as long as more of it comes: the run stays where it is, so nobody has to be
  * asked where that is.
- * @returns the position behind it, and the last answer: without output, or with that of another run
+ * @returns the position behind it, and the last answer: without output, or with that of another run. `isSilent`: a host
+ *   has been asked in vain
  */
 async function* fromHost(
   options: RunFollowOptions,
   look: LocatedRun,
   after: number,
-): AsyncGenerator<RunNews, { position: number; answer: RunOutputReply | undefined }> {
+): AsyncGenerator<RunNews, { position: number; answer: RunOutputReply | undefined; isSilent: boolean }> {
   const place = placeOf(look, options.limits);
   const waits = look.run.state === 'waiting';
   let position = after;
   // Also its beginning is news for a run that waits.
   let answer = place && (await askHost(options, place, waits ? 0 : after));
-  while (place !== undefined && answer !== undefined && answer.pieces.length > 0) {
+  while (place !== undefined && answer !== undefined && answer !== 'silent' && answer.pieces.length > 0) {
     const isOwn = !waits || (after === 0 && answer.runId === look.run.run.id);
     if (!isOwn) break;
     for (const piece of answer.pieces) {
@@ -85,7 +93,7 @@ async function* fromHost(
     const waitMs = look.run.state === 'ended' ? 0 : options.limits.holdMs;
     answer = options.signal.aborted ? undefined : await askHost(options, { ...place, waitMs }, position);
   }
-  return { position, answer };
+  return answer === 'silent' ? { position, answer: undefined, isSilent: true } : { position, answer, isSilent: false };
 }
 
 /** Waits for the end of a run. @returns the run as it is then, or as it is once the signal is aborted */
@@ -110,44 +118,60 @@ function placeOf({ run, place, nextTurn }: LocatedRun, { holdMs, maxLookMs }: Ru
   return place && { at: place, turn: nextTurn + run.ahead, waitMs: Math.min(holdMs, maxLookMs) };
 }
 
-/** @returns undefined where no host can be asked */
+/** @returns undefined where no host can be asked: it is lost, or never was there; 'silent' where it does not answer */
 async function askHost(
   { host, follow, signal }: RunFollowOptions,
   { at, turn, waitMs }: PlaceOfRun,
   after: number,
-): Promise<RunOutputReply | undefined> {
+): Promise<RunOutputReply | 'silent' | undefined> {
   const run: RunAtHost = { vmId: at.vmId, turn };
   try {
     const entry = await host(at.hostId);
     return entry && (await follow(entry, run, { after, waitMs, signal }));
   } catch (error) {
-    if (signal.aborted || isKilnError(error, 'HOST_LOST', 'STORE_UNAVAILABLE')) return undefined;
+    if (signal.aborted) return undefined;
+    if (isKilnError(error, 'HOST_LOST', 'STORE_UNAVAILABLE')) return 'silent';
     throw error;
   }
 }
 
-/** What the host has no more is in the store; what a dead host had not shipped is told as a gap. */
-async function* lastNews(
+/** Yields what the host has no more. @returns the position behind it; `isSilent`: the store does not answer */
+async function* fromStore(
   { stored }: RunFollowOptions,
   run: EndedRun,
   session: SessionName,
   from: number,
-): AsyncGenerator<RunNews, void> {
-  const { outcome } = run;
-  const end = outcome.as === 'finished' ? outcome.outputBytes : Number.MAX_SAFE_INTEGER;
+): AsyncGenerator<RunNews, { position: number; isSilent: boolean }> {
   let position = from;
-  while (position < end) {
-    const pieces = await stored(session, run, position);
-    if (pieces.length === 0) break;
-    for (const piece of pieces) {
-      position = endOf(piece);
-      yield { kind: 'output', piece, end: position };
+  try {
+    while (position < endOfOutput(run)) {
+      const pieces = await stored(session, run, position);
+      if (pieces.length === 0) break;
+      for (const piece of pieces) {
+        position = endOf(piece);
+        yield { kind: 'output', piece, end: position };
+      }
     }
+    return { position, isSilent: false };
+  } catch (error) {
+    if (!isKilnError(error, 'STORE_UNAVAILABLE')) throw error;
+    return { position, isSilent: true };
   }
-  if (outcome.as === 'finished' && position < end) {
-    yield { kind: 'output', piece: { kind: 'gap', offset: position, bytes: end - position }, end };
+}
+
+/** What a dead host had not shipped is told as a gap. */
+function* end(run: EndedRun, position: number): Generator<RunNews, void> {
+  const { outcome } = run;
+  if (outcome.as === 'finished' && position < outcome.outputBytes) {
+    const bytes = outcome.outputBytes - position;
+    yield { kind: 'output', piece: { kind: 'gap', offset: position, bytes }, end: outcome.outputBytes };
   }
   yield { kind: 'end', run };
+}
+
+/** Only of a finished run it is known how much there was. */
+function endOfOutput({ outcome }: EndedRun): number {
+  return outcome.as === 'finished' ? outcome.outputBytes : Number.MAX_SAFE_INTEGER;
 }
 
 function endOf(piece: OutputPiece): number {

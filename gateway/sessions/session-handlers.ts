@@ -9,7 +9,7 @@ import { DEFAULT_PROJECT, sessionWorkflowId, type ThreadName } from '../../domai
 import type { KnownRun } from '../../domain/session/run-book.ts';
 import type { RunOutputs } from '../../store/sessions/run-outputs.ts';
 import { sendEvents } from '../event-stream.ts';
-import { type FreshHostOptions, freshHost } from '../hosts/fresh-host.ts';
+import type { HostEntries } from '../hosts/host-entries.ts';
 import type { GatewayLogger } from '../problem-replies.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import { type FollowRunOutput, outputPieceOf } from './host-run-output.ts';
@@ -24,7 +24,7 @@ export interface SessionHandlerOptions {
   readonly sessions: SessionClient;
   readonly follow: FollowRunOutput;
   readonly outputs: Pick<RunOutputs, 'read'>;
-  readonly hosts: FreshHostOptions;
+  readonly hosts: Pick<HostEntries, 'read'>;
   readonly log: GatewayLogger;
   readonly limits: RunFollowLimits & { readonly maxStreams: number; readonly slowReaderMs: number };
   /** @returns the page of a workflow in the Temporal Web UI. */
@@ -121,7 +121,7 @@ function following(
 ): RunFollowOptions {
   return {
     locate: () => sessions.run(name, runId),
-    host: (hostId) => freshHost(hosts, hostId),
+    host: (hostId) => hosts.read(hostId),
     follow,
     // A run that never started has no output.
     stored: async (session, { id: runId, vm }, after) =>

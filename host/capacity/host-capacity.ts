@@ -43,14 +43,18 @@ export function createHostCapacity(options: HostCapacityOptions): HostCapacityRo
     stateDir,
     capacity,
     vmOverheadMib,
-    hasVm: (reservation) => hasVm(driver, reservation),
+    lookAtVms: () => lookAtVms(driver),
     hasMemory: () => memory.allowsMore(),
   });
   return { ledger, memory };
 }
 
-/** A reservation is named by the placement, or by the builder VM itself. */
-async function hasVm(driver: Pick<VmDriver, 'list'>, { id }: Reservation): Promise<boolean> {
-  const vmIds = await driver.list();
-  return vmIds.some((vmId) => vmId === id || vmId.startsWith(`${id}-`));
+/** A reservation is named by the placement, or by the builder VM itself: its name is the VM's, or the beginning of it. */
+async function lookAtVms(driver: Pick<VmDriver, 'list'>): Promise<(reservation: Reservation) => boolean> {
+  const used = new Set<string>();
+  for (const vmId of await driver.list()) {
+    used.add(vmId);
+    for (let end = vmId.indexOf('-'); end >= 0; end = vmId.indexOf('-', end + 1)) used.add(vmId.slice(0, end));
+  }
+  return ({ id }) => used.has(id);
 }

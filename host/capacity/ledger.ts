@@ -33,8 +33,11 @@ export interface CapacityLedgerOptions {
   readonly capacity: HostCapacity;
   /** What a VM costs beyond its guest's memory: the VMM itself and its translation buffer, MiB. */
   readonly vmOverheadMib: number;
-  /** Whether a VM uses a reservation, which then never expires. Where this cannot be determined: true. */
-  readonly hasVm: (reservation: Reservation) => Promise<boolean>;
+  /**
+   * Looks once at all VMs. The answer tells whether one of them uses a reservation, which then never expires. Fails where
+   * they cannot be seen.
+   */
+  readonly lookAtVms: () => Promise<(reservation: Reservation) => boolean>;
   /** Whether the machine really has memory for one more VM, whatever is reserved; default: always. */
   readonly hasMemory?: () => boolean;
   /** Milliseconds since 1970. */
@@ -153,8 +156,10 @@ class FileLedger implements HostCapacityLedger {
 
   private async pruneExpired(all: Map<string, Reservation>): Promise<string[]> {
     const freed: string[] = [];
-    for (const reservation of [...all.values()]) {
-      if ((this.deadlines.get(reservation.id) ?? 0) > this.awake() || (await this.options.hasVm(reservation))) continue;
+    const lapsed = [...all.values()].filter(({ id }) => (this.deadlines.get(id) ?? 0) <= this.awake());
+    const hasVm = lapsed.length === 0 ? undefined : await this.options.lookAtVms();
+    for (const reservation of lapsed) {
+      if (hasVm?.(reservation)) continue;
       await removeStateFile(this.path(reservation.id));
       all.delete(reservation.id);
       this.deadlines.delete(reservation.id);

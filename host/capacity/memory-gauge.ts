@@ -8,10 +8,12 @@ import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { HostLogger } from '../host-logger.ts';
 
 const MIB = 1024 * 1024;
+/** The pause after a measurement is at least so many times as long as it took. */
+const PAUSES = 100;
 
 export interface MemoryGaugeOptions {
   readonly driver: Pick<VmDriver, 'list' | 'usage'>;
-  /** Pause between two measurements of the VMMs, ms: each reads every mapping of every one. */
+  /** Shortest pause between two measurements of the VMMs, ms: each reads every mapping of every one. */
   readonly everyMs: number;
   /** Memory that must stay available, MiB; absent: a twentieth of the machine, at most 1024. */
   readonly floorMib?: number;
@@ -22,7 +24,7 @@ export interface MemoryGaugeOptions {
 }
 
 export interface MemoryGauge {
-  /** Available memory is read now; what the VMMs use was measured at most `everyMs` ago. */
+  /** Available memory is read now; what the VMMs use was measured `everyMs` ago at most, or longer where they are many. */
   read(): Promise<HostMemory>;
   /** @returns whether there is memory for one more VM. Cheap. */
   allowsMore(): boolean;
@@ -31,16 +33,18 @@ export interface MemoryGauge {
 export function createMemoryGauge(options: MemoryGaugeOptions): MemoryGauge {
   const { driver, everyMs, logger, available = freemem, now = Date.now } = options;
   const floorMib = options.floorMib ?? defaultFloorMib(totalmem());
-  let measured: { at: number; vmsMib: number } | undefined;
+  let measured: { at: number; tookMs: number; vmsMib: number } | undefined;
 
   const measure = async (): Promise<void> => {
     let bytes = 0;
+    const begun = now();
     // One after the other, to avoid a burst of work.
     for (const vmId of await driver.list()) {
       const used = await driver.usage(vmId).catch(() => undefined);
       bytes += used?.shareBytes ?? used?.memoryBytes ?? 0;
     }
-    measured = { at: now(), vmsMib: Math.round(bytes / MIB) };
+    const at = now();
+    measured = { at, tookMs: at - begun, vmsMib: Math.round(bytes / MIB) };
   };
   const measureOnce = singleFlight(() =>
     measure().catch((error: unknown) => {
@@ -52,7 +56,9 @@ export function createMemoryGauge(options: MemoryGaugeOptions): MemoryGauge {
   return {
     allowsMore: () => availableMib() >= floorMib,
     async read() {
-      if (measured === undefined || now() - measured.at >= everyMs) await measureOnce();
+      if (measured === undefined || now() - measured.at >= Math.max(everyMs, PAUSES * measured.tookMs)) {
+        await measureOnce();
+      }
       return { availableMib: availableMib(), floorMib, vmsMib: measured?.vmsMib ?? 0 };
     },
   };

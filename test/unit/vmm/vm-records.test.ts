@@ -1,6 +1,7 @@
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createKeyedLock } from '../../../concurrency/keyed-lock.ts';
 import type { InstanceRecord } from '../../../contracts/host/instance-record.ts';
@@ -50,6 +51,23 @@ describe('instance records', () => {
     );
     expect((await createInstanceStore(stateDir).read('a-1-1'))?.ports).toHaveLength(20);
     expect(await readdir(join(stateDir, 'vms', 'a-1-1'))).toEqual(['instance.json']);
+  });
+
+  it('that are known are read again once their file has changed, and are gone with it', async () => {
+    const store = createInstanceStore(stateDir);
+    await store.create(record('a-1-1'));
+    const path = join(stateDir, 'vms', 'a-1-1', 'instance.json');
+    const text = await readFile(path, 'utf8');
+    // A file that has just been written is not remembered.
+    await delay(1_100);
+    const known = await store.read('a-1-1');
+    expect(await store.read('a-1-1')).toBe(known);
+    await writeFile(path, text.replace('512', '513'));
+    expect((await store.read('a-1-1'))?.memMib).toBe(513);
+    await store.update('a-1-1', (now) => ({ ...now, memMib: 514 }));
+    expect((await store.read('a-1-1'))?.memMib).toBe(514);
+    await rm(path);
+    expect(await store.read('a-1-1')).toBeUndefined();
   });
 
   it('are read as they were written before a base could be a disk of a template', async () => {

@@ -2,14 +2,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { HostEntry } from '../../../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../../../domain/failures.ts';
-import { createHostEntries, forgetting } from '../../../../gateway/hosts/host-entries.ts';
+import { createHostEntries, forgetting, type HostEntriesOptions } from '../../../../gateway/hosts/host-entries.ts';
+
+const AT = '2030-01-01T00:00:00.000Z';
 
 /** @returns a registration whose address tells which one it is */
 function entry(hostId: string, n: number): HostEntry {
   const size = { vcpus: 1, memMib: 1 };
-  const at = '2030-01-01T00:00:00.000Z';
   const rest = { capacity: size, free: size, load: 0, images: [], driver: 'fake', versions: {}, draining: false };
-  return { hostId, url: `http://${n}`, at, ...rest };
+  return { hostId, url: `http://${n}`, at: new Date(clock.now).toISOString(), ...rest };
 }
 
 /** A store that answers when it is told to, with a new registration for each reading. */
@@ -28,11 +29,18 @@ function slowStore() {
 }
 
 const NEW_MS = 20;
+const FRESH_MS = 30_000;
+const clock = { now: Date.parse(AT) };
+
+function entriesOf(store: Pick<ReturnType<typeof slowStore>, 'read'>, more: Partial<HostEntriesOptions> = {}) {
+  const times = { hostNewMs: NEW_MS, hostFreshMs: FRESH_MS, newerWaitMs: 5 };
+  return createHostEntries({ host: store.read, now: () => clock.now, ...times, ...more });
+}
 
 describe('registrations of hosts', () => {
   it('are read once while they are new, however many ask at once', async () => {
     const store = slowStore();
-    const entries = createHostEntries({ read: store.read, newMs: 60_000 });
+    const entries = entriesOf(store, { hostNewMs: 60_000 });
     const both = [entries.read('h1'), entries.read('h1')];
     await store.answer();
     expect((await Promise.all(both)).map((found) => found?.url)).toEqual(['http://1', 'http://1']);
@@ -42,7 +50,7 @@ describe('registrations of hosts', () => {
 
   it('that are not new are answered at once, and read again behind the answer', async () => {
     const store = slowStore();
-    const entries = createHostEntries({ read: store.read, newMs: NEW_MS });
+    const entries = entriesOf(store);
     const first = entries.read('h1');
     await store.answer();
     await first;
@@ -55,7 +63,7 @@ describe('registrations of hosts', () => {
 
   it('that are not new are waited for where only the newest will do', async () => {
     const store = slowStore();
-    const entries = createHostEntries({ read: store.read, newMs: NEW_MS });
+    const entries = entriesOf(store);
     const first = entries.read('h1');
     await store.answer();
     await first;
@@ -67,7 +75,7 @@ describe('registrations of hosts', () => {
 
   it('outlive a store that is away, and are unknown where they never were read', async () => {
     const store = slowStore();
-    const entries = createHostEntries({ read: store.read, newMs: NEW_MS });
+    const entries = entriesOf(store);
     const first = entries.read('h1');
     await store.answer();
     await first;
@@ -86,17 +94,60 @@ describe('registrations of hosts', () => {
     expect(await none).toBeUndefined();
   });
 
-  it('are forgotten where the host does not answer, and kept where it refuses', async () => {
+  it('that are too old are read again; where that takes long, the old address may do, but not for the newest', async () => {
     const store = slowStore();
-    const entries = createHostEntries({ read: store.read, newMs: 60_000 });
-    const asking = (code: 'HOST_LOST' | 'NOT_FOUND') =>
+    const entries = entriesOf(store, { newerWaitMs: 60_000 });
+    const first = entries.read('h1');
+    await store.answer();
+    await first;
+    await delay(2 * NEW_MS);
+    clock.now += FRESH_MS + 1;
+    const again = entries.read('h1');
+    await delay(0);
+    await store.answer();
+    expect((await again)?.url).toBe('http://2');
+    const hasty = entriesOf(store);
+    const third = hasty.read('h1');
+    await store.answer();
+    await third;
+    await delay(2 * NEW_MS);
+    clock.now += FRESH_MS + 1;
+    expect((await hasty.read('h1'))?.url).toBe('http://3');
+    const newest = hasty.read('h1', { newest: true });
+    clock.now -= FRESH_MS + 1;
+    const late = entry('h1', 9);
+    clock.now += FRESH_MS + 1;
+    store.asked.at(-1)?.resolve(late);
+    expect(await newest).toBeUndefined();
+  });
+
+  it('of a host that has not registered for long are none', async () => {
+    const store = slowStore();
+    const entries = entriesOf(store, { newerWaitMs: 60_000 });
+    const first = entries.read('h1');
+    await store.answer();
+    const found = await first;
+    await delay(2 * NEW_MS);
+    clock.now += FRESH_MS + 1;
+    const again = entries.read('h1');
+    await delay(0);
+    store.asked.at(-1)?.resolve({ ...entry('h1', 2), ...(found && { at: found.at }) });
+    expect(await again).toBeUndefined();
+  });
+
+  it('are forgotten where the host does not answer, and kept where it refuses or nobody waits for it', async () => {
+    const store = slowStore();
+    const entries = entriesOf(store, { hostNewMs: 60_000 });
+    const left = AbortSignal.abort();
+    const asking = (code: 'HOST_LOST' | 'NOT_FOUND', signal = new AbortController().signal) =>
       forgetting(entries, async () => {
         throw new KilnError(code, code);
-      })(entry('h1', 1));
+      })(entry('h1', 1), {}, { signal });
     const first = entries.read('h1');
     await store.answer();
     await first;
     await expect(asking('NOT_FOUND')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(asking('HOST_LOST', left)).rejects.toMatchObject({ code: 'HOST_LOST' });
     await entries.read('h1');
     expect(store.asked).toHaveLength(1);
     await expect(asking('HOST_LOST')).rejects.toMatchObject({ code: 'HOST_LOST' });

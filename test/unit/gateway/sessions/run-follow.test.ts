@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { LocatedRun } from '../../../../client/temporal/sessions/session-client.ts';
 import type { RunOutputReply } from '../../../../contracts/host/data-plane.ts';
 import type { HostEntry } from '../../../../domain/capacity/host-entry.ts';
+import { KilnError } from '../../../../domain/failures.ts';
 import { KnownRunIds } from '../../../../domain/session/known-run-ids.ts';
 import {
   endRunning,
@@ -118,5 +119,69 @@ describe('a run that waits', () => {
     const { kinds, calls } = await followed([located(idle, 'b'), located(idle, 'b'), over], NOTHING);
     expect(kinds).toEqual(['quiet', 'quiet', 'end']);
     expect(calls).toHaveLength(1);
+  });
+});
+
+describe('the end of a run whose output is not all there', () => {
+  const WROTE = { ...EXITED, outputBytes: 3 } as const;
+  const over = located(endRunning(startNext(booked('a'), VM, AT), WROTE, AT), 'a');
+  const piece = { kind: 'stdout' as const, offset: 0, base64: Buffer.from('one').toString('base64') };
+  const lost = () => new KilnError('HOST_LOST', 'no answer');
+  const away = () => new KilnError('STORE_UNAVAILABLE', 'away');
+
+  type Answers<T> = readonly (T | KilnError)[];
+  /** Each answer is given once, the last one again and again. */
+  function answering<T>(answers: Answers<T>): () => Promise<T> {
+    const left = [...answers];
+    return async () => {
+      const answer = left.length > 1 ? left.shift() : left[0];
+      if (answer === undefined || answer instanceof KilnError) throw answer;
+      return answer;
+    };
+  }
+
+  async function newsOf(from: {
+    readonly host?: Answers<{ readonly entry: HostEntry | undefined }>;
+    readonly follow?: Answers<RunOutputReply>;
+    readonly store?: Answers<readonly (typeof piece)[]>;
+  }) {
+    const host = answering(from.host ?? [{ entry: HOST }]);
+    const options: RunFollowOptions = {
+      locate: async () => over,
+      host: async () => (await host()).entry,
+      follow: answering(from.follow ?? [NOTHING()]),
+      stored: answering(from.store ?? [[]]),
+      limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 1 },
+      signal: new AbortController().signal,
+    };
+    const told: string[] = [];
+    for await (const news of followRun(options, 0)) {
+      if (news.kind !== 'quiet') told.push(news.kind === 'output' ? news.piece.kind : news.kind);
+    }
+    return told;
+  }
+
+  it.each([
+    ['its host is lost', { host: [{ entry: undefined }] }, ['gap', 'end']],
+    ['its host has nothing either', {}, ['gap', 'end']],
+    ['it is in the store', { follow: [lost()], store: [[piece]] }, ['stdout', 'end']],
+    [
+      'its host answers again',
+      { follow: [lost(), lost(), { pieces: [piece], isLast: true }, { pieces: [], isLast: true }] },
+      ['stdout', 'end'],
+    ],
+    [
+      'its host does not come back',
+      { host: [{ entry: HOST }, { entry: undefined }], follow: [lost()] },
+      ['gap', 'end'],
+    ],
+    ['it comes to the store late', { follow: [lost()], store: [[], [], [piece]] }, ['stdout', 'end']],
+    [
+      'the store is away for a while',
+      { host: [away(), { entry: undefined }], store: [away(), away(), [piece]] },
+      ['stdout', 'end'],
+    ],
+  ])('%s', async (_what, from, news) => {
+    expect(await newsOf(from)).toEqual(news);
   });
 });

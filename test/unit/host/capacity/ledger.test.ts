@@ -9,6 +9,7 @@ let stateDir: string;
 let now: number;
 let awake: number;
 let withVm: Set<string>;
+let looks: number;
 let ledger: HostCapacityLedger;
 
 const open = () =>
@@ -16,7 +17,10 @@ const open = () =>
     stateDir,
     capacity: { vcpus: 4, memMib: 2000 },
     vmOverheadMib: 100,
-    hasVm: async ({ id }) => withVm.has(id),
+    lookAtVms: async () => {
+      looks += 1;
+      return ({ id }) => withVm.has(id);
+    },
     now: () => now,
     awake: () => awake,
   });
@@ -37,6 +41,7 @@ beforeEach(async () => {
   now = Date.parse('2026-01-01T00:00:00Z');
   awake = 5_000;
   withVm = new Set();
+  looks = 0;
   ledger = open();
 });
 afterEach(() => rm(stateDir, { recursive: true, force: true }));
@@ -125,7 +130,12 @@ describe('capacity ledger', () => {
 
   it('gives nothing new where the machine has no memory, and renews what it gave', async () => {
     let hasMemory = true;
-    const options = { stateDir, capacity: { vcpus: 4, memMib: 2000 }, vmOverheadMib: 100, hasVm: async () => true };
+    const options = {
+      stateDir,
+      capacity: { vcpus: 4, memMib: 2000 },
+      vmOverheadMib: 100,
+      lookAtVms: async () => () => true,
+    };
     ledger = createCapacityLedger({ ...options, hasMemory: () => hasMemory, now: () => now });
     expect(await ask('a', 100)).toBe(true);
     hasMemory = false;
@@ -190,6 +200,7 @@ describe('capacity ledger', () => {
     withVm.add('a');
     pass(1001);
     expect(await ledger.prune()).toEqual(['b']);
+    expect(looks).toBe(1);
     expect(await ask('c', 900)).toBe(true);
     expect(await ask('d', 900)).toBe(false);
   });
@@ -198,6 +209,7 @@ describe('capacity ledger', () => {
     await ask('a', 900);
     now += 5 * 3_600_000;
     expect(await ledger.prune()).toEqual([]);
+    expect(looks).toBe(0);
     now -= 9 * 3_600_000;
     awake += 1001;
     expect(await ledger.prune()).toEqual(['a']);

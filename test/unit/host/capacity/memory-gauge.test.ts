@@ -38,6 +38,27 @@ describe('the memory of a host', () => {
     expect(rounds).toBe(2);
   });
 
+  it('is measured the less often the longer that takes', async () => {
+    let now = 0;
+    let rounds = 0;
+    const driver = {
+      list: async () => {
+        rounds += 1;
+        now += 30;
+        return [];
+      },
+      usage: async () => undefined,
+    };
+    const gauge = createMemoryGauge({ driver, everyMs: 1000, logger: silentLogger, now: () => now });
+    await gauge.read();
+    now += 2_999;
+    await gauge.read();
+    expect(rounds).toBe(1);
+    now += 1;
+    await gauge.read();
+    expect(rounds).toBe(2);
+  });
+
   it('keeps a twentieth of the machine, and no more than a gibibyte', () => {
     expect([defaultFloorMib(4096 * MIB), defaultFloorMib(262_144 * MIB)]).toEqual([204, 1024]);
   });
