@@ -34,13 +34,25 @@ export type RunNews =
   | { readonly kind: 'quiet' }
   | { readonly kind: 'end'; readonly run: EndedRun };
 
-/** Yields output behind `after`, then the end. Ends early only when the signal is aborted. */
+/**
+ * Yields output behind `after`, then the end. Ends early only when the signal is aborted. Waits where nobody can tell
+ * about the run just now. @throws NOT_FOUND
+ */
 export async function* followRun(options: RunFollowOptions, after: number): AsyncGenerator<RunNews, void> {
   const { limits, signal } = options;
   let position = after;
   let pauseMs = limits.lookMs;
+  const pause = async () => {
+    await delay(pauseMs, undefined, { signal }).catch(() => undefined);
+    pauseMs = Math.min(pauseMs * 2, limits.maxLookMs);
+  };
   while (!signal.aborted) {
-    const look = await options.locate();
+    const look = await options.locate().catch(undefinedIfAway);
+    if (look === undefined) {
+      await pause();
+      yield { kind: 'quiet' };
+      continue;
+    }
     const told = yield* fromHost(options, look, position);
     if (told.position > position) pauseMs = limits.lookMs;
     position = told.position;
@@ -60,8 +72,7 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
     }
     if (answer === undefined || answer.isLast) {
       // Its end is on the way into the workflow, or no host can be asked to wait.
-      await delay(pauseMs, undefined, { signal }).catch(() => undefined);
-      pauseMs = Math.min(pauseMs * 2, limits.maxLookMs);
+      await pause();
     }
     yield { kind: 'quiet' };
   }
@@ -96,12 +107,20 @@ async function* fromHost(
   return answer === 'silent' ? { position, answer: undefined, isSilent: true } : { position, answer, isSilent: false };
 }
 
-/** Waits for the end of a run. @returns the run as it is then, or as it is once the signal is aborted */
-export async function untilEnded(options: RunFollowOptions): Promise<KnownRun> {
+/**
+ * Waits for the end of a run.
+ * @param known the run as it was before
+ * @returns the run as it is then, or as it is once the signal is aborted
+ */
+export async function untilEnded(options: RunFollowOptions, known: KnownRun): Promise<KnownRun> {
   for await (const news of followRun(options, Number.MAX_SAFE_INTEGER)) {
     if (news.kind === 'end') return { state: 'ended', run: news.run };
   }
-  return (await options.locate()).run;
+  return (await options.locate().catch(undefinedIfAway))?.run ?? known;
+}
+
+function undefinedIfAway(error: unknown): undefined {
+  if (!isKilnError(error, 'TEMPORAL_UNAVAILABLE', 'STORE_UNAVAILABLE')) throw error;
 }
 
 interface PlaceOfRun {

@@ -75,7 +75,7 @@ function runHandlers(options: SessionHandlerOptions): RunHandlers {
       if (query.wait === 'saved') throw notThereYet('savedRun');
       const sent = await sessions.send(name, commandOf(body));
       const waits = query.wait === 'finished' && sent.state !== 'ended';
-      const run = waits ? await endOf(options, name, sent.run.id, query.waitMs) : sent;
+      const run = waits ? await endOf(options, name, sent, query.waitMs) : sent;
       return { status: run.state === 'ended' ? 200 : 202, body: runView(name, run) };
     },
     async listRuns({ params, query }) {
@@ -87,7 +87,7 @@ function runHandlers(options: SessionHandlerOptions): RunHandlers {
       const name = threadOf(params.thread, query);
       const { run } = await sessions.run(name, params.id);
       const waits = query.waitMs > 0 && run.state !== 'ended';
-      const shown = waits ? await endOf(options, name, params.id, query.waitMs) : run;
+      const shown = waits ? await endOf(options, name, run, query.waitMs) : run;
       return { status: 200, body: runView(name, shown) };
     },
     async cancelRun({ params, query }) {
@@ -109,8 +109,9 @@ export function threadOf(thread: string, { project = DEFAULT_PROJECT }: { projec
   return { project, thread };
 }
 
-function endOf(options: SessionHandlerOptions, name: ThreadName, runId: string, waitMs: number): Promise<KnownRun> {
-  return untilEnded(following(options, name, runId, AbortSignal.any([options.ending, AbortSignal.timeout(waitMs)])));
+function endOf(options: SessionHandlerOptions, name: ThreadName, known: KnownRun, waitMs: number): Promise<KnownRun> {
+  const over = AbortSignal.any([options.ending, AbortSignal.timeout(waitMs)]);
+  return untilEnded(following(options, name, known.run.id, over), known);
 }
 
 function following(

@@ -9,6 +9,7 @@ import type { RunRequestBody } from '../../contracts/api/session-request.ts';
 import { sessionWorkflowId, storeKeys } from '../../domain/names.ts';
 import { MAX_CARRIED_REQUEST } from '../../store/sessions/run-requests.ts';
 import { runServers } from '../support/servers/run-servers.ts';
+import { throughOutages } from '../support/workers/dev-stack.ts';
 import { GATEWAY_TOKEN } from '../support/workers/gated-gateway.ts';
 import { quietRuntime } from '../support/workers/kiln-harness.ts';
 import type { Moment } from '../support/workers/port-gates.ts';
@@ -150,8 +151,9 @@ async function untilStarted({ temporal }: ProcessStack, { thread }: Cell): Promi
 
 async function reportOf(stack: ProcessStack, api: KilnClient, cell: Cell, first: () => string): Promise<Report> {
   const { thread } = cell;
-  const send = () =>
-    api.sendRun({ params: { thread }, query: { wait: 'finished', waitMs: 60_000 }, body: requestOf(cell) });
+  // As it is told to do: again with the same id, as long as it is not known whether it was taken.
+  const order = { params: { thread }, query: { wait: 'finished' as const, waitMs: 60_000 }, body: requestOf(cell) };
+  const send = () => throughOutages(() => api.sendRun(order));
   const answers = [await send(), await send(), await api.getRun({ params: { thread, id: ID }, query: {} })];
   const below = storeKeys.runRequest({ ...threadNamed(thread), incarnation: 1 }, '');
   const bodies: string[] = [];

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EndedRun, RunOutcome } from '../../domain/session/run-book.ts';
 import { callingActivity } from '../support/workers/calling-activity.ts';
+import { throughOutages } from '../support/workers/dev-stack.ts';
 import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
 import { portError } from '../support/workers/port-errors.ts';
 import { type GatedCall, type HeldCall, type Moment, PortGates } from '../support/workers/port-gates.ts';
@@ -116,7 +117,9 @@ async function stepsOf(kiln: Harness, gates: PortGates, cell: Cell, did: (step: 
   if (began) await untilTier(sessions, name, 'warm');
   const timeoutMs = fault === 'hangs' && row.activity === 'runTurn' ? RUN_MS : undefined;
   const send = (then: string) =>
-    sessions.send(name, { id: 'one', command: counting(then), ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+    throughOutages(() =>
+      sessions.send(name, { id: 'one', command: counting(then), ...(timeoutMs === undefined ? {} : { timeoutMs }) }),
+    );
   let call: GatedCall | HeldCall;
   if (row.way === 'cancels') {
     await send('sleep 1000');
@@ -136,10 +139,8 @@ async function stepsOf(kiln: Harness, gates: PortGates, cell: Cell, did: (step: 
   if (row.way === 'rests') await untilTier(sessions, name, 'warm');
   // A call that was given up comes to its effect in the middle of the next run, when nobody waits for it any more.
   const check = began ? 'grep -q kept note' : 'true';
-  await sessions.send(name, {
-    id: 'after',
-    command: counting(`until [ -e /tmp/open ]; do sleep 0.02; done; ${check}`),
-  });
+  const command = counting(`until [ -e /tmp/open ]; do sleep 0.02; done; ${check}`);
+  await throughOutages(() => sessions.send(name, { id: 'after', command }));
   const startsOfOne = Number(outcome.match(/(\d) start/)?.[1]);
   while ((await starts()) === startsOfOne) await delay(20);
   did('the next run has begun');

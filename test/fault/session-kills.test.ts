@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SessionClient } from '../../client/temporal/sessions/session-client.ts';
 import type { EndedRun } from '../../domain/session/run-book.ts';
 import { runServers } from '../support/servers/run-servers.ts';
+import { throughOutages } from '../support/workers/dev-stack.ts';
 import { quietRuntime } from '../support/workers/kiln-harness.ts';
 import type { Moment } from '../support/workers/port-gates.ts';
 import { ProcessStack } from '../support/workers/process-stack.ts';
@@ -142,7 +143,8 @@ async function toThePoint(stack: ProcessStack, sessions: SessionClient, cell: Ce
   const arm = () => stack.worker(row.role).hold(row.port, moment, { workloadId: thread, activity: row.activity });
   // What is to be cancelled does not end by itself.
   const then = row.way === 'cancel' ? 'sleep 1000' : 'true';
-  const send = (id: string) => sessions.send(name, { id, command: talking(`${thread}-${id}`, then) });
+  const send = (id: string) =>
+    throughOutages(() => sessions.send(name, { id, command: talking(`${thread}-${id}`, then) }));
   if (row.way === 'first run' || row.way === 'rest') {
     const { reached } = await arm();
     await send('one');
@@ -171,7 +173,7 @@ async function afterwards(sessions: SessionClient, { row, thread }: Cell): Promi
   if (row.way === 'close') {
     while ((await sessions.get(name)).record.end === undefined) await delay(50);
   }
-  await sessions.send(name, { id: 'after', command: ['true'], ifEnded: 'restart' });
+  await throughOutages(() => sessions.send(name, { id: 'after', command: ['true'], ifEnded: 'restart' }));
   return ended(sessions, name, 'after');
 }
 

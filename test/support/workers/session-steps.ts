@@ -10,6 +10,7 @@ import type { EndedRun, KnownRun } from '../../../domain/session/run-book.ts';
 import type { Tier } from '../../../domain/session/tiers.ts';
 import type { RunRecords } from '../../../ports/session-books.ts';
 import { createInstanceStore } from '../../../vmm/instance-record.ts';
+import { throughOutages } from './dev-stack.ts';
 
 export const threadNamed = (thread: string): ThreadName => ({ project: 'default', thread });
 
@@ -33,7 +34,7 @@ export async function ran(
   id: string,
   command: readonly string[],
 ): Promise<EndedRun> {
-  await sessions.send(name, { id, command: [...command] });
+  await throughOutages(() => sessions.send(name, { id, command: [...command] }));
   return ended(sessions, name, id);
 }
 

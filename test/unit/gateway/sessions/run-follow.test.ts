@@ -13,7 +13,7 @@ import {
   takeOrder,
   turnAhead,
 } from '../../../../domain/session/run-book.ts';
-import { followRun, type RunFollowOptions } from '../../../../gateway/sessions/run-follow.ts';
+import { followRun, type RunFollowOptions, untilEnded } from '../../../../gateway/sessions/run-follow.ts';
 
 const AT = '2030-01-01T00:00:00.000Z';
 const VM = { hostId: 'h1', vmId: 'vm-1' };
@@ -183,5 +183,44 @@ describe('the end of a run whose output is not all there', () => {
     ],
   ])('%s', async (_what, from, news) => {
     expect(await newsOf(from)).toEqual(news);
+  });
+});
+
+describe('a run of which nobody can tell for a while', () => {
+  const over = located(endRunning(startNext(booked('a'), VM, AT), EXITED, AT), 'a');
+  const running = located(startNext(booked('a'), VM, AT), 'a');
+  const away = (code: 'TEMPORAL_UNAVAILABLE' | 'STORE_UNAVAILABLE' | 'NOT_FOUND') => new KilnError(code, code);
+
+  function optionsOf(
+    looks: readonly (LocatedRun | KilnError)[],
+    signal = new AbortController().signal,
+  ): RunFollowOptions {
+    const left = [...looks];
+    return {
+      locate: async () => {
+        const look = left.length > 1 ? left.shift() : left[0];
+        if (look === undefined || look instanceof KilnError) throw look;
+        return look;
+      },
+      host: async () => undefined,
+      follow: async () => NOTHING(),
+      stored: async () => [],
+      limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 1 },
+      signal,
+    };
+  }
+
+  it('is waited for', async () => {
+    const looks = [away('TEMPORAL_UNAVAILABLE'), away('STORE_UNAVAILABLE'), over];
+    expect((await untilEnded(optionsOf(looks), running.run)).state).toBe('ended');
+  });
+
+  it('is answered as it was known, once the time is over', async () => {
+    const looks = [away('TEMPORAL_UNAVAILABLE')];
+    expect(await untilEnded(optionsOf(looks, AbortSignal.timeout(10)), running.run)).toEqual(running.run);
+  });
+
+  it('is not waited for where it is not there', async () => {
+    await expect(untilEnded(optionsOf([away('NOT_FOUND')]), running.run)).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 });
