@@ -28,6 +28,9 @@ export interface RunFollowLimits {
   readonly maxLookMs: number;
 }
 
+/** With twice the pause each time, a new session would be seen to run up to twice as late as it does. */
+const PAUSE_GROWTH = 1.25;
+
 export type RunNews =
   | { readonly kind: 'output'; readonly piece: OutputPiece; readonly end: number }
   /** Nothing has happened: a reader that waits long sees that the stream is alive. */
@@ -44,7 +47,7 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
   let pauseMs = limits.lookMs;
   const pause = async () => {
     await delay(pauseMs, undefined, { signal }).catch(() => undefined);
-    pauseMs = Math.min(pauseMs * 2, limits.maxLookMs);
+    pauseMs = Math.min(pauseMs * PAUSE_GROWTH, limits.maxLookMs);
   };
   while (!signal.aborted) {
     const look = await options.locate().catch(undefinedIfAway);
