@@ -95,7 +95,7 @@ export interface GatewayLimits {
   /** Pauses between two looks at a run that no host can tell of: the first, and the longest. */
   readonly runLookMs: number;
   readonly runMaxLookMs: number;
-  /** How long the stream of a finished workload waits for a host that does not return its last lines. */
+  /** How long the stream of a finished workload or run waits for a host that does not return its last lines. */
   readonly streamIncompleteMs: number;
   /** How long the metrics reuse one count of the open workloads. */
   readonly countsKeptMs: number;
@@ -226,6 +226,7 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
       holdMs: limits.streamFollowMs,
       lookMs: limits.runLookMs,
       maxLookMs: limits.runMaxLookMs,
+      incompleteMs: limits.streamIncompleteMs,
       maxStreams: limits.maxLogStreams,
       slowReaderMs: limits.slowReaderMs,
     },

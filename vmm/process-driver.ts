@@ -52,9 +52,12 @@ export function createProcessDriver(backend: VmBackend, options: ProcessDriverOp
       logs.leave(vmId);
     },
     async resume(vmId, request) {
-      const resumed = await resumeVm(context, vmId, request);
-      logs.bound(vmId);
-      return resumed;
+      try {
+        return await resumeVm(context, vmId, request);
+      } finally {
+        // The guest may run although its agent was not reached.
+        logs.bound(vmId);
+      }
     },
     ...defined({ templates: backend.templates }),
     waitExit: (vmId, options) => waitExit(context, vmId, options),

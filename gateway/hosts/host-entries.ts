@@ -40,12 +40,13 @@ export function createHostEntries(options: HostEntriesOptions): HostEntries {
       if (known === undefined || isFresh(options, known)) return known;
       if (newest) return undefined;
       // It may only be old because nobody has asked for long.
-      const newer = entries.fetch(hostId, { allowStale: false }).then(
+      const reading = entries.fetch(hostId, { allowStale: false }).then(
         (entry) => ({ entry }),
         () => undefined,
       );
-      const { entry } = (await within(newer, newerWaitMs)) ?? { entry: known };
-      return entry === known || (entry !== undefined && isFresh(options, entry)) ? entry : undefined;
+      const newer = await within(reading, newerWaitMs);
+      if (newer === undefined) return known;
+      return newer.entry !== undefined && isFresh(options, newer.entry) ? newer.entry : undefined;
     },
     forget: (hostId) => void entries.delete(hostId),
   };

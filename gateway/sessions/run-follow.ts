@@ -26,6 +26,8 @@ export interface RunFollowLimits {
   /** Pauses between two looks where no host can be asked to wait, ms: the first, and the longest. */
   readonly lookMs: number;
   readonly maxLookMs: number;
+  /** How long the end of a run waits for a host that is there and does not give the rest of its output, ms. */
+  readonly incompleteMs: number;
 }
 
 /** With twice the pause each time, a new session would be seen to run up to twice as late as it does. */
@@ -45,6 +47,7 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
   const { limits, signal } = options;
   let position = after;
   let pauseMs = limits.lookMs;
+  let missedSince: number | undefined;
   const pause = async () => {
     await delay(pauseMs, undefined, { signal }).catch(() => undefined);
     pauseMs = Math.min(pauseMs * PAUSE_GROWTH, limits.maxLookMs);
@@ -70,8 +73,10 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
       const stored = yield* fromStore(options, run, look.session, position);
       position = stored.position;
       const isWhole = position >= endOfOutput(run);
+      missedSince ??= performance.now();
       // A host that is there, but does not answer just now, may have the rest; so may a store.
-      if (isWhole || !(told.isSilent || stored.isSilent)) return yield* end(run, position);
+      const hostMayTell = told.isSilent && performance.now() - missedSince < limits.incompleteMs;
+      if (isWhole || !(hostMayTell || stored.isSilent)) return yield* end(run, position);
     }
     if (answer === undefined || answer.isLast) {
       // Its end is on the way into the workflow, or no host can be asked to wait.

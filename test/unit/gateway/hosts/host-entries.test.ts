@@ -2,7 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { HostEntry } from '../../../../domain/capacity/host-entry.ts';
 import { KilnError } from '../../../../domain/failures.ts';
-import { createHostEntries, forgetting, type HostEntriesOptions } from '../../../../gateway/hosts/host-entries.ts';
+import {
+  createHostEntries,
+  forgetting,
+  type HostEntries,
+  type HostEntriesOptions,
+} from '../../../../gateway/hosts/host-entries.ts';
 
 const AT = '2030-01-01T00:00:00.000Z';
 
@@ -32,6 +37,15 @@ const NEW_MS = 20;
 const FRESH_MS = 30_000;
 const clock = { now: Date.parse(AT) };
 
+/** Reads the entry of `h1` for the first time. */
+async function known(entries: HostEntries, store: ReturnType<typeof slowStore>): Promise<HostEntry> {
+  const reading = entries.read('h1');
+  await store.answer();
+  const found = await reading;
+  if (found === undefined) throw new Error('h1 is not known');
+  return found;
+}
+
 function entriesOf(store: Pick<ReturnType<typeof slowStore>, 'read'>, more: Partial<HostEntriesOptions> = {}) {
   const times = { hostNewMs: NEW_MS, hostFreshMs: FRESH_MS, newerWaitMs: 5 };
   return createHostEntries({ host: store.read, now: () => clock.now, ...times, ...more });
@@ -51,9 +65,7 @@ describe('registrations of hosts', () => {
   it('that are not new are answered at once, and read again behind the answer', async () => {
     const store = slowStore();
     const entries = entriesOf(store);
-    const first = entries.read('h1');
-    await store.answer();
-    await first;
+    await known(entries, store);
     await delay(2 * NEW_MS);
     expect((await entries.read('h1'))?.url).toBe('http://1');
     expect(store.asked).toHaveLength(2);
@@ -64,9 +76,7 @@ describe('registrations of hosts', () => {
   it('that are not new are waited for where only the newest will do', async () => {
     const store = slowStore();
     const entries = entriesOf(store);
-    const first = entries.read('h1');
-    await store.answer();
-    await first;
+    await known(entries, store);
     await delay(2 * NEW_MS);
     const newest = entries.read('h1', { newest: true });
     await store.answer();
@@ -76,9 +86,7 @@ describe('registrations of hosts', () => {
   it('outlive a store that is away, and are unknown where they never were read', async () => {
     const store = slowStore();
     const entries = entriesOf(store);
-    const first = entries.read('h1');
-    await store.answer();
-    await first;
+    await known(entries, store);
     await delay(2 * NEW_MS);
     const away = new KilnError('STORE_UNAVAILABLE', 'away');
     const again = entries.read('h1');
@@ -97,9 +105,7 @@ describe('registrations of hosts', () => {
   it('that are too old are read again; where that takes long, the old address may do, but not for the newest', async () => {
     const store = slowStore();
     const entries = entriesOf(store, { newerWaitMs: 60_000 });
-    const first = entries.read('h1');
-    await store.answer();
-    await first;
+    await known(entries, store);
     await delay(2 * NEW_MS);
     clock.now += FRESH_MS + 1;
     const again = entries.read('h1');
@@ -107,9 +113,7 @@ describe('registrations of hosts', () => {
     await store.answer();
     expect((await again)?.url).toBe('http://2');
     const hasty = entriesOf(store);
-    const third = hasty.read('h1');
-    await store.answer();
-    await third;
+    await known(hasty, store);
     await delay(2 * NEW_MS);
     clock.now += FRESH_MS + 1;
     expect((await hasty.read('h1'))?.url).toBe('http://3');
@@ -123,16 +127,20 @@ describe('registrations of hosts', () => {
 
   it('of a host that has not registered for long are none', async () => {
     const store = slowStore();
-    const entries = entriesOf(store, { newerWaitMs: 60_000 });
-    const first = entries.read('h1');
-    await store.answer();
-    const found = await first;
-    await delay(2 * NEW_MS);
+    const entries = entriesOf(store, { newerWaitMs: 60_000, hostNewMs: 100 });
+    const found = await known(entries, store);
+    await delay(150);
     clock.now += FRESH_MS + 1;
     const again = entries.read('h1');
     await delay(0);
-    store.asked.at(-1)?.resolve({ ...entry('h1', 2), ...(found && { at: found.at }) });
+    store.asked.at(-1)?.resolve({ ...entry('h1', 2), at: found.at });
     expect(await again).toBeUndefined();
+    // Also while that reading is new, and where the host was asked in vain meanwhile.
+    expect(await entries.read('h1')).toBeUndefined();
+    entries.forget('h1');
+    const last = entries.read('h1');
+    store.asked.at(-1)?.resolve({ ...entry('h1', 3), at: found.at });
+    expect(await last).toBeUndefined();
   });
 
   it('are forgotten where the host does not answer, and kept where it refuses or nobody waits for it', async () => {
@@ -143,9 +151,7 @@ describe('registrations of hosts', () => {
       forgetting(entries, async () => {
         throw new KilnError(code, code);
       })(entry('h1', 1), {}, { signal });
-    const first = entries.read('h1');
-    await store.answer();
-    await first;
+    await known(entries, store);
     await expect(asking('NOT_FOUND')).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await expect(asking('HOST_LOST', left)).rejects.toMatchObject({ code: 'HOST_LOST' });
     await entries.read('h1');

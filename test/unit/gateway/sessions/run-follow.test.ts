@@ -68,7 +68,7 @@ async function followed(looks: readonly LocatedRun[], reply: () => RunOutputRepl
       return reply();
     },
     stored: async () => [],
-    limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 5_000 },
+    limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 5_000, incompleteMs: 60_000 },
     signal: new AbortController().signal,
   };
   const kinds: string[] = [];
@@ -144,14 +144,16 @@ describe('the end of a run whose output is not all there', () => {
     readonly host?: Answers<{ readonly entry: HostEntry | undefined }>;
     readonly follow?: Answers<RunOutputReply>;
     readonly store?: Answers<readonly (typeof piece)[]>;
+    readonly incompleteMs?: number;
   }) {
+    const { incompleteMs = 60_000 } = from;
     const host = answering(from.host ?? [{ entry: HOST }]);
     const options: RunFollowOptions = {
       locate: async () => over,
       host: async () => (await host()).entry,
       follow: answering(from.follow ?? [NOTHING()]),
       stored: answering(from.store ?? [[]]),
-      limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 1 },
+      limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 1, incompleteMs },
       signal: new AbortController().signal,
     };
     const told: string[] = [];
@@ -175,6 +177,7 @@ describe('the end of a run whose output is not all there', () => {
       { host: [{ entry: HOST }, { entry: undefined }], follow: [lost()] },
       ['gap', 'end'],
     ],
+    ['its host is there and never answers', { follow: [lost()], incompleteMs: 20 }, ['gap', 'end']],
     ['it comes to the store late', { follow: [lost()], store: [[], [], [piece]] }, ['stdout', 'end']],
     [
       'the store is away for a while',
@@ -205,7 +208,7 @@ describe('a run of which nobody can tell for a while', () => {
       host: async () => undefined,
       follow: async () => NOTHING(),
       stored: async () => [],
-      limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 1 },
+      limits: { holdMs: 25_000, lookMs: 1, maxLookMs: 1, incompleteMs: 60_000 },
       signal,
     };
   }
