@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SessionClient } from '../../client/temporal/sessions/session-client.ts';
+import { inTime } from '../../concurrency/deadline.ts';
 import type { EndedRun } from '../../domain/session/run-book.ts';
 import { runServers } from '../support/servers/run-servers.ts';
 import { throughOutages } from '../support/workers/dev-stack.ts';
@@ -76,18 +77,24 @@ describe('both workers killed at once, with a session in the middle of every ste
     sessions = stack.sessions();
     // What takes long comes first: a call that is held at its point has limits of its own.
     await pooled(CELLS, AT_ONCE, async (cell) => {
-      await prepare(sessions, cell).catch((error: unknown) => void reports.set(cell, asError(error)));
+      await inTime(prepare(sessions, cell), STUCK_AFTER_MS, stuck(cell, 'its preparation')).catch(
+        (error: unknown) => void reports.set(cell, asError(error)),
+      );
     });
     await pooled(CELLS, AT_ONCE, async (cell) => {
       if (reports.has(cell)) return;
-      await toThePoint(stack, sessions, cell).catch((error: unknown) => void reports.set(cell, asError(error)));
+      await inTime(toThePoint(stack, sessions, cell), STUCK_AFTER_MS, stuck(cell, 'the way to its point')).catch(
+        (error: unknown) => void reports.set(cell, asError(error)),
+      );
     });
     await Promise.all([stack.worker('host').kill(), stack.worker('control').kill()]);
     await Promise.all([stack.startWorker('host'), stack.startWorker('control')]);
     await pooled(CELLS, AT_ONCE, async (cell) => {
       if (reports.has(cell)) return;
-      reports.set(cell, await endsOf(sessions, cell).catch(asError));
-      followUps.set(cell, await afterwards(sessions, cell).catch(asError));
+      const ends = inTime(endsOf(sessions, cell), STUCK_AFTER_MS, stuck(cell, 'its runs after the kill'));
+      reports.set(cell, await ends.catch(asError));
+      const after = inTime(afterwards(sessions, cell), STUCK_AFTER_MS, stuck(cell, 'its next run'));
+      followUps.set(cell, await after.catch(asError));
     });
   }, 300_000);
   afterAll(() => stack.close());
@@ -124,6 +131,13 @@ describe('both workers killed at once, with a session in the middle of every ste
     await stack.judge();
   });
 });
+
+/** A step that takes longer is stuck, and says so by its name. */
+const STUCK_AFTER_MS = 60_000;
+
+function stuck({ thread }: Cell, step: string): () => Error {
+  return () => new Error(`${thread} is stuck in ${step}`);
+}
 
 /** Marks of the runs of a cell, in their order: they begin the lines of their output. */
 function markOf({ row, thread }: Cell): string[] {
