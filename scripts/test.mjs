@@ -24,8 +24,14 @@ const LANES = [
   { kinds: ['fault', 'conformance', 'workflow', 'vm'], files: 2 },
 ];
 
-const NOTHING = { passed: 0, failed: 0, skipped: 0 };
-const add = (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped });
+/** `failures`: what each failure was, in words, told again at the very end, where a reader of a long log looks first. */
+const NOTHING = { passed: 0, failed: 0, skipped: 0, failures: [] };
+const add = (a, b) => ({
+  passed: a.passed + b.passed,
+  failed: a.failed + b.failed,
+  skipped: a.skipped + b.skipped,
+  failures: [...a.failures, ...b.failures],
+});
 
 /** Runs a suite in the foreground. @returns its exit code, and its stdout where `onStdout` is given */
 function foreground(argv, { cwd = projectRoot, onStdout } = {}) {
@@ -53,6 +59,10 @@ function foreground(argv, { cwd = projectRoot, onStdout } = {}) {
     child.on('close', (code) => resolve(code ?? 1));
   });
 }
+
+/** Longest text of one failure that is told again, in characters; its whole is further up. */
+const FAILURE_CHARS = 1500;
+const failure = (name, text) => `${name}\n${text.slice(0, FAILURE_CHARS)}`;
 
 async function vitest(extra) {
   const directory = mkdtempSync(join(tmpdir(), 'kiln-test-'));
@@ -86,14 +96,26 @@ function vitestCounts(report) {
       passed: numPassedTests,
       failed: numFailedTests + brokenFiles.length,
       skipped: numPendingTests + numTodoTests,
+      failures: [
+        ...testResults.flatMap(failedTests),
+        ...brokenFiles.map(({ name, message }) => failure(name, message)),
+      ],
     };
   } catch {
     return NOTHING;
   }
 }
 
+const failedTests = ({ name: file, assertionResults }) =>
+  assertionResults
+    .filter(({ status }) => status === 'failed')
+    .map(({ fullName, failureMessages }) => failure(`${file} > ${fullName}`, failureMessages.join('\n')));
+
 /** What fails outside of any test (a server that did not start, an unhandled rejection) counts as one. */
-const atLeastOneFailure = (code, counts) => (code !== 0 && counts.failed === 0 ? { ...counts, failed: 1 } : counts);
+const atLeastOneFailure = (code, counts) =>
+  code !== 0 && counts.failed === 0
+    ? { ...counts, failed: 1, failures: [failure('outside of any test', `the suite ended with exit code ${code}`)] }
+    : counts;
 
 async function goTests(directory) {
   let counts = NOTHING;
@@ -105,7 +127,9 @@ async function goTests(directory) {
     }
     if (event.Action === 'build-output') process.stdout.write(event.Output);
     const kind = { pass: 'passed', fail: 'failed', skip: 'skipped' }[event.Action];
-    if (event.Test !== undefined && kind !== undefined) counts = add(counts, { ...NOTHING, [kind]: 1 });
+    if (event.Test === undefined || kind === undefined) return;
+    const failures = kind === 'failed' ? [failure(`${event.Package} > ${event.Test}`, '')] : [];
+    counts = add(counts, { ...NOTHING, [kind]: 1, failures });
   };
   const code = await foreground(['go', 'test', '-json', './...'], {
     cwd: join(projectRoot, directory),
@@ -126,7 +150,8 @@ async function checks() {
   };
   const code = await foreground(['npm', 'run', '--silent', 'check'], { onStdout });
   process.stdout.write(`Types, lint, import rules: ${code === 0 ? 'hold' : 'do not hold'}\n${text}`);
-  return code === 0 ? { ...NOTHING, passed: 1 } : { ...NOTHING, failed: 1 };
+  if (code === 0) return { ...NOTHING, passed: 1 };
+  return { ...NOTHING, failed: 1, failures: [failure('types, lint, import rules', text)] };
 }
 
 /** Starts the suites that are asked for, all at once. @returns the counts of each */
@@ -142,6 +167,7 @@ function start(words) {
 const began = Date.now();
 await setUpOrExit({ forTests: true });
 const total = (await start(process.argv.slice(2))).reduce(add, NOTHING);
+for (const text of total.failures) process.stdout.write(`\nFailed: ${text}\n`);
 process.stdout.write(`All suites: ${Math.round((Date.now() - began) / 1000)} s\n`);
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
 process.stdout.write(`${total.passed} passed, ${total.failed} failed${skipped}\n`);
