@@ -3,6 +3,7 @@
  */
 
 import type { Duplex, Readable } from 'node:stream';
+import type { SkippedPath, WorkspaceEntry } from '../domain/session/workspace.ts';
 import type { GuestIdentity } from '../domain/vm.ts';
 
 export interface AgentHello {
@@ -107,6 +108,26 @@ export type EgressVerdict =
     }
   | { readonly allow: false; readonly reason: string };
 
+/** How the files of a guest are saved and brought back. */
+export interface WorkspaceAgent {
+  /**
+   * Saves what is below a folder. Chunks come before the entry that needs them; entries and removed paths come in the
+   * order of their paths. The last record is `done`: without it there is no save.
+   * @throws UNSUPPORTED where the agent lacks the feature `workspace-save`, CONFLICT while it saves or restores already,
+   *   AGENT_PROTOCOL, AGENT_TIMEOUT, PAYLOAD_TOO_LARGE, AGENT_LOST
+   */
+  saveWorkspace(request: SaveRequest): AsyncIterable<SaveRecord>;
+  /**
+   * Replaces everything below a folder by these entries, each file followed by its chunks that are no holes. No process
+   * may run in the guest.
+   * @throws as `saveWorkspace`; DISK_FULL; CONFLICT while a process runs; or the error of the records
+   */
+  restoreWorkspace(
+    request: Omit<SaveRequest, 'baseSaveId'>,
+    records: AsyncIterable<RestoreRecord>,
+  ): Promise<{ readonly entries: number; readonly bytes: number }>;
+}
+
 /** The only connection, multiplexed, between a host and a guest's agent. One owner at a time. */
 export interface AgentChannel {
   readonly hello: AgentHello;
@@ -146,6 +167,47 @@ export interface AgentChannel {
   shutdown(): Promise<void>;
   /** Closes the connection without disturbing the guest. */
   detach(): Promise<void>;
+}
+
+export interface SaveRequest {
+  /** Absolute in the guest. */
+  readonly path: string;
+  /** 1 to 100 of `[A-Za-z0-9._-]`. */
+  readonly saveId: string;
+  /** The save that the caller has: where the agent's index is of the same one, only what differs comes. */
+  readonly baseSaveId?: string;
+  /** 64 hex digits. */
+  readonly saltHex: string;
+}
+
+export type SaveRecord =
+  /** The first record. Without `delta`, everything comes. */
+  | { readonly kind: 'opened'; readonly delta: boolean }
+  | { readonly kind: 'chunk'; readonly data: Buffer }
+  | { readonly kind: 'entry'; readonly entry: WorkspaceEntry }
+  | { readonly kind: 'removed'; readonly path: string }
+  | { readonly kind: 'skipped'; readonly skipped: SkippedPath }
+  | { readonly kind: 'done'; readonly summary: SaveSummary };
+
+export type RestoreRecord =
+  | { readonly kind: 'entry'; readonly entry: WorkspaceEntry }
+  | { readonly kind: 'chunk'; readonly data: Buffer };
+
+/** What the agent did for a save. */
+export interface SaveSummary {
+  readonly entries: number;
+  readonly files: number;
+  /** Of all files, holes included. */
+  readonly bytes: number;
+  readonly readFiles: number;
+  readonly readBytes: number;
+  readonly sentChunks: number;
+  readonly sentBytes: number;
+  readonly skipped: number;
+  /** Files that changed while they were read. */
+  readonly changed: number;
+  readonly scanMs: number;
+  readonly totalMs: number;
 }
 
 export interface GuestUsage {
