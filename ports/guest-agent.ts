@@ -129,7 +129,7 @@ export interface WorkspaceAgent {
 }
 
 /** The only connection, multiplexed, between a host and a guest's agent. One owner at a time. */
-export interface AgentChannel {
+export interface AgentChannel extends WorkspaceAgent {
   readonly hello: AgentHello;
   /** The features of the hello. A request that needs one which is missing is UNSUPPORTED. */
   readonly features: ReadonlySet<string>;

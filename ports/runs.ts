@@ -2,6 +2,7 @@
 import type { SessionName } from '../domain/names.ts';
 import type { RunBody } from '../domain/session/run-book.ts';
 import type { ExecOutput } from './guest-agent.ts';
+import type { SessionSaves } from './saves.ts';
 
 /** One run in a VM: the turns of a session go up, and a VM has one run at a time. */
 export interface RunInVm {
@@ -110,4 +111,5 @@ export interface SessionPorts {
   readonly runs: SessionRuns;
   readonly requests: SealedRequests;
   readonly vms: SessionVms;
+  readonly saves: SessionSaves;
 }

@@ -1,5 +1,6 @@
 /** What a host offers for the workspaces of sessions. Types only; see `ports/README.md`. */
 import type { SessionName } from '../domain/names.ts';
+import type { SaveMark } from '../domain/session/save-book.ts';
 
 /** The workspace of one placement of a session. */
 export interface WorkspaceOf {
@@ -16,9 +17,7 @@ export type SaveConsistency = 'quiesced' | 'live';
 
 /** A save that is whole on its host. */
 export interface SpooledSave {
-  /** The last run that had worked in the workspace. */
-  readonly turn: number;
-  readonly saveId: string;
+  readonly mark: SaveMark;
   readonly consistency: SaveConsistency;
   readonly entries: number;
   /** Of all files, bytes. */
@@ -31,28 +30,32 @@ export interface SpooledSave {
 
 /** What the head of a session names after an upload. */
 export interface StoredSave {
-  readonly turn: number;
-  readonly saveId: string;
+  readonly mark: SaveMark;
   /** Bytes that were sent to the store for it. */
   readonly sentBytes: number;
 }
 
 export interface RestoredWorkspace {
-  readonly turn: number;
-  readonly saveId: string;
+  readonly mark: SaveMark;
   readonly entries: number;
   readonly bytes: number;
   /** Bytes that were read from the store for it. */
   readonly fetchedBytes: number;
 }
 
+/** What heads say, for whoever needs no file. */
+export interface SessionHeads {
+  /** @returns undefined where the session has no head. @throws STORE_UNAVAILABLE, SESSION_CORRUPT */
+  read(session: SessionName): Promise<{ readonly epoch: number; readonly mark?: SaveMark } | undefined>;
+}
+
 export interface SessionSaves {
   /**
    * Takes what the workspace is after a turn into this host's spool: what differs from the save before is read, and safe
-   * on the disk when this returns. The same turn again is the same save.
+   * on the disk when this returns. The same mark again is the same save.
    * @throws UNSUPPORTED, AGENT_LOST, AGENT_PROTOCOL, AGENT_TIMEOUT, PAYLOAD_TOO_LARGE, VMM_EXITED, DISK_FULL
    */
-  snapshot(of: WorkspaceOf, turn: number, signal: AbortSignal): Promise<SpooledSave>;
+  snapshot(of: WorkspaceOf, mark: SaveMark, signal: AbortSignal): Promise<SpooledSave>;
   /**
    * Brings what is spooled of this placement into the store, the newest save last.
    * @returns what the head names then; undefined where nothing was ever saved

@@ -9,7 +9,8 @@ import { connectAgent } from '../../vmm/agent/connect-agent.ts';
 import { endOf, OutputQueue, parseGap, parseOutput } from '../../vmm/agent/exec-output.ts';
 import { encodeFrame, FRAME, FrameReader, MAX_FRAME, MAX_PAYLOAD } from '../../vmm/agent/frames.ts';
 import * as messages from '../../vmm/agent/messages.ts';
-import { scriptedGuest } from '../support/guest/scripted-guest.ts';
+import { encodeRecord, RECORD, RecordReader } from '../../vmm/agent/workspace/records.ts';
+import { attached, scriptedGuest } from '../support/guest/scripted-guest.ts';
 
 export interface FuzzTarget {
   readonly name: string;
@@ -81,6 +82,84 @@ const frames: FuzzTarget = {
     const whole = read(all.length || 1);
     const pieces = read(size);
     check(whole.at(-1) === pieces.at(-1) || whole.at(-1) === 'broken', 'how bytes are cut changes what they say');
+  }),
+};
+
+const entryJson = fc
+  .record({
+    path: fc.string({ unit: 'binary', maxLength: 8 }).map((path) => Buffer.from(path, 'latin1').toString('base64')),
+    type: fc.constantFrom('file', 'folder', 'symlink', 'hardlink', 'x'),
+    mode: fc.integer({ min: -1, max: 0o10000 }),
+    mtimeNs: fc.oneof(fc.bigInt().map(String), hostileText),
+    chunks: fc.array(fc.tuple(fc.constantFrom('', 'a'.repeat(64), 'b'), fc.integer()), { maxLength: 3 }),
+    target: fc.base64String({ maxLength: 8 }),
+  })
+  .map((entry) => JSON.stringify({ ...entry, uid: 0, gid: 0, size: 1 }));
+const saveBytes = fc
+  .array(
+    fc.oneof(
+      fc
+        .tuple(fc.constantFrom(...Object.values(RECORD)), fc.oneof(entryJson, hostileText))
+        .map(([type, text]) => Buffer.concat([Buffer.from([type, 0, 0, 0, 0]), Buffer.from(text)]))
+        .map((record) => {
+          record.writeUInt32BE(record.length - 5, 1);
+          return record;
+        }),
+      fc.constant(encodeRecord(RECORD.finish, Buffer.alloc(0))),
+      bytes(12),
+    ),
+    { maxLength: 8 },
+  )
+  .map((parts) => Buffer.concat(parts));
+
+const records: FuzzTarget = {
+  name: 'records of a save',
+  runs: 500,
+  property: fc.property(saveBytes, fc.integer({ min: 1, max: 300 }), (all, size) => {
+    const read = (step: number) => {
+      const found: string[] = [];
+      const reader = new RecordReader();
+      try {
+        for (let at = 0; at < all.length; at += step) {
+          for (const { type, payload } of reader.push(all.subarray(at, at + step))) {
+            check(payload.length <= 4 * 1024 * 1024, 'a record beyond the limit');
+            found.push(`${type} ${payload.toString('hex')}`);
+          }
+        }
+      } catch (error) {
+        if (!isKilnError(error, 'AGENT_PROTOCOL')) throw error;
+        found.push('broken');
+      }
+      return found.join('\n');
+    };
+    check(read(all.length || 1) === read(size), 'how bytes are cut changes what they say');
+  }),
+};
+
+const saves: FuzzTarget = {
+  name: 'saves',
+  runs: 100,
+  property: fc.asyncProperty(saveBytes, fc.boolean(), async (all, delta) => {
+    const { guest, agent } = await attached(60_000, ['workspace-save']);
+    const reading = (async () => {
+      const request = { path: '/w', saveId: 's', saltHex: '0'.repeat(64) };
+      for await (const record of agent.saveWorkspace(request)) {
+        if (record.kind !== 'entry') continue;
+        const { path } = record.entry;
+        check(path === '' || path.split('/').every((name) => !['', '.', '..'].includes(name)), 'a path that leaves');
+      }
+    })();
+    await guest.receive(FRAME.open);
+    guest.send(FRAME.opened, 1, JSON.stringify({ delta }));
+    for (let at = 0; at < all.length; at += MAX_PAYLOAD) guest.send(FRAME.data, 1, all.subarray(at, at + MAX_PAYLOAD));
+    guest.send(FRAME.done, 1, '{}');
+    // Such a summary is none, so that no save of the fuzzer succeeds.
+    const ended = await reading.then(
+      () => 'whole',
+      (error: Error) => codeOf(error),
+    );
+    check(ended === 'AGENT_PROTOCOL', `a save that ends as ${ended}`);
+    await agent.detach();
   }),
 };
 
@@ -266,4 +345,7 @@ const answers: FuzzTarget = {
   ),
 };
 
-export const FUZZ_TARGETS: readonly FuzzTarget[] = [frames, replies, features, egressWishes, output, channel, answers];
+export const FUZZ_TARGETS: readonly FuzzTarget[] = [
+  ...[frames, replies, features, egressWishes, output],
+  ...[channel, answers, records, saves],
+];

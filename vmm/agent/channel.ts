@@ -9,13 +9,18 @@ import type {
   ExecRequest,
   ExecSummary,
   GuestUsage,
+  RestoreRecord,
+  SaveRecord,
+  SaveRequest,
 } from '../../ports/guest-agent.ts';
 import { attachExec, type ExecLink, listExecs, startExec } from './exec-handle.ts';
+import { requireFeature } from './features.ts';
 import type { Frame, FrameReader } from './frames.ts';
 import { nothing, usageMessage } from './messages.ts';
 import { Mux } from './mux.ts';
 import { getTar, putTar, type TarLimits } from './tar-transfer.ts';
 import { connectTcp, egressOpener } from './tcp.ts';
+import { restoreWorkspace, saveWorkspace } from './workspace/save-transfer.ts';
 
 export interface ChannelParts {
   readonly socket: Duplex;
@@ -81,6 +86,19 @@ export class Channel implements AgentChannel {
 
   getTar(root: string, paths: readonly string[], exclude: readonly string[] = []): Readable {
     return getTar(this.mux, root, { paths, exclude }, this.tars);
+  }
+
+  async *saveWorkspace(request: SaveRequest): AsyncGenerator<SaveRecord> {
+    requireFeature(this.hello, 'workspace-save', 'save a workspace');
+    yield* saveWorkspace(this.mux, request, this.requestMs);
+  }
+
+  async restoreWorkspace(
+    request: Omit<SaveRequest, 'baseSaveId'>,
+    records: AsyncIterable<RestoreRecord>,
+  ): Promise<{ entries: number; bytes: number }> {
+    requireFeature(this.hello, 'workspace-save', 'bring back a workspace');
+    return restoreWorkspace(this.mux, request, records, this.requestMs);
   }
 
   connectTcp(port: number): Promise<Duplex> {

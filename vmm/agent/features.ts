@@ -2,7 +2,7 @@ import { KilnError } from '../../domain/failures.ts';
 import type { AgentHello } from '../../ports/guest-agent.ts';
 
 /** What a host asks of an agent only where its hello announces it. */
-export type AgentFeature = 'exec-cgroup' | 'exec-usage';
+export type AgentFeature = 'exec-cgroup' | 'exec-usage' | 'workspace-save';
 
 /** @throws UNSUPPORTED where the agent does not announce the feature. An older one would ignore what is asked. */
 export function requireFeature({ features, agentVersion }: AgentHello, feature: AgentFeature, what: string): void {

@@ -40,6 +40,24 @@ export const execList = z
 
 export const tarReceived = z.object({ bytes: safeCount });
 
+export const saveOpened = z.object({ delta: z.boolean() });
+
+export const saveSummary = z.object({
+  entries: safeCount,
+  files: safeCount,
+  bytes: safeCount,
+  readFiles: safeCount,
+  readBytes: safeCount,
+  sentChunks: safeCount,
+  sentBytes: safeCount,
+  skipped: safeCount,
+  changed: safeCount,
+  scanMs: safeCount,
+  totalMs: safeCount,
+});
+
+export const restoredMessage = z.object({ entries: safeCount, bytes: safeCount });
+
 export const usageMessage = z.object({ memUsedBytes: safeCount, memTotalBytes: safeCount, cpuMs: safeCount });
 
 export const execUsageMessage = z.object({ cpuMs: safeCount, processes: safeCount });

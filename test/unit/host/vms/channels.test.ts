@@ -35,6 +35,8 @@ function channel(): FakeChannel {
     listExecs: none,
     putTar: none,
     getTar: none,
+    saveWorkspace: none,
+    restoreWorkspace: none,
     connectTcp: none,
     serveEgress: none,
     usage: none,

@@ -1,0 +1,97 @@
+/** What of a session's workspace is saved, as its workflow knows it. Pure; the workflow is the only writer. */
+
+/** One save: of what the workspace was after a turn. `n` counts all saves that the session has asked for. */
+export interface SaveMark {
+  readonly turn: number;
+  readonly n: number;
+}
+
+export interface SaveBook {
+  /** Saves asked for so far, over all placements. */
+  readonly asked: number;
+  /** Runs that may have changed the workspace since the last save. */
+  readonly unsavedRuns: number;
+  /** Files were written beside the runs since the last save. */
+  readonly filesWritten?: true;
+  /** The newest save that is whole on the host of the present placement. */
+  readonly spooled?: SaveMark;
+  /** What the head in the store names, as far as it is known here. */
+  readonly stored?: SaveMark;
+  /** Why the guest of the present VM cannot be saved, where it never can. */
+  readonly cannot?: string;
+}
+
+export const NO_SAVES: SaveBook = { asked: 0, unsavedRuns: 0 };
+
+/** @returns what a new VM would find, in words */
+export function savedInWords({ stored, cannot, unsavedRuns, filesWritten, spooled }: SaveBook): string {
+  if (cannot !== undefined) return `cannot be saved: ${cannot}`;
+  const newer = unsavedRuns > 0 || filesWritten === true || (spooled !== undefined && isLater(spooled, stored));
+  const more = newer ? ', what came after it not yet' : '';
+  return stored === undefined ? `nothing${newer ? ' yet' : ''}` : `up to turn ${stored.turn}${more}`;
+}
+
+/** @returns the name of a save of one placement: it sorts nothing, but is made only once */
+export function saveIdOf(epoch: number, { turn, n }: SaveMark): string {
+  return `${epoch}-${turn}-${n}`;
+}
+
+/** Whether `a` is of a later state of the workspace than `b`. */
+export function isLater(a: SaveMark, b: SaveMark | undefined): boolean {
+  return b === undefined || a.turn > b.turn || (a.turn === b.turn && a.n > b.n);
+}
+
+/** Whether the workspace may differ from its newest save. */
+export function isDirty({ unsavedRuns, filesWritten }: SaveBook): boolean {
+  return unsavedRuns > 0 || filesWritten === true;
+}
+
+/** Whether a new VM would find everything in the store. */
+export function isStored(book: SaveBook): boolean {
+  return !isDirty(book) && !isBehind(book);
+}
+
+/** Whether there is a save that the store does not have yet. */
+export function isBehind({ spooled, stored }: SaveBook): boolean {
+  return spooled !== undefined && isLater(spooled, stored);
+}
+
+export function runStarts(book: SaveBook): SaveBook {
+  return { ...book, unsavedRuns: book.unsavedRuns + 1 };
+}
+
+export function filesChange(book: SaveBook): SaveBook {
+  return { ...book, filesWritten: true };
+}
+
+/** Mints the next save. What changes from now on is not in it for sure. @returns the book, and the mark of the save */
+export function askSave(book: SaveBook, turn: number): { readonly book: SaveBook; readonly mark: SaveMark } {
+  const { filesWritten, ...rest } = book;
+  const mark = { turn, n: book.asked + 1 };
+  return { book: { ...rest, asked: mark.n, unsavedRuns: 0 }, mark };
+}
+
+/** @param before the book as it was when the save was asked for: what was unsaved then still is */
+export function saveFailed(book: SaveBook, before: SaveBook, cannot?: string): SaveBook {
+  const { filesWritten, unsavedRuns } = before;
+  return {
+    ...book,
+    unsavedRuns: book.unsavedRuns + unsavedRuns,
+    ...(filesWritten === undefined ? {} : { filesWritten }),
+    ...(cannot === undefined ? {} : { cannot }),
+  };
+}
+
+export function saved(book: SaveBook, spooled: SaveMark): SaveBook {
+  return { ...book, spooled };
+}
+
+/** The head names this save, or another one that is later. */
+export function storedUpTo(book: SaveBook, stored: SaveMark): SaveBook {
+  return isLater(stored, book.stored) ? { ...book, stored } : book;
+}
+
+/** The VM is gone: what is in the store is all there is. */
+export function vmIsGone({ asked, stored }: SaveBook): SaveBook {
+  return { asked, unsavedRuns: 0, ...(stored === undefined ? {} : { stored }) };
+}
