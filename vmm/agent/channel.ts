@@ -88,9 +88,9 @@ export class Channel implements AgentChannel {
     return getTar(this.mux, root, { paths, exclude }, this.tars);
   }
 
-  async *saveWorkspace(request: SaveRequest): AsyncGenerator<SaveRecord> {
+  saveWorkspace(request: SaveRequest): AsyncIterableIterator<SaveRecord> {
     requireFeature(this.hello, 'workspace-save', 'save a workspace');
-    yield* saveWorkspace(this.mux, request, this.requestMs);
+    return saveWorkspace(this.mux, request, this.requestMs);
   }
 
   async restoreWorkspace(

@@ -1,7 +1,7 @@
 import { Duplex } from 'node:stream';
 import { defined } from '../../domain/defined.ts';
 import type { KilnError } from '../../domain/failures.ts';
-import { InboundQueue } from './inbound-queue.ts';
+import { InboundQueue } from './inbound/inbound-queue.ts';
 import { GuestRefusal } from './messages.ts';
 import type { MuxStream, StreamHandler } from './mux-stream.ts';
 

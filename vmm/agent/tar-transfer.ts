@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { KilnError } from '../../domain/failures.ts';
-import { IdleWatch } from './idle-watch.ts';
-import { InboundReadable } from './inbound-readable.ts';
+import { IdleWatch } from './inbound/idle-watch.ts';
+import { InboundReadable } from './inbound/inbound-readable.ts';
 import { tarReceived } from './messages.ts';
 import type { Mux } from './mux.ts';
 import { parseReply } from './mux.ts';

@@ -6,6 +6,7 @@ import { describeExecs } from './agent-channel-execs.ts';
 import { describeLeftovers } from './agent-channel-leftovers.ts';
 import { describeStreams } from './agent-channel-streams.ts';
 import { describeTars } from './agent-channel-tars.ts';
+import { describeWorkspaces } from './agent-channel-workspaces.ts';
 
 export interface AgentSuite {
   readonly name: string;
@@ -44,6 +45,7 @@ export function describeAgentChannel(suite: AgentSuite): void {
     describeExecs(bench);
     describeLeftovers(bench, suite.groups);
     describeTars(bench);
+    describeWorkspaces(bench);
     describeStreams(bench);
     describeWire(bench);
 

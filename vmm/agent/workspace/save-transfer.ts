@@ -7,8 +7,8 @@ import {
 import { KilnError } from '../../../domain/failures.ts';
 import { isWorkspacePath, type WorkspaceEntry } from '../../../domain/session/workspace.ts';
 import type { RestoreRecord, SaveRecord, SaveRequest } from '../../../ports/guest-agent.ts';
-import { IdleWatch } from '../idle-watch.ts';
-import { InboundReadable } from '../inbound-readable.ts';
+import { IdleWatch } from '../inbound/idle-watch.ts';
+import { InboundReadable } from '../inbound/inbound-readable.ts';
 import { parseMessage, restoredMessage, saveOpened, saveSummary } from '../messages.ts';
 import { type Mux, parseReply } from '../mux.ts';
 import type { MuxStream } from '../mux-stream.ts';
@@ -17,12 +17,12 @@ import { encodeRecord, RECORD, RecordReader, type WireRecord } from './records.t
 const wireEntry = workspaceEntrySchema(chunkSchema);
 
 /**
- * Reads a save. @param idleMs how long the guest may be silent, ms
+ * Reads a save. `return` ends it in the guest at once, also while a record is waited for.
+ * @param idleMs how long the guest may be silent, ms
  * @throws AGENT_PROTOCOL, AGENT_TIMEOUT, AGENT_LOST, or the guest's refusal
  */
-export async function* saveWorkspace(mux: Mux, request: SaveRequest, idleMs: number): AsyncGenerator<SaveRecord> {
-  let delta: boolean | undefined;
-  let answer: Buffer | undefined;
+export function saveWorkspace(mux: Mux, request: SaveRequest, idleMs: number): AsyncIterableIterator<SaveRecord> {
+  const told: SaveAnswers = {};
   const data = new InboundReadable({
     what: 'A save of the workspace',
     idleMs,
@@ -31,29 +31,53 @@ export async function* saveWorkspace(mux: Mux, request: SaveRequest, idleMs: num
         { kind: 'save', ...request },
         {
           opened: (payload) => {
-            ({ delta } = parseMessage(saveOpened, payload, 'reply'));
+            told.opened = parseMessage(saveOpened, payload, 'reply');
           },
           data: (payload) => sink.add(payload),
           done: (payload) => {
-            answer = payload;
+            told.done = payload;
             sink.end();
           },
           failed: (error) => sink.fail(error),
         },
       ),
   });
+  // Whoever reads is told of a failure; where nobody reads any more, nobody is left to be told.
+  data.on('error', () => undefined);
+  const records = saveRecords(data, told);
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    next: () => records.next(),
+    async return() {
+      data.destroy();
+      await records.return(undefined).catch(() => undefined);
+      return { done: true, value: undefined };
+    },
+  };
+}
+
+/** What a guest says beside the data of a save. */
+interface SaveAnswers {
+  opened?: { readonly delta: boolean };
+  done?: Buffer;
+}
+
+async function* saveRecords(data: InboundReadable, told: SaveAnswers): AsyncGenerator<SaveRecord, undefined> {
   let isFinished = false;
   let isOpened = false;
   for await (const record of recordsIn(data)) {
-    if (isFinished) throw wrongOrder('something after its end');
     // Data comes after `opened` alone; the stream sees to that.
-    if (!isOpened) yield { kind: 'opened', delta: delta === true };
+    const delta = told.opened?.delta === true;
+    if (isFinished) throw wrongOrder('something after its end');
+    if (!isOpened) yield { kind: 'opened', delta };
     isOpened = true;
     if (record.type === RECORD.finish) isFinished = true;
-    else if (record.type !== RECORD.progress) yield parsed(record, delta === true);
+    else if (record.type !== RECORD.progress) yield parsed(record, delta);
   }
-  if (!isFinished || answer === undefined) throw wrongOrder('no end');
-  yield { kind: 'done', summary: parseMessage(saveSummary, answer, 'reply') };
+  if (!isFinished || told.done === undefined) throw wrongOrder('no end');
+  yield { kind: 'done', summary: parseMessage(saveSummary, told.done, 'reply') };
 }
 
 async function* recordsIn(data: InboundReadable): AsyncGenerator<WireRecord> {

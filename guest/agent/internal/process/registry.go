@@ -128,15 +128,32 @@ func (g *Registry) ForgetEnded() error {
 	defer g.starting.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for id, exec := range g.byID {
-		if !exec.hasEnded() {
-			return mux.Fail("CONFLICT", "process "+id+" still runs")
-		}
+	if err := g.checkIdle(); err != nil {
+		return err
 	}
 	for _, exec := range g.byID {
 		exec.Output.Drop()
 	}
 	g.byID, g.order = map[string]*Exec{}, nil
+	return nil
+}
+
+// CheckIdle fails with CONFLICT while a process runs.
+func (g *Registry) CheckIdle() error {
+	g.starting.Lock()
+	defer g.starting.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.checkIdle()
+}
+
+// checkIdle is CheckIdle for callers that hold mu.
+func (g *Registry) checkIdle() error {
+	for id, exec := range g.byID {
+		if !exec.hasEnded() {
+			return mux.Fail("CONFLICT", "process "+id+" still runs")
+		}
+	}
 	return nil
 }
 

@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"io"
 	"sync"
+	"time"
 
 	"kiln/guest-agent/internal/cgroup"
 	"kiln/guest-agent/internal/egress"
 	"kiln/guest-agent/internal/mux"
 	"kiln/guest-agent/internal/process"
 	"kiln/guest-agent/internal/wire"
+	"kiln/guest-agent/internal/workspace"
 )
 
 // Machine is what a VM and a plain process do differently.
@@ -51,6 +53,7 @@ type hello struct {
 type Agent struct {
 	machine  Machine
 	registry *process.Registry
+	keeper   *workspace.Keeper
 	egress   []int
 	hello    hello
 
@@ -66,11 +69,12 @@ type Agent struct {
 func New(version string, machine Machine, registry *process.Registry, egressPorts []int) *Agent {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
-	features := []string{"exec", "tar", "tcp", "egress", "usage", "clock", "quiesce"}
+	features := []string{"exec", "tar", "tcp", "egress", "usage", "clock", "quiesce", "workspace-save"}
 	if registry.HasGroups() {
 		features = append(features, "exec-cgroup", "exec-usage")
 	}
-	return &Agent{machine: machine, registry: registry, egress: egressPorts, hello: hello{
+	keeper := workspace.NewKeeper(workspace.DefaultLimits, time.Now)
+	return &Agent{machine: machine, registry: registry, keeper: keeper, egress: egressPorts, hello: hello{
 		AgentVersion: version,
 		Protocol:     wire.Version,
 		BootID:       hex.EncodeToString(id),

@@ -25,6 +25,7 @@ type request struct {
 	Signal    string `json:"signal"`
 	Path      string `json:"path"`
 	Port      int    `json:"port"`
+	saveFields
 	Identity
 }
 
@@ -41,6 +42,8 @@ func init() {
 		"signal":     (*Agent).signal,
 		"tar-in":     (*Agent).tarIn,
 		"tar-out":    (*Agent).tarOut,
+		"save":       (*Agent).save,
+		"restore":    (*Agent).restore,
 		"tcp":        (*Agent).tcp,
 		"usage":      (*Agent).usage,
 		"exec-usage": (*Agent).execUsage,

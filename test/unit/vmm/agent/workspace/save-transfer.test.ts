@@ -141,9 +141,24 @@ describe('a save', () => {
     expect(await guest.receive(FRAME.reset)).toBeDefined();
   });
 
+  it('that is given up while the guest is silent is ended in it at once', async () => {
+    const { guest, agent } = await attached(60_000, FEATURES);
+    const records = agent.saveWorkspace(REQUEST)[Symbol.asyncIterator]();
+    const first = records.next();
+    await guest.receive(FRAME.open);
+    guest.send(FRAME.opened, 1, '{"delta":false}');
+    guest.send(FRAME.data, 1, entry(ROOT));
+    await first;
+    const [, waiting] = [await records.next(), records.next()];
+    waiting.catch(() => undefined);
+    await records.return?.();
+    expect(await guest.receive(FRAME.reset)).toBeDefined();
+    await expect(waiting).rejects.toThrow();
+  });
+
   it('is asked only of an agent that can', async () => {
     const { agent } = await attached(60_000);
-    await expect(collect(agent.saveWorkspace(REQUEST))).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+    expect(() => agent.saveWorkspace(REQUEST)).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
     await expect(agent.restoreWorkspace(REQUEST, source([]))).rejects.toMatchObject({ code: 'UNSUPPORTED' });
   });
 });

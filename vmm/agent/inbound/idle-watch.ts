@@ -1,4 +1,4 @@
-import { KilnError } from '../../domain/failures.ts';
+import { KilnError } from '../../../domain/failures.ts';
 
 /** Limits each single wait for the guest. */
 export class IdleWatch {

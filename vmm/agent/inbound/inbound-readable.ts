@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
+import type { MuxStream } from '../mux-stream.ts';
 import { IdleWatch } from './idle-watch.ts';
 import { InboundQueue } from './inbound-queue.ts';
-import type { MuxStream } from './mux-stream.ts';
 
 /** Where the handler of a stream puts what the guest sends. */
 export interface InboundSink {

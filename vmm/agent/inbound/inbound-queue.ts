@@ -1,4 +1,4 @@
-import { JoinedBytes } from './joined-bytes.ts';
+import { JoinedBytes } from '../joined-bytes.ts';
 
 /**
  * Bytes of a guest's stream on their way to a Node reader. Credit goes back to the guest only for what the reader has
