@@ -160,6 +160,10 @@ export const storeKeys = {
   /** A sealed request that is too large to travel through Temporal. */
   runRequest: (name: SessionName, sha256: string) => `sessions/${sessionId(name)}/requests/${sha256}`,
   sessionKey: (name: SessionName) => `sessions/${sessionId(name)}/key.json`,
+  /** Which save of the workspace is the newest. */
+  saveHead: (name: SessionName) => `sessions/${sessionId(name)}/head.json`,
+  saveTree: (name: SessionName, saveId: string) => `sessions/${sessionId(name)}/trees/${saveId}.json`,
+  savePack: (name: SessionName, pack: string) => `sessions/${sessionId(name)}/packs/${pack}`,
   /** `id`: `<project>/<thread>/<n>`. */
   sessionLogChunk: (id: string, epoch: number, writer: string, first: number) =>
     `sessions/${id}/logs/${epoch}-${writer}/${String(first).padStart(10, '0')}.jsonl`,

@@ -53,13 +53,15 @@ export interface SessionSaves {
   /**
    * Takes what the workspace is after a turn into this host's spool: what differs from the save before is read, and safe
    * on the disk when this returns. The same mark again is the same save.
-   * @throws UNSUPPORTED, AGENT_LOST, AGENT_PROTOCOL, AGENT_TIMEOUT, PAYLOAD_TOO_LARGE, VMM_EXITED, DISK_FULL
+   * @throws UNSUPPORTED, AGENT_LOST, AGENT_PROTOCOL, AGENT_TIMEOUT, PAYLOAD_TOO_LARGE, VMM_EXITED, DISK_FULL; CONFLICT
+   *   where a later save is there already
    */
   snapshot(of: WorkspaceOf, mark: SaveMark, signal: AbortSignal): Promise<SpooledSave>;
   /**
    * Brings what is spooled of this placement into the store, the newest save last.
    * @returns what the head names then; undefined where nothing was ever saved
-   * @throws STORE_UNAVAILABLE; CONFLICT where a later placement has the head
+   * @throws STORE_UNAVAILABLE; CONFLICT where a later placement has the head, or the session was deleted; SESSION_CORRUPT
+   *   where what is spooled is damaged: it is given up, and the next snapshot of the same turn saves everything again
    */
   upload(of: Pick<WorkspaceOf, 'session' | 'epoch'>, signal: AbortSignal): Promise<StoredSave | undefined>;
   /**

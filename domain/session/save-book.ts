@@ -13,6 +13,8 @@ export interface SaveBook {
   readonly unsavedRuns: number;
   /** Files were written beside the runs since the last save. */
   readonly filesWritten?: true;
+  /** The save that is being made. */
+  readonly saving?: SaveMark;
   /** The newest save that is whole on the host of the present placement. */
   readonly spooled?: SaveMark;
   /** What the head in the store names, as far as it is known here. */
@@ -24,16 +26,12 @@ export interface SaveBook {
 export const NO_SAVES: SaveBook = { asked: 0, unsavedRuns: 0 };
 
 /** @returns what a new VM would find, in words */
-export function savedInWords({ stored, cannot, unsavedRuns, filesWritten, spooled }: SaveBook): string {
+export function savedInWords(book: SaveBook): string {
+  const { stored, cannot } = book;
   if (cannot !== undefined) return `cannot be saved: ${cannot}`;
-  const newer = unsavedRuns > 0 || filesWritten === true || (spooled !== undefined && isLater(spooled, stored));
+  const newer = !isStored(book);
   const more = newer ? ', what came after it not yet' : '';
   return stored === undefined ? `nothing${newer ? ' yet' : ''}` : `up to turn ${stored.turn}${more}`;
-}
-
-/** @returns the name of a save of one placement: it sorts nothing, but is made only once */
-export function saveIdOf(epoch: number, { turn, n }: SaveMark): string {
-  return `${epoch}-${turn}-${n}`;
 }
 
 /** Whether `a` is of a later state of the workspace than `b`. */
@@ -48,7 +46,7 @@ export function isDirty({ unsavedRuns, filesWritten }: SaveBook): boolean {
 
 /** Whether a new VM would find everything in the store. */
 export function isStored(book: SaveBook): boolean {
-  return !isDirty(book) && !isBehind(book);
+  return !isDirty(book) && !isBehind(book) && book.saving === undefined;
 }
 
 /** Whether there is a save that the store does not have yet. */
@@ -68,11 +66,11 @@ export function filesChange(book: SaveBook): SaveBook {
 export function askSave(book: SaveBook, turn: number): { readonly book: SaveBook; readonly mark: SaveMark } {
   const { filesWritten, ...rest } = book;
   const mark = { turn, n: book.asked + 1 };
-  return { book: { ...rest, asked: mark.n, unsavedRuns: 0 }, mark };
+  return { book: { ...rest, asked: mark.n, unsavedRuns: 0, saving: mark }, mark };
 }
 
 /** @param before the book as it was when the save was asked for: what was unsaved then still is */
-export function saveFailed(book: SaveBook, before: SaveBook, cannot?: string): SaveBook {
+export function saveFailed({ saving, ...book }: SaveBook, before: SaveBook, cannot?: string): SaveBook {
   const { filesWritten, unsavedRuns } = before;
   return {
     ...book,
@@ -82,8 +80,15 @@ export function saveFailed(book: SaveBook, before: SaveBook, cannot?: string): S
   };
 }
 
-export function saved(book: SaveBook, spooled: SaveMark): SaveBook {
+export function saved({ saving, ...book }: SaveBook, spooled: SaveMark): SaveBook {
   return { ...book, spooled };
+}
+
+/**
+ * What the host had spooled will never be in the store: the workspace counts as not saved since then.
+ */
+export function spoolIsLost({ spooled, ...book }: SaveBook): SaveBook {
+  return spooled === undefined ? book : runStarts(book);
 }
 
 /** The head names this save, or another one that is later. */

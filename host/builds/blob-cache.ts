@@ -45,7 +45,12 @@ export class BlobCache {
 
   /** Moves a file into the cache as the copy of its digest. @param path complete, on the same file system */
   async keep(path: string, ref: BlobRef): Promise<void> {
-    await rename(path, this.path(ref.sha256));
+    await this.keepAll([{ path, ref }]);
+  }
+
+  /** The same for many: what is too much is looked for once. */
+  async keepAll(files: readonly { readonly path: string; readonly ref: BlobRef }[]): Promise<void> {
+    for (const { path, ref } of files) await rename(path, this.path(ref.sha256));
     await this.evict();
   }
 

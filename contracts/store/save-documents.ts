@@ -1,0 +1,147 @@
+/** What the object store and a host's spool hold of saved workspaces: docs/sessions/saves.md. */
+import { z } from 'zod';
+import { savePlaceOf } from '../../domain/session/head-rules.ts';
+import { WORKSPACE_LIMITS } from '../../domain/session/workspace.ts';
+import { VM_ID_PATTERN } from '../host/instance-record.ts';
+import { isoTimeSchema, projectSchema, sha256Schema, threadSchema } from '../identifiers.ts';
+
+/** A pack takes chunks until it has so many bytes; only one that holds a single large chunk is longer. */
+export const PACK_BYTES = 8 * 1024 * 1024;
+/** Largest pack, piece of a manifest, and tree that are read, bytes. */
+export const MAX_PACK_BYTES = 16 * 1024 * 1024;
+export const MAX_PIECE_BYTES = 8 * 1024 * 1024;
+export const MAX_TREE_BYTES = 32 * 1024 * 1024;
+
+/** Saves that a head remembers. */
+export const KEPT_SAVES = 20;
+/** Paths that a tree lists of those that could not be saved. */
+export const LISTED_SKIPPED = 100;
+
+const MAX_PIECES = 100_000;
+const MAX_PACKS = 50_000;
+/** A path is at most 4096 bytes, in base64. */
+const MAX_PATH_TEXT = 6_000;
+
+const bytesSchema = z.int().min(0);
+const countSchema = z.int().min(0).max(WORKSPACE_LIMITS.entries);
+const epochSchema = z.int().min(0).max(999_999_999);
+const turnSchema = z.int().min(0).max(999_999_999);
+export const saltSchema = z.string().regex(/^[0-9a-f]{64}$/);
+export const saveIdSchema = z
+  .string()
+  .max(40)
+  .refine((id) => savePlaceOf(id) !== undefined, 'must be the id of a save');
+const packNameSchema = z.string().regex(/^\d{1,9}-\d{1,9}-\d{1,9}-\d{1,9}$/);
+const offsetSchema = z.int().min(0).max(MAX_PACK_BYTES);
+const lengthSchema = z.int().min(1).max(MAX_PACK_BYTES);
+
+const sessionSchema = z.strictObject({
+  project: projectSchema,
+  thread: threadSchema,
+  incarnation: z.int().min(1).max(999_999_999),
+});
+
+/** Bytes of one zstd frame in a pack. */
+export const framePlaceSchema = z.strictObject({ pack: packNameSchema, offset: offsetSchema, length: lengthSchema });
+export type FramePlace = z.infer<typeof framePlaceSchema>;
+
+const pieceSchema = z.strictObject({
+  id: sha256Schema,
+  bytes: z.int().min(1).max(MAX_PIECE_BYTES),
+  place: framePlaceSchema,
+});
+const packSchema = z.strictObject({ name: packNameSchema, bytes: lengthSchema, sha256: sha256Schema });
+export type PackInfo = z.infer<typeof packSchema>;
+
+/** `trees/<saveId>.json`: one save. */
+export const saveTreeSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  session: sessionSchema,
+  epoch: epochSchema,
+  turn: turnSchema,
+  saveId: saveIdSchema,
+  saltHex: saltSchema,
+  consistency: z.enum(['quiesced', 'live']),
+  at: isoTimeSchema,
+  entries: countSchema,
+  bytes: bytesSchema.max(WORKSPACE_LIMITS.bytes),
+  skipped: z.strictObject({
+    count: bytesSchema,
+    first: z
+      .array(
+        z.strictObject({
+          path: z.string().max(MAX_PATH_TEXT).meta({ description: 'Base64.' }),
+          type: z.enum(['socket', 'pipe', 'device', 'mount']),
+        }),
+      )
+      .max(LISTED_SKIPPED),
+  }),
+  /** Of the manifest, in order. */
+  pieces: z.array(pieceSchema).min(1).max(MAX_PIECES),
+  /** Everything that this save needs. */
+  packs: z.array(packSchema).min(1).max(MAX_PACKS),
+});
+export type SaveTree = z.infer<typeof saveTreeSchema>;
+
+const headSaveSchema = z.strictObject({ turn: turnSchema, saveId: saveIdSchema, treeSha256: sha256Schema });
+export type HeadSave = z.infer<typeof headSaveSchema>;
+
+/** `head.json`: who may save, and the newest save. `check`: SHA-256 of its canonical JSON without `check`. */
+export const saveHeadSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  session: sessionSchema,
+  epoch: epochSchema,
+  save: headSaveSchema.exactOptional(),
+  saltHex: saltSchema,
+  kept: z.array(headSaveSchema).max(KEPT_SAVES),
+  check: sha256Schema,
+});
+export type SaveHead = Omit<z.infer<typeof saveHeadSchema>, 'check' | 'schemaVersion'>;
+
+/** `placement.json` in the spool of a placement. */
+export const spooledPlacementSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  session: sessionSchema,
+  epoch: epochSchema,
+  saltHex: saltSchema,
+  /** Whether the head was seen to be of this placement: one that is absent afterwards was deleted. */
+  hasClaimed: z.boolean(),
+});
+export type SpooledPlacement = z.infer<typeof spooledPlacementSchema>;
+
+/** `<saveId>/save.json` in the spool of a placement, written last: with it, the save is whole. */
+export const spooledSaveSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  saveId: saveIdSchema,
+  /** The VM that it was taken from; absent where it was fetched for a restore. */
+  vmId: z.string().regex(VM_ID_PATTERN).exactOptional(),
+  newBytes: bytesSchema,
+  treeSha256: sha256Schema,
+});
+export type SpooledNote = z.infer<typeof spooledSaveSchema>;
+
+/** `<saveId>/uploaded.json` in the spool: the store has the whole save. */
+export const uploadedSchema = z.strictObject({ schemaVersion: z.literal(1) });
+
+const chunkSchema = z.union([
+  z.tuple([sha256Schema, z.int().min(1).max(WORKSPACE_LIMITS.chunkBytes), packNameSchema, offsetSchema, lengthSchema]),
+  z.tuple([z.literal(''), z.int().min(1).max(WORKSPACE_LIMITS.bytes)]),
+]);
+const idNumberSchema = z.int().min(0).max(0xffff_ffff);
+const timeSchema = z.string().regex(/^-?\d{1,20}$/);
+const owned = { path: z.string().max(MAX_PATH_TEXT), uid: idNumberSchema, gid: idNumberSchema, mtimeNs: timeSchema };
+const withMode = {
+  ...owned,
+  mode: z.int().min(0).max(0o7777),
+  xattrs: z.record(z.string().max(255), z.string().max(WORKSPACE_LIMITS.xattrBytes * 2)).exactOptional(),
+};
+const targetSchema = z.string().max(MAX_PATH_TEXT);
+
+/** One line of a manifest: an entry as it travels, each chunk with its place. Paths and targets are base64. */
+export const manifestLineSchema = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('folder'), ...withMode }),
+  z.strictObject({ type: z.literal('file'), ...withMode, size: bytesSchema, chunks: z.array(chunkSchema) }),
+  z.strictObject({ type: z.literal('symlink'), ...owned, target: targetSchema }),
+  z.strictObject({ type: z.literal('hardlink'), path: owned.path, target: targetSchema }),
+]);
+export type ManifestLine = z.infer<typeof manifestLineSchema>;

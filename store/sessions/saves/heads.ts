@@ -1,0 +1,146 @@
+/** Heads: which save of a session is the newest, and which placement may write the next. */
+import type { z } from 'zod';
+import { canonicalHash } from '../../../contracts/canonical-json.ts';
+import { type HeadSave, KEPT_SAVES, type SaveHead, saveHeadSchema } from '../../../contracts/store/save-documents.ts';
+import { defined } from '../../../domain/defined.ts';
+import { isKilnError, KilnError } from '../../../domain/failures.ts';
+import { type SessionName, sessionId, sessionWorkflowId, storeKeys } from '../../../domain/names.ts';
+import { type HeadState, judgeClaim, judgeSave, savePlaceOf } from '../../../domain/session/head-rules.ts';
+import type { SaveMark } from '../../../domain/session/save-book.ts';
+import type { SessionHeads } from '../../../ports/saves.ts';
+import type { ObjectStore } from '../../object-store.ts';
+import { saveCorrupt } from './packs.ts';
+
+export interface SaveHeads {
+  /** @returns undefined where there is none. @throws STORE_UNAVAILABLE, SESSION_CORRUPT */
+  read(session: SessionName): Promise<SaveHead | undefined>;
+  /**
+   * Makes the head this placement's; what it names stays.
+   * @param newSaltHex of a head that is made; absent where there was one already: it was deleted then
+   * @throws CONFLICT where a later placement has it, or it was deleted; STORE_UNAVAILABLE, SESSION_CORRUPT
+   */
+  claim(session: SessionName, epoch: number, newSaltHex: string | undefined): Promise<SaveHead>;
+  /**
+   * Makes the head name a save, which the store has whole.
+   * @throws CONFLICT where the head is another placement's or names a later save; STORE_UNAVAILABLE, SESSION_CORRUPT
+   */
+  advance(session: SessionName, save: HeadSave, saltHex: string): Promise<SaveHead>;
+}
+
+/** Writers of one head are few: a placement, and those before it that do not know of their end. */
+const MAX_TRIES = 20;
+
+export function createSaveHeads(store: Pick<ObjectStore, 'readDocument' | 'writeDocument'>): SaveHeads {
+  const find = async (session: SessionName) => {
+    const found = await store.readDocument(storeKeys.saveHead(session), saveHeadSchema).catch((error: unknown) => {
+      if (!isKilnError(error, 'STORE_CONFLICT', 'PAYLOAD_TOO_LARGE')) throw error;
+      throw saveCorrupt('its head is not of the expected form', error);
+    });
+    return found && { head: await checkedHead(session, found.value), etag: found.etag };
+  };
+
+  /** Writes what `next` makes of the present head, unless that is the same; again where another writer was faster. */
+  const change = async (session: SessionName, next: (present: SaveHead | undefined) => SaveHead): Promise<SaveHead> => {
+    for (let tries = 1; ; tries++) {
+      const present = await find(session);
+      const head = next(present?.head);
+      if (head === present?.head) return head;
+      const document = await documentOf(head);
+      try {
+        await store.writeDocument(storeKeys.saveHead(session), document, present ? { etag: present.etag } : 'create');
+        return head;
+      } catch (error) {
+        if (tries >= MAX_TRIES || !isKilnError(error, 'STORE_CONFLICT')) throw error;
+      }
+    }
+  };
+
+  return {
+    read: async (session) => (await find(session))?.head,
+    claim: (session, epoch, newSaltHex) =>
+      change(session, (present) => {
+        const saltHex = present?.saltHex ?? newSaltHex;
+        if (saltHex === undefined) throw wasDeleted(session);
+        const verdict = judgeClaim(present && stateOf(present), epoch);
+        if (verdict === 'refuse') throw isAnothers(session, present);
+        if (verdict === 'done' && present !== undefined) return present;
+        return { session, kept: [], ...present, saltHex, epoch };
+      }),
+    advance: (session, save, saltHex) =>
+      change(session, (present) => {
+        const place = placeOf(save);
+        const verdict = judgeSave(present && stateOf(present), place);
+        const isOther = verdict === 'done' && present?.save?.treeSha256 !== save.treeSha256;
+        if (present === undefined || verdict === 'refuse' || isOther) throw isAnothers(session, present);
+        if (verdict === 'done') return present;
+        return { session, epoch: place.epoch, saltHex, save, kept: [...present.kept, save].slice(-KEPT_SAVES) };
+      }),
+  };
+}
+
+/** The head by value: it may stand under the wrong key, or have been changed by hand. */
+async function checkedHead(session: SessionName, { check, schemaVersion: _, ...head }: Document): Promise<SaveHead> {
+  if (check !== (await documentOf(head)).check) throw saveCorrupt('its head was changed by hand');
+  if (sessionId(head.session) !== sessionId(session)) throw saveCorrupt(`its head is of ${sessionId(head.session)}`);
+  for (const save of head.save === undefined ? head.kept : [head.save, ...head.kept]) {
+    if (placeOf(save).turn !== save.turn) throw saveCorrupt('its head contradicts itself');
+  }
+  return head;
+}
+
+type Document = z.infer<typeof saveHeadSchema>;
+
+async function documentOf(head: SaveHead): Promise<Document> {
+  const { session, epoch, save, saltHex, kept } = head;
+  const { project, thread, incarnation } = session;
+  const name = { project, thread, incarnation };
+  const fields = { schemaVersion: 1 as const, session: name, epoch, ...defined({ save }), saltHex, kept };
+  return { ...fields, check: await canonicalHash(fields) };
+}
+
+/** @returns the mark of what the head names; undefined where it names no save */
+export function markOf({ save }: SaveHead): SaveMark | undefined {
+  return save && markOfSave(save);
+}
+
+/** @throws SESSION_CORRUPT */
+export function markOfSave(save: Pick<HeadSave, 'saveId'>): SaveMark {
+  const { turn, n } = placeOf(save);
+  return { turn, n };
+}
+
+/** @returns what is told of heads to whoever needs no file */
+export function createSessionHeads(store: Pick<ObjectStore, 'readDocument' | 'writeDocument'>): SessionHeads {
+  const heads = createSaveHeads(store);
+  return {
+    async read(session) {
+      const head = await heads.read(session);
+      return head && { epoch: head.epoch, ...defined({ mark: markOf(head) }) };
+    },
+  };
+}
+
+/** @returns what the rules judge by */
+export function stateOf({ epoch, save }: SaveHead): HeadState {
+  return { epoch, ...defined({ save: save && placeOf(save) }) };
+}
+
+function placeOf({ saveId }: Pick<HeadSave, 'saveId'>) {
+  const place = savePlaceOf(saveId);
+  if (place === undefined) throw saveCorrupt(`"${saveId}" is no save`);
+  return place;
+}
+
+export function wasDeleted(session: SessionName): KilnError {
+  return new KilnError(
+    'CONFLICT',
+    `The saves of ${sessionWorkflowId(session)} were deleted; nothing is added to them.`,
+  );
+}
+
+function isAnothers(session: SessionName, head: SaveHead | undefined): KilnError {
+  const save = head?.save?.saveId;
+  const has = head === undefined ? 'is gone' : `is of placement ${head.epoch} and names ${save ?? 'no save'}`;
+  const message = `The head of ${sessionWorkflowId(session)} ${has}: nothing older may replace it.`;
+  return new KilnError('CONFLICT', message, defined({ epoch: head?.epoch, saveId: save }));
+}
