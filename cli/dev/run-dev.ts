@@ -3,8 +3,8 @@ import { createKilnClient } from '../../client/http/kiln-client.ts';
 import { readEnvironment, stackPaths } from '../../config/environment.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { POOL_VM_PREFIX } from '../../domain/names.ts';
-import { closeAllSessions } from './close-sessions.ts';
 import type { DevStack } from './dev-stack.ts';
+import { sleepAllSessions } from './sleep-sessions.ts';
 import { launchStack, ownInterrupts, untilAborted } from './stack-launch.ts';
 import { stopAllWorkloads } from './stop-workloads.ts';
 
@@ -54,7 +54,7 @@ export async function endStack(stack: DevStack, keepVms: boolean): Promise<void>
     const all = (error: unknown) => [`all of them (${messageOf(error)})`];
     const [workloads, sessions] = await Promise.all([
       stopAllWorkloads(client, { ...STOP_PATIENCE, reason: 'the stack was stopped', say }).catch(all),
-      closeAllSessions(client, { ...STOP_PATIENCE, say }).catch(all),
+      sleepAllSessions(client, { ...STOP_PATIENCE, say }).catch(all),
     ]);
     const left = [...workloads, ...sessions];
     if (left.length > 0) say(`not ended in time: ${left.join(', ')}`);
@@ -83,7 +83,7 @@ function tell(stack: DevStack, json: boolean): void {
       `Temporal UI  ${info.temporal.uiUrl}`,
       `Token        in dev.json; the kiln command finds it by itself`,
       'Try          kiln workload create --service examples/hello-service --wait',
-      'Ctrl-C stops everything',
+      'Ctrl-C stops everything; sessions go on with their files at the next start',
       '',
     ].join('\n'),
   );

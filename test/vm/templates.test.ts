@@ -27,7 +27,7 @@ describe('templates of real guests', () => {
     const found = templates()
       .list()
       .find(({ state, projectId }) => state === 'usable' && projectId === undefined);
-    if (found === undefined) throw new Error('there is no usable template');
+    if (found === undefined) throw new Error(`there is no usable template: ${bed.warnings.join('; ')}`);
     return found.templateId;
   };
   const filesOf = async (templateId: string) => {
@@ -45,7 +45,10 @@ describe('templates of real guests', () => {
     const cold = await bed.boot('cold-1-1');
     expect(cold.start).toBe('cold');
     await templates().settled();
-    expect(templates().list()).toMatchObject([{ state: 'usable', image: 'node', clones: 0 }]);
+    expect({ made: templates().list(), warnings: bed.warnings }).toMatchObject({
+      made: [{ state: 'usable', image: 'node', clones: 0 }],
+      warnings: [],
+    });
     const clone = await bed.boot('clone-1-1');
     expect(clone.start).toBe('template');
     expect((await runIn(clone.agent, ['node', '-p', '1 + 1'], { cwd: '/' })).stdout).toBe('2\n');

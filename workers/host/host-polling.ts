@@ -8,6 +8,7 @@ import type { KilnEnvironment } from '../../config/environment.ts';
 import { readRegistrySettings } from '../../host/builds/npm-settings.ts';
 import { createPipSettings } from '../../host/builds/pip-settings.ts';
 import type { Host } from '../../host/host.ts';
+import type { TellSleep } from '../../host/runs/drain-sleep.ts';
 import type { TellVmGone } from '../../host/runs/vm-watch.ts';
 import type { OwnerLookup } from '../../host/upkeep/sweep.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
@@ -18,7 +19,7 @@ import { HOST_PATIENCE, temporalFromEnvironment } from '../temporal-from-environ
 import { installRuntime } from '../temporal-runtime.ts';
 import { createHostWorker } from './host-worker.ts';
 import { createOwnerLookup } from './owner-lookup.ts';
-import { vmGoneOverTemporal } from './vm-gone.ts';
+import { sleepOverTemporal, vmGoneOverTemporal } from './session-signals.ts';
 
 const NPM_PATIENCE_MS = 30_000;
 const PIP_PATIENCE_MS = 30_000;
@@ -32,6 +33,7 @@ const POOL_RETRY_MS = 5_000;
 export interface ThroughTemporal {
   readonly owners: OwnerLookup;
   readonly tellVmGone: TellVmGone;
+  readonly tellSleep: TellSleep;
 }
 
 export interface HostPolling {
@@ -57,6 +59,7 @@ export async function pollForHost(host: Host, options: HostPolling): Promise<voi
   options.onTemporal({
     owners: createOwnerLookup({ client: temporal, namespaceId: id, hostId: host.hostId }),
     tellVmGone: vmGoneOverTemporal(temporal),
+    tellSleep: sleepOverTemporal(temporal),
   });
   // VMs of sessions have waited for this.
   void host.sweep().catch((error: unknown) => log.warn({ reason: String(error) }, 'the first sweep failed'));

@@ -41,9 +41,12 @@ export async function runHostProcess(): Promise<void> {
       openHere: async () => (await temporal?.owners.openHere?.()) ?? new Map(),
     },
     tellVmGone: async (...told) => {
-      if (temporal === undefined)
-        throw new KilnError('TEMPORAL_UNAVAILABLE', 'This host has not reached Temporal yet.');
+      if (temporal === undefined) throw notYet();
       await temporal.tellVmGone(...told);
+    },
+    tellSleep: async (owner) => {
+      if (temporal === undefined) throw notYet();
+      await temporal.tellSleep(owner);
     },
   });
   const onTemporal = (reached: ThroughTemporal) => {
@@ -53,6 +56,8 @@ export async function runHostProcess(): Promise<void> {
   await endOnFailure(() => serve(host, { env, store, log, ending, onTemporal }));
   store.close();
 }
+
+const notYet = () => new KilnError('TEMPORAL_UNAVAILABLE', 'This host has not reached Temporal yet.');
 
 async function serve(host: Host, around: HostPolling): Promise<void> {
   const { url, adoptions } = await host.start();

@@ -39,6 +39,8 @@ let api: KilnClient;
 let apiUrl: string;
 let host: ChildProcess | undefined;
 let serviceUrl: string;
+/** What the present host process has written to stderr. */
+let errors: string;
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'kf-'));
@@ -60,26 +62,32 @@ beforeEach(async () => {
   workloads.patch(ID, { vm: { hostId: 'h1', epoch: 0, boot: 0, vmId: VM } });
 });
 afterEach(async () => {
+  let end: unknown;
   if (host !== undefined) {
     const ended = once(host, 'exit');
     host.kill('SIGTERM');
-    await ended;
+    end = await ended;
     host = undefined;
   }
   await gateway.close();
   store.close();
   const left = await whatIsLeft(placesBelow(root));
   await rm(root, { recursive: true, force: true });
-  expect(left).toEqual([]);
+  // A host that ended otherwise has left its VM, and has said why.
+  expect({ end, errors, left }).toEqual({ end: [0, null], errors: '', left: [] });
 });
 
 /** Starts the host process on the existing state. @returns once the service answers through it */
 async function startHost(guestRingBytes: number): Promise<void> {
   const script = fileURLToPath(new URL('../../fixtures/flooding-host.ts', import.meta.url));
   const args = [script, root, VM, ID, JSON.stringify(storeOptions(store.bucket)), String(guestRingBytes)];
-  host = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  host = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  errors = '';
+  host.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
   const ended = once(host, 'exit').then(() => {
-    throw new Error('the host process ended before its service answered; it says why above');
+    throw new Error(`the host process ended before its service answered: ${errors}`);
   });
   // The tests later kill the process on purpose.
   ended.catch(() => undefined);

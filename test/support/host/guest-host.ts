@@ -15,6 +15,7 @@ import { createQcow2OverlayProvisioner } from '../../../rootfs/provisioners/qcow
 import type { ObjectStore } from '../../../store/object-store.ts';
 import { createQemuDriver } from '../../../vmm/qemu/qemu-driver.ts';
 import { freshObjectStore } from '../servers/object-store.ts';
+import { silentLogger } from '../workers/silent-logger.ts';
 import { createFakeHost, type FakeHostPlaces, ownerOf, placesBelow } from './fake-host.ts';
 import { whatIsLeft } from './nothing-left.ts';
 import { silentLog, testTscRate, vmUsers } from './vm-fixtures.ts';
@@ -28,6 +29,8 @@ export class GuestHost {
   readonly store: ObjectStore;
   readonly driver: VmDriver;
   readonly image = readSetupRecord().image;
+  /** What the host has warned of: a test that fails tells it. */
+  readonly warnings: string[] = [];
   private node: Host | undefined;
   private readonly settings: HostSettingOverrides;
 
@@ -82,6 +85,10 @@ export class GuestHost {
       collectImages: images.collect,
       resolveImage: async () => this.image.digest,
       capacity: { vcpus: 64, memMib: 16_384 },
+      logger: {
+        ...silentLogger,
+        warn: (details, message) => this.warnings.push(`${message} ${JSON.stringify(details)}`),
+      },
       settings: { sweep: { everyMs: 3_600_000, graceMs: 0 }, ...this.settings },
     });
     await this.node.start();
