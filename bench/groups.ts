@@ -75,6 +75,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     defaultN: 300,
     measure: async (options) => (await import('./groups/sessions/rest.ts')).measureSessionRest(options),
   },
+  'session-saves': {
+    what: 'a save after one changed file, a restore on the same host and on another, 2 to 100 MiB; against a tar of everything',
+    defaultN: 5,
+    measure: async (options) => (await import('./groups/sessions/saves.ts')).measureSessionSaves(options),
+  },
   'session-long': {
     what: 'one session with as many runs as samples, over the fake driver: order, starts, executions, what is carried on',
     defaultN: 1_000,
