@@ -14,6 +14,7 @@ import type { PoolActivities } from './pool/pool-types.ts';
 import { createPauseVm, createResumeVm, createSetEgress } from './session/pause-vm.ts';
 import { createCancelRun, createRunTurn } from './session/run-turn.ts';
 import type { SessionHostActivities } from './session/session-types.ts';
+import { createRestoreWorkspace, createSaveWorkspace, createUploadSaves } from './session/workspace-saves.ts';
 import { createBootVm, createProvisionRootfs } from './vm/boot-vm.ts';
 import { createReleaseVm } from './vm/release-vm.ts';
 import { callerOf, ownerOfCall } from './vm/vm-call.ts';
@@ -58,6 +59,9 @@ export function createHostActivities(ports: HostActivityPorts): AllHostActivitie
     pauseVm: attended(createPauseVm(ports.sessions)),
     resumeVm: attended(createResumeVm(ports.sessions)),
     setEgress: attended(createSetEgress(ports.sessions)),
+    saveWorkspace: attended(createSaveWorkspace(ports.sessions.saves)),
+    uploadSaves: attended(createUploadSaves(ports.sessions.saves)),
+    restoreWorkspace: attended(createRestoreWorkspace(ports.sessions.saves)),
   };
 }
 

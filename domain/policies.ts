@@ -88,6 +88,23 @@ export interface SessionPolicies extends PlacedPolicies {
     /** How often a repeatable run is started again after its VM was lost. */
     readonly repeats: number;
   };
+  readonly save: {
+    /** A save reads what changed, a restore brings back everything: most time for each. */
+    readonly saveMs: number;
+    readonly restoreMs: number;
+    /** Most time of one try to bring a save into the store. */
+    readonly uploadMs: number;
+    readonly heartbeatMs: number;
+    /** Pause before a try that follows a failed one: doubled from try to try up to the maximum. */
+    readonly backoffMs: number;
+    readonly maxBackoffMs: number;
+    /** A save that takes longer is given up for a run that waits; so many runs in a row, it is not. */
+    readonly giveUpMs: number;
+    /** Runs in an unbroken row after which the next one waits for a save. */
+    readonly runsBetween: number;
+    /** How long the end of a VM, or of the session, waits for a save to be in the store. */
+    readonly lastUploadMs: number;
+  };
   readonly session: {
     /** Pause after a run before the workflow continues as new, so that a caller who waits is answered first. */
     readonly settleMs: number;
@@ -158,7 +175,18 @@ export const DEFAULT_SESSION_POLICIES: SessionPolicies = {
     silentMs: 10 * MINUTE,
     repeats: 2,
   },
-  // A run makes about 25 events, and the server refuses the 2,001st update of an execution.
+  save: {
+    saveMs: 10 * MINUTE,
+    restoreMs: 10 * MINUTE,
+    uploadMs: 10 * MINUTE,
+    heartbeatMs: 15 * SECOND,
+    backoffMs: SECOND,
+    maxBackoffMs: 5 * MINUTE,
+    giveUpMs: 5 * SECOND,
+    runsBetween: 3,
+    lastUploadMs: MINUTE,
+  },
+  // A run makes about 40 events, and the server refuses the 2,001st update of an execution.
   session: {
     settleMs: 2 * SECOND,
     continueAfter: 1000,
@@ -204,6 +232,7 @@ export function resolveSessionPolicies(overrides: SessionPolicyOverrides = {}): 
     supervise: { ...d.supervise, ...overrides.supervise },
     leave: { ...d.leave, ...overrides.leave },
     run: { ...d.run, ...overrides.run },
+    save: { ...d.save, ...overrides.save },
     session: { ...d.session, ...overrides.session },
   };
 }

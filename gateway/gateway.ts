@@ -108,6 +108,8 @@ export interface GatewayLimits {
   readonly maxFileTransfers: number;
   /** How long a caller who wants a file waits for the VM of the session. */
   readonly vmWaitMs: number;
+  /** How long a caller who writes a file waits for it to be saved, where he asks for that. */
+  readonly saveWaitMs: number;
   readonly sources: SourceUploadLimits;
 }
 
@@ -137,6 +139,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   maxUploads: 4,
   maxFileTransfers: 32,
   vmWaitMs: 60_000,
+  saveWaitMs: 60_000,
   // Less than a host accepts: everything that is stored can be built.
   sources: { maxBytes: 64 * MIB, maxTarBytes: 128 * MIB, maxEntries: 20_000, drainMs: 5_000 },
 };
@@ -239,6 +242,7 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
     hosts,
     maxTransfers: limits.maxFileTransfers,
     vmWaitMs: limits.vmWaitMs,
+    saves: { waitMs: limits.saveWaitMs, lookMs: limits.runLookMs, maxLookMs: limits.runMaxLookMs },
     drainMs: limits.sources.drainMs,
     ending,
   });

@@ -10,6 +10,7 @@ import type { EgressProxy } from './egress/dialer.ts';
 import type { HostLogger } from './host-logger.ts';
 import type { HostSettingOverrides } from './host-settings.ts';
 import type { PoolMeans } from './pool/pool-ports.ts';
+import type { TellSleep } from './runs/drain-sleep.ts';
 import type { TellVmGone } from './runs/vm-watch.ts';
 import type { OwnerLookup } from './upkeep/sweep.ts';
 
@@ -33,6 +34,8 @@ export interface HostOptions {
   readonly capacity: HostCapacity;
   /** Tells the owner of a VM that waits for its next run that the VM has ended; default: nobody is told. */
   readonly tellVmGone?: TellVmGone;
+  /** Asks the owner of a session's VM to give it up, since this host drains; default: nobody is asked. */
+  readonly tellSleep?: TellSleep;
   readonly token: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly egressProxy?: EgressProxy;

@@ -5,7 +5,7 @@ import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts
 import type { InspectionSettings } from '../inspection/inspection-pool.ts';
 import type { HostCapacitySettings } from './capacity/host-capacity.ts';
 import type { HostPoolSettings } from './pool/pool-settings.ts';
-import type { RunSettings } from './runs/host-sessions.ts';
+import type { RunSettings, SaveSettings } from './runs/host-sessions.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
 import type { ReattachOptions } from './vms/channels.ts';
 
@@ -68,6 +68,7 @@ export interface HostSettings {
   readonly images: ImageCollectionLimits;
   readonly pool: HostPoolSettings;
   readonly runs: RunSettings;
+  readonly saves: SaveSettings;
 }
 
 const SECOND = 1000;
@@ -140,6 +141,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     reservationTtlMs: 2 * MINUTE,
     shipping: { everyMs: 10 * SECOND, chunkBytes: 2 * MIB, keepMs: 24 * 60 * MINUTE },
   },
+  saves: { maxCacheBytes: 4096 * MIB, keepMs: 24 * 60 * MINUTE },
   images: { keep: 8, idleMs: 24 * 60 * MINUTE },
   pool: {
     limits: { pool_size: 0 },
@@ -177,5 +179,6 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     images: { ...d.images, ...overrides.images },
     pool: { ...d.pool, ...overrides.pool },
     runs: { ...d.runs, ...overrides.runs },
+    saves: { ...d.saves, ...overrides.saves },
   };
 }

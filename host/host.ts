@@ -111,8 +111,11 @@ export function createHost(options: HostOptions): Host {
     store,
     logger,
     tellVmGone: options.tellVmGone ?? (async () => undefined),
+    tellSleep: options.tellSleep ?? (async () => undefined),
     onResumed: (ms) => metrics.noteResume(ms),
     settings: settings.runs,
+    saveSettings: settings.saves,
+    measuredSaves: (saves) => metrics.measuredSaves(saves),
   });
   const face = faceOf(basis, { ledger, memory, logs, templates, metrics, pool, sessions });
   const { dataPlane, registration } = face;
@@ -302,6 +305,7 @@ function faceOf(
       ledger,
       memory,
       pool,
+      sessions,
       templates,
       cachedImages,
       versions,

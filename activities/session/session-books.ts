@@ -1,4 +1,6 @@
+import { defined } from '../../domain/defined.ts';
 import { KnownRunIds } from '../../domain/session/known-run-ids.ts';
+import type { SessionHeads } from '../../ports/saves.ts';
 import type { RunRecords, SessionRecords } from '../../ports/session-books.ts';
 import { short } from '../activity-frame.ts';
 import type { SessionBookActivities } from './session-types.ts';
@@ -6,10 +8,11 @@ import type { SessionBookActivities } from './session-types.ts';
 export interface SessionBookPorts {
   readonly sessions: Pick<SessionRecords, 'read' | 'end'>;
   readonly runs: RunRecords;
+  readonly heads: SessionHeads;
 }
 
 /** Activities about what is on record of sessions. */
-export function createSessionBooks({ sessions, runs }: SessionBookPorts): SessionBookActivities {
+export function createSessionBooks({ sessions, runs, heads }: SessionBookPorts): SessionBookActivities {
   return {
     openSession: ({ name }) =>
       short(async () => {
@@ -17,9 +20,10 @@ export function createSessionBooks({ sessions, runs }: SessionBookPorts): Sessio
         if (record === undefined || record.incarnation !== name.incarnation) return { state: 'ended' };
         if (record.end !== undefined) return { state: 'ended', end: record.end };
         const known = new KnownRunIds();
-        const used = await runs.used(name);
+        const [used, head] = await Promise.all([runs.used(name), heads.read(name)]);
         for (const idSha256 of used.ids) known.add(idSha256);
-        return { state: 'open', settings: record.settings, knownRunIds: known.carried(), turn: used.lastTurn };
+        const turn = Math.max(used.lastTurn, head?.mark?.turn ?? 0);
+        return { state: 'open', settings: record.settings, knownRunIds: known.carried(), turn, ...defined({ head }) };
       }),
     findRun: ({ name, runId }) => short(async () => (await runs.read(name, runId))?.run ?? null),
     recordRuns: ({ name, runs: ended }) =>

@@ -2,8 +2,10 @@
 import type { SessionName } from '../../domain/names.ts';
 import type { CarriedRunIds } from '../../domain/session/known-run-ids.ts';
 import type { EndedRun, RunBody } from '../../domain/session/run-book.ts';
+import type { SaveMark } from '../../domain/session/save-book.ts';
 import type { SessionEnd, SessionSettings } from '../../domain/session/session-record.ts';
 import type { RunExit } from '../../ports/runs.ts';
+import type { RestoredWorkspace, SpooledSave, StoredSave } from '../../ports/saves.ts';
 import type { VmActivities, VmCall } from '../vm/vm-types.ts';
 
 /** What is on record of a session when its workflow starts. */
@@ -15,6 +17,8 @@ export type OpenedSession =
       readonly knownRunIds: CarriedRunIds;
       /** Number of the last turn on record; 0 where there is none. */
       readonly turn: number;
+      /** What the head names, and the placement that has it. */
+      readonly head?: { readonly epoch: number; readonly mark?: SaveMark };
     }
   /** This incarnation is over, or never was: the workflow ends, and says so to whatever it has accepted. */
   | { readonly state: 'ended'; readonly end?: SessionEnd };
@@ -57,4 +61,10 @@ export interface SessionHostActivities extends VmActivities {
   /** Lets the guest go on, with the right time. A running VM stays as it is. */
   /** `waitMs`: how long it may wait at its host for room. @throws NO_CAPACITY */
   resumeVm(input: VmCall & { vmId: string; deadlineMs: number; waitMs: number }): Promise<void>;
+  /** Takes the workspace into the spool of the host, once for each mark. */
+  saveWorkspace(input: VmCall & { vmId: string; name: SessionName; mark: SaveMark }): Promise<SpooledSave>;
+  /** Brings all that is spooled of this placement into the store; null where nothing ever was. */
+  uploadSaves(input: VmCall & { name: SessionName }): Promise<StoredSave | null>;
+  /** Fills the workspace of a new VM with the newest save; null where there is none. */
+  restoreWorkspace(input: VmCall & { vmId: string; name: SessionName }): Promise<RestoredWorkspace | null>;
 }

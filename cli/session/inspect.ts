@@ -28,7 +28,7 @@ export async function inspectSession(
 
 /** @returns what a session is now, for people */
 export function sessionLines(view: SessionView, now: number): string[] {
-  const { settings, running, lost, end } = view;
+  const { settings, running, lost, saved, end } = view;
   const { vcpus, memMib, diskMib } = settings.resources;
   return fieldLines({
     thread: view.thread,
@@ -37,6 +37,7 @@ export function sessionLines(view: SessionView, now: number): string[] {
     turns: String(view.turns),
     running: running && `${running.id} (turn ${running.turn}, for ${age(running.startedAt, now)})`,
     waiting: view.waiting.length === 0 ? undefined : String(view.waiting.length),
+    saved: saved && `up to turn ${saved.turn}${saved.isWhole ? '' : ', what came after it not yet'}`,
     lost: lost && lostInWords(lost),
     host: view.hostId,
     vm: view.vmId,

@@ -32,4 +32,8 @@ export const fileListSchema = z.object({
   isCut: z.boolean().meta({ description: 'The folder has more entries than are listed.' }),
 });
 
-export const writtenFileSchema = z.object({ path: z.string(), bytes: z.int() });
+export const writtenFileSchema = z.object({
+  path: z.string(),
+  bytes: z.int(),
+  saved: z.boolean().exactOptional().meta({ description: 'With `wait=saved`: whether it is in the store.' }),
+});

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { defined } from '../../domain/defined.ts';
 import type { SessionName } from '../../domain/names.ts';
 import type { KnownRun } from '../../domain/session/run-book.ts';
+import { isStored } from '../../domain/session/save-book.ts';
 import { causeInWords, type SessionEvent } from '../../domain/session/session-events.ts';
 import type { SessionRecord } from '../../domain/session/session-record.ts';
 import type { SessionView as SessionState } from '../../domain/session/session-state.ts';
@@ -30,9 +31,11 @@ export const runViewSchema = z.object({
   failure: z.object({ code: z.string(), message: z.string() }).exactOptional(),
   cause: z.string().exactOptional().meta({ description: 'Why it was cancelled.' }),
   repeats: z.int().exactOptional().meta({ description: 'How often it was started again after its VM was lost.' }),
-  lost: lostWorkspaceSchema
-    .exactOptional()
-    .meta({ description: 'What the session had lost before this run: its workspace began empty.' }),
+  lost: lostWorkspaceSchema.exactOptional().meta({ description: 'What the session had lost before this run.' }),
+  saved: z.boolean().exactOptional().meta({
+    description:
+      'Of an ended run: whether the workspace as it left it is in the store, or as a later run left it. Absent where that is not known.',
+  }),
   links: z.object({ self: z.string(), output: z.string() }),
 });
 export type RunView = z.infer<typeof runViewSchema>;
@@ -42,7 +45,7 @@ export const runListSchema = z.object({ items: z.array(runViewSchema) });
 const sessionEventSchema = z.object({
   seq: z.int(),
   at: isoTimeSchema,
-  what: z.string().meta({ description: 'tier, vm, place, settings, or `run <id>`.' }),
+  what: z.string().meta({ description: 'tier, vm, place, settings, save, or `run <id>`.' }),
   to: z.string(),
   cause: z.string(),
   why: z.string().meta({ description: 'The cause in words.' }),
@@ -59,7 +62,16 @@ export const sessionViewSchema = z.object({
   turns: z.int().meta({ description: 'Number of the last run that was started.' }),
   running: z.object({ id: runIdSchema, turn: z.int(), startedAt: isoTimeSchema }).exactOptional(),
   waiting: z.array(z.object({ id: runIdSchema, acceptedAt: isoTimeSchema })),
-  lost: lostWorkspaceSchema.exactOptional().meta({ description: 'The workspace was lost; the next run is told.' }),
+  lost: lostWorkspaceSchema
+    .exactOptional()
+    .meta({ description: 'What was lost of the workspace; the next run is told.' }),
+  saved: z
+    .object({ turn: z.int().min(0), isWhole: z.boolean() })
+    .exactOptional()
+    .meta({
+      description:
+        'What is safe in the store: the workspace as it was after this turn; `isWhole` where nothing has changed since.',
+    }),
   hostId: hostIdSchema.exactOptional(),
   vmId: z.string().exactOptional(),
   events: z.array(sessionEventSchema).meta({ description: 'The last changes, each with its cause.' }),
@@ -95,6 +107,7 @@ export function sessionView(record: SessionRecord, state?: SessionState, tempora
     turns: runs?.turn ?? end?.lastTurn ?? 0,
     ...(runs?.running === undefined ? {} : { running: startedOf(runs.running) }),
     waiting: (runs?.waiting ?? []).map(({ id, acceptedAt }) => ({ id, acceptedAt })),
+    ...savedView(state),
     ...defined({ lost: runs?.lost, hostId: state?.place?.hostId, vmId: state?.place?.vmId }),
     events: (state?.events ?? []).map(eventView),
     links: {
@@ -105,8 +118,21 @@ export function sessionView(record: SessionRecord, state?: SessionState, tempora
   };
 }
 
-/** @returns the API shape of a run. Pure. */
-export function runView({ thread, project }: Pick<SessionName, 'thread' | 'project'>, known: KnownRun): RunView {
+function savedView(state: SessionState | undefined): Pick<SessionView, 'saved'> {
+  const saves = state?.saves;
+  if (saves?.stored === undefined) return {};
+  return { saved: { turn: saves.stored.turn, isWhole: isStored(saves) } };
+}
+
+/**
+ * @param savedTurn the workspace as it was after this turn is in the store; absent: not known
+ * @returns the API shape of a run. Pure.
+ */
+export function runView(
+  { thread, project }: Pick<SessionName, 'thread' | 'project'>,
+  known: KnownRun,
+  savedTurn?: number,
+): RunView {
   const { id, acceptedAt } = known.run;
   const self = `${sessionPath({ thread })}/runs/${encodeURIComponent(id)}`;
   const links = { self: withProject(self, project), output: withProject(`${self}/output`, project) };
@@ -124,7 +150,8 @@ export function runView({ thread, project }: Pick<SessionName, 'thread' | 'proje
     };
   }
   const { turn, startedAt, endedAt, lost, outcome } = known.run;
-  const ended = { ...common, ...defined({ turn, startedAt, lost }), endedAt };
+  const saved = turn === undefined || savedTurn === undefined ? undefined : savedTurn >= turn;
+  const ended = { ...common, ...defined({ turn, startedAt, lost, saved }), endedAt };
   if (outcome.as === 'failed') {
     return { ...ended, state: 'failed', failure: { code: outcome.failure, message: outcome.message } };
   }

@@ -62,7 +62,15 @@ export const runRequestSchema = z.strictObject({
   env: z.record(z.string(), z.string()),
 });
 
-export const lostWorkspaceSchema = z.strictObject({ afterTurn: z.int().min(0), reason: z.string().max(1000) });
+export const lostWorkspaceSchema = z.strictObject({
+  afterTurn: z.int().min(0),
+  reason: z.string().max(1000),
+  restoredTurn: z
+    .int()
+    .min(0)
+    .exactOptional()
+    .meta({ description: 'The files are as they were after this turn. Absent: the workspace is empty.' }),
+});
 
 /** How a run ended. */
 export const runOutcomeSchema = z.discriminatedUnion('as', [

@@ -50,15 +50,20 @@ export interface RunVm {
   readonly vmId: string;
 }
 
-/** A VM ended and took the workspace with it. */
+/** A VM ended and took the workspace with it, or what was changed in it since its last save. */
 export interface LostWorkspace {
   /** The last run that had worked in it; 0 where only files had been written. */
   readonly afterTurn: number;
   readonly reason: string;
+  /** The files are as they were after this turn. Absent: the workspace is empty. */
+  readonly restoredTurn?: number;
 }
 
 /** @returns what was lost, in words. */
-export function lostInWords({ afterTurn, reason }: LostWorkspace): string {
+export function lostInWords({ afterTurn, reason, restoredTurn }: LostWorkspace): string {
+  if (restoredTurn !== undefined) {
+    return `what was changed in the workspace after turn ${restoredTurn}, up to turn ${afterTurn}: ${reason}`;
+  }
   return afterTurn === 0
     ? `the files of the workspace: ${reason}`
     : `the workspace, after turn ${afterTurn}: ${reason}`;
@@ -117,6 +122,14 @@ export function findRun({ waiting, running, ended }: RunBook, id: string): Known
   if (waits !== undefined) return { state: 'waiting', run: waits, ahead: place + (running === undefined ? 0 : 1) };
   const over = ended.findLast((run) => run.id === id);
   return over && { state: 'ended', run: over };
+}
+
+/**
+ * Whether only the store knows what became of this id: a session that has not asked it yet may have taken an id that the
+ * thread has used before, and may have given it up with everything else that waited.
+ */
+export function isUnsure(known: KnownRun): boolean {
+  return known.state === 'waiting' ? known.run.mayBeKnown : known.state === 'ended' && known.run.turn === undefined;
 }
 
 /** @returns the turn of a run that has none ahead: the present one, or the next where none runs */
@@ -206,12 +219,14 @@ export function writeFiles(book: RunBook): RunBook {
   return book.turn > 0 || book.hasFiles === true ? book : { ...book, hasFiles: true };
 }
 
-/** Notes that the workspace is lost. @returns the book as it is where nothing was in it */
-export function loseWorkspace({ hasFiles, ...book }: RunBook, reason: string): RunBook {
+/**
+ * Notes that the workspace is lost, or what was changed in it after `restoredTurn`.
+ * @returns the book as it is where nothing was in it
+ */
+export function loseWorkspace({ hasFiles, ...book }: RunBook, reason: string, restoredTurn?: number): RunBook {
   const wasEmpty = book.turn === 0 && hasFiles === undefined;
-  return wasEmpty || book.lost !== undefined
-    ? book
-    : { ...book, lost: { afterTurn: book.turn, reason: boundedText(reason) } };
+  if (wasEmpty || book.lost !== undefined) return book;
+  return { ...book, lost: { afterTurn: book.turn, reason: boundedText(reason), ...defined({ restoredTurn }) } };
 }
 
 /** Adds the ids that the thread had used before this session. */

@@ -25,6 +25,10 @@ export const CAUSES = {
   HOLD: 'a caller uses its VM',
   HOLD_ENDED: 'no caller uses its VM any more',
   PATCHED: 'a caller changed its settings',
+  IDLE: 'it was idle for its whole idle time, and its workspace is in the store',
+  SLEEP_ASKED: 'a caller let it sleep, and its workspace is in the store',
+  SAVE_FAILED: 'its workspace could not be saved',
+  RESTORED: 'its workspace is back, as it was saved',
 } as const;
 export type CauseCode = keyof typeof CAUSES;
 
@@ -44,7 +48,8 @@ export type SessionChange =
     }
   | { readonly of: 'vm'; readonly vmId: string; readonly to: 'starting' | 'running' | 'gone' }
   | { readonly of: 'place'; readonly to: 'waiting' | 'placed' | 'lost'; readonly hostId?: string }
-  | { readonly of: 'settings'; readonly fields: readonly string[] };
+  | { readonly of: 'settings'; readonly fields: readonly string[] }
+  | { readonly of: 'save'; readonly turn: number; readonly to: 'failed' | 'restored' };
 
 export type SessionEvent = SessionChange & {
   /** Counted from 1 in the life of an incarnation; older events than those carried are in the histories. */

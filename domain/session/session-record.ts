@@ -52,3 +52,11 @@ export function hasEnded({ thread, incarnation }: SessionName, record: SessionRe
   const details = end === undefined ? {} : { as: end.as, at: end.at, cause: end.cause, lastTurn: end.lastTurn };
   return new KilnError(code, `The session of thread ${thread} ${how}. ${fix}`, details);
 }
+
+/** @returns the names of settings that differ */
+export function changedSettings(before: SessionSettings, after: SessionSettings): readonly string[] {
+  const old: Readonly<Record<string, unknown>> = { ...before };
+  return Object.entries(after)
+    .filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(old[name]))
+    .map(([name]) => name);
+}

@@ -3,7 +3,8 @@ import { emptyLedger, type TransitionLedger } from '../lifecycle/lifecycle.ts';
 import type { SessionName } from '../names.ts';
 import type { SessionPolicyOverrides } from '../policies.ts';
 import { type CarriedRunIds, NO_RUN_IDS } from './known-run-ids.ts';
-import { type EndedRun, type KnownRun, NO_RUNS, type RunBook } from './run-book.ts';
+import { type EndedRun, type KnownRun, loseWorkspace, NO_RUNS, type RunBook } from './run-book.ts';
+import { isStored, NO_SAVES, type SaveBook, type SaveMark, vmIsGone } from './save-book.ts';
 import type { Cause, SessionEvent } from './session-events.ts';
 import type { SessionEnd, SessionSettings } from './session-record.ts';
 import { SESSION_LIFECYCLE, type Tier } from './tiers.ts';
@@ -31,6 +32,10 @@ export interface CarriedSession {
   readonly lastActivityMs: number;
   readonly epoch: number;
   readonly place?: SessionPlace;
+  /** Its VM is to be given up as soon as that is possible. */
+  readonly sleepAsked?: true;
+  /** Absent in a state of before there were saves. */
+  readonly saves?: SaveBook;
 }
 
 /** Input of the workflow. */
@@ -52,6 +57,13 @@ export interface SessionLeaving {
   readonly recorded?: SessionEnd;
 }
 
+/** @returns how a session leaves whose record says that it is over; no end on record: another one has followed it */
+export function leavingAsRecorded(end: SessionEnd | undefined, at: string): SessionLeaving {
+  const as = end?.as === 'expired' ? 'expired' : 'closed';
+  const recorded = end ?? { as, at, cause: 'CLOSE_ASKED', lastTurn: 0 };
+  return { as, cause: { code: as === 'expired' ? 'TTL_PASSED' : 'CLOSE_ASKED' }, recorded };
+}
+
 /** What the workflow shows to callers. */
 export interface SessionView {
   readonly name: SessionName;
@@ -61,6 +73,7 @@ export interface SessionView {
   readonly expiresAtMs: number;
   readonly place?: SessionPlace;
   readonly events: readonly SessionEvent[];
+  readonly saves?: SaveBook;
 }
 
 /** @returns when the session expires without further activity, ms since 1970 */
@@ -72,6 +85,8 @@ export function expiryOf({ lastActivityMs, settings }: Pick<CarriedSession, 'las
 export interface RunLook {
   readonly run?: KnownRun;
   readonly place?: SessionPlace;
+  /** The workspace as it was after this turn is in the store. */
+  readonly savedTurn?: number;
   /** Turn of a run that has none ahead, the present one included. */
   readonly nextTurn: number;
 }
@@ -111,6 +126,34 @@ export function fittingState(carried: CarriedSession, maxBytes: number = MAX_CAR
 
 /** Ends of runs that wait for the store; beyond this, the session takes no new run. */
 export const MAX_UNRECORDED = 500;
+
+/**
+ * An earlier workflow of the session has left a head: its saves count, and none of its names is used again.
+ * @param head the placement that has it, and what it names
+ */
+export function goOnFrom(
+  state: CarriedSession,
+  { epoch, mark }: { readonly epoch: number; readonly mark?: SaveMark },
+): CarriedSession {
+  const later = { ...state, epoch: Math.max(state.epoch, epoch) };
+  if (mark === undefined) return later;
+  const saves = { ...(state.saves ?? NO_SAVES), asked: mark.n, stored: mark };
+  const isWhole = mark.turn >= state.runs.turn;
+  const runs = isWhole ? state.runs : loseWorkspace(state.runs, 'Temporal has lost its workflow', mark.turn);
+  return { ...later, saves, runs };
+}
+
+/** What was not saved is lost, for the reason that is told. */
+export function withLoss(state: CarriedSession, reason: string): CarriedSession {
+  const saves = state.saves ?? NO_SAVES;
+  if (saves.stored !== undefined && isStored(saves)) return state;
+  return { ...state, runs: loseWorkspace(state.runs, reason, saves.stored?.turn) };
+}
+
+/** The VM is gone, with all that only its host had of the session. */
+export function withoutVm({ sleepAsked, ...state }: CarriedSession): CarriedSession {
+  return { ...state, saves: vmIsGone(state.saves ?? NO_SAVES) };
+}
 
 /** @returns a session that nothing has happened to yet */
 export function newSession(settings: SessionSettings, nowMs: number): CarriedSession {

@@ -10,24 +10,27 @@ import { FILE_KIND_HEADER, FILE_TIME_HEADER } from '../../contracts/host/vm-file
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { ThreadName } from '../../domain/names.ts';
 import type { HoldKind } from '../../domain/session/holds.ts';
+import { isStored } from '../../domain/session/save-book.ts';
 import { MAX_PUT_BYTES, putSizeOf } from '../../domain/session/workspace-path.ts';
 import type { FileLook } from '../../ports/session-files.ts';
 import type { HostEntries } from '../hosts/host-entries.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import type { FilesAt, HostFiles } from './host-files.ts';
-import { notThereYet } from './not-there-yet.ts';
 import { threadOf } from './session-handlers.ts';
+import { type UntilSavedOptions, untilSaved } from './until-saved.ts';
 
 type FileHandlers = Pick<RouteHandlers, keyof typeof SESSION_FILE_ROUTES>;
 
 export interface FileHandlerOptions {
-  readonly sessions: Pick<SessionClient, 'hold'>;
+  readonly sessions: Pick<SessionClient, 'hold' | 'get'>;
   readonly files: HostFiles;
   readonly hosts: HostEntries;
   /** Transfers at a time: each has two connections open. */
   readonly maxTransfers: number;
   /** How long a caller waits for the VM of a session, ms. */
   readonly vmWaitMs: number;
+  /** How long a caller waits for a file to be in the store, and the pauses between two looks, ms. */
+  readonly saves: Omit<UntilSavedOptions, 'signal'> & { readonly waitMs: number };
   /** How long the rest of a refused upload is read, ms. */
   readonly drainMs: number;
   /** Aborted when the gateway ends. */
@@ -67,17 +70,19 @@ export function fileHandlers(options: FileHandlerOptions): FileHandlers {
   };
 }
 
-function putHandler({ files, drainMs }: FileHandlerOptions, transfers: Transfers): FileHandlers['putSessionFile'] {
+function putHandler(options: FileHandlerOptions, transfers: Transfers): FileHandlers['putSessionFile'] {
+  const { files, drainMs } = options;
   return async ({ params: { thread, path }, query, upload }, request, reply) => {
+    const name = threadOf(thread, query);
     const body = upload.bytes;
     try {
-      if (query.wait === 'saved') throw notThereYet('savedFile');
       const bytes = putSizeOf(request.headers['content-length']);
-      const { created } = await transfers.run(threadOf(thread, query), 'writeFiles', 'once', (at) => {
+      const { created } = await transfers.run(name, 'writeFiles', 'once', (at) => {
         const content = boundedBody(body, bytes, { tooLarge: brokenOff, brokenOff });
         return files.write(at, path, { bytes, content });
       });
-      return { status: created ? 201 : 200, body: { path, bytes } };
+      const saved = query.wait === 'saved' ? { saved: await isSaved(options, name) } : {};
+      return { status: created ? 201 : 200, body: { path, bytes, ...saved } };
     } catch (error) {
       await drainBody(body, { maxBytes: MAX_PUT_BYTES, drainMs });
       // After a refusal in the middle of a body, the start of the next request is unknown.
@@ -85,6 +90,16 @@ function putHandler({ files, drainMs }: FileHandlerOptions, transfers: Transfers
       throw error;
     }
   };
+}
+
+/** Waits until nothing of the workspace is unsaved. @returns whether that came in time */
+async function isSaved({ sessions, saves, ending }: FileHandlerOptions, name: ThreadName): Promise<boolean> {
+  const signal = AbortSignal.any([ending, AbortSignal.timeout(saves.waitMs)]);
+  const look = async () => {
+    const { state } = await sessions.get(name);
+    return state?.saves?.stored !== undefined && isStored(state.saves) ? true : undefined;
+  };
+  return (await untilSaved(look, { ...saves, signal })) ?? false;
 }
 
 /** Failures that say that the VM may not be there any more. */

@@ -16,6 +16,7 @@ import { type FollowRunOutput, outputPieceOf } from './host-run-output.ts';
 import { notThereYet } from './not-there-yet.ts';
 import { type RunFollowLimits, type RunFollowOptions, untilEnded } from './run-follow.ts';
 import { type RunStreamOptions, streamRun } from './run-stream.ts';
+import { untilSaved } from './until-saved.ts';
 
 type SessionHandlers = Pick<RouteHandlers, keyof typeof SESSION_ROUTES>;
 type RunHandlers = Pick<SessionHandlers, 'sendRun' | 'listRuns' | 'getRun' | 'cancelRun' | 'streamRunOutput'>;
@@ -57,8 +58,13 @@ export function sessionHandlers(options: SessionHandlerOptions): SessionHandlers
       const { snapshot, settled } = await sessions.delete(threadOf(params.thread, query), { waitMs: query.waitMs });
       return { status: settled ? 200 : 202, body: view(options, snapshot) };
     },
-    async sleepSession() {
-      throw notThereYet('sleep');
+    async sleepSession({ params, query, body }) {
+      const name = threadOf(params.thread, query);
+      const first = await sessions.sleep(name);
+      const late = AbortSignal.any([options.ending, AbortSignal.timeout(body.waitMs)]);
+      const look = async () => asleep(await sessions.get(name));
+      const asleepNow = asleep(first) ?? (await untilSaved(look, { ...options.limits, signal: late }));
+      return { status: asleepNow === undefined ? 202 : 200, body: view(options, asleepNow ?? first) };
     },
     async forkSession() {
       throw notThereYet('fork');
@@ -72,11 +78,18 @@ function runHandlers(options: SessionHandlerOptions): RunHandlers {
   return {
     async sendRun({ params, query, body }) {
       const name = threadOf(params.thread, query);
-      if (query.wait === 'saved') throw notThereYet('savedRun');
       const sent = await sessions.send(name, commandOf(body));
-      const waits = query.wait === 'finished' && sent.state !== 'ended';
-      const run = waits ? await endOf(options, name, sent, query.waitMs) : sent;
-      return { status: run.state === 'ended' ? 200 : 202, body: runView(name, run) };
+      const over = AbortSignal.any([options.ending, AbortSignal.timeout(query.waitMs)]);
+      const waits = query.wait !== undefined && sent.state !== 'ended';
+      const run = waits ? await endOf(options, name, sent, over) : sent;
+      const isOver = run.state === 'ended';
+      if (query.wait !== 'saved' || !isOver) return { status: isOver ? 200 : 202, body: runView(name, run) };
+      const look = async () => savedAt(await sessions.run(name, body.id ?? run.run.id));
+      const saved = await untilSaved(look, { ...options.limits, signal: over });
+      return {
+        status: saved === undefined ? 202 : 200,
+        body: runView(name, run, saved === undefined ? 0 : saved.turn),
+      };
     },
     async listRuns({ params, query }) {
       const name = threadOf(params.thread, query);
@@ -85,10 +98,10 @@ function runHandlers(options: SessionHandlerOptions): RunHandlers {
     },
     async getRun({ params, query }) {
       const name = threadOf(params.thread, query);
-      const { run } = await sessions.run(name, params.id);
-      const waits = query.waitMs > 0 && run.state !== 'ended';
-      const shown = waits ? await endOf(options, name, run, query.waitMs) : run;
-      return { status: 200, body: runView(name, shown) };
+      const { run, savedTurn } = await sessions.run(name, params.id);
+      if (query.waitMs === 0 || run.state === 'ended') return { status: 200, body: runView(name, run, savedTurn) };
+      const over = AbortSignal.any([options.ending, AbortSignal.timeout(query.waitMs)]);
+      return { status: 200, body: runView(name, await endOf(options, name, run, over)) };
     },
     async cancelRun({ params, query }) {
       const name = threadOf(params.thread, query);
@@ -109,8 +122,26 @@ export function threadOf(thread: string, { project = DEFAULT_PROJECT }: { projec
   return { project, thread };
 }
 
-function endOf(options: SessionHandlerOptions, name: ThreadName, known: KnownRun, waitMs: number): Promise<KnownRun> {
-  const over = AbortSignal.any([options.ending, AbortSignal.timeout(waitMs)]);
+/** @returns undefined while the session has a VM */
+function asleep(snapshot: SessionSnapshot): SessionSnapshot | undefined {
+  const tier = snapshot.state?.tier;
+  return tier === undefined || tier === 'cold' || tier === 'new' ? snapshot : undefined;
+}
+
+/** @returns undefined while a save of what the run has left is to be waited for */
+function savedAt({ run, savedTurn, nextTurn }: LocatedRun): { readonly turn: number | undefined } | undefined {
+  if (run.state !== 'ended') return undefined;
+  // One that never started has changed nothing; and of a session that has ended nothing more will be saved.
+  if (run.run.turn === undefined || nextTurn === 0) return { turn: savedTurn };
+  return savedTurn !== undefined && savedTurn >= run.run.turn ? { turn: savedTurn } : undefined;
+}
+
+function endOf(
+  options: SessionHandlerOptions,
+  name: ThreadName,
+  known: KnownRun,
+  over: AbortSignal,
+): Promise<KnownRun> {
   return untilEnded(following(options, name, known.run.id, over), known);
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { VmStart } from '../../domain/vm.ts';
 import type { EgressVerdict } from '../../ports/guest-agent.ts';
+import type { SessionSaves } from '../../ports/saves.ts';
 import type { DriverCapabilities, VmDriver, VmInspection } from '../../ports/vm-driver.ts';
 import type { HostCapacityLedger } from '../capacity/ledger.ts';
 import type { MemoryGauge } from '../capacity/memory-gauge.ts';
@@ -11,6 +12,7 @@ import type { HostLogs } from '../logs/host-logs.ts';
 import type { TemplateEvent } from '../templates/template-store.ts';
 import type { SweepReport } from '../upkeep/sweep.ts';
 import type { HostVms } from '../vms/vm-host.ts';
+import { measuredSaves } from './save-metrics.ts';
 import { addSessionVms } from './session-metrics.ts';
 import { addUsage } from './usage-metrics.ts';
 
@@ -38,6 +40,8 @@ export interface HostMetrics {
   noteBoot(bootMs: number, start: VmStart): void;
   /** The VM of a session goes on again. */
   noteResume(ms: number): void;
+  /** @returns saves that are measured */
+  measuredSaves(saves: SessionSaves): SessionSaves;
   noteTemplate(event: TemplateEvent): void;
   /** @param result whether it was built, found in the cache, or failed */
   noteBuild(result: 'built' | 'cached' | 'failed', buildMs: number): void;
@@ -54,10 +58,15 @@ export function createHostMetrics(sources: HostMetricsSources): HostMetrics {
   addDisk(sources, registers);
   addUsage(sources, registers);
   addBytes(sources, registers);
-  return { registry, noteResume: addSessionVms(sources, registers), ...createNotes(registers) };
+  return {
+    registry,
+    noteResume: addSessionVms(sources, registers),
+    measuredSaves: measuredSaves(registers),
+    ...createNotes(registers),
+  };
 }
 
-type Notes = Omit<HostMetrics, 'registry' | 'noteResume'>;
+type Notes = Omit<HostMetrics, 'registry' | 'noteResume' | 'measuredSaves'>;
 
 /** Metrics of events, as opposed to states. */
 function createNotes(registers: Registry[]): Notes {

@@ -9,6 +9,7 @@ import type { MemoryGauge } from '../capacity/memory-gauge.ts';
 import type { HostLogger } from '../host-logger.ts';
 import { createPoolPublication } from '../pool/pool-publication.ts';
 import type { VmPool } from '../pool/vm-pool.ts';
+import type { HostSessions } from '../runs/host-sessions.ts';
 import type { Templates } from '../templates/template-store.ts';
 import { createRegistration, type Registration } from './registration.ts';
 
@@ -19,6 +20,7 @@ export interface HostRegistrationOptions {
   readonly ledger: Pick<HostCapacityLedger, 'totals'>;
   readonly memory: Pick<MemoryGauge, 'read'>;
   readonly pool: Pick<VmPool, 'status' | 'rest'>;
+  readonly sessions: Pick<HostSessions, 'rest'>;
   readonly templates: Pick<Templates, 'list'> | undefined;
   /** Digests of the images on this host. */
   readonly cachedImages: () => Promise<readonly string[]>;
@@ -48,9 +50,10 @@ export function createHostRegistration(options: HostRegistrationOptions): Regist
 }
 
 async function readFacts(options: HostRegistrationOptions): Promise<Omit<HostEntry, 'at' | 'load'>> {
-  const { hostId, store, driver, ledger, memory, pool, cachedImages, versions, found } = options;
+  const { hostId, store, driver, ledger, memory, pool, sessions, cachedImages, versions, found } = options;
   const draining = await isDrained(store, hostId);
   pool.rest(draining);
+  sessions.rest(draining);
   const { url, capabilities } = found();
   return {
     hostId,

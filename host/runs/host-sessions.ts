@@ -1,9 +1,11 @@
 /** What a host does for sessions: their runs, and VMs that wait paused between them. */
 import { join } from 'node:path';
+import { PACK_BYTES } from '../../contracts/store/save-documents.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 import type { SealedRequests, SessionRuns, SessionVms } from '../../ports/runs.ts';
+import type { SessionSaves } from '../../ports/saves.ts';
 import type { VmDriver } from '../../ports/vm-driver.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { createRunOutputs } from '../../store/sessions/run-outputs.ts';
@@ -11,7 +13,10 @@ import { createRunRequests } from '../../store/sessions/run-requests.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import { createVmFiles, type VmFiles } from '../files/vm-files.ts';
 import type { HostLogger } from '../host-logger.ts';
+import { createSessionSaves } from '../saves/host-saves.ts';
+import { createSpoolPruning } from '../saves/spool-pruning.ts';
 import type { HostVms } from '../vms/vm-host.ts';
+import { createDrainSleep, type TellSleep } from './drain-sleep.ts';
 import { createRestingSize } from './resting-size.ts';
 import { createRunShipper, type RunShipperOptions } from './run-shipper.ts';
 import { createSessionRuns } from './session-runs.ts';
@@ -23,15 +28,25 @@ export interface HostSessionsOptions {
     HostVms,
     'agent' | 'assertOwner' | 'egressBytes' | 'pause' | 'resume' | 'setEgress' | 'status' | 'waitExit'
   >;
-  readonly records: Pick<InstanceStore, 'read' | 'directory'>;
+  readonly records: Pick<InstanceStore, 'list' | 'read' | 'directory'>;
   readonly ledger: Pick<CapacityLedger, 'reserve' | 'ahead' | 'freed'>;
   readonly usage: VmDriver['usage'];
   readonly store: ObjectStore;
   readonly logger: HostLogger;
   readonly tellVmGone: TellVmGone;
+  readonly tellSleep: TellSleep;
   /** The VM of a session goes on again, so many ms after it could. */
   readonly onResumed: (ms: number) => void;
   readonly settings: RunSettings;
+  readonly saveSettings: SaveSettings;
+  readonly measuredSaves: (saves: SessionSaves) => SessionSaves;
+}
+
+export interface SaveSettings {
+  /** Copies of saved files that are kept for restores on this host, bytes. */
+  readonly maxCacheBytes: number;
+  /** What a placement that is over has left unsaved here is kept for so long, ms. */
+  readonly keepMs: number;
 }
 
 export interface RunSettings {
@@ -58,12 +73,29 @@ export interface HostSessions {
   readonly runs: SessionRuns;
   readonly vms: SessionVms;
   readonly requests: SealedRequests;
+  readonly saves: SessionSaves;
   readonly files: VmFiles;
   /** Watches the VMs of sessions that an earlier process has left. */
   watchAll(vmIds: readonly string[]): Promise<void>;
+  /** Called again and again: a host that takes no new work lets its sessions sleep. */
+  rest(draining: boolean): void;
   /** Begins to ship the output of runs. */
   start(): void;
   stop(): Promise<void>;
+}
+
+function savesOf({ stateDir, vms, store, logger, saveSettings }: HostSessionsOptions): SessionSaves {
+  const { maxCacheBytes } = saveSettings;
+  const agent = (vmId: string) => vms.agent(vmId);
+  return createSessionSaves({
+    stateDir,
+    agent,
+    store,
+    maxCacheBytes,
+    packBytes: PACK_BYTES,
+    clock: Date.now,
+    logger,
+  });
 }
 
 export function createHostSessions(options: HostSessionsOptions): HostSessions {
@@ -76,7 +108,10 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
     retryMs: settings.tellAgainMs,
     logger,
   });
+  const drain = createDrainSleep({ records, tell: options.tellSleep, logger });
   const size = createRestingSize({ ...options, ...settings });
+  const { keepMs } = options.saveSettings;
+  const pruning = createSpoolPruning({ stateDir, records, keepMs, clock: Date.now, logger });
   const directory = join(stateDir, 'runs');
   const shipper = createRunShipper({
     ...settings.shipping,
@@ -123,6 +158,7 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
       },
     },
     requests: createRunRequests(store),
+    saves: options.measuredSaves(savesOf(options)),
     files,
     async watchAll(vmIds) {
       for (const vmId of vmIds) {
@@ -130,9 +166,14 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
         if (record?.owner.role === 'session') watch.watch(vmId);
       }
     },
-    start: () => shipper.start(),
+    rest: (draining) => drain.rest(draining),
+    start() {
+      shipper.start();
+      pruning.start();
+    },
     async stop() {
       watch.end();
+      await Promise.all([pruning.stop(), drain.settled()]);
       await shipper.stop();
     },
   };

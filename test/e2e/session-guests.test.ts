@@ -24,6 +24,12 @@ afterAll(async () => {
   server.close();
 });
 
+async function killVm(vmId: string): Promise<void> {
+  const { pid } = { pid: undefined, ...(await kiln.host.vms.status(vmId)) };
+  if (pid === undefined) throw new Error(`VM ${vmId} does not run`);
+  process.kill(pid, 'SIGKILL');
+}
+
 describe('a session in a real guest', () => {
   const name = threadNamed('real');
 
@@ -88,6 +94,28 @@ describe('a session in a real guest', () => {
     const counter = get(`http://counter.corp:${server.port}/none`);
     expect((await ran(kiln.sessions, name, 'none', counter)).outcome).toMatchObject({ as: 'finished', code: 7 });
     expect([server.count('/other'), server.count('/none')]).toEqual([0, 0]);
+  });
+
+  it('has its files again in another VM, as they were, after it slept and after its VM was killed', async () => {
+    const tree = `(find . -path ./lost+found -prune -o -printf '%P %y %m %U %G %T@ %s %l\\n' | sort; find . -type f -exec md5sum {} + | sort) | md5sum`;
+    const make =
+      'mkdir -p a/b; head -c 3000000 /dev/urandom > a/big; ln a/big a/b/hard; ln -s ../big a/b/soft; chmod 600 a/big';
+    const made = await ran(kiln.sessions, name, 'make', shell(`${make}; ${tree}`));
+    const vms = [made.vm?.vmId];
+    const output = await kiln.host.sessions.runs.readOutput({ vmId: vms[0] ?? '', turn: made.turn ?? 0 }, 0, 1000);
+    const digest = output.map((piece) => (piece.kind === 'data' ? piece.data.toString() : '')).join('');
+    expect(digest).toMatch(/^[0-9a-f]{32} /);
+    for (const how of ['slept', 'killed']) {
+      await untilTier(kiln.sessions, name, 'warm');
+      if (how === 'slept') await kiln.sessions.sleep(name);
+      else await killVm(vms.at(-1) ?? '');
+      await untilTier(kiln.sessions, name, 'cold');
+      const again = await ran(kiln.sessions, name, how, shell(`test "$( ${tree})" = '${digest.trim()}'`));
+      expect(again.outcome, how).toMatchObject({ as: 'finished', code: 0 });
+      expect(again).not.toHaveProperty('lost');
+      expect(vms).not.toContain(again.vm?.vmId);
+      vms.push(again.vm?.vmId);
+    }
   });
 
   it('is closed, and leaves nothing', async () => {

@@ -37,6 +37,7 @@ export const POLICIES: SessionPolicyOverrides = {
   placement: { deadlineMs: 60_000, backoffMs: 20, maxBackoffMs: 100 },
   control: { startToCloseMs: GIVEN_UP_MS },
   run: { heartbeatMs: 1_500, marginMs: 500 },
+  save: { ...FAST_SESSIONS.save, saveMs: GIVEN_UP_MS, uploadMs: GIVEN_UP_MS, restoreMs: GIVEN_UP_MS },
 };
 
 const BOTH: readonly Moment[] = ['before', 'after'];
@@ -68,6 +69,8 @@ export const SESSION_ROWS: readonly SessionRow[] = [
     // Its end is lost, and is not asked for again.
     outcomes: { ...RECOVERS, fails: 'failed INTERNAL, 1 start', hangs: 'failed TIMED_OUT, 1 start' },
   },
+  { way: 'rests', activity: 'saveWorkspace', port: 'sessions.saves.snapshot', moments: BOTH, outcomes: RECOVERS },
+  { way: 'rests', activity: 'uploadSaves', port: 'sessions.saves.upload', moments: BOTH, outcomes: RECOVERS },
   { way: 'rests', activity: 'pauseVm', port: 'sessions.vms.pause', moments: BOTH, outcomes: RECOVERS },
   {
     way: 'runs',

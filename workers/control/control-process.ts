@@ -8,6 +8,7 @@ import { keepFilesPrivate } from '../../linux/private-files.ts';
 import { createImageCatalog } from '../../rootfs/image/image-catalog.ts';
 import { createControlLog } from '../../store/logs/control-log.ts';
 import { createRunRecords } from '../../store/sessions/run-records.ts';
+import { createSessionHeads } from '../../store/sessions/saves/heads.ts';
 import { createSessionRecords } from '../../store/sessions/session-records.ts';
 import { createWaitingLine } from '../../store/workloads/waiting-line.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
@@ -60,7 +61,7 @@ export async function runControlProcess(): Promise<void> {
       documents: measuredDocuments(createWorkloadDocuments(store), metrics),
       controlLog: createControlLog(store),
       sessionBooks: measuredSessionBooks(
-        { sessions: createSessionRecords(store), runs: createRunRecords(store) },
+        { sessions: createSessionRecords(store), runs: createRunRecords(store), heads: createSessionHeads(store) },
         createSessionMetrics(metrics.registry),
       ),
       now: Date.now,

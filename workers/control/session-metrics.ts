@@ -60,8 +60,12 @@ export function createSessionMetrics(registry: Registry): SessionMetrics {
 }
 
 /** @returns books that report each end of a run or session to the metrics once it is written. */
-export function measuredSessionBooks({ sessions, runs }: SessionBookPorts, metrics: SessionMetrics): SessionBookPorts {
+export function measuredSessionBooks(
+  { sessions, runs, heads }: SessionBookPorts,
+  metrics: SessionMetrics,
+): SessionBookPorts {
   return {
+    heads,
     sessions: {
       read: (name) => sessions.read(name),
       async end(name, end) {

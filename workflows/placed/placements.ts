@@ -52,6 +52,11 @@ export class Placements<Host extends VmActivities = VmActivities> {
     return this.epochs;
   }
 
+  /** An earlier workflow of the same owner has used the epochs up to this one. */
+  goOnAfter(epoch: number): void {
+    this.epochs = Math.max(this.epochs, epoch);
+  }
+
   /** Of the last VM in this placement; 0 before the first. */
   get boot(): number {
     return this.boots;

@@ -17,8 +17,9 @@ export function openContext({ name, settings, policies, carried }: SessionInput)
  * Reads what is on record of the session: whether it may live at all, with which settings, and which run ids the thread
  * has used before. A session that is not open any more leaves.
  */
-export async function readBooks({ name, state, books }: SessionContext): Promise<void> {
+export async function readBooks({ name, state, books, placements }: SessionContext): Promise<void> {
   const found = await books.openSession({ name });
-  if (found.state === 'open') state.open(found);
-  else state.leaveUnrecorded(found.end);
+  if (found.state !== 'open') return state.leaveUnrecorded(found.end);
+  state.open(found);
+  placements.goOnAfter(state.state.epoch);
 }

@@ -3,8 +3,9 @@ import type { StartedRun } from '../../domain/session/run-book.ts';
 import type { Cause } from '../../domain/session/session-events.ts';
 import type { RunExit } from '../../ports/runs.ts';
 import { judge } from '../activity-verdict.ts';
-import type { HotSession, SessionContext } from './session-context.ts';
-import { saysVmGone } from './vm-gone.ts';
+import type { SessionContext } from './session-context.ts';
+import type { HotSession } from './vm/hot-session.ts';
+import { saysVmGone } from './vm/vm-gone.ts';
 
 /** Whether the VM is still there after a run. */
 export type AfterRun = { readonly vm: 'stays' } | { readonly vm: 'gone'; readonly cause: Cause };

@@ -1,7 +1,9 @@
-import { type ActivityOptions, proxyActivities } from '@temporalio/workflow';
+import { ActivityCancellationType, type ActivityOptions, proxyActivities } from '@temporalio/workflow';
 import type { SessionBookActivities, SessionHostActivities } from '../../activities/session/session-types.ts';
 import type { SessionPolicies } from '../../domain/policies.ts';
 import { controlOptions, hostOptions, leavingOptions, vmActivities } from '../placed/vm-activities.ts';
+
+const { TRY_CANCEL } = ActivityCancellationType;
 
 /** Activities about what is on record of a session; tried until the store answers. */
 export function bookActivities(policies: SessionPolicies): SessionBookActivities {
@@ -16,11 +18,12 @@ export function bookActivities(policies: SessionPolicies): SessionBookActivities
 
 /** Activities of the host of a session. */
 export function sessionHostActivities(hostId: string, policies: SessionPolicies): SessionHostActivities {
-  const { run, control } = policies;
+  const { run, control, save } = policies;
   const on = (summary: string, startToCloseMs: number, more: ActivityOptions = {}) =>
     proxyActivities<SessionHostActivities>({ ...hostOptions(summary, hostId, startToCloseMs, policies), ...more });
   // A worker that dies in the middle is told by its heartbeats, long before the call took too long.
   const beating = { heartbeatTimeout: run.heartbeatMs };
+  const saving = { heartbeatTimeout: save.heartbeatMs };
   const shortMs = control.startToCloseMs + 2 * run.heartbeatMs;
   return {
     ...vmActivities(hostId, policies),
@@ -31,5 +34,9 @@ export function sessionHostActivities(hostId: string, policies: SessionPolicies)
     pauseVm: on('pause the VM', shortMs, beating).pauseVm,
     // It also waits there for room.
     resumeVm: on('resume the VM', shortMs + control.startToCloseMs, beating).resumeVm,
+    // One that is given up for a run must not hold that up, whatever the guest does; it has no effect any more.
+    saveWorkspace: on('save the workspace', save.saveMs, { ...saving, cancellationType: TRY_CANCEL }).saveWorkspace,
+    uploadSaves: on('bring the save into the store', save.uploadMs, saving).uploadSaves,
+    restoreWorkspace: on('bring back the workspace', save.restoreMs, saving).restoreWorkspace,
   };
 }

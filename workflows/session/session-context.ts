@@ -8,17 +8,13 @@ import { HostCalls } from '../placed/host-calls.ts';
 import { InterruptibleWork } from '../placed/interruptible-work.ts';
 import type { PlacedContext } from '../placed/placed-context.ts';
 import type { PlacedOwner, PlacedProgress, ResolvedImage } from '../placed/placed-owner.ts';
-import { type Placed, Placements } from '../placed/placements.ts';
+import { Placements } from '../placed/placements.ts';
 import { placementActivities } from '../placed/vm-activities.ts';
 import { bookActivities, sessionHostActivities } from './session-activities.ts';
 import type { SessionProgress } from './state/session-progress.ts';
 import { ShownInEvents } from './state/shown-in-events.ts';
-
-/** The session's place and the VM in it; its guest runs or is paused. */
-export interface HotSession {
-  readonly placed: Placed<SessionHostActivities>;
-  readonly vmId: string;
-}
+import type { HotSession } from './vm/hot-session.ts';
+import { WorkspaceSaver } from './vm/workspace-saver.ts';
 
 /** What the pieces of one session share. */
 export class SessionContext implements PlacedContext<SessionHostActivities> {
@@ -32,6 +28,7 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
   readonly state: SessionProgress;
   readonly progress: PlacedProgress;
   readonly work: InterruptibleWork;
+  readonly saver: WorkspaceSaver;
   /** The VM, while the session has one. */
   hot: HotSession | undefined;
   /** Why the VM is gone, as its host has said. */
@@ -51,6 +48,7 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
     this.books = bookActivities(policies);
     this.owner = this.placedOwner();
     this.calls = new HostCalls(this.control, policies, (text) => this.progress.note(text));
+    this.saver = new WorkspaceSaver(this);
     const { place, epoch } = state.state;
     this.placements = new Placements<SessionHostActivities>({
       owner: this.owner,
@@ -76,6 +74,11 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
   /** Whether the guest runs, and goes on running. */
   get isUsable(): boolean {
     return this.hot !== undefined && this.state.tier === 'hot' && !this.isPausing && this.vmGone === undefined;
+  }
+
+  /** Says nothing to a session that has no VM. What is asked of it later wakes it again. */
+  askSleep(): void {
+    if (this.hot !== undefined) this.state.askSleep();
   }
 
   /** A signal about another VM than the present one says nothing. */

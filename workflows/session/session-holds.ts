@@ -12,7 +12,7 @@ import {
 import { codedError } from '../activity-verdict.ts';
 import type { SessionContext } from './session-context.ts';
 import { asFailure } from './state/session-failures.ts';
-import { wake } from './warm-and-wake.ts';
+import { wake } from './vm/warm-and-wake.ts';
 
 /**
  * The holds of one execution. None travels to the next execution: the session continues as new only without them.

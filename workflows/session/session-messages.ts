@@ -26,6 +26,8 @@ export const holdUpdate = defineUpdate<HeldVm, [HoldOrder]>('hold');
 export const releaseSignal = defineSignal<[{ readonly id: string }]>('release');
 /** Closes the session: the present run and all that wait are cancelled. Idempotent. */
 export const closeSignal = defineSignal<[{ readonly by?: string }?]>('close');
+/** Gives up the VM as soon as nothing uses it and its workspace is in the store. Idempotent. */
+export const sleepSignal = defineSignal<[]>('sleep');
 /** The host of the session says that its VM has ended. */
 export const vmGoneSignal = defineSignal<[{ readonly vmId: string; readonly reason: string }]>('vmGone');
 export const sessionQuery = defineQuery<SessionView>('session');

@@ -25,12 +25,14 @@ import {
   runsQuery,
   sendRunUpdate,
   sessionQuery,
+  sleepSignal,
   vmGoneSignal,
 } from './session-messages.ts';
 import { showDetails } from './state/session-details.ts';
 import { lastRuns, lookAt, viewOf } from './state/session-shown.ts';
 import { nextRun } from './take-turns.ts';
-import { release, rest, vmDied } from './warm-and-wake.ts';
+import { evict, idleAt, restEndsAt } from './vm/evict.ts';
+import { release, rest, vmDied } from './vm/warm-and-wake.ts';
 
 /**
  * One incarnation of a thread: takes its runs, runs them one after another in its VM, and lets the VM wait paused in
@@ -62,6 +64,7 @@ function answer(ctx: SessionContext, holds: SessionHolds): void {
   setHandler(closeSignal, (asked) =>
     leave(ctx, asked?.by === undefined ? { code: 'CLOSE_ASKED' } : { code: 'CLOSE_ASKED', detail: asked.by }),
   );
+  setHandler(sleepSignal, () => ctx.askSleep());
   setHandler(vmGoneSignal, ({ vmId, reason }) => ctx.noteVmGone(vmId, reason));
 }
 
@@ -71,11 +74,14 @@ async function live(ctx: SessionContext, holds: SessionHolds, input: SessionInpu
   if (state.tier === 'new') await readBooks(ctx);
   while (state.leaving === undefined) {
     recorder.start();
+    ctx.saver.start();
     showDetails(ctx);
     if (ctx.vmGone !== undefined) await vmDied(ctx, ctx.vmGone);
     else if (holds.isEmpty && ctx.mustContinue('now')) await goOn(ctx, holds, recorder, input);
     else if (holds.needsWake) await holds.wake();
+    else if (ctx.hot !== undefined && holds.isEmpty && ctx.saver.mustSaveFirst) await ctx.saver.save(ctx.hot);
     else if (state.runs.waiting.length > 0) await nextRun(ctx);
+    else if (ctx.hot !== undefined && holds.isEmpty && ctx.saver.mustSave) await ctx.saver.save(ctx.hot);
     else if (state.tier === 'hot' && ctx.hot !== undefined && holds.isEmpty) await rest(ctx, ctx.hot);
     else if (!(await somethingComes(ctx, holds, recorder))) await goOn(ctx, holds, recorder, input);
   }
@@ -93,14 +99,15 @@ async function somethingComes(ctx: SessionContext, holds: SessionHolds, recorder
   }
   // A caller who waits for the run that has just ended is answered first.
   if (ctx.mustContinue('at rest')) return condition(() => came() || !holds.isEmpty, policies.session.settleMs);
-  const expiresAt = expiryOf(state.state);
+  const endsAt = restEndsAt(ctx);
   // Messages that change nothing, such as a run that is sent again, make the history longer, too.
-  const moved = () => expiryOf(state.state) !== expiresAt || !holds.isEmpty || ctx.mustContinue('at rest');
-  const restMs = expiresAt - Date.now();
-  if (restMs > 0 && (await condition(() => came() || moved() || recorder.isBehind, restMs))) return true;
+  const moved = () => restEndsAt(ctx) !== endsAt || !holds.isEmpty || ctx.mustContinue('at rest');
+  const restMs = endsAt - Date.now();
+  const isBehind = () => recorder.isBehind || ctx.saver.isBehind;
+  if (restMs > 0 && (await condition(() => came() || moved() || isBehind(), restMs))) return true;
   if (!came() && holds.isEmpty && Date.now() >= expiryOf(state.state)) {
     state.leave({ as: 'expired', cause: { code: 'TTL_PASSED' } });
-  }
+  } else if (!came() && holds.isEmpty && Date.now() >= (idleAt(ctx) ?? Number.POSITIVE_INFINITY)) await evict(ctx);
   return true;
 }
 
@@ -137,6 +144,8 @@ async function end(ctx: SessionContext, recorder: RunRecorder): Promise<SessionE
   for (const { id } of state.runs.waiting) {
     state.endWaiting(id, { as: 'cancelled', cause: 'SESSION_CLOSED' }, leaving.cause);
   }
+  if (ctx.hot !== undefined && ctx.saver.mustSave) await ctx.saver.save(ctx.hot);
+  await ctx.saver.lastUpload();
   await release(ctx, leaving.cause);
   if (state.tier !== 'cold') state.enter('cold', leaving.cause);
   state.enter(leaving.as, leaving.cause);

@@ -1,8 +1,9 @@
 import type { RunVm, StartedRun, WaitingRun } from '../../domain/session/run-book.ts';
 import { judge } from '../activity-verdict.ts';
 import { runTurn } from './run-turn.ts';
-import type { HotSession, SessionContext } from './session-context.ts';
-import { vmDied, wake } from './warm-and-wake.ts';
+import type { SessionContext } from './session-context.ts';
+import type { HotSession } from './vm/hot-session.ts';
+import { vmDied, wake } from './vm/warm-and-wake.ts';
 
 /** Brings the run that waits longest to its end. */
 export async function nextRun(ctx: SessionContext): Promise<void> {

@@ -56,8 +56,12 @@ export interface Session {
    * @throws NOT_FOUND
    */
   delete(options?: { readonly waitMs?: number }): Promise<SessionView>;
-  /** Lets it give up its VM until its next run. @throws UNSUPPORTED: not possible yet */
-  sleep(): Promise<SessionView>;
+  /**
+   * Lets it give up its VM until its next run, once its runs have ended and its workspace is in the store. Idempotent.
+   * @param options.waitMs how long to wait for that, ms (default 30 s); `tier` says whether it is so
+   * @throws NOT_FOUND
+   */
+  sleep(options?: { readonly waitMs?: number }): Promise<SessionView>;
   /** Copies it to another thread. @throws UNSUPPORTED: not possible yet */
   fork(thread: string, options?: { readonly turn?: number }): Promise<SessionView>;
 }
@@ -101,7 +105,7 @@ export function createSession(calls: SessionCalls, thread: string, options: Sess
     get: () => calls.getSession({ params: { thread }, query }),
     close: (asked = {}) => calls.closeSession({ params: { thread }, query, body: { ...asked } }),
     delete: (asked = {}) => calls.deleteSession({ params: { thread }, query: { ...query, ...asked } }),
-    sleep: () => calls.sleepSession({ params: { thread }, query }),
+    sleep: (asked = {}) => calls.sleepSession({ params: { thread }, query, body: { ...asked } }),
     fork: (copy, asked = {}) => calls.forkSession({ params: { thread }, query, body: { ...asked, thread: copy } }),
   };
 }

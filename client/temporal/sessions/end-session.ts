@@ -1,8 +1,8 @@
-/** Cancels runs and closes sessions. */
+/** Cancels runs, closes sessions and lets them sleep. */
 import { WorkflowUpdateFailedError } from '@temporalio/client';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { KnownRun } from '../../../domain/session/run-book.ts';
-import { cancelRunUpdate, closeSignal } from '../../../workflows/session/session-messages.ts';
+import { cancelRunUpdate, closeSignal, sleepSignal } from '../../../workflows/session/session-messages.ts';
 import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
 import { locateRun, readSession, type SessionSnapshot } from './read-session.ts';
 import type { SessionClientContext } from './session-client-context.ts';
@@ -52,4 +52,19 @@ export async function closeSession(
   context.lately.forget(name);
   const snapshot = await readSession(context, name);
   return { snapshot, settled: snapshot.record.end !== undefined };
+}
+
+/**
+ * Lets a session give up its VM once its present runs have ended and its workspace is in the store. Idempotent; a session
+ * without a VM stays as it is. @throws NOT_FOUND, TEMPORAL_UNAVAILABLE, STORE_UNAVAILABLE
+ */
+export async function sleepSession(context: SessionClientContext, name: ThreadName): Promise<SessionSnapshot> {
+  const { client, timings } = context;
+  const record = await mustRead(context, name);
+  if (record.end !== undefined) return { record };
+  const handle = client.workflow.getHandle(sessionWorkflowId(nameOf(record)));
+  await withDeadline(client, timings.callMs, () => handle.signal(sleepSignal)).catch((error: unknown) => {
+    if (!isNoWorkflow(error)) throw error;
+  });
+  return readSession(context, name);
 }

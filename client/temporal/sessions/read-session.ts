@@ -2,7 +2,7 @@
 import { QueryNotRegisteredError } from '@temporalio/client';
 import { KilnError } from '../../../domain/failures.ts';
 import { type SessionName, sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
-import type { KnownRun } from '../../../domain/session/run-book.ts';
+import { isUnsure, type KnownRun } from '../../../domain/session/run-book.ts';
 import type { SessionRecord } from '../../../domain/session/session-record.ts';
 import type { LocatedRun, SessionView } from '../../../domain/session/session-state.ts';
 import { runQuery, runsQuery, sessionQuery } from '../../../workflows/session/session-messages.ts';
@@ -31,7 +31,7 @@ export async function locateRun(context: SessionClientContext, name: ThreadName,
   const record = known ?? (await mustRead(context, name));
   const look = await lookFor(context, record, runId);
   // A run that waits may have ended in an earlier session, which the workflow learns only when it is its turn.
-  if (look !== undefined && !(look.run.state === 'waiting' && look.run.run.mayBeKnown)) return look;
+  if (look !== undefined && !isUnsure(look.run)) return look;
   const found = await context.books.runs.read(name, runId);
   if (found !== undefined) {
     const session = { ...nameOf(record), incarnation: found.incarnation };

@@ -4,7 +4,7 @@ import { canonicalHash } from '../../../contracts/canonical-json.ts';
 import { isKilnError, KilnError } from '../../../domain/failures.ts';
 import type { SessionName, ThreadName } from '../../../domain/names.ts';
 import { DEFAULT_SESSION_POLICIES } from '../../../domain/policies.ts';
-import type { EndedRun, KnownRun, RunOrder } from '../../../domain/session/run-book.ts';
+import { type EndedRun, isUnsure, type KnownRun, type RunOrder } from '../../../domain/session/run-book.ts';
 import { sendRunUpdate } from '../../../workflows/session/session-messages.ts';
 import { isUnavailable } from '../temporal-calls.ts';
 import { mintId } from '../workloads/create-workload.ts';
@@ -31,7 +31,7 @@ export async function sendRun(
     return send(ifEnded);
   });
   // The workflow looks for an id of long ago only when it is its turn, and its sender would never know of another body.
-  const ended = taken.state === 'waiting' && taken.run.mayBeKnown ? await onRecord() : undefined;
+  const ended = isUnsure(taken) ? await onRecord() : undefined;
   return ended ?? taken;
 }
 

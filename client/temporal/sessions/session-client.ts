@@ -13,7 +13,7 @@ import type { LocatedRun } from '../../../domain/session/session-state.ts';
 import type { SessionBooks } from '../../../ports/session-books.ts';
 import { type ClientTimings, DEFAULT_CLIENT_TIMINGS } from '../client-timings.ts';
 import { deleteSession } from './delete-session.ts';
-import { cancelRun, closeSession } from './end-session.ts';
+import { cancelRun, closeSession, sleepSession } from './end-session.ts';
 import { type HeldSession, type HoldOptions, withHold } from './hold-session.ts';
 import { type ListSessions, listSessions } from './list-sessions.ts';
 import { patchSession } from './patch-session.ts';
@@ -86,6 +86,11 @@ export interface SessionClient {
     options: { waitMs: number; by?: string },
   ): Promise<{ snapshot: SessionSnapshot; settled: boolean }>;
   /**
+   * Lets the session give up its VM once its runs have ended and its workspace is in the store; the next run wakes it.
+   * Does not wait for that. Idempotent. @throws as `get`
+   */
+  sleep(name: ThreadName): Promise<SessionSnapshot>;
+  /**
    * Closes the session and removes everything that the thread ever had, but for a record that says so. Idempotent: a call
    * that was broken off is finished by the next one. `settled`: whether that is done. @throws as `get`
    */
@@ -129,6 +134,7 @@ export function createSessionClient(options: SessionClientOptions): SessionClien
     hold: (name, options, work) => withHold(context, name, options, work),
     delete: (name, how) => deleteSession(context, name, how),
     close: (name, how) => closeSession(context, name, how),
+    sleep: (name) => sleepSession(context, name),
   };
 }
 

@@ -40,7 +40,10 @@ export const SESSION_FILE_ROUTES = {
       'At most 64 MiB, with `Content-Length`. 201 where it is new, 200 where it replaced another. The file has its name only once it is whole. Folders above it are made; a link of that name is replaced. It is activity: the session expires later.',
     params,
     query: query.extend({
-      wait: z.enum(['saved']).exactOptional().meta({ description: 'Not possible yet: UNSUPPORTED.' }),
+      wait: z.enum(['saved']).exactOptional().meta({
+        description:
+          'Answer once the file is in the store, too, or 60 s are over: `saved` says whether it is. Without it, the answer comes once the bytes are in the guest.',
+      }),
     }),
     upload: [BYTES_TYPE],
     responses: { 200: writtenFileSchema, 201: writtenFileSchema },

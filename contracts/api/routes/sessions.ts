@@ -70,7 +70,7 @@ export const SESSION_ROUTES = {
     tag: 'sessions',
     summary: 'Close a session',
     description:
-      'Idempotent. The present run and those that wait are cancelled, the VM goes, and the workspace with it. 200 once it is closed, 202 where that takes longer than `waitMs`.',
+      'Idempotent. The present run and those that wait are cancelled, the workspace is saved, and the VM goes. 200 once it is closed, 202 where that takes longer than `waitMs`.',
     params: threadParams,
     query: projectQuery,
     body: z.strictObject({ waitMs: z.int().min(0).max(MAX_RUN_WAIT_MS).default(30_000) }).prefault({}),
@@ -95,11 +95,13 @@ export const SESSION_ROUTES = {
     method: 'POST',
     path: '/api/sessions/:thread/sleep',
     tag: 'sessions',
-    summary: 'Let a session sleep. Not possible yet: UNSUPPORTED',
+    summary: 'Let a session sleep',
+    description:
+      'Its VM goes as soon as its runs have ended and its workspace is in the store; the next run, or use of its files, wakes it. Idempotent. 200 once it has no VM, 202 where that takes longer than `waitMs`.',
     params: threadParams,
     query: projectQuery,
-    body: z.strictObject({}).prefault({}),
-    responses: { 200: sessionViewSchema },
+    body: z.strictObject({ waitMs: z.int().min(0).max(MAX_RUN_WAIT_MS).default(30_000) }).prefault({}),
+    responses: { 200: sessionViewSchema, 202: sessionViewSchema },
   },
   forkSession: {
     method: 'POST',
@@ -121,7 +123,8 @@ export const SESSION_ROUTES = {
     params: threadParams,
     query: projectQuery.extend({
       wait: z.enum(['finished', 'saved']).exactOptional().meta({
-        description: 'Answer once the run has ended, or waitMs are over. `saved`: not possible yet, UNSUPPORTED.',
+        description:
+          'Answer once the run has ended, or waitMs are over. `saved`: once what it has left in the workspace is in the store, too; `saved` of the run says whether it is.',
       }),
       waitMs: z.coerce.number().int().min(0).max(MAX_RUN_WAIT_MS).default(MAX_RUN_WAIT_MS),
     }),

@@ -28,6 +28,7 @@ import { createSparseCopyProvisioner } from '../../../rootfs/provisioners/sparse
 import { createControlLog } from '../../../store/logs/control-log.ts';
 import type { ObjectStore } from '../../../store/object-store.ts';
 import { createRunRecords } from '../../../store/sessions/run-records.ts';
+import { createSessionHeads } from '../../../store/sessions/saves/heads.ts';
 import { createSessionRecords } from '../../../store/sessions/session-records.ts';
 import { createStoredSessionBooks } from '../../../store/sessions/stored-session-books.ts';
 import { createWaitingLine } from '../../../store/workloads/waiting-line.ts';
@@ -41,7 +42,7 @@ import { createMaintenancePorts } from '../../../workers/control/maintenance-por
 import { createSessionMetrics, measuredSessionBooks } from '../../../workers/control/session-metrics.ts';
 import { createHostWorker } from '../../../workers/host/host-worker.ts';
 import { createOwnerLookup } from '../../../workers/host/owner-lookup.ts';
-import { vmGoneOverTemporal } from '../../../workers/host/vm-gone.ts';
+import { sleepOverTemporal, vmGoneOverTemporal } from '../../../workers/host/session-signals.ts';
 import { silentLog, testTscRate } from '../host/vm-fixtures.ts';
 import { readWorkflowBundle } from '../servers/workflow-bundle.ts';
 
@@ -173,6 +174,7 @@ export class HostRunner {
       owners: createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' }),
       capacity: options.capacity ?? { vcpus: 64, memMib: 65_536 },
       tellVmGone: vmGoneOverTemporal(temporal),
+      tellSleep: sleepOverTemporal(temporal),
       token: HOST_TOKEN,
       versions: {},
       logger: { info: () => undefined, warn: () => undefined, error: () => undefined },
@@ -260,7 +262,7 @@ export async function controlWorkerOf(
     documents: measuredDocuments(documents, controlMetrics),
     controlLog: createControlLog(store),
     sessionBooks: measuredSessionBooks(
-      { sessions: createSessionRecords(store), runs: createRunRecords(store) },
+      { sessions: createSessionRecords(store), runs: createRunRecords(store), heads: createSessionHeads(store) },
       createSessionMetrics(controlMetrics.registry),
     ),
     now: Date.now,

@@ -42,6 +42,7 @@ export const FAST_SESSIONS: SessionPolicyOverrides = {
   ...FAST,
   leave: { ...FAST.leave, graceMs: 0 },
   run: { heartbeatMs: 1_500 },
+  save: { heartbeatMs: 1_500, backoffMs: 20, maxBackoffMs: 1_000 },
   session: { settleMs: 20 },
 };
 

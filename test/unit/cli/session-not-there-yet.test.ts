@@ -15,7 +15,6 @@ describe('what is not there yet', () => {
 
   it.each([
     [['run', 'thread-42', '--id', 'a', '--message', 'make it bounce'], { id: 'a', message: 'make it bounce' }],
-    [['sleep', 'thread-42'], undefined],
     [['fork', 'thread-42', 'copy', '--turn', '3'], { thread: 'copy', turn: 3 }],
   ])('ends with 1, the code and what to use instead: %j', async (args, body) => {
     const { stdout, stderr, exitCode } = await kiln(['session', ...args], { api });

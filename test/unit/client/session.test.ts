@@ -144,17 +144,14 @@ describe('what is not there yet', () => {
     const path = '/api/sessions/thread-42';
     const { session, calls } = scripted({
       [RUNS]: [refuse],
-      [`POST ${path}/sleep`]: [refuse],
       [`POST ${path}/fork`]: [refuse],
     });
     await expect(session.run('make it bounce', { id: 'msg-7' }).result()).rejects.toMatchObject({
       code: 'UNSUPPORTED',
     });
-    await expect(session.sleep()).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     await expect(session.fork('copy', { turn: 3 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     expect(calls.map(({ body }) => body)).toEqual([
       { id: 'msg-7', message: 'make it bounce' },
-      undefined,
       { thread: 'copy', turn: 3 },
     ]);
   });

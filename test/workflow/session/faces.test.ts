@@ -243,12 +243,25 @@ describe('settings', () => {
   });
 });
 
+describe('a session that is saved', () => {
+  it('says so of its runs and its files where that is waited for, and sleeps', async () => {
+    const sent = await ask('POST', '/saved/runs?wait=saved', { id: 'one', command: shell('echo kept > note') });
+    expect(sent).toMatchObject({ status: 200, problem: { state: 'finished', turn: 1, saved: true } });
+    expect(await ask('GET', '/saved/runs/one', undefined)).toMatchObject({ problem: { saved: true } });
+    expect(await api.session('saved').get()).toMatchObject({ saved: { turn: 1, isWhole: true } });
+    expect(await ask('POST', '/saved/sleep', {})).toMatchObject({ status: 200, problem: { tier: 'cold' } });
+    const asleep = await api.session('saved').sleep();
+    expect(asleep).toMatchObject({
+      tier: 'cold',
+      events: expect.arrayContaining([expect.objectContaining({ cause: 'SLEEP_ASKED' })]),
+    });
+    expect(await api.session('saved').command(shell('cat note')).result()).toMatchObject({ exit: { code: 0 } });
+  });
+});
+
 describe('what is not there yet', () => {
-  const command = ['true'];
   it.each([
     ['/unborn/runs', { id: 'a', message: 'make it bounce' }, 'send the `command`'],
-    ['/unborn/runs?wait=saved', { id: 'a', command }, 'use `wait=finished`'],
-    ['/unborn/sleep', {}, '`close` gives back'],
     ['/unborn/fork', { thread: 'copy', turn: 3 }, 'begin another one'],
   ])('%s is UNSUPPORTED, and says what to use instead', async (path, body, instead) => {
     expect(await ask('POST', path, body)).toMatchObject({
@@ -263,7 +276,7 @@ describe('what is not there yet', () => {
 
   it('is told by its code to programs and people', async () => {
     const session = api.session('unborn');
-    for (const call of [() => session.run('make it bounce').result(), session.sleep, () => session.fork('copy')]) {
+    for (const call of [() => session.run('make it bounce').result(), () => session.fork('copy')]) {
       await expect(call()).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     }
     const told = await cli(['session', 'run', 'unborn', '--message', 'make it bounce'], { api });

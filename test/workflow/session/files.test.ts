@@ -4,10 +4,12 @@ import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fileListSchema } from '../../../contracts/api/session-files.ts';
+import { KilnError } from '../../../domain/failures.ts';
 import type { ThreadName } from '../../../domain/names.ts';
 import { createGateway, type Gateway } from '../../../gateway/gateway.ts';
 import { filesOverHttp } from '../../../gateway/sessions/host-files.ts';
 import { createFakeWorkloads } from '../../support/gateway/fake-workloads.ts';
+import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { HOST_TOKEN } from '../../support/workers/harness-workers.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
@@ -18,7 +20,7 @@ const TOKEN = 'a-token-of-the-api-tests';
 const MIB = 1024 * 1024;
 const shell = (script: string) => ['sh', '-c', script];
 
-const gates = new PortGates();
+const gates = new PortGates(callingActivity);
 let kiln: Harness;
 let gateway: Gateway;
 let base: string;
@@ -202,11 +204,10 @@ describe('a transfer that does not go well', () => {
     expect(await (await get(name, 'f')).text()).toBe('whole');
   });
 
-  it('is refused above 64 MiB, without a size, and where it is to wait until it is saved', async () => {
+  it('is refused above 64 MiB, and without a size', async () => {
     const name = threadNamed('bounds');
     const large = await startPut(name, 'f', 65 * MIB);
     expect(await statusOf(large)).toBe(413);
-    expect(await codeOf(await put(name, 'f', 'x', '?wait=saved'))).toEqual([501, 'UNSUPPORTED']);
     const chunked = await startPut(name, 'f', undefined);
     chunked.end('x');
     expect(await statusOf(chunked)).toBe(400);
@@ -237,8 +238,19 @@ describe('a transfer that does not go well', () => {
     expect(text).toBe('kept');
   });
 
+  it('is in the store once its writer was told so', async () => {
+    const name = threadNamed('saved');
+    const answer = await put(name, 'f', 'x', '?wait=saved');
+    expect([answer.status, await answer.json()]).toEqual([201, { path: 'f', bytes: 1, saved: true }]);
+    expect((await kiln.sessions.get(name)).state?.saves).toMatchObject({ stored: { turn: 0 } });
+  });
+
   it('is told that a lost workspace has no such file', async () => {
     const name = threadNamed('lost');
+    // Nothing of it is saved.
+    gates.failOnce('sessions.saves.snapshot', 'before', () => new KilnError('UNSUPPORTED', 'Too old.'), {
+      workloadId: name.thread,
+    });
     await put(name, 'f', 'x');
     const { state } = await untilTier(kiln.sessions, name, 'warm');
     const { pid } = { pid: 0, ...(await kiln.host.vms.status(state?.place?.vmId ?? '')) };

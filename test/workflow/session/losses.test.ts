@@ -60,9 +60,16 @@ it('a run that its guest cannot run fails with what is missing; files and VM sta
   expect(third).toMatchObject({ outcome: { code: 0 }, vm: first.vm });
 });
 
+/** Its image is too old to be saved. */
+function cannotSave(name: ThreadName): void {
+  const tooOld = () => new KilnError('UNSUPPORTED', 'Build the image again.');
+  gates.failOnce('sessions.saves.snapshot', 'before', tooOld, { workloadId: name.thread });
+}
+
 describe('a session whose VM ends', () => {
-  it('while it waits: goes cold by itself, and tells the next run what is lost', async () => {
+  it('while it waits: goes cold by itself, and tells the next run what is lost, where nothing was saved', async () => {
     const name = threadNamed('dies-warm');
+    cannotSave(name);
     const before = await ran(kiln.sessions, name, 'one', shell('echo kept > note'));
     await untilTier(kiln.sessions, name, 'warm');
     await killVm(name);
@@ -77,6 +84,7 @@ describe('a session whose VM ends', () => {
 
   it('before its first run: files that were written are told as lost, too', async () => {
     const name = threadNamed('dies-with-files');
+    cannotSave(name);
     const put = async () => undefined;
     await kiln.sessions.hold(name, { kind: 'writeFiles', waitMs: 20_000 }, put);
     await untilTier(kiln.sessions, name, 'warm');

@@ -137,6 +137,22 @@ const MOMENTS: readonly Moment[] = [
     },
   },
   {
+    when: 'after its session was closed and forgotten, to a workflow that a caller has begun who had not heard of it',
+    thread: 'begun-late',
+    isTaken: true,
+    others: 'SESSION_CLOSED',
+    reach: async (name, gateways) => {
+      await close(name, gateways);
+      await forget(kiln.temporal, idOf(name));
+      // That workflow finds the session closed, cancels what it has taken, and is held where it notes that.
+      const held = atPort('sessionBooks.runs.write', 'before', name);
+      const another = { id: ID, command: ['echo', 'another body'] };
+      expect(await codeOf(() => gateways[1].send(name, another))).toBe('CONFLICT');
+      await held.reached;
+      return held.release;
+    },
+  },
+  {
     when: 'after its session has expired',
     thread: 'expired',
     isTaken: true,

@@ -1,6 +1,7 @@
 import { setCurrentDetails } from '@temporalio/workflow';
 import { code } from '../../../domain/markdown-text.ts';
 import { lostInWords } from '../../../domain/session/run-book.ts';
+import { savedInWords } from '../../../domain/session/save-book.ts';
 import { causeInWords } from '../../../domain/session/session-events.ts';
 import { expiryOf } from '../../../domain/session/session-state.ts';
 import type { SessionContext } from '../session-context.ts';
@@ -17,6 +18,7 @@ export function showDetails({ state }: SessionContext): void {
     running === undefined ? '**Run:** none' : `**Run:** ${code(running.id)}, turn ${running.turn}`,
     `**Waiting:** ${waiting.length === 0 ? 'none' : waiting.map(({ id }) => code(id)).join(', ')}`,
     place === undefined ? '**VM:** none' : `**VM:** ${code(place.vmId)} on ${code(place.hostId)}`,
+    `**Saved:** ${savedInWords(state.saves)}`,
     ...(lost === undefined ? [] : [`**Lost:** ${lostInWords(lost)}`]),
     `**Expires:** ${new Date(expiryOf(state.state)).toISOString()}`,
   ];

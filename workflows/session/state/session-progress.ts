@@ -9,7 +9,6 @@ import {
   findRun,
   judgeOrder,
   type KnownRun,
-  loseWorkspace,
   type RunBook,
   type RunOrder,
   type RunOutcome,
@@ -20,6 +19,7 @@ import {
   withUsedIds,
   writeFiles,
 } from '../../../domain/session/run-book.ts';
+import { filesChange, NO_SAVES, runStarts, type SaveBook } from '../../../domain/session/save-book.ts';
 import {
   type Cause,
   causeInWords,
@@ -27,12 +27,16 @@ import {
   type SessionEvent,
   withEvent,
 } from '../../../domain/session/session-events.ts';
-import type { SessionEnd, SessionSettings } from '../../../domain/session/session-record.ts';
+import { changedSettings, type SessionEnd, type SessionSettings } from '../../../domain/session/session-record.ts';
 import {
   type CarriedSession,
+  goOnFrom,
+  leavingAsRecorded,
   MAX_UNRECORDED,
   type SessionLeaving,
   type SessionPlace,
+  withLoss,
+  withoutVm,
 } from '../../../domain/session/session-state.ts';
 import { SESSION_LIFECYCLE, type Tier } from '../../../domain/session/tiers.ts';
 import { setAttributes } from '../../search-attributes.ts';
@@ -59,18 +63,23 @@ export class SessionProgress {
     return this.state.runs;
   }
 
+  get saves(): SaveBook {
+    return this.state.saves ?? NO_SAVES;
+  }
+
   /** As the next execution gets it. */
   carried(): CarriedSession {
     return { ...this.state, knownRunIds: this.known.carried() };
   }
 
   /** Takes over what is on record; runs may have been taken before it was read. */
-  open({ settings, knownRunIds, turn }: OpenedSession & { state: 'open' }): void {
+  open({ settings, knownRunIds, turn, head }: OpenedSession & { state: 'open' }): void {
     const used = new KnownRunIds(knownRunIds);
     const runs = { ...withUsedIds(this.runs, used), turn: Math.max(this.runs.turn, turn) };
     for (const { idSha256 } of runs.waiting) used.add(idSha256);
     this.known = used;
     this.change({ settings, runs });
+    if (head !== undefined) this.state = goOnFrom(this.state, head);
     this.enter('cold', { code: 'MESSAGE' });
   }
 
@@ -112,13 +121,13 @@ export class SessionProgress {
   }
 
   startNext(vm: RunVm): void {
-    this.change({ runs: startNext(this.runs, vm, now()) });
+    this.change({ runs: startNext(this.runs, vm, now()), saves: runStarts(this.saves) });
     const { running } = this.runs;
     if (running !== undefined) this.note({ of: 'run', runId: running.id, to: 'running' }, { code: 'RUN_TURN' });
   }
 
   repeatRunning(vm: RunVm): void {
-    this.change({ runs: repeatRun(this.runs, vm) });
+    this.change({ runs: repeatRun(this.runs, vm), saves: runStarts(this.saves) });
     const { running } = this.runs;
     if (running !== undefined) this.note({ of: 'run', runId: running.id, to: 'running' }, { code: 'RUN_REPEATED' });
   }
@@ -150,10 +159,7 @@ export class SessionProgress {
 
   /** Takes changed settings. @returns the names of those that differ */
   changeSettings(settings: SessionSettings): readonly string[] {
-    const before: Readonly<Record<string, unknown>> = { ...this.state.settings };
-    const fields = Object.entries(settings)
-      .filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]))
-      .map(([name]) => name);
+    const fields = changedSettings(this.state.settings, settings);
     if (fields.length === 0) return fields;
     this.change({ settings });
     this.note({ of: 'settings', fields }, { code: 'PATCHED' });
@@ -169,12 +175,25 @@ export class SessionProgress {
 
   /** A file is written beside the runs. */
   writeFiles(): void {
-    this.change({ runs: writeFiles(this.runs) });
+    this.change({ runs: writeFiles(this.runs), saves: filesChange(this.saves) });
   }
 
-  /** Its VM ended, and with it the workspace: the next run is told. */
+  /** Its VM ended, and with it what was not saved: the next run is told. */
   loseWorkspace(cause: Cause): void {
-    this.change({ runs: loseWorkspace(this.runs, causeInWords(cause)) });
+    this.state = withoutVm(withLoss(this.state, causeInWords(cause)));
+  }
+
+  /** The VM is given up, with all that only its host has of the session. */
+  forgetVm(): void {
+    this.state = withoutVm(this.state);
+  }
+
+  askSleep(): void {
+    this.change({ sleepAsked: true });
+  }
+
+  changeSaves(saves: SaveBook): void {
+    this.change({ saves });
   }
 
   /** The first cause wins. @returns whether it was the first */
@@ -186,10 +205,8 @@ export class SessionProgress {
 
   /** The record says that this incarnation is over: what was taken meanwhile is told so. */
   leaveUnrecorded(end: SessionEnd | undefined): void {
-    const as = end?.as === 'expired' ? 'expired' : 'closed';
-    const recorded = end ?? { as, at: now(), cause: 'CLOSE_ASKED', lastTurn: 0 };
     this.enter('cold', { code: 'MESSAGE' });
-    this.leaving = { as, cause: { code: as === 'expired' ? 'TTL_PASSED' : 'CLOSE_ASKED' }, recorded };
+    this.leaving = leavingAsRecorded(end, now());
   }
 
   find(runId: string): KnownRun | undefined {

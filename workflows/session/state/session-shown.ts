@@ -10,14 +10,23 @@ import {
 } from '../../../domain/session/session-state.ts';
 
 export function viewOf(name: SessionName, state: CarriedSession): SessionView {
-  const { settings, place, events, tiers } = state;
+  const { settings, place, events, tiers, saves } = state;
   const { waiting, running, turn, lost } = state.runs;
   const runs = { waiting, turn, ...defined({ running, lost }) };
-  return { name, tier: tiers.state, settings, runs, expiresAtMs: expiryOf(state), ...defined({ place }), events };
+  return {
+    name,
+    tier: tiers.state,
+    settings,
+    runs,
+    expiresAtMs: expiryOf(state),
+    ...defined({ place, saves }),
+    events,
+  };
 }
 
-export function lookAt(runId: string, { runs, place }: CarriedSession): RunLook {
-  return { nextTurn: turnAhead(runs), ...defined({ run: findRun(runs, runId), place }) };
+export function lookAt(runId: string, { runs, place, saves }: CarriedSession): RunLook {
+  const savedTurn = saves?.stored?.turn;
+  return { nextTurn: turnAhead(runs), ...defined({ run: findRun(runs, runId), place, savedTurn }) };
 }
 
 /** The present run and those that wait, then the last that ended: the newest first. */

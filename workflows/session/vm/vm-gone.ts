@@ -4,6 +4,14 @@ const GONE: readonly string[] = [
   ...['AGENT_TIMEOUT', 'AGENT_LOST', 'AGENT_PROTOCOL'],
 ];
 
+/** Failures that say that the VM itself is not there any more. */
+const ENDED: readonly string[] = ['VMM_EXITED', 'GUEST_CRASHED', 'HOST_LOST', 'NOT_FOUND'];
+
+/** @returns whether the VM has ended. A guest that answers nobody for a moment is still there. */
+export function saysVmEnded(code: string): boolean {
+  return ENDED.includes(code);
+}
+
 /** @returns whether the VM is of no more use. Any other failure, such as a full disk of its host, is none of the VM. */
 export function saysVmGone(code: string): boolean {
   return GONE.includes(code);

@@ -1,10 +1,11 @@
 import { CancellationScope, condition, sleep } from '@temporalio/workflow';
-import { backoffMs } from '../../domain/policies.ts';
-import type { Cause, CauseCode } from '../../domain/session/session-events.ts';
-import { codedError, judge } from '../activity-verdict.ts';
-import { bootFreshVm } from '../placed/boot-loop.ts';
-import { findPlace } from '../placed/find-place.ts';
-import type { HotSession, SessionContext } from './session-context.ts';
+import { backoffMs } from '../../../domain/policies.ts';
+import type { Cause, CauseCode } from '../../../domain/session/session-events.ts';
+import { codedError, judge } from '../../activity-verdict.ts';
+import { bootFreshVm } from '../../placed/boot-loop.ts';
+import { findPlace } from '../../placed/find-place.ts';
+import type { SessionContext } from '../session-context.ts';
+import type { HotSession } from './hot-session.ts';
 import { saysVmGone } from './vm-gone.ts';
 
 /**
@@ -22,7 +23,9 @@ export async function wake(ctx: SessionContext, cause: Cause = { code: 'RUN_WAIT
   try {
     const placed = await findPlace(ctx);
     const vmId = await bootFreshVm(ctx, placed, 'session');
-    ctx.hot = { placed, vmId };
+    const hot = { placed, vmId };
+    if (ctx.saver.hasSave) await restore(ctx, hot);
+    ctx.hot = hot;
     const { hostId, epoch, reservationId } = placed;
     state.placed({ hostId, epoch, reservationId, boot: ctx.placements.boot, vmId }, { code: 'BOOTED' });
     state.enter('hot', { code: 'BOOTED' });
@@ -34,6 +37,13 @@ export async function wake(ctx: SessionContext, cause: Cause = { code: 'RUN_WAIT
     state.enter('cold', { code: 'BOOT_FAILED', detail });
     throw error;
   }
+}
+
+/** Fills the workspace of a new VM, before any process of the session runs in it. */
+async function restore({ calls, owner, name, saver }: SessionContext, { placed, vmId }: HotSession): Promise<void> {
+  const call = { ...owner.call(placed.epoch), vmId, name };
+  const restored = await calls.onHost(placed, () => placed.host.restoreWorkspace(call));
+  if (restored !== null) saver.noteRestored(restored.mark);
 }
 
 /** @returns undefined where the VM is not there any more: the session is cold then */
@@ -122,8 +132,9 @@ function whyAtRest({ state }: SessionContext): CauseCode {
   return last?.of === 'tier' ? 'HOLD_ENDED' : 'RUN_ENDED';
 }
 
-/** The VM is gone, and with it what the session had in memory and in its workspace. */
+/** The VM is gone, and with it what the session had in memory and, of its workspace, what was not saved. */
 export async function vmDied(ctx: SessionContext, cause: Cause): Promise<void> {
+  if (cause.code !== 'HOST_LOST') await ctx.saver.lastUpload();
   ctx.state.loseWorkspace(cause);
   await release(ctx, cause);
   if (ctx.state.tier === 'hot' || ctx.state.tier === 'warm') ctx.state.enter('cold', cause);
