@@ -17,6 +17,10 @@ import (
 // version is set by the build to the key of the sources.
 var version = "dev"
 
+// The program starts itself again inside its namespaces, and must do so on the main thread: that one alone has the signal
+// with which the kernel ends a guest whose parent has ended, and would lose it if another thread took its place.
+func init() { runtime.LockOSThread() }
+
 func main() {
 	listen := flag.String("listen", "", "unix:PATH of the socket to serve on; without it the agent is the init of a VM")
 	root := flag.String("root", "", "folder for the writable layer and /workspace of a process-mode guest")
@@ -44,6 +48,7 @@ func main() {
 }
 
 func serveVM() {
+	runtime.UnlockOSThread()
 	system.GuardInit(func() error {
 		port, machine, err := system.BootVM()
 		if err != nil {
@@ -63,6 +68,7 @@ func serveProcess(listen, root, pathPrefix string) error {
 	if err != nil {
 		return err
 	}
+	runtime.UnlockOSThread()
 	agent, err := newAgent(machine, pathPrefix)
 	if err != nil {
 		return err

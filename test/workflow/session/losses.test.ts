@@ -1,6 +1,7 @@
 /** What a session loses, and what it never does: its VM, its host, its workflow, Temporal's memory of it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { inTime } from '../../../concurrency/deadline.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { EndedRun } from '../../../domain/session/run-book.ts';
@@ -20,6 +21,9 @@ import {
   untilRun,
   untilTier,
 } from '../../support/workers/session-steps.ts';
+
+/** A step that takes longer is stuck, and says which. */
+const STUCK_AFTER_MS = 25_000;
 
 const shell = (script: string) => ['sh', '-c', script];
 
@@ -98,10 +102,12 @@ describe('a session whose VM ends', () => {
     const name = threadNamed('dies-hot');
     await kiln.sessions.send(name, { id: 'one', command: counting('dies-hot', 'sleep 1000') });
     await kiln.sessions.send(name, { id: 'two', command: ['true'] });
-    await untilRun(kiln.sessions, name, 'one', 'running');
-    await started('dies-hot');
+    const stuck = (step: string) => () => new Error(`it is stuck: ${step}`);
+    await inTime(untilRun(kiln.sessions, name, 'one', 'running'), STUCK_AFTER_MS, stuck('the run begins'));
+    await inTime(started('dies-hot'), STUCK_AFTER_MS, stuck('its output comes'));
     await killVm(name);
-    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ outcome: { as: 'failed', failure: 'VMM_EXITED' } });
+    const one = inTime(ended(kiln.sessions, name, 'one'), STUCK_AFTER_MS, stuck('the run ends with its VM'));
+    expect(await one).toMatchObject({ outcome: { as: 'failed', failure: 'VMM_EXITED' } });
     expect(await ended(kiln.sessions, name, 'two')).toMatchObject({ outcome: { code: 0 }, lost: { afterTurn: 1 } });
     expect(await starts('dies-hot')).toBe(1);
   });
