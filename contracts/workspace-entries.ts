@@ -37,7 +37,8 @@ const owned = {
   path: workspacePathSchema,
   uid: z.int().min(0).max(MAX_ID),
   gid: z.int().min(0).max(MAX_ID),
-  mtimeNs: z.string().regex(/^(?:0|-?[1-9]\d{0,18})$/),
+  // ext4 goes to the year 2446.
+  mtimeNs: z.string().regex(/^(?:0|-?[1-9]\d{0,19})$/),
 };
 const withMode = {
   ...owned,
@@ -57,15 +58,15 @@ export const chunkSchema = z
 /** @param chunk how chunks of files are written */
 export function workspaceEntrySchema<C extends Chunk>(chunk: z.ZodType<C>): z.ZodType<WorkspaceEntry<C>> {
   return z.discriminatedUnion('type', [
-    z.object({ type: z.literal('folder'), ...withMode }),
-    z.object({
+    z.strictObject({ type: z.literal('folder'), ...withMode }),
+    z.strictObject({
       type: z.literal('file'),
       ...withMode,
       size: z.int().min(0).max(WORKSPACE_LIMITS.bytes),
       chunks: z.array(chunk).readonly(),
     }),
-    z.object({ type: z.literal('symlink'), ...owned, target: targetSchema }),
-    z.object({
+    z.strictObject({ type: z.literal('symlink'), ...owned, target: targetSchema }),
+    z.strictObject({
       type: z.literal('hardlink'),
       path: workspacePathSchema,
       target: workspacePathSchema.refine((target) => target !== '', 'is no file'),

@@ -123,25 +123,9 @@ export type SpooledNote = z.infer<typeof spooledSaveSchema>;
 /** `<saveId>/uploaded.json` in the spool: the store has the whole save. */
 export const uploadedSchema = z.strictObject({ schemaVersion: z.literal(1) });
 
-const chunkSchema = z.union([
+/** A chunk in a line of a manifest, with its place; or a hole. The lines are entries as contracts/workspace-entries.ts has them. */
+export const manifestChunkSchema = z.union([
   z.tuple([sha256Schema, z.int().min(1).max(WORKSPACE_LIMITS.chunkBytes), packNameSchema, offsetSchema, lengthSchema]),
   z.tuple([z.literal(''), z.int().min(1).max(WORKSPACE_LIMITS.bytes)]),
 ]);
-const idNumberSchema = z.int().min(0).max(0xffff_ffff);
-const timeSchema = z.string().regex(/^-?\d{1,20}$/);
-const owned = { path: z.string().max(MAX_PATH_TEXT), uid: idNumberSchema, gid: idNumberSchema, mtimeNs: timeSchema };
-const withMode = {
-  ...owned,
-  mode: z.int().min(0).max(0o7777),
-  xattrs: z.record(z.string().max(255), z.string().max(WORKSPACE_LIMITS.xattrBytes * 2)).exactOptional(),
-};
-const targetSchema = z.string().max(MAX_PATH_TEXT);
-
-/** One line of a manifest: an entry as it travels, each chunk with its place. Paths and targets are base64. */
-export const manifestLineSchema = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('folder'), ...withMode }),
-  z.strictObject({ type: z.literal('file'), ...withMode, size: bytesSchema, chunks: z.array(chunkSchema) }),
-  z.strictObject({ type: z.literal('symlink'), ...owned, target: targetSchema }),
-  z.strictObject({ type: z.literal('hardlink'), path: owned.path, target: targetSchema }),
-]);
-export type ManifestLine = z.infer<typeof manifestLineSchema>;
+export type ManifestChunk = z.infer<typeof manifestChunkSchema>;

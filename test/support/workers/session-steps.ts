@@ -8,6 +8,7 @@ import { isKilnError } from '../../../domain/failures.ts';
 import type { ThreadName } from '../../../domain/names.ts';
 import type { EndedRun, KnownRun } from '../../../domain/session/run-book.ts';
 import type { Tier } from '../../../domain/session/tiers.ts';
+import type { Host } from '../../../host/host.ts';
 import type { RunRecords } from '../../../ports/session-books.ts';
 import { createInstanceStore } from '../../../vmm/instance-record.ts';
 import { throughOutages } from './dev-stack.ts';
@@ -104,4 +105,15 @@ export async function outputsBelow(stateDir: string): Promise<string> {
   const files = entries.filter((entry) => entry.isFile() && /^\d+$/.test(entry.name));
   const texts = files.map((file) => readFile(join(file.parentPath, file.name), 'latin1'));
   return (await Promise.all(texts)).join('');
+}
+
+/** Kills the VMM of the session's VM. @throws Error where it has none that runs */
+export async function killVm(
+  { sessions, host }: { readonly sessions: SessionClient; readonly host: Pick<Host, 'vms'> },
+  name: ThreadName,
+): Promise<void> {
+  const { state } = await sessions.get(name);
+  const { pid } = { pid: undefined, ...(await host.vms.status(state?.place?.vmId ?? '')) };
+  if (pid === undefined) throw new Error(`${name.thread} has no VM that runs`);
+  process.kill(pid, 'SIGKILL');
 }

@@ -14,6 +14,7 @@ import { PortGates } from '../../support/workers/port-gates.ts';
 import {
   closeAll,
   ended,
+  killVm,
   outputsBelow,
   ran,
   recorded,
@@ -46,13 +47,6 @@ async function starts(name: string): Promise<number> {
   return (await outputsBelow(kiln.stateDir)).split(`started ${name}.`).length - 1;
 }
 
-async function killVm(name: ThreadName): Promise<void> {
-  const { state } = await kiln.sessions.get(name);
-  const { pid } = { pid: undefined, ...(await kiln.host.vms.status(state?.place?.vmId ?? '')) };
-  if (pid === undefined) throw new Error(`${name.thread} has no VM that runs`);
-  process.kill(pid, 'SIGKILL');
-}
-
 it('a run that its guest cannot run fails with what is missing; files and VM stay for the next', async () => {
   const name = threadNamed('older-agent');
   const first = await ran(kiln.sessions, name, 'one', shell('echo kept > note'));
@@ -76,7 +70,7 @@ describe('a session whose VM ends', () => {
     cannotSave(name);
     const before = await ran(kiln.sessions, name, 'one', shell('echo kept > note'));
     await untilTier(kiln.sessions, name, 'warm');
-    await killVm(name);
+    await killVm(kiln, name);
     const { state } = await untilTier(kiln.sessions, name, 'cold');
     expect(state?.runs.lost).toMatchObject({ afterTurn: 1, reason: expect.stringContaining('SIGKILL') });
     expect(state?.events.at(-1)).toMatchObject({ of: 'tier', to: 'cold', cause: { code: 'VM_DIED' } });
@@ -92,7 +86,7 @@ describe('a session whose VM ends', () => {
     const put = async () => undefined;
     await kiln.sessions.hold(name, { kind: 'writeFiles', waitMs: 20_000 }, put);
     await untilTier(kiln.sessions, name, 'warm');
-    await killVm(name);
+    await killVm(kiln, name);
     await untilTier(kiln.sessions, name, 'cold');
     expect(await ran(kiln.sessions, name, 'one', ['true'])).toMatchObject({ turn: 1, lost: { afterTurn: 0 } });
     expect(await ran(kiln.sessions, name, 'two', ['true'])).not.toHaveProperty('lost');
@@ -105,7 +99,7 @@ describe('a session whose VM ends', () => {
     const stuck = (step: string) => () => new Error(`it is stuck: ${step}`);
     await inTime(untilRun(kiln.sessions, name, 'one', 'running'), STUCK_AFTER_MS, stuck('the run begins'));
     await inTime(started('dies-hot'), STUCK_AFTER_MS, stuck('its output comes'));
-    await killVm(name);
+    await killVm(kiln, name);
     const one = inTime(ended(kiln.sessions, name, 'one'), STUCK_AFTER_MS, stuck('the run ends with its VM'));
     expect(await one).toMatchObject({ outcome: { as: 'failed', failure: 'VMM_EXITED' } });
     expect(await ended(kiln.sessions, name, 'two')).toMatchObject({ outcome: { code: 0 }, lost: { afterTurn: 1 } });
@@ -118,7 +112,7 @@ describe('a session whose VM ends', () => {
     await kiln.sessions.send(name, { id: 'one', command, repeatable: true });
     for (const n of [1, 2, 3]) {
       while ((await starts('dies-again')) < n) await delay(20);
-      await killVm(name);
+      await killVm(kiln, name);
     }
     const run = await ended(kiln.sessions, name, 'one');
     expect(run).toMatchObject({ turn: 1, outcome: { failure: 'VMM_EXITED' } });

@@ -12,6 +12,7 @@ import {
   closeAll,
   ended,
   forget,
+  killVm,
   openGate,
   ran,
   recorded,
@@ -45,13 +46,6 @@ async function untilSaved(name: ThreadName): Promise<number> {
   }
 }
 
-async function killVm(name: ThreadName): Promise<void> {
-  const { state } = await kiln.sessions.get(name);
-  const { pid } = { pid: undefined, ...(await kiln.host.vms.status(state?.place?.vmId ?? '')) };
-  if (pid === undefined) throw new Error(`${name.thread} has no VM that runs`);
-  process.kill(pid, 'SIGKILL');
-}
-
 const away = () => new KilnError('STORE_UNAVAILABLE', 'The object store does not answer.');
 
 describe('a workspace', () => {
@@ -61,7 +55,7 @@ describe('a workspace', () => {
     const first = await ran(kiln.sessions, name, 'one', shell(script));
     expect(await untilSaved(name)).toBe(1);
     await untilTier(kiln.sessions, name, 'warm');
-    await killVm(name);
+    await killVm(kiln, name);
     const { state } = await untilTier(kiln.sessions, name, 'cold');
     expect(state?.runs).not.toHaveProperty('lost');
     const look = '[ "$(cat a/link)" = one ] && [ "$(stat -c %a a/b)" = 700 ] && [ a/b/note -ef hard ]';
@@ -77,7 +71,7 @@ describe('a workspace', () => {
     await untilSaved(name);
     await kiln.sessions.send(name, { id: 'two', command: shell('echo gone > note; echo written; sleep 1000') });
     await writes(name, 'two');
-    await killVm(name);
+    await killVm(kiln, name);
     expect(await ended(kiln.sessions, name, 'two')).toMatchObject({ outcome: { failure: 'VMM_EXITED' } });
     const third = await ran(kiln.sessions, name, 'three', shell('grep -x kept note'));
     expect(third).toMatchObject({ turn: 3, outcome: { code: 0 }, lost: { afterTurn: 2, restoredTurn: 1 } });
@@ -100,7 +94,7 @@ describe('a workspace', () => {
     await write('after');
     await untilTier(kiln.sessions, name, 'warm');
     expect(await untilSaved(name)).toBe(1);
-    await killVm(name);
+    await killVm(kiln, name);
     await untilTier(kiln.sessions, name, 'cold');
     const next = await ran(kiln.sessions, name, 'two', shell('grep -x after note'));
     expect(next).toMatchObject({ turn: 2, outcome: { code: 0 } });

@@ -23,6 +23,8 @@ const SUMMARY = JSON.stringify({
 const ID = 'c'.repeat(64);
 const base64 = (text: string) => Buffer.from(text, 'latin1').toString('base64');
 const owned = { uid: 0, gid: 7, mtimeNs: '-1' };
+/** In the year 2446, the last of ext4: more than 64 bits hold. */
+const LATE = '15032385535999999999';
 const ROOT = { path: '', type: 'folder', mode: 0o755, ...owned };
 const FILE = { path: base64('a\xff\n'), type: 'file', mode: 0o4755, ...owned, size: 3, chunks: [[ID, 3]] };
 
@@ -67,6 +69,12 @@ describe('a save', () => {
       { kind: 'skipped', skipped: { path: 'p', type: 'pipe' } },
       { kind: 'done', summary: JSON.parse(SUMMARY) },
     ]);
+  });
+
+  it('knows the times of the far future', async () => {
+    const late = entry({ ...ROOT, mtimeNs: LATE });
+    const { records } = await saved(Buffer.concat([late, record(RECORD.finish)]));
+    expect(records).toContainEqual({ kind: 'entry', entry: { ...ROOT, mtimeNs: LATE } });
   });
 
   it('tells removed paths where it is a difference', async () => {
