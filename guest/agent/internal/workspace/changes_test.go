@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,17 +101,21 @@ func TestWhatIsSwappedWhileItIsWalkedNeverLeadsOut(t *testing.T) {
 func TestAFolderThatIsSwappedBeforeItIsOpenedNeverLeadsOut(t *testing.T) {
 	outside := t.TempDir()
 	workspacetest.Write(t, filepath.Join(outside, "secret"), []byte("secret"))
+	saveWhileAFolderChanges(t, func(folder string) {
+		workspacetest.Must(t, os.Remove(folder), os.Symlink(outside, folder))
+	})
+}
+
+// saveWhileAFolderChanges saves an empty folder that is changed after it was looked at, and before it is opened. Nothing
+// of what is in it then may be saved.
+func saveWhileAFolderChanges(t *testing.T, change func(folder string)) {
+	t.Helper()
 	dir := t.TempDir()
-	workspacetest.Must(t, os.Mkdir(filepath.Join(dir, "a"), 0o755))
+	folder := filepath.Join(dir, "a")
+	workspacetest.Must(t, os.Mkdir(folder, 0o755))
 	// It comes between the folder and what is in the folder.
 	workspacetest.Write(t, filepath.Join(dir, "a-"), workspacetest.Noise(1<<20, 1))
-	swapped := false
-	h := &host{onWrite: func() {
-		if !swapped {
-			workspacetest.Must(t, os.Remove(filepath.Join(dir, "a")), os.Symlink(outside, filepath.Join(dir, "a")))
-		}
-		swapped = true
-	}}
+	h := &host{onWrite: sync.OnceFunc(func() { change(folder) })}
 	workspacetest.Must(t, newKeeper().Save(Request{Path: dir, SaveID: "one", SaltHex: salt}, h))
 	if a := newStored(t).take(h); !slices.Equal(a.entries, []string{"", "a", "a-"}) {
 		t.Errorf("%q", a.entries)
@@ -263,6 +269,17 @@ func TestSavesHaveLimits(t *testing.T) {
 		err := NewKeeper(limits, later).Save(Request{Path: dir, SaveID: "one", SaltHex: salt}, &host{})
 		if codeOf(err) != "PAYLOAD_TOO_LARGE" {
 			t.Errorf("%+v: %v", limits, err)
+		}
+	}
+	// Names count before it is known what they are of.
+	many := t.TempDir()
+	for i := range 3 {
+		workspacetest.Must(t, unix.Mkfifo(filepath.Join(many, strconv.Itoa(i)), 0o600))
+	}
+	for most, code := range map[int]string{2: "PAYLOAD_TOO_LARGE", 3: ""} {
+		err := NewKeeper(Limits{Entries: most}, later).Save(Request{Path: many, SaveID: "one", SaltHex: salt}, &host{})
+		if codeOf(err) != code {
+			t.Errorf("three pipes, where %d entries are allowed: %v", most, err)
 		}
 	}
 	workspacetest.DeepTree(t, dir, 4098)

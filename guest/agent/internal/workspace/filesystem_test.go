@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"bytes"
 	"errors"
 	"maps"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/guest-agent/internal/workspace/beneath"
 	"kiln/guest-agent/internal/workspace/workspacetest"
 )
 
@@ -53,23 +55,10 @@ func TestWhatIsNoFileIsSkipped(t *testing.T) {
 
 func TestWhatIsMountedDuringAWalkIsLeftOut(t *testing.T) {
 	mount := mounting(t)
-	dir := t.TempDir()
-	folder := filepath.Join(dir, "a")
-	workspacetest.Must(t, os.Mkdir(folder, 0o755))
-	// It comes between the folder and what is in the folder.
-	workspacetest.Write(t, filepath.Join(dir, "a-"), workspacetest.Noise(1<<20, 1))
-	isMounted := false
-	h := &host{onWrite: func() {
-		if !isMounted {
-			mount("tmpfs", "", folder)
-			workspacetest.Write(t, filepath.Join(folder, "inside"), []byte("x"))
-		}
-		isMounted = true
-	}}
-	workspacetest.Must(t, newKeeper().Save(Request{Path: dir, SaveID: "one", SaltHex: salt}, h))
-	if a := newStored(t).take(h); !slices.Equal(a.entries, []string{"", "a", "a-"}) {
-		t.Errorf("%q", a.entries)
-	}
+	saveWhileAFolderChanges(t, func(folder string) {
+		mount("tmpfs", "", folder)
+		workspacetest.Write(t, filepath.Join(folder, "inside"), []byte("x"))
+	})
 }
 
 func TestWhatBecomesNoFileIsRemoved(t *testing.T) {
@@ -143,9 +132,6 @@ func TestAttributesAreKept(t *testing.T) {
 		// cap_net_bind_service, permitted and effective: version 2 of the form.
 		capability := append([]byte{1, 0, 0, 2, 0, 4}, make([]byte, 14)...)
 		workspacetest.Must(t, unix.Lsetxattr(file, "security.capability", capability, 0), os.Lchown(folder, 5, 6), unix.Lsetxattr(dir, "user.root", []byte("r"), 0))
-		// What no save keeps.
-		workspacetest.Must(t, unix.Lsetxattr(folder, "trusted.x", []byte("x"), 0))
-		workspacetest.Must(t, unix.Lremovexattr(folder, "trusted.x"))
 	}
 	roundTrip(t, dir)
 	keeper, s := newKeeper(), newStored(t)
@@ -153,6 +139,90 @@ func TestAttributesAreKept(t *testing.T) {
 	workspacetest.Must(t, unix.Lsetxattr(file, "user.one", []byte("2"), 0), unix.Lremovexattr(folder, "user.two"))
 	if a := s.save(keeper, dir, "two", "one"); !slices.Equal(a.entries, []string{"file", "folder"}) || a.summary.SentChunks > 0 {
 		t.Errorf("%q", a.entries)
+	}
+}
+
+// acl gives user 1000 all rights, and others none: version 2 of the form.
+var acl = []byte{2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 7, 0, 232, 3, 0, 0, 4, 0, 5, 0, 255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
+
+// attributed gives a file or folder attributes, or skips the test where the file system or the user may not.
+func attributed(t *testing.T, folder string, attributes ...string) {
+	t.Helper()
+	for _, name := range attributes {
+		if err := unix.Lsetxattr(folder, name, acl, 0); err != nil {
+			t.Skipf("%s cannot have the attribute %s: %v", folder, name, err)
+		}
+	}
+}
+
+func TestOtherAttributesAreNotKept(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	workspacetest.Write(t, filepath.Join(dir, "f"), []byte("x"))
+	before := workspacetest.Look(t, dir)
+	attributed(t, filepath.Join(dir, "f"), "trusted.x", "system.posix_acl_access")
+	s := newStored(t)
+	s.save(newKeeper(), dir, "one", "")
+	_, err := restore(newKeeper(), other, "one", s.records())
+	workspacetest.Must(t, err, os.Chmod(filepath.Join(other, "f"), 0o644))
+	workspacetest.Same(t, before, workspacetest.Look(t, other))
+}
+
+// The folder of the workspace stays, and what was said of it does not: it is as if it had been made anew.
+func TestARestoredFolderLosesItsAttributes(t *testing.T) {
+	dir, fresh := t.TempDir(), t.TempDir()
+	attributed(t, dir, "user.old", "system.posix_acl_access", "system.posix_acl_default")
+	records := join(folderEntry(""), folderEntry("d"), fileRecords("f", "x"), finish)
+	keeper := newKeeper()
+	for folder, keeper := range map[string]*Keeper{dir: keeper, fresh: newKeeper()} {
+		_, err := restore(keeper, folder, "one", records)
+		workspacetest.Must(t, err)
+	}
+	workspacetest.Same(t, workspacetest.Look(t, fresh), workspacetest.Look(t, dir))
+	h := &host{}
+	workspacetest.Must(t, keeper.Save(Request{Path: dir, SaveID: "two", BaseSaveID: "one", SaltHex: salt}, h))
+	if !bytes.Equal(h.out.Bytes(), finish) {
+		t.Errorf("the save after a restore sends %q", h.out.Bytes())
+	}
+}
+
+func TestNothingIsRemovedWhereSomethingIsMounted(t *testing.T) {
+	mount := mounting(t)
+	dir := t.TempDir()
+	workspacetest.OddTree(t, dir)
+	mount("tmpfs", "", filepath.Join(dir, "zzz/mounted"))
+	before := workspacetest.Look(t, dir)
+	if _, err := restore(newKeeper(), dir, "one", join(folderEntry(""), finish)); codeOf(err) != "CONFLICT" {
+		t.Errorf("%v", err)
+	}
+	workspacetest.Same(t, before, workspacetest.Look(t, dir))
+}
+
+// A memory file system lists a file again that is made again meanwhile.
+func TestNoNameComesTwice(t *testing.T) {
+	mount := mounting(t)
+	dir := t.TempDir()
+	mount("tmpfs", "", dir)
+	const count = 3000
+	again := func() {
+		for i := range count {
+			path := filepath.Join(dir, strconv.Itoa(i))
+			_ = os.Remove(path)
+			workspacetest.Write(t, path, nil)
+		}
+	}
+	again()
+	root, err := open(dir)
+	workspacetest.Must(t, err)
+	defer func() { _ = unix.Close(root) }()
+	checks := 0
+	names, err := beneath.Names(root, "", 10*count, func() error {
+		if checks++; checks == 2 {
+			again()
+		}
+		return nil
+	})
+	if err != nil || len(names) != count {
+		t.Errorf("%d names of %d files: %v", len(names), count, err)
 	}
 }
 

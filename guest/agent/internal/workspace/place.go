@@ -60,39 +60,55 @@ func (p *placer) folder(node *record.Node) error {
 	return beneath.Again(func() error { return unix.Mkdirat(parent, name, 0o700) })
 }
 
-// dress gives a finished folder its owner, mode, attributes and times.
-func (p *placer) dress(node *record.Node) error {
+// dress gives a finished folder its owner, mode, attributes and times. It returns what the folder is then.
+func (p *placer) dress(node *record.Node) (beneath.Tuple, error) {
 	parent, name, err := p.in(node.Path)
 	if err != nil {
-		return err
+		return beneath.Tuple{}, err
 	}
 	fd, err := beneath.OpenAt(parent, name, beneath.FolderFlags, 0)
 	if err != nil {
-		return err
+		return beneath.Tuple{}, err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := own(fd, node); err != nil {
-		return err
-	}
-	return setTime(parent, name, node.Mtime)
+	return complete(fd, parent, name, node)
 }
 
-func (p *placer) symlink(node *record.Node) error {
+// complete gives an open file or folder its owner, mode, attributes and times. It returns what it is then: what a process
+// makes of it from here on can be told from that.
+func complete(fd, parent int, name string, node *record.Node) (beneath.Tuple, error) {
+	if err := own(fd, node); err != nil {
+		return beneath.Tuple{}, err
+	}
+	if err := setTime(parent, name, node.Mtime); err != nil {
+		return beneath.Tuple{}, err
+	}
+	st, err := beneath.StatAt(fd, "")
+	return st.Tuple, err
+}
+
+// symlink makes a symlink, and returns what it is.
+func (p *placer) symlink(node *record.Node) (beneath.Tuple, error) {
+	none := beneath.Tuple{}
 	parent, name, err := p.in(node.Path)
 	if err != nil {
-		return err
+		return none, err
 	}
 	err = beneath.Again(func() error { return unix.Symlinkat(node.Target, parent, name) })
 	if errors.Is(err, unix.ENAMETOOLONG) {
-		return mux.Fail("SPEC_INVALID", "the target of a symlink is too long for this file system: "+beneath.Shown(node.Path))
+		return none, mux.Fail("SPEC_INVALID", "the target of a symlink is too long for this file system: "+beneath.Shown(node.Path))
 	}
 	if err != nil {
-		return err
+		return none, err
 	}
 	if err := unix.Fchownat(parent, name, int(node.UID), int(node.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return unowned(err)
+		return none, unowned(err)
 	}
-	return setTime(parent, name, node.Mtime)
+	if err := setTime(parent, name, node.Mtime); err != nil {
+		return none, err
+	}
+	st, err := beneath.StatAt(parent, name)
+	return st.Tuple, err
 }
 
 // hardlink gives a file, which was placed before, another path.
@@ -110,24 +126,21 @@ func (p *placer) hardlink(node *record.Node) error {
 	return beneath.Again(func() error { return unix.Linkat(source, first, parent, name, 0) })
 }
 
-// file makes a file, and calls fill to write it.
-func (p *placer) file(node *record.Node, fill func(fd int) error) error {
+// file makes a file, and calls fill to write it. It returns what the file is then.
+func (p *placer) file(node *record.Node, fill func(fd int) error) (beneath.Tuple, error) {
 	parent, name, err := p.in(node.Path)
 	if err != nil {
-		return err
+		return beneath.Tuple{}, err
 	}
 	fd, err := beneath.OpenAt(parent, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return beneath.Tuple{}, err
 	}
 	defer func() { _ = unix.Close(fd) }()
 	if err := fill(fd); err != nil {
-		return err
+		return beneath.Tuple{}, err
 	}
-	if err := own(fd, node); err != nil {
-		return err
-	}
-	return setTime(parent, name, node.Mtime)
+	return complete(fd, parent, name, node)
 }
 
 // stat looks at what lies at a path.

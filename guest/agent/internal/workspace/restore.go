@@ -37,26 +37,18 @@ type restorer struct {
 // NOT_FOUND without the folder, CONFLICT while another request is served or something is mounted in the folder,
 // PAYLOAD_TOO_LARGE above the limits, DISK_FULL, UNSUPPORTED for attributes and owners that the file system cannot keep.
 func (k *Keeper) Restore(request Request, host Host) error {
-	subject, err := request.subject()
-	if err != nil {
-		return err
-	}
-	job, err := k.begin(host.Gone())
-	if err != nil {
-		return err
-	}
-	defer k.end(job)
-	root, err := open(request.Path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(root) }()
+	return k.serve(request, host.Gone(), func(job *job, subject subject, root int) error {
+		return k.restore(job, &index{subject: subject, saveID: request.SaveID}, root, host)
+	})
+}
+
+func (k *Keeper) restore(job *job, made *index, root int, host Host) error {
 	k.mu.Lock()
 	k.index = nil
 	k.mu.Unlock()
 	r := &restorer{
-		job: job, limits: k.limits, in: record.NewReader(host), ids: newIdentifier(subject.salt),
-		place: &placer{root: root}, made: &index{subject: subject, saveID: request.SaveID},
+		job: job, limits: k.limits, in: record.NewReader(host), ids: newIdentifier(made.subject.salt),
+		place: &placer{root: root}, made: made,
 	}
 	defer r.place.close()
 	stop := record.NewWriter(host).TellProgress(k.tellEvery)
@@ -73,7 +65,7 @@ func (r *restorer) all(root int) error {
 	if err != nil {
 		return beneath.Failed("", err)
 	}
-	if err := beneath.Empty(root, "", st.Dev, r.job.check); err != nil {
+	if err := r.clear(root, st.Dev); err != nil {
 		return err
 	}
 	if err := r.records(); err != nil {
@@ -81,16 +73,30 @@ func (r *restorer) all(root int) error {
 	}
 	// Deepest first: what is made in a folder changes its time.
 	for at := len(r.made.paths) - 1; at >= 0; at-- {
-		if node := &r.made.paths[at].node; node.Type == record.Folder {
-			if err := r.place.dress(node); err != nil {
-				return beneath.Failed(node.Path, err)
-			}
+		entry := &r.made.paths[at]
+		if entry.node.Type != record.Folder {
+			continue
+		}
+		if entry.tuple, err = r.place.dress(&entry.node); err != nil {
+			return beneath.Failed(entry.node.Path, err)
 		}
 	}
 	if err := beneath.Again(func() error { return unix.Syncfs(root) }); err != nil {
 		return beneath.Failed("", err)
 	}
 	return r.look()
+}
+
+// clear removes all that is in the workspace, and what its folder would hand on to what is made in it. Nothing is removed
+// where something is mounted.
+func (r *restorer) clear(root int, dev uint64) error {
+	if err := beneath.CheckMounts(root, "", dev, r.job.check); err != nil {
+		return err
+	}
+	if err := beneath.Empty(root, "", dev, r.job.check); err != nil {
+		return err
+	}
+	return beneath.Failed("", clearXattrs(root))
 }
 
 // records makes what the records say, up to the last one.
@@ -150,20 +156,21 @@ func (r *restorer) entry(node record.Node) error {
 		return mux.Fail("PAYLOAD_TOO_LARGE", "more than a workspace may hold")
 	}
 	var err error
+	var tuple beneath.Tuple
 	switch node.Type {
 	case record.Folder:
 		err = r.place.folder(&node)
 	case record.Symlink:
-		err = r.place.symlink(&node)
+		tuple, err = r.place.symlink(&node)
 	case record.Hardlink:
 		if r.made.file(node.Target) == nil {
 			return mux.Fail("SPEC_INVALID", "the target of the hard link is no file: "+beneath.Shown(node.Path))
 		}
 		err = r.place.hardlink(&node)
 	case record.File:
-		err = r.place.file(&node, func(fd int) error { return r.fill(fd, &node) })
+		tuple, err = r.place.file(&node, func(fd int) error { return r.fill(fd, &node) })
 	}
-	r.made.paths = append(r.made.paths, remembered{node: node})
+	r.made.paths = append(r.made.paths, remembered{tuple: tuple, node: node})
 	return err
 }
 
@@ -202,9 +209,9 @@ func (r *restorer) fill(fd int, node *record.Node) error {
 	return beneath.Again(func() error { return unix.Ftruncate(fd, node.Size) })
 }
 
-// look makes the index: what the file system now says of each path. All that was changed here was changed by this
-// restore, so it need not lie far back to be settled, as in a save: it is enough that the clock of the file system has
-// gone on since.
+// look makes the index: what the file system now says of each path. What is still as this restore has made it need not
+// lie far back to be settled, as in a save: it is enough that the clock of the file system has gone on since. What a
+// process has changed meanwhile is read by the next save.
 func (r *restorer) look() error {
 	var last record.Time
 	for at := range r.made.paths {
@@ -216,6 +223,7 @@ func (r *restorer) look() error {
 		if err != nil {
 			return beneath.Failed(entry.node.Path, err)
 		}
+		entry.settled = isAsMade(entry.tuple, st)
 		entry.tuple = st.Tuple
 		if st.Ctime.After(last) {
 			last = st.Ctime
@@ -227,9 +235,18 @@ func (r *restorer) look() error {
 		return beneath.Failed("", err)
 	}
 	for at := range r.made.paths {
-		r.made.paths[at].settled = isPast && at > 0
+		r.made.paths[at].settled = r.made.paths[at].settled && isPast && at > 0
 	}
 	return nil
+}
+
+// isAsMade returns whether nothing has changed since this restore made it. Another path of a file changes its ctime: that
+// of a file with several does not count.
+func isAsMade(made beneath.Tuple, st beneath.Stat) bool {
+	if st.Kind() == unix.S_IFREG && st.Links > 1 {
+		made.Ctime = st.Ctime
+	}
+	return made == st.Tuple
 }
 
 const (

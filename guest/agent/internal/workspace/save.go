@@ -36,7 +36,13 @@ type Summary struct {
 	TotalMs int64 `json:"totalMs"`
 }
 
-type inode struct{ ino, dev uint64 }
+// inode tells one file from another. Its number alone does not: once a file is gone, the next one may get it.
+type inode struct {
+	ino, dev uint64
+	born     record.Time
+}
+
+func inodeOf(st beneath.Stat) inode { return inode{st.Ino, st.Dev, st.Born} }
 
 // saver is one save.
 type saver struct {
@@ -45,8 +51,10 @@ type saver struct {
 	out    *record.Writer
 	// silent ends the records of progress.
 	silent func()
-	cutter *cutter
-	dev    uint64
+	// leaseWait is how long a leased file is waited for.
+	leaseWait time.Duration
+	cutter    *cutter
+	dev       uint64
 	// settled is the time up to which changes lie far enough back.
 	settled record.Time
 	base    *index
@@ -60,38 +68,32 @@ type saver struct {
 }
 
 // Save writes what a folder holds to the host as records: all of it, or, if the save before was request.BaseSaveID, what
-// differs from that. A failed save changes nothing of what the next one builds on.
+// differs from that. With another base, or none, what was remembered of the save before is dropped at once. Else a save
+// that fails changes nothing of what the next one builds on, except where the host is lost after the answer was queued:
+// then the next one builds on this save, which the host has never heard of, and its next save is a whole one.
 //
 // Failures: SPEC_INVALID for a bad request, NOT_FOUND without the folder, CONFLICT while another request is served,
-// PAYLOAD_TOO_LARGE above the limits.
+// PAYLOAD_TOO_LARGE above the limits, INTERNAL for a file that cannot be read, or that a process of the guest has leased.
 func (k *Keeper) Save(request Request, host Host) error {
+	return k.serve(request, host.Gone(), func(job *job, subject subject, root int) error {
+		base := k.baseFor(subject, request.BaseSaveID)
+		return k.save(job, base, &index{subject: subject, saveID: request.SaveID}, root, host)
+	})
+}
+
+func (k *Keeper) save(job *job, base, made *index, root int, host Host) error {
 	began := time.Now()
-	subject, err := request.subject()
-	if err != nil {
-		return err
-	}
-	job, err := k.begin(host.Gone())
-	if err != nil {
-		return err
-	}
-	defer k.end(job)
-	root, err := open(request.Path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(root) }()
-	base := k.baseFor(subject, request.BaseSaveID)
 	if err := host.Opened(map[string]bool{"delta": base != nil}); err != nil {
 		return err
 	}
-	s, err := newSaver(job, k.limits, host, base, &index{subject: subject, saveID: request.SaveID})
+	s, err := newSaver(job, k.limits, host, base, made)
 	if err != nil {
 		return err
 	}
-	s.silent = s.out.TellProgress(k.tellEvery)
+	s.silent, s.leaseWait = s.out.TellProgress(k.tellEvery), k.leaseWait
 	defer s.silent()
 	if err := beneath.Again(func() error { return unix.Syncfs(root) }); err != nil {
-		return beneath.Failed(request.Path, err)
+		return beneath.Failed(made.subject.path, err)
 	}
 	scan := time.Now()
 	s.settled = timeOf(k.now().Add(-settling))
@@ -139,7 +141,8 @@ func (s *saver) all(root int) error {
 	if _, err := s.folder(root, ".", "", st); err != nil {
 		return err
 	}
-	if err := beneath.Walk(root, s.dev, s.visit); err != nil {
+	walker := beneath.Walker{Dev: s.dev, Most: s.limits.Entries, Check: s.job.check, Visit: s.visit}
+	if err := walker.Walk(root); err != nil {
 		return err
 	}
 	for len(s.cursor.left) > 0 {
@@ -165,7 +168,7 @@ func (s *saver) visit(folder int, name, path string, st beneath.Stat) (bool, err
 	}
 	switch st.Kind() {
 	case unix.S_IFDIR:
-		if isLostAndFound(folder, path, st) {
+		if s.isLostAndFound(folder, path, st) {
 			return false, nil
 		}
 		return s.folder(folder, name, path, st)
@@ -182,7 +185,7 @@ func (s *saver) visit(folder int, name, path string, st beneath.Stat) (bool, err
 }
 
 // isLostAndFound returns whether this is the folder that an ext4 file system comes with, unused.
-func isLostAndFound(folder int, path string, st beneath.Stat) bool {
+func (s *saver) isLostAndFound(folder int, path string, st beneath.Stat) bool {
 	if path != "lost+found" || st.UID != 0 || st.Permissions() != 0o700 {
 		return false
 	}
@@ -191,8 +194,9 @@ func isLostAndFound(folder int, path string, st beneath.Stat) bool {
 		return false
 	}
 	defer func() { _ = unix.Close(fd) }()
-	names, err := beneath.Names(fd)
-	return err == nil && len(names) == 0
+	// One name is already too many.
+	_, err = beneath.Names(fd, path, 0, s.job.check)
+	return err == nil
 }
 
 func (s *saver) skip(path, what string) error {

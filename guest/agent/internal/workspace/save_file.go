@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +18,7 @@ func (s *saver) file(folder int, name, path string, st beneath.Stat) error {
 	if err != nil {
 		return err
 	}
-	if first, isLink := s.links[inode{st.Ino, st.Dev}]; isLink && st.Links > 1 {
+	if first, isLink := s.links[inodeOf(st)]; isLink && st.Links > 1 {
 		node := record.Node{Path: path, Type: record.Hardlink, Target: first}
 		return s.keep(remembered{st.Tuple, node, s.isSettled(st)}, base)
 	}
@@ -25,8 +26,7 @@ func (s *saver) file(folder int, name, path string, st beneath.Stat) error {
 		s.linked(path, st)
 		return s.keep(*base, base)
 	}
-	// O_NONBLOCK: a pipe that has taken the name meanwhile must not block.
-	fd, err := beneath.OpenAt(folder, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	fd, err := s.open(folder, name, path)
 	if beneath.IsGone(err) {
 		return nil
 	}
@@ -41,10 +41,30 @@ func (s *saver) file(folder int, name, path string, st beneath.Stat) error {
 	return s.keep(entry, base)
 }
 
+// leaseTick is how long a save sleeps before it tries to open a leased file again.
+const leaseTick = 20 * time.Millisecond
+
+// open opens a file to read it. O_NONBLOCK: neither a pipe that has taken the name meanwhile nor a lease may block. The
+// kernel asks a process to give up its lease when somebody opens the file, and takes it away only after 45 s.
+func (s *saver) open(folder int, name, path string) (int, error) {
+	for until := time.Now().Add(s.leaseWait); ; time.Sleep(leaseTick) {
+		fd, err := beneath.OpenAt(folder, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		if !errors.Is(err, unix.EAGAIN) {
+			return fd, err
+		}
+		if err := s.job.check(); err != nil {
+			return -1, err
+		}
+		if time.Now().After(until) {
+			return -1, mux.Fail("INTERNAL", beneath.Shown(path)+" is leased by a process of the guest")
+		}
+	}
+}
+
 // linked remembers the first path of a file that has several.
 func (s *saver) linked(path string, st beneath.Stat) {
 	if st.Links > 1 {
-		s.links[inode{st.Ino, st.Dev}] = path
+		s.links[inodeOf(st)] = path
 	}
 }
 

@@ -54,6 +54,8 @@ type Keeper struct {
 	now    func() time.Time
 	// tellEvery is how long the host of a request hears nothing, at most.
 	tellEvery time.Duration
+	// leaseWait is how long a save waits for a file that a process of the guest has leased.
+	leaseWait time.Duration
 
 	mu      sync.Mutex
 	current *job
@@ -68,7 +70,7 @@ type job struct {
 
 // NewKeeper makes a keeper that has saved nothing. now is the clock that the times of files come from.
 func NewKeeper(limits Limits, now func() time.Time) *Keeper {
-	return &Keeper{limits: limits, now: now, tellEvery: time.Second}
+	return &Keeper{limits: limits, now: now, tellEvery: time.Second, leaseWait: 2 * time.Second}
 }
 
 const (
@@ -99,6 +101,25 @@ func (r Request) subject() (subject, error) {
 	}
 	copy(s.salt[:], salt)
 	return s, nil
+}
+
+// serve opens the folder of a request and does what it asks, while no other request is served.
+func (k *Keeper) serve(request Request, gone <-chan struct{}, work func(job *job, subject subject, root int) error) error {
+	subject, err := request.subject()
+	if err != nil {
+		return err
+	}
+	job, err := k.begin(gone)
+	if err != nil {
+		return err
+	}
+	defer k.end(job)
+	root, err := open(request.Path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(root) }()
+	return work(job, subject, root)
 }
 
 // begin makes a request the current one. Another one that somebody still waits for is a CONFLICT; one that nobody waits

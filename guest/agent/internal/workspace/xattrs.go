@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -61,6 +62,25 @@ func sized(read func(buffer []byte) (int, error)) (string, error) {
 		}
 		return string(buffer[:max(n, 0)]), err
 	}
+}
+
+// acls are access control lists. No save keeps them; the default one of a folder goes on to what is made in it.
+var acls = []string{"system.posix_acl_access", "system.posix_acl_default"}
+
+// clearXattrs takes away the attributes that a save keeps, and access control lists.
+func clearXattrs(fd int) error {
+	list, err := sized(func(buffer []byte) (int, error) { return unix.Flistxattr(fd, buffer) })
+	if err := withoutXattrs(err); err != nil {
+		return err
+	}
+	names := slices.DeleteFunc(strings.Split(list, "\x00"), func(name string) bool { return !record.ValidXattr(name) })
+	for _, name := range append(names, acls...) {
+		err := withoutXattrs(unix.Fremovexattr(fd, name))
+		if err != nil && !errors.Is(err, unix.ENODATA) {
+			return err
+		}
+	}
+	return nil
 }
 
 func setXattrs(fd int, node *record.Node) error {

@@ -29,6 +29,8 @@ type Stat struct {
 	Tuple
 	// Links counts the names of a file.
 	Links uint32
+	// Born is when the file was made, zero where the file system does not tell. Its number may have been another file's.
+	Born record.Time
 	// mounted is set where something is mounted, even of the same file system; tellsMounts if the kernel can tell.
 	mounted, tellsMounts bool
 }
@@ -49,8 +51,13 @@ func (t Tuple) Permissions() uint16 { return t.Mode &^ unix.S_IFMT }
 func StatAt(folder int, name string) (Stat, error) {
 	var raw unix.Statx_t
 	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_EMPTY_PATH
-	if err := Again(func() error { return unix.Statx(folder, name, flags, unix.STATX_BASIC_STATS, &raw) }); err != nil {
+	const wanted = unix.STATX_BASIC_STATS | unix.STATX_BTIME
+	if err := Again(func() error { return unix.Statx(folder, name, flags, wanted, &raw) }); err != nil {
 		return Stat{}, err
+	}
+	var born record.Time
+	if raw.Mask&unix.STATX_BTIME != 0 {
+		born = timeOf(raw.Btime)
 	}
 	return Stat{
 		Tuple: Tuple{
@@ -58,16 +65,19 @@ func StatAt(folder int, name string) (Stat, error) {
 			UID:   raw.Uid,
 			GID:   raw.Gid,
 			Size:  int64(raw.Size),
-			Mtime: record.Time{Sec: raw.Mtime.Sec, Nsec: int32(raw.Mtime.Nsec)},
-			Ctime: record.Time{Sec: raw.Ctime.Sec, Nsec: int32(raw.Ctime.Nsec)},
+			Mtime: timeOf(raw.Mtime),
+			Ctime: timeOf(raw.Ctime),
 			Ino:   raw.Ino,
 			Dev:   unix.Mkdev(raw.Dev_major, raw.Dev_minor),
 		},
 		Links:       raw.Nlink,
+		Born:        born,
 		mounted:     raw.Attributes&raw.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0,
 		tellsMounts: raw.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0,
 	}, nil
 }
+
+func timeOf(t unix.StatxTimestamp) record.Time { return record.Time{Sec: t.Sec, Nsec: int32(t.Nsec)} }
 
 // OpenAt opens a name in a folder, unless it is a symlink.
 func OpenAt(folder int, name string, flags int, mode uint32) (int, error) {
@@ -96,7 +106,8 @@ func Open(root int, path string) (int, error) {
 		fd, err = unix.Openat2(root, path, &how)
 		return err
 	})
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+	// EAGAIN: too much is renamed meanwhile for the kernel to be sure of the whole path. Each step alone is sure.
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EAGAIN) {
 		return openSteps(root, path)
 	}
 	return fd, err
@@ -116,10 +127,11 @@ func openSteps(root int, path string) (int, error) {
 	return folder, err
 }
 
-// Again repeats a system call that a signal has interrupted.
+// Again repeats a system call that a signal has interrupted. It does not repeat EAGAIN, which may last: what makes a file
+// busy is up to the processes of the guest.
 func Again(call func() error) error {
 	for {
-		if err := call(); !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+		if err := call(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
