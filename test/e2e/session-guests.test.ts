@@ -4,9 +4,8 @@ import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { type CountingServer, countingServer } from '../support/guest/counting-server.ts';
 import type { HarnessOptions } from '../support/workers/harness-workers.ts';
 import { type Harness, startHarness } from '../support/workers/kiln-harness.ts';
-import { ended, ran, threadNamed, untilTier } from '../support/workers/session-steps.ts';
+import { ended, ran, shell, threadNamed, untilTier } from '../support/workers/session-steps.ts';
 
-const shell = (script: string) => ['sh', '-c', script];
 /** Ends with 7 where there is no answer. */
 const get = (url: string) => ['node', '-e', `fetch('${url}').then((reply) => reply.text(), () => process.exit(7))`];
 

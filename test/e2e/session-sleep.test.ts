@@ -1,8 +1,7 @@
 /** A stack that is ended and started again: its sessions sleep meanwhile, and go on with their files. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { StackHome } from '../support/workers/dev-stack.ts';
-
-const shell = (script: string) => ['sh', '-c', script];
+import { shell } from '../support/workers/session-steps.ts';
 
 let home: StackHome;
 beforeAll(async () => {

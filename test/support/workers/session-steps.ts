@@ -13,6 +13,9 @@ import type { RunRecords } from '../../../ports/session-books.ts';
 import { createInstanceStore } from '../../../vmm/instance-record.ts';
 import { throughOutages } from './dev-stack.ts';
 
+/** @returns the command that runs a script of the shell */
+export const shell = (script: string): string[] => ['sh', '-c', script];
+
 export const threadNamed = (thread: string): ThreadName => ({ project: 'default', thread });
 
 /** Waits until the run has ended, also while workers are away. */

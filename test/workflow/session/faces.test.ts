@@ -13,12 +13,11 @@ import { kiln as cli } from '../../support/gateway/cli-fixtures.ts';
 import { runIn } from '../../support/guest/guest-under-test.ts';
 import { sessionBooksOf } from '../../support/workers/harness-workers.ts';
 import { FAST_SESSIONS, type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
-import { ran, threadNamed } from '../../support/workers/session-steps.ts';
+import { ran, shell, threadNamed } from '../../support/workers/session-steps.ts';
 import { silentLogger } from '../../support/workers/silent-logger.ts';
 
 const TOKEN = 'a-token-of-the-session-tests';
 const HOST_TOKEN = 'a-token-for-tests';
-const shell = (script: string) => ['sh', '-c', script];
 
 let kiln: Harness;
 let gateway: Gateway;

@@ -13,12 +13,11 @@ import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { HOST_TOKEN } from '../../support/workers/harness-workers.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
-import { closeAll, ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
+import { closeAll, ended, ran, shell, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 import { silentLogger } from '../../support/workers/silent-logger.ts';
 
 const TOKEN = 'a-token-of-the-api-tests';
 const MIB = 1024 * 1024;
-const shell = (script: string) => ['sh', '-c', script];
 
 const gates = new PortGates(callingActivity);
 let kiln: Harness;

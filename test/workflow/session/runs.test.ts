@@ -4,9 +4,7 @@ import { DEFAULT_CLIENT_TIMINGS } from '../../../client/temporal/client-timings.
 import { createRecordNow } from '../../../client/temporal/maintenance/record-now.ts';
 import { sessionWorkflowId, storeKeys } from '../../../domain/names.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
-import { closeAll, ended, ran, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
-
-const shell = (script: string) => ['sh', '-c', script];
+import { closeAll, ended, ran, shell, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 
 let kiln: Harness;
 beforeAll(async () => {
