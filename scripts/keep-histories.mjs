@@ -19,6 +19,8 @@ const KEPT = [
   /^session-default-(dies-warm|dies-hot|dies-again|dies-with-files|in-trouble|rests-second|terminated|changed)-1$/,
   /^session-default-(long|paused)-1(\.\d+)?$/,
   /^session-default-(outlives|dies-in-run|with-files|no-pause|idle|store-away|save-fails|too-old|closes|given-up|drained-hot)-1$/,
+  /^session-default-(tried-again|files-after|spool-gone|late-upload|written-after-death|written-while-evicting)-1$/,
+  /^session-default-(drained-while-booting|cancelled-between)-1$/,
 ];
 
 const from = join(projectRoot, 'node_modules', '.kiln-histories');

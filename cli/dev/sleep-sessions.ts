@@ -18,7 +18,7 @@ export async function sleepAllSessions(
 ): Promise<string[]> {
   const signal = AbortSignal.timeout(deadlineMs);
   const waitMs = Math.min(deadlineMs, MAX_WAIT_MS);
-  const open = await openSessions(client);
+  const open = await openSessions(client, signal);
   if (open.length > 0) say(`letting ${open.length} session(s) sleep`);
   const left = await Promise.all(
     open.map(async ({ thread, project }) => {
@@ -44,10 +44,10 @@ function savedOf({ saved, turns }: SessionView): string {
   return saved === undefined ? 'not saved' : `saved up to turn ${saved.turn} of ${turns}`;
 }
 
-async function openSessions(client: KilnClient): Promise<{ thread: string; project: string }[]> {
+async function openSessions(client: KilnClient, signal: AbortSignal): Promise<{ thread: string; project: string }[]> {
   const found: { thread: string; project: string }[] = [];
   for (let cursor: string | undefined; ; ) {
-    const page = await client.listSessions({ query: defined({ cursor }) });
+    const page = await client.listSessions({ query: defined({ cursor }) }, { signal });
     found.push(
       ...page.items.filter(({ tier, closedAt }) => tier !== 'closed' && tier !== 'expired' && closedAt === undefined),
     );

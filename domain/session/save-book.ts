@@ -11,8 +11,8 @@ export interface SaveBook {
   readonly asked: number;
   /** Runs that may have changed the workspace since the last save. */
   readonly unsavedRuns: number;
-  /** Files were written beside the runs since the last save. */
-  readonly filesWritten?: true;
+  /** Times that files were written beside the runs since the last save. */
+  readonly unsavedWrites: number;
   /** The save that is being made. */
   readonly saving?: SaveMark;
   /** The newest save that is whole on the host of the present placement. */
@@ -23,7 +23,7 @@ export interface SaveBook {
   readonly cannot?: string;
 }
 
-export const NO_SAVES: SaveBook = { asked: 0, unsavedRuns: 0 };
+export const NO_SAVES: SaveBook = { asked: 0, unsavedRuns: 0, unsavedWrites: 0 };
 
 /** @returns what a new VM would find, in words */
 export function savedInWords(book: SaveBook): string {
@@ -40,8 +40,8 @@ export function isLater(a: SaveMark, b: SaveMark | undefined): boolean {
 }
 
 /** Whether the workspace may differ from its newest save. */
-export function isDirty({ unsavedRuns, filesWritten }: SaveBook): boolean {
-  return unsavedRuns > 0 || filesWritten === true;
+export function isDirty({ unsavedRuns, unsavedWrites }: SaveBook): boolean {
+  return unsavedRuns > 0 || unsavedWrites > 0;
 }
 
 /** Whether a new VM would find everything in the store. */
@@ -59,23 +59,21 @@ export function runStarts(book: SaveBook): SaveBook {
 }
 
 export function filesChange(book: SaveBook): SaveBook {
-  return { ...book, filesWritten: true };
+  return { ...book, unsavedWrites: book.unsavedWrites + 1 };
 }
 
 /** Mints the next save. What changes from now on is not in it for sure. @returns the book, and the mark of the save */
 export function askSave(book: SaveBook, turn: number): { readonly book: SaveBook; readonly mark: SaveMark } {
-  const { filesWritten, ...rest } = book;
   const mark = { turn, n: book.asked + 1 };
-  return { book: { ...rest, asked: mark.n, unsavedRuns: 0, saving: mark }, mark };
+  return { book: { ...book, asked: mark.n, unsavedRuns: 0, unsavedWrites: 0, saving: mark }, mark };
 }
 
 /** @param before the book as it was when the save was asked for: what was unsaved then still is */
 export function saveFailed({ saving, ...book }: SaveBook, before: SaveBook, cannot?: string): SaveBook {
-  const { filesWritten, unsavedRuns } = before;
   return {
     ...book,
-    unsavedRuns: book.unsavedRuns + unsavedRuns,
-    ...(filesWritten === undefined ? {} : { filesWritten }),
+    unsavedRuns: book.unsavedRuns + before.unsavedRuns,
+    unsavedWrites: book.unsavedWrites + before.unsavedWrites,
     ...(cannot === undefined ? {} : { cannot }),
   };
 }
@@ -98,5 +96,5 @@ export function storedUpTo(book: SaveBook, stored: SaveMark): SaveBook {
 
 /** The VM is gone: what is in the store is all there is. */
 export function vmIsGone({ asked, stored }: SaveBook): SaveBook {
-  return { asked, unsavedRuns: 0, ...(stored === undefined ? {} : { stored }) };
+  return { asked, unsavedRuns: 0, unsavedWrites: 0, ...(stored === undefined ? {} : { stored }) };
 }

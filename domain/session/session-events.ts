@@ -28,6 +28,7 @@ export const CAUSES = {
   IDLE: 'it was idle for its whole idle time, and its workspace is in the store',
   SLEEP_ASKED: 'a caller let it sleep, and its workspace is in the store',
   SAVE_FAILED: 'its workspace could not be saved',
+  SAVE_AGAIN: 'what could not be saved is tried again',
   RESTORED: 'its workspace is back, as it was saved',
 } as const;
 export type CauseCode = keyof typeof CAUSES;

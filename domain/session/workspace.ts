@@ -60,6 +60,8 @@ export interface SkippedPath {
 /** What a workspace may hold at most. */
 export const WORKSPACE_LIMITS = {
   entries: 2_000_000,
+  /** Of a save: one for each small file, and large ones are cut into chunks of 64 KiB at least. */
+  chunks: 3_000_000,
   bytes: 64 * 1024 ** 3,
   pathBytes: 4096,
   nameBytes: 255,

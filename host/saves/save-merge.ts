@@ -25,6 +25,8 @@ export interface MergeBase {
 export interface MergeOptions {
   /** Absent: everything comes from the agent. */
   readonly base?: MergeBase;
+  /** Most chunks that the agent may send; each is remembered until the end. */
+  readonly maxChunks: number;
   /** Puts the frame of a chunk into a pack. */
   readonly pack: (frame: Buffer) => Promise<FramePlace>;
   /** Takes a piece of the manifest. */
@@ -84,6 +86,7 @@ class Merge implements SaveMerge {
   async chunk({ id, bytes, frame }: SentChunk): Promise<void> {
     this.sentBytes += bytes;
     if (this.sentBytes > WORKSPACE_LIMITS.bytes) throw refused('a save', 'has more bytes than a workspace may');
+    if (this.sent.size >= this.options.maxChunks) throw refused('a save', 'has more chunks than a workspace may');
     if (this.sent.has(id)) throw refused('a chunk', 'comes twice');
     this.sent.set(id, { id, bytes, place: await this.options.pack(frame) });
   }

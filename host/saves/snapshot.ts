@@ -6,7 +6,7 @@ import { LISTED_SKIPPED, type PackInfo, type SaveTree } from '../../contracts/st
 import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import type { SaveMark } from '../../domain/session/save-book.ts';
-import type { SkippedPath } from '../../domain/session/workspace.ts';
+import { type SkippedPath, WORKSPACE_LIMITS } from '../../domain/session/workspace.ts';
 import { syncDirectory } from '../../linux/sync-directory.ts';
 import type { SaveRecord, SaveSummary, WorkspaceAgent } from '../../ports/guest-agent.ts';
 import type { SpooledSave, WorkspaceOf } from '../../ports/saves.ts';
@@ -98,6 +98,7 @@ async function save(context: SnapshotContext, saveId: string, base: Base | undef
     const pieces = createPieces(used, saltHex, { packs, manifest });
     merge = createSaveMerge({
       ...defined({ base: used && { entries: () => manifestOf(used.files, used.tree) } }),
+      maxChunks: WORKSPACE_LIMITS.chunks,
       pack: packs.add,
       onPiece: pieces.add,
     });

@@ -76,9 +76,9 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
     return this.hot !== undefined && this.state.tier === 'hot' && !this.isPausing && this.vmGone === undefined;
   }
 
-  /** Says nothing to a session that has no VM. What is asked of it later wakes it again. */
+  /** Says nothing to a session that has no VM, nor is getting one. What is asked of it later wakes it again. */
   askSleep(): void {
-    if (this.hot !== undefined) this.state.askSleep();
+    if (this.hot !== undefined || this.state.tier === 'restoring') this.state.askSleep();
   }
 
   /** A signal about another VM than the present one says nothing. */

@@ -63,13 +63,14 @@ export class SessionHolds {
     this.judge(order);
     this.set(id, ctx.isUsable ? this.newEnd() : undefined);
     if (HOLD_KINDS[kind].isActivity) ctx.state.touch();
-    if (kind === 'writeFiles') ctx.state.writeFiles();
     await condition(() => ctx.isUsable || ctx.state.leaving !== undefined || !this.isWaiting(id));
     const refusal = this.refusals.get(id);
     if (refusal !== undefined) throw refusal;
     if (!this.holds.has(id)) throw ApplicationFailure.nonRetryable(`The hold ${id} was released.`, 'CANCELLED');
     asFailure(() => ctx.state.assertStays());
     if (ctx.hot === undefined) throw ApplicationFailure.nonRetryable('The VM is gone again.', 'VMM_EXITED');
+    // Only now: what was written into a VM before this one is not in it.
+    if (kind === 'writeFiles') ctx.state.writeFiles();
     this.set(id, this.newEnd());
     const { placed, vmId } = ctx.hot;
     return { hostId: placed.hostId, vmId, epoch: placed.epoch };

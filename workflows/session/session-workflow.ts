@@ -32,6 +32,7 @@ import { showDetails } from './state/session-details.ts';
 import { lastRuns, lookAt, viewOf } from './state/session-shown.ts';
 import { nextRun } from './take-turns.ts';
 import { evict, idleAt, restEndsAt } from './vm/evict.ts';
+import { wakeToSave } from './vm/save-again.ts';
 import { release, rest, vmDied } from './vm/warm-and-wake.ts';
 
 /**
@@ -105,10 +106,16 @@ async function somethingComes(ctx: SessionContext, holds: SessionHolds, recorder
   const restMs = endsAt - Date.now();
   const isBehind = () => recorder.isBehind || ctx.saver.isBehind;
   if (restMs > 0 && (await condition(() => came() || moved() || isBehind(), restMs))) return true;
-  if (!came() && holds.isEmpty && Date.now() >= expiryOf(state.state)) {
-    state.leave({ as: 'expired', cause: { code: 'TTL_PASSED' } });
-  } else if (!came() && holds.isEmpty && Date.now() >= (idleAt(ctx) ?? Number.POSITIVE_INFINITY)) await evict(ctx);
+  if (!came() && holds.isEmpty) await atTheEndOfRest(ctx);
   return true;
+}
+
+/** What a session at rest does by itself, once it is time. */
+async function atTheEndOfRest(ctx: SessionContext): Promise<void> {
+  const isTime = (at: number | undefined) => at !== undefined && Date.now() >= at;
+  if (isTime(expiryOf(ctx.state.state))) ctx.state.leave({ as: 'expired', cause: { code: 'TTL_PASSED' } });
+  else if (isTime(idleAt(ctx))) await evict(ctx);
+  else if (isTime(ctx.saver.saveAgainAt)) await wakeToSave(ctx);
 }
 
 /** Waits until the holds end, or end at another time than now. */

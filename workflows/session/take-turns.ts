@@ -1,3 +1,4 @@
+import { patched } from '@temporalio/workflow';
 import type { RunVm, StartedRun, WaitingRun } from '../../domain/session/run-book.ts';
 import { judge } from '../activity-verdict.ts';
 import { runTurn } from './run-turn.ts';
@@ -40,9 +41,11 @@ async function runToItsEnd(ctx: SessionContext, first: StartedRun): Promise<void
     const after = await runTurn(ctx, ctx.hot, run, mayRepeat);
     if (after.vm === 'stays') return;
     await vmDied(ctx, after.cause);
-    if (state.runs.running === undefined) return;
+    if (state.runs.running === undefined || endIfCancelled(ctx, run)) return;
     try {
-      state.repeatRunning(vmOf(await ctx.work.run(() => wake(ctx))));
+      const hot = await ctx.work.run(() => wake(ctx));
+      if (endIfCancelled(ctx, run)) return;
+      state.repeatRunning(vmOf(hot));
     } catch (error) {
       const { code, message } = inShort(error);
       const cause = ctx.cancelCause(run.id);
@@ -51,6 +54,14 @@ async function runToItsEnd(ctx: SessionContext, first: StartedRun): Promise<void
       return;
     }
   }
+}
+
+/** A run that was cancelled between two tries is not tried again. */
+function endIfCancelled(ctx: SessionContext, { id }: StartedRun): boolean {
+  const cause = ctx.cancelCause(id);
+  if (cause === undefined || !patched('cancelled-between-tries')) return false;
+  ctx.state.endRunning({ as: 'cancelled', cause: cause.code }, cause);
+  return true;
 }
 
 const vmOf = ({ placed, vmId }: HotSession): RunVm => ({ hostId: placed.hostId, vmId });

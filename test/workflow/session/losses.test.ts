@@ -18,6 +18,7 @@ import {
   outputsBelow,
   ran,
   recorded,
+  shell,
   threadNamed,
   untilRun,
   untilTier,
@@ -25,8 +26,6 @@ import {
 
 /** A step that takes longer is stuck, and says which. */
 const STUCK_AFTER_MS = 25_000;
-
-const shell = (script: string) => ['sh', '-c', script];
 
 const gates = new PortGates(callingActivity);
 let kiln: Harness;
@@ -126,6 +125,21 @@ describe('a session whose VM ends', () => {
     };
     await expect.poll(stored, { timeout: 20_000 }).toBe('started dies-again.\n');
   });
+});
+
+it('a run that is cancelled between two of its VMs is not repeated', async () => {
+  const name = threadNamed('cancelled-between');
+  const command = counting('cancelled-between', 'sleep 1000');
+  await kiln.sessions.send(name, { id: 'one', command, repeatable: true });
+  while ((await starts('cancelled-between')) < 1) await delay(20);
+  const release = gates.hold('vms.release', 'before', { workloadId: name.thread });
+  await killVm(kiln, name);
+  await release.reached;
+  await kiln.sessions.cancel(name, 'one');
+  release.release();
+  expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ outcome: { as: 'cancelled' } });
+  expect(await ran(kiln.sessions, name, 'two', ['true'])).toMatchObject({ outcome: { code: 0 } });
+  expect(await starts('cancelled-between')).toBe(1);
 });
 
 describe('a session whose workflow is gone', () => {

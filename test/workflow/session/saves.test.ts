@@ -3,11 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { KilnError } from '../../../domain/failures.ts';
 import { sessionWorkflowId, storeKeys, type ThreadName } from '../../../domain/names.ts';
-import { isStored } from '../../../domain/session/save-book.ts';
 import { writeHostDrain } from '../../../store/hosts/host-drains.ts';
 import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { FAST_SESSIONS, type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
+import { untilSaved as savedIn, writeBeside } from '../../support/workers/save-steps.ts';
 import {
   closeAll,
   ended,
@@ -16,11 +16,11 @@ import {
   openGate,
   ran,
   recorded,
+  shell,
   threadNamed,
   untilTier,
 } from '../../support/workers/session-steps.ts';
 
-const shell = (script: string) => ['sh', '-c', script];
 const idOf = (name: ThreadName) => sessionWorkflowId({ ...name, incarnation: 1 });
 
 const gates = new PortGates(callingActivity);
@@ -35,17 +35,7 @@ afterAll(async () => {
   await kiln.close();
 });
 
-/** Waits until everything of the session is in the store. @returns the turn that the store has */
-async function untilSaved(name: ThreadName): Promise<number> {
-  for (;;) {
-    const { state } = await kiln.sessions.get(name);
-    if (state?.saves !== undefined && state.saves.stored !== undefined && isStored(state.saves)) {
-      return state.saves.stored.turn;
-    }
-    await delay(20);
-  }
-}
-
+const untilSaved = (name: ThreadName) => savedIn(kiln, name);
 const away = () => new KilnError('STORE_UNAVAILABLE', 'The object store does not answer.');
 
 describe('a workspace', () => {
@@ -80,13 +70,7 @@ describe('a workspace', () => {
 
   it('with files that were written beside the runs is saved with them', async () => {
     const name = threadNamed('with-files');
-    const write = (text: string) =>
-      kiln.sessions.hold(name, { kind: 'writeFiles', waitMs: 20_000 }, async ({ vmId }) => {
-        const agent = await kiln.host.vms.agent(vmId);
-        const handle = await agent.exec({ execId: text, argv: shell(`echo ${text} > note`), output: 'ring' });
-        for await (const _ of handle.output);
-        await handle.exit;
-      });
+    const write = (text: string) => writeBeside(kiln, name, 'note', text);
     await write('before');
     expect(await untilSaved(name)).toBe(0);
     await ran(kiln.sessions, name, 'one', ['true']);
@@ -174,40 +158,6 @@ describe('an idle session', () => {
     }
     await untilTier(kiln.sessions, name, 'cold');
     expect(await ran(kiln.sessions, name, 'two', shell('grep -x kept note'))).toMatchObject({ outcome: { code: 0 } });
-  });
-});
-
-describe('a save that fails', () => {
-  it('is told, holds nobody up, and is made up for by the next one', async () => {
-    const name = threadNamed('save-fails');
-    gates.failOnce('sessions.saves.snapshot', 'before', () => new KilnError('DISK_FULL', 'No room.'), {
-      workloadId: name.thread,
-    });
-    await ran(kiln.sessions, name, 'one', shell('echo kept > note'));
-    const { state } = await untilTier(kiln.sessions, name, 'warm');
-    expect(state?.events).toContainEqual(
-      expect.objectContaining({
-        of: 'save',
-        turn: 1,
-        to: 'failed',
-        cause: expect.objectContaining({ code: 'SAVE_FAILED' }),
-      }),
-    );
-    expect(state?.saves).not.toHaveProperty('stored');
-    await ran(kiln.sessions, name, 'two', ['true']);
-    expect(await untilSaved(name)).toBe(2);
-  });
-
-  it('because the image is too old is not tried again, and its session keeps its VM', async () => {
-    const name = threadNamed('too-old');
-    await kiln.sessions.create(name, { tiers: { idleMs: 100 } });
-    gates.failOnce('sessions.saves.snapshot', 'before', () => new KilnError('UNSUPPORTED', 'Build the image again.'), {
-      workloadId: name.thread,
-    });
-    await ran(kiln.sessions, name, 'one', ['true']);
-    await ran(kiln.sessions, name, 'two', ['true']);
-    const { state } = await untilTier(kiln.sessions, name, 'warm');
-    expect(state?.saves).toMatchObject({ asked: 1, cannot: 'Build the image again.' });
   });
 });
 

@@ -13,7 +13,7 @@ export function idleAt({ state, hot, saver }: SessionContext): number | undefine
 
 /** @returns when something is to be done with a session at rest by itself, ms since 1970 */
 export function restEndsAt(ctx: SessionContext): number {
-  return Math.min(expiryOf(ctx.state.state), idleAt(ctx) ?? Number.POSITIVE_INFINITY);
+  return Math.min(expiryOf(ctx.state.state), ...[idleAt(ctx), ctx.saver.saveAgainAt].filter((at) => at !== undefined));
 }
 
 /** Gives up the VM of a session that has been idle for long: its workspace is in the store. */

@@ -34,6 +34,7 @@ export async function wake(ctx: SessionContext, cause: Cause = { code: 'RUN_WAIT
     const verdict = judge(error);
     const detail = verdict.kind === 'cancelled' ? 'cancelled' : verdict.message;
     await release(ctx, { code: 'BOOT_FAILED', detail });
+    state.forgetVm();
     state.enter('cold', { code: 'BOOT_FAILED', detail });
     throw error;
   }
@@ -46,8 +47,11 @@ async function restore({ calls, owner, name, saver }: SessionContext, { placed, 
   if (restored !== null) saver.noteRestored(restored.mark);
 }
 
-/** @returns undefined where the VM is not there any more: the session is cold then */
-async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promise<HotSession | undefined> {
+/**
+ * Lets a VM that waits go on.
+ * @returns undefined where it is not there any more: the session is cold then
+ */
+export async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promise<HotSession | undefined> {
   const deadlineMs = ctx.policies.control.startToCloseMs;
   try {
     const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, deadlineMs };
@@ -128,8 +132,12 @@ async function beforeNextTry(ctx: SessionContext, reason: string): Promise<void>
 }
 
 function whyAtRest({ state }: SessionContext): CauseCode {
-  const last = state.state.events.findLast(({ of, cause }) => of === 'run' || (of === 'tier' && cause.code === 'HOLD'));
-  return last?.of === 'tier' ? 'HOLD_ENDED' : 'RUN_ENDED';
+  for (const { of, cause } of state.state.events.toReversed()) {
+    if (of === 'run') return 'RUN_ENDED';
+    if (of === 'tier' && cause.code === 'HOLD') return 'HOLD_ENDED';
+    if (of === 'tier' && cause.code === 'SAVE_AGAIN') return 'SAVE_AGAIN';
+  }
+  return 'RUN_ENDED';
 }
 
 /** The VM is gone, and with it what the session had in memory and, of its workspace, what was not saved. */

@@ -55,7 +55,7 @@ describe('what is saved of a session', () => {
     const before = filesChange(runStarts(runStarts(NO_SAVES)));
     const { book } = askSave(before, 2);
     const failed = saveFailed(runStarts(book), before);
-    expect(failed).toEqual({ asked: 1, unsavedRuns: 3, filesWritten: true });
+    expect(failed).toEqual({ asked: 1, unsavedRuns: 3, unsavedWrites: 1 });
     expect(savedInWords(saveFailed(book, before, 'too old'))).toBe('cannot be saved: too old');
   });
 
@@ -72,7 +72,7 @@ describe('what is saved of a session', () => {
     const book = runStarts(stored(NO_SAVES, 1));
     const asked = askSave(book, 2);
     const gone = vmIsGone(saved(filesChange({ ...asked.book, cannot: 'too old' }), asked.mark));
-    expect(gone).toEqual({ asked: 2, unsavedRuns: 0, stored: mark(1, 1) });
+    expect(gone).toEqual({ asked: 2, unsavedRuns: 0, unsavedWrites: 0, stored: mark(1, 1) });
     expect(askSave(gone, 2).mark).toEqual(mark(2, 3));
   });
 });

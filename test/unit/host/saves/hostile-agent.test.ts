@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { KilnError } from '../../../../domain/failures.ts';
 import type { FileEntry, WorkspaceEntry } from '../../../../domain/session/workspace.ts';
+import { createSaveMerge, sentChunk } from '../../../../host/saves/save-merge.ts';
 import type { SaveRecord, SaveRequest, SaveSummary, WorkspaceAgent } from '../../../../ports/guest-agent.ts';
 import { createMemoryStore } from '../../../support/saves/memory-store.ts';
 import { createSavesHost, mark, NEVER, placed, type SavesHost } from '../../../support/saves/saves-fixture.ts';
@@ -186,4 +187,14 @@ it('an agent that never answers can be given up, and what it had sent takes no r
   const [session = ''] = await readdir(join(host.stateDir, 'saves'));
   const folders = await readdir(join(host.stateDir, 'saves', session, '1'));
   expect(folders.sort()).toEqual(['1-1-0', '1-2-0', 'placement.json']);
+});
+
+it('sends no more chunks than a workspace may have', async () => {
+  const place = { pack: '1-1-1-0', offset: 0, length: 10 };
+  const merge = createSaveMerge({ maxChunks: 2, pack: async () => place, onPiece: async () => undefined });
+  const send = async (text: string) => merge.chunk(await sentChunk(Buffer.alloc(32), Buffer.from(text)));
+  await send('a');
+  await send('b');
+  await expect(send('c')).rejects.toMatchObject({ code: 'AGENT_PROTOCOL' });
+  await merge.close();
 });
