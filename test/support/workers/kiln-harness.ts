@@ -28,6 +28,7 @@ import { whatIsLeft } from '../host/nothing-left.ts';
 import { freshObjectStore } from '../servers/object-store.ts';
 import { afterEachEvent, movesStage } from './after-each-event.ts';
 import { controlWorkerOf, type HarnessOptions, HostRunner, sessionBooksOf } from './harness-workers.ts';
+import { repeatingReads } from './session-steps.ts';
 
 /** Timings with which a whole workload takes a second or two. */
 export const FAST: WorkloadPolicyOverrides = {
@@ -99,11 +100,13 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const hostRunner = new HostRunner({ ...surroundings, temporal, namespaceId: id, directory });
   if (options.withHost !== false) await hostRunner.start();
   const sessionsWith = (policies: SessionPolicyOverrides) =>
-    createSessionClient({
-      client: temporal,
-      books: sessionBooksOf(store, options),
-      policies: { ...FAST_SESSIONS, ...policies },
-    });
+    repeatingReads(
+      createSessionClient({
+        client: temporal,
+        books: sessionBooksOf(store, options),
+        policies: { ...FAST_SESSIONS, ...policies },
+      }),
+    );
   const workloads = createWorkloadClient({
     client: temporal,
     archive: createWorkloadDocuments(store),

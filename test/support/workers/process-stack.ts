@@ -20,6 +20,7 @@ import { sessionBooksOf } from './harness-workers.ts';
 import { FAST, FAST_SESSIONS, makeNamespace } from './kiln-harness.ts';
 import type { PortError } from './port-errors.ts';
 import type { Caller, GatedCall, Moment } from './port-gates.ts';
+import { repeatingReads } from './session-steps.ts';
 import {
   type ChildCommand,
   type ChildSpec,
@@ -139,10 +140,10 @@ export class ProcessStack {
     return createWorkloadClient({ client: this.temporal, archive, policies: { ...FAST, ...policies } });
   }
 
-  /** @returns a client of sessions with `FAST_SESSIONS` policies */
+  /** @returns a client of sessions with `FAST_SESSIONS` policies, which repeats reads while the workers are away */
   sessions(): SessionClient {
     const books = sessionBooksOf(this.store, {});
-    return createSessionClient({ client: this.temporal, books, policies: FAST_SESSIONS });
+    return repeatingReads(createSessionClient({ client: this.temporal, books, policies: FAST_SESSIONS }));
   }
 
   worker(role: Role): WorkerProcess {

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 import type { SessionClient, SessionSnapshot } from '../../../client/temporal/sessions/session-client.ts';
-import { isKilnError } from '../../../domain/failures.ts';
 import type { ThreadName } from '../../../domain/names.ts';
 import type { EndedRun, KnownRun } from '../../../domain/session/run-book.ts';
 import type { Tier } from '../../../domain/session/tiers.ts';
@@ -18,17 +17,27 @@ export const shell = (script: string): string[] => ['sh', '-c', script];
 
 export const threadNamed = (thread: string): ThreadName => ({ project: 'default', thread });
 
+/**
+ * @returns the client with reads that are repeated, like any caller should, while no worker answers in time: on a busy
+ * machine one that lives may take longer than the deadline of a query
+ */
+export function repeatingReads(sessions: SessionClient): SessionClient {
+  return {
+    ...sessions,
+    get: (name) => throughOutages(() => sessions.get(name)),
+    run: (name, runId) => throughOutages(() => sessions.run(name, runId)),
+    runs: (name, limit) => throughOutages(() => sessions.runs(name, limit)),
+    list: (query) => throughOutages(() => sessions.list(query)),
+  };
+}
+
 /** Waits until the run has ended, also while workers are away. */
 export async function ended(sessions: SessionClient, name: ThreadName, runId: string): Promise<EndedRun> {
   for (;;) {
-    const look = await sessions.run(name, runId).catch(undefinedIfAway);
-    if (look?.run.state === 'ended') return look.run.run;
+    const { run } = await sessions.run(name, runId);
+    if (run.state === 'ended') return run.run;
     await delay(20);
   }
-}
-
-function undefinedIfAway(error: unknown): undefined {
-  if (!isKilnError(error, 'TEMPORAL_UNAVAILABLE')) throw error;
 }
 
 /** Sends a command and waits until it has ended. */
