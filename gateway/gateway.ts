@@ -14,6 +14,8 @@ import { createHostDirectory } from '../store/hosts/host-directory.ts';
 import { createLogChunks } from '../store/logs/log-chunks.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { createRunOutputs } from '../store/sessions/run-outputs.ts';
+import { createSaveHeads } from '../store/sessions/saves/heads.ts';
+import { createSavedWorkspaces } from '../store/sessions/saves/saved-workspace.ts';
 import { createSources } from '../store/sources/sources.ts';
 import { bearerCheck } from './auth/bearer-auth.ts';
 import { deploymentHandlers } from './deployments/deployment-handlers.ts';
@@ -33,7 +35,10 @@ import { bindRoutes } from './route-binding.ts';
 import { fileHandlers, noFileHandlers } from './sessions/file-handlers.ts';
 import type { HostFiles } from './sessions/host-files.ts';
 import type { FollowRunOutput } from './sessions/host-run-output.ts';
+import { createSavedTurns } from './sessions/saved-turns.ts';
 import { noSessionHandlers, sessionHandlers } from './sessions/session-handlers.ts';
+import { Transfers } from './sessions/transfers.ts';
+import { noTurnHandlers, turnHandlers } from './sessions/turn-handlers.ts';
 import { sourceHandlers } from './sources/source-handlers.ts';
 import type { SourceUploadLimits } from './sources/source-upload.ts';
 import { locatedBy, workloadHandlers } from './workloads/workload-handlers.ts';
@@ -106,6 +111,8 @@ export interface GatewayLimits {
   readonly maxUploads: number;
   /** Files of sessions, in both directions. */
   readonly maxFileTransfers: number;
+  /** Kept in memory of trees, and of manifests of saved workspaces, bytes of each as they are in the store. */
+  readonly savedTreesBytes: number;
   /** How long a caller who wants a file waits for the VM of the session. */
   readonly vmWaitMs: number;
   /** How long a caller who writes a file waits for it to be saved, where he asks for that. */
@@ -138,6 +145,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   uploadMs: 600_000,
   maxUploads: 4,
   maxFileTransfers: 32,
+  savedTreesBytes: 64 * 1024 * 1024,
   vmWaitMs: 60_000,
   saveWaitMs: 60_000,
   // Less than a host accepts: everything that is stored can be built.
@@ -216,7 +224,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 
 function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: AbortSignal) {
   const { sessions, store, log, temporalUrl } = options;
-  if (sessions === undefined) return { ...noSessionHandlers(), ...noFileHandlers() };
+  if (sessions === undefined) return { ...noSessionHandlers(), ...noFileHandlers(), ...noTurnHandlers() };
   const directory = createHostDirectory(store);
   const hosts = createHostEntries({ ...limits, host: (id) => directory.read(id), now: Date.now });
   const handlers = sessionHandlers({
@@ -236,17 +244,23 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
     ...(temporalUrl && { temporalUrl: (workflowId: string) => temporalUrl({ workflowId }) }),
     ending,
   });
+  const { maxFileTransfers: maxTransfers, vmWaitMs } = limits;
+  const transfers = new Transfers({ sessions: sessions.client, hosts, maxTransfers, vmWaitMs, ending });
+  const turns = createSavedTurns({
+    sessions: sessions.client,
+    heads: createSaveHeads(store),
+    workspaces: createSavedWorkspaces(store, { maxCacheBytes: limits.savedTreesBytes }),
+  });
   const files = fileHandlers({
     sessions: sessions.client,
     files: sessions.files,
-    hosts,
-    maxTransfers: limits.maxFileTransfers,
-    vmWaitMs: limits.vmWaitMs,
+    transfers,
+    turns,
     saves: { waitMs: limits.saveWaitMs, lookMs: limits.runLookMs, maxLookMs: limits.runMaxLookMs },
     drainMs: limits.sources.drainMs,
     ending,
   });
-  return { ...handlers, ...files };
+  return { ...handlers, ...files, ...turnHandlers({ turns, transfers, ending }) };
 }
 
 function fleetCounts({ openWorkloads }: GatewayOptions, { countsKeptMs }: GatewayLimits): FleetCounts | undefined {

@@ -18,7 +18,7 @@ export interface Operation {
 
 export interface Parameter {
   readonly name: string;
-  readonly in: 'path' | 'query';
+  readonly in: 'path' | 'query' | 'header';
   readonly required: boolean;
   readonly description?: string;
   readonly schema: JsonSchema;
@@ -63,13 +63,25 @@ function operation(name: string, route: Route): Operation {
     tags: [route.tag],
     summary: route.summary,
     ...defined({ description: route.description }),
-    parameters: [...parameters('path', route.params), ...parameters('query', route.query)],
+    parameters: [
+      ...parameters('path', route.params),
+      ...parameters('query', route.query),
+      ...(route.ranges === true ? [RANGE] : []),
+    ],
     ...(route.body === undefined ? {} : { requestBody: requestBody(route.body) }),
     ...(route.upload === undefined ? {} : { requestBody: uploadBody(route.upload) }),
     responses: responses(route),
     ...(route.open === true ? { security: [] } : {}),
   };
 }
+
+const RANGE: Parameter = {
+  name: 'range',
+  in: 'header',
+  required: false,
+  description: 'One range of bytes. A form that is not known, or several ranges, count as none.',
+  schema: { type: 'string', example: 'bytes=0-1023' },
+};
 
 function requestBody(schema: z.ZodType): NonNullable<Operation['requestBody']> {
   const required = !schema.safeParse(undefined).success;
@@ -98,6 +110,7 @@ const REASONS: Readonly<Record<string, string>> = {
   200: 'OK',
   201: 'Created',
   202: 'Accepted, not finished yet',
+  206: 'The part that was asked for',
   503: 'Not ready',
 };
 
@@ -106,7 +119,10 @@ function responses(route: Route): Operation['responses'] {
     status,
     { description: REASONS[status] ?? '', content: { 'application/json': { schema: schemaOf(schema, 'output') } } },
   ]);
-  const raw = route.content === undefined ? [] : [['200', { description: 'OK', content: { [route.content]: {} } }]];
+  const statuses = route.ranges === true ? ['200', '206'] : ['200'];
+  const raw = statuses.flatMap((status) =>
+    route.content === undefined ? [] : [[status, { description: REASONS[status], content: { [route.content]: {} } }]],
+  );
   const problem = {
     description: 'A problem',
     content: { [PROBLEM_TYPE]: { schema: { $ref: '#/components/schemas/Problem' } } },

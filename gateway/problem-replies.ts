@@ -23,6 +23,17 @@ export class UnsupportedBody extends KilnError {
   }
 }
 
+/** A range that has no byte of the content. */
+export class UnsatisfiableRange extends KilnError {
+  readonly bytes: number;
+
+  /** @param bytes of the whole content */
+  constructor(bytes: number) {
+    super('SPEC_INVALID', `The file has ${bytes} bytes; the range has none of them.`);
+    this.bytes = bytes;
+  }
+}
+
 /** What the gateway needs of a logger; pino has it. */
 export interface GatewayLogger {
   info(facts: object, message: string): void;
@@ -34,6 +45,7 @@ export interface GatewayLogger {
 export function problemOfError(error: unknown): Problem {
   if (error instanceof InvalidRequest) return { ...problemOf(error), errors: error.errors };
   if (error instanceof UnsupportedBody) return problem(error.code, error.message, 415);
+  if (error instanceof UnsatisfiableRange) return problem(error.code, error.message, 416);
   if (isKilnError(error)) return problemOf(error);
   const status = frameworkStatus(error);
   if (status === undefined) return problem('INTERNAL', 'The gateway failed; its log says why.');
@@ -66,6 +78,7 @@ export function errorHandler(log: GatewayLogger) {
       if (found.status === 503) log.warn(facts, 'a part of Kiln does not answer');
       else log.error(facts, 'a request failed');
     }
+    if (error instanceof UnsatisfiableRange) void reply.header('content-range', `bytes */${error.bytes}`);
     void sendProblem(reply, found);
   };
 }

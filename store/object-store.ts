@@ -12,7 +12,15 @@ import { S3 } from '@aws-sdk/client-s3';
 import type { z } from 'zod';
 import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
-import { isMissing, isPreconditionFailed, isUnanswered, storeFailure } from './s3-errors.ts';
+import {
+  changedByAnother,
+  isBehindEnd,
+  isMissing,
+  isPreconditionFailed,
+  isUnanswered,
+  nothingStands,
+  storeFailure,
+} from './s3-errors.ts';
 import { bytesOf, verifiedStream } from './verified-stream.ts';
 
 export interface ObjectStoreOptions {
@@ -66,6 +74,12 @@ export interface BlobInfo {
   readonly sha256?: string;
 }
 
+export interface BlobPart {
+  readonly offset: number;
+  /** Bytes; at least 1. */
+  readonly length: number;
+}
+
 export interface OpenedBlob extends BlobInfo {
   /** Fails with IMAGE_CORRUPT at its end where length or sha256 differ from what was put. */
   readonly stream: Readable;
@@ -105,6 +119,11 @@ export interface ObjectStore {
   openBlob(key: string, signal?: AbortSignal): Promise<OpenedBlob>;
   /** A whole small blob. @throws NOT_FOUND, IMAGE_CORRUPT, PAYLOAD_TOO_LARGE beyond `maxBytes`. */
   readBlob(key: string, maxBytes: number): Promise<Buffer>;
+  /**
+   * Bytes of the middle of a blob. Nothing checks them: the caller has to.
+   * @returns fewer where the blob ends before. @throws NOT_FOUND where there is no such key.
+   */
+  readPart(key: string, part: BlobPart, signal?: AbortSignal): Promise<Buffer>;
   /** @returns undefined where there is no such key. */
   headBlob(key: string): Promise<BlobInfo | undefined>;
   /** One page of keys with the prefix, in byte order; `after` is a key. */
@@ -260,6 +279,17 @@ class S3ObjectStore implements ObjectStore {
     });
   }
 
+  async readPart(key: string, { offset, length }: BlobPart, signal?: AbortSignal): Promise<Buffer> {
+    const range = { Bucket: this.bucket, Key: key, Range: `bytes=${offset}-${offset + length - 1}` };
+    try {
+      const reply = await this.s3.getObject(range, defined({ abortSignal: signal }));
+      return await bytesOf(key, readable(reply.Body), length);
+    } catch (error) {
+      if (isBehindEnd(error)) return Buffer.alloc(0);
+      throw this.failure(error, key);
+    }
+  }
+
   async headBlob(key: string): Promise<BlobInfo | undefined> {
     try {
       return blobInfo(await this.s3.headObject({ Bucket: this.bucket, Key: key }));
@@ -345,15 +375,6 @@ class S3ObjectStore implements ObjectStore {
 }
 
 const SILENT = { trace: () => {}, debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-
-function changedByAnother(key: string): KilnError {
-  return new KilnError('STORE_CONFLICT', `Another writer has changed ${key}; read it again and decide anew.`, { key });
-}
-
-function nothingStands(key: string, error: unknown): KilnError {
-  const message = `The object store refused to create ${key}, though nothing stands there; try again.`;
-  return new KilnError('STORE_UNAVAILABLE', message, { key }, error);
-}
 
 function conditionHeaders(condition: WriteCondition | undefined): { IfNoneMatch?: string; IfMatch?: string } {
   if (condition === undefined) return {};

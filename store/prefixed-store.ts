@@ -25,6 +25,7 @@ export function prefixedStore(store: ObjectStore, prefix: string | undefined): O
     putBlob: (key, source, options) => store.putBlob(folder + key, source, options),
     openBlob: (key, signal) => store.openBlob(folder + key, signal),
     readBlob: (key, maxBytes) => store.readBlob(folder + key, maxBytes),
+    readPart: (key, part, signal) => store.readPart(folder + key, part, signal),
     headBlob: (key) => store.headBlob(folder + key),
     list: async (keys, options = {}) => {
       const { objects, folders, next } = await store.list(folder + keys, below(options));

@@ -13,6 +13,11 @@ export function isPreconditionFailed(error: unknown): boolean {
   return status === 412 || status === 409;
 }
 
+/** @returns whether a part of an object was asked for that begins behind its end. */
+export function isBehindEnd(error: unknown): boolean {
+  return statusOf(error) === 416;
+}
+
 /** @returns whether it is unknown if the request took effect: no answer, a broken one, or one of the 5xx. */
 export function isUnanswered(error: unknown): boolean {
   if (error instanceof KilnError) return error.code === 'STORE_UNAVAILABLE';
@@ -56,6 +61,15 @@ export function storeFailure(error: unknown, at: { key: string; endpoint: string
     { ...at, status },
     error,
   );
+}
+
+export function changedByAnother(key: string): KilnError {
+  return new KilnError('STORE_CONFLICT', `Another writer has changed ${key}; read it again and decide anew.`, { key });
+}
+
+export function nothingStands(key: string, error: unknown): KilnError {
+  const message = `The object store refused to create ${key}, though nothing stands there; try again.`;
+  return new KilnError('STORE_UNAVAILABLE', message, { key }, error);
 }
 
 /** Names under which servers refuse an access key that they do not know; versitygw does so with 404. */

@@ -3,9 +3,10 @@ import { constants, createWriteStream, openAsBlob } from 'node:fs';
 import { access, rename, rm } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type { SessionFilePlace } from '../../client/http/sessions/files.ts';
+import type { KilnClient } from '../../client/http/kiln-client.ts';
+import type { ReadPlace, SessionFilePlace } from '../../client/http/sessions/files.ts';
 import { defined } from '../../domain/defined.ts';
-import { messageOf } from '../../domain/failures.ts';
+import { KilnError, messageOf } from '../../domain/failures.ts';
 import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { textColumns } from '../terminal/text-columns.ts';
@@ -14,10 +15,19 @@ import { textColumns } from '../terminal/text-columns.ts';
 export async function listFiles(
   context: CliContext,
   output: CommandOutput,
-  { thread, dir, project }: { readonly thread: string; readonly dir?: string; readonly project?: string },
+  {
+    thread,
+    dir,
+    project,
+    turn,
+  }: { readonly thread: string; readonly dir?: string; readonly project?: string; readonly turn?: number },
 ): Promise<number> {
   const api = await context.connect();
-  const listing = await api.listSessionFiles({ params: { thread }, query: defined({ dir, project }) });
+  const query = defined({ dir, project });
+  const listing =
+    turn === undefined
+      ? await api.listSessionFiles({ params: { thread }, query })
+      : await api.listTurnFiles({ params: { thread, turn }, query });
   output.answer(listing, () =>
     textColumns(
       ['KIND', 'BYTES', 'CHANGED', 'NAME'],
@@ -32,15 +42,71 @@ export async function listFiles(
 export async function getFile(
   context: CliContext,
   output: CommandOutput,
-  place: SessionFilePlace,
+  place: ReadPlace,
   file: string | undefined,
 ): Promise<number> {
   const api = await context.connect();
   const content = await api.getSessionFile(place);
-  if (file !== undefined) {
-    await save(content, file);
-    output.answer({ path: place.path, file }, () => [`${place.path} is in ${file}`]);
-  } else for await (const chunk of content) context.stdout.write(chunk);
+  if (file === undefined) return printed(context, content);
+  await save(content, file);
+  output.answer({ path: place.path, file }, () => [`${place.path} is in ${file}`]);
+  return EXIT.ok;
+}
+
+/** `kiln session turns`. @returns exit code */
+export async function listTurns(
+  context: CliContext,
+  output: CommandOutput,
+  { thread, project }: { readonly thread: string; readonly project?: string },
+): Promise<number> {
+  const api = await context.connect();
+  const { items } = await api.listTurns({ params: { thread }, query: defined({ project }) });
+  const views = await Promise.all(
+    items.map(({ turn }) => api.getTurn({ params: { thread, turn }, query: defined({ project }) })),
+  );
+  output.answer({ items: views }, () =>
+    textColumns(
+      ['TURN', 'SAVED', 'ENTRIES', 'BYTES', 'NOT SAVED'],
+      views.map(({ turn, savedAt, entries, bytes, skipped }) => [
+        String(turn),
+        savedAt,
+        String(entries),
+        String(bytes),
+        String(skipped.count),
+      ]),
+    ),
+  );
+  return EXIT.ok;
+}
+
+/** `kiln session tar`: of a turn, or else of the newest that is kept. @returns exit code @throws NOT_FOUND */
+export async function getTar(
+  context: CliContext,
+  output: CommandOutput,
+  { thread, project, turn }: { readonly thread: string; readonly project?: string; readonly turn?: number },
+  file: string | undefined,
+): Promise<number> {
+  const api = await context.connect();
+  const of = turn ?? (await newestTurn(api, { thread, ...defined({ project }) }));
+  const tar = await api.getTurnTar({ thread, turn: of, ...defined({ project }) });
+  if (file === undefined) return printed(context, tar);
+  await save(tar, file);
+  output.answer({ turn: of, file }, () => [`the workspace after turn ${of} is in ${file}`]);
+  return EXIT.ok;
+}
+
+async function newestTurn(
+  api: Pick<KilnClient, 'listTurns'>,
+  { thread, project }: { readonly thread: string; readonly project?: string },
+): Promise<number> {
+  const { items } = await api.listTurns({ params: { thread }, query: defined({ project }) });
+  const [newest] = items;
+  if (newest !== undefined) return newest.turn;
+  throw new KilnError('NOT_FOUND', `Nothing of ${thread} is saved yet; \`kiln session sleep ${thread}\` saves it.`);
+}
+
+async function printed(context: CliContext, content: ReadableStream<Uint8Array>): Promise<number> {
+  for await (const chunk of content) context.stdout.write(chunk);
   return EXIT.ok;
 }
 

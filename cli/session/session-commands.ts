@@ -6,7 +6,7 @@ import { assignment, collected, duration, wholeNumber } from '../option-values.t
 import { type JsonOption, run, withJson } from '../run-command.ts';
 import { withResources } from '../run-options.ts';
 import type { CreateOptions } from './create.ts';
-import { registerFileCommands } from './file-commands.ts';
+import { registerFileCommands, registerTurnCommands } from './file-commands.ts';
 import type { ListOptions } from './list.ts';
 import type { OutputOptions } from './output.ts';
 import type { RunOptions } from './run.ts';
@@ -19,6 +19,7 @@ export function registerSessionCommands(program: Command, context: CliContext): 
   registerRun(session, context);
   registerReaders(session, context);
   registerFileCommands(session, context, inProject);
+  registerTurnCommands(session, context, inProject);
   registerEnds(session, context);
   registerNotThereYet(session, context);
 }

@@ -31,6 +31,12 @@ export function compareSaves(a: SavePlace, b: SavePlace): number {
   return a.turn - b.turn || a.epoch - b.epoch || a.n - b.n;
 }
 
+/** @param kept in the order of their writing. @returns the last save of each turn, newest turn first */
+export function newestOfTurns<S extends { readonly turn: number }>(kept: readonly S[]): readonly S[] {
+  const byTurn = new Map(kept.map((save) => [save.turn, save]));
+  return [...byTurn.values()].sort((a, b) => b.turn - a.turn);
+}
+
 /** The part of a head that decides. */
 export interface HeadState {
   /** Of the placement that has claimed the head. */

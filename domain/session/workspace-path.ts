@@ -31,6 +31,26 @@ export function putSizeOf(contentLength: string | undefined): number {
   throw new KilnError('PAYLOAD_TOO_LARGE', `A file may have at most ${MAX_PUT_BYTES} bytes.`);
 }
 
+export function leadsOutOfWorkspace(): KilnError {
+  return new KilnError('SPEC_INVALID', 'The path leads out of the workspace.');
+}
+
+export function isNotInWorkspace(): KilnError {
+  return new KilnError('NOT_FOUND', 'There is no such file or folder in the workspace.');
+}
+
+export function isNoRegularFile(path: string, kind: WorkspaceEntryKind): KilnError {
+  const fix = kind === 'folder' ? ' List it with dir.' : '';
+  return new KilnError('SPEC_INVALID', `${path} is no regular file but a ${kind}.${fix}`);
+}
+
+/** @returns a time that a guest has set, as ISO 8601; the beginning of time where no date has it */
+export function shownTime(ms: number): string {
+  const date = new Date(Math.round(ms));
+  const isShown = date.getTime() >= 0 && date.getUTCFullYear() <= 9999;
+  return (isShown ? date : new Date(0)).toISOString();
+}
+
 /** What a listing says of an entry. A link is shown as what it is, wherever it leads. */
 export type WorkspaceEntryKind = 'file' | 'folder' | 'link' | 'other';
 

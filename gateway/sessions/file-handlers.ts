@@ -1,34 +1,29 @@
 /** Handlers of the routes of files in the workspaces of sessions. */
-import { once } from 'node:events';
-import { Readable } from 'node:stream';
-import type { FastifyReply } from 'fastify';
-import type { HeldSession, SessionClient } from '../../client/temporal/sessions/session-client.ts';
+import type { SessionClient } from '../../client/temporal/sessions/session-client.ts';
 import { boundedBody, drainBody } from '../../concurrency/incoming-body.ts';
-import { BYTES_TYPE } from '../../contracts/api/routes/route.ts';
 import type { SESSION_FILE_ROUTES } from '../../contracts/api/routes/session-files.ts';
-import { FILE_KIND_HEADER, FILE_TIME_HEADER } from '../../contracts/host/vm-files.ts';
-import { isKilnError, KilnError } from '../../domain/failures.ts';
+import { KilnError } from '../../domain/failures.ts';
 import type { ThreadName } from '../../domain/names.ts';
-import type { HoldKind } from '../../domain/session/holds.ts';
 import { isStored } from '../../domain/session/save-book.ts';
 import { MAX_PUT_BYTES, putSizeOf } from '../../domain/session/workspace-path.ts';
-import type { FileLook } from '../../ports/session-files.ts';
-import type { HostEntries } from '../hosts/host-entries.ts';
+import { listSaved } from '../../store/sessions/saves/saved-files.ts';
 import type { RouteHandlers } from '../route-binding.ts';
-import type { FilesAt, HostFiles } from './host-files.ts';
+import { partOf } from './byte-range.ts';
+import { sendFile, sendLook } from './file-replies.ts';
+import type { HostFiles } from './host-files.ts';
+import { sendSaved } from './saved-replies.ts';
+import type { SavedTurns } from './saved-turns.ts';
 import { threadOf } from './session-handlers.ts';
+import type { Transfers } from './transfers.ts';
 import { type UntilSavedOptions, untilSaved } from './until-saved.ts';
 
 type FileHandlers = Pick<RouteHandlers, keyof typeof SESSION_FILE_ROUTES>;
 
 export interface FileHandlerOptions {
-  readonly sessions: Pick<SessionClient, 'hold' | 'get'>;
+  readonly sessions: Pick<SessionClient, 'get'>;
   readonly files: HostFiles;
-  readonly hosts: HostEntries;
-  /** Transfers at a time: each has two connections open. */
-  readonly maxTransfers: number;
-  /** How long a caller waits for the VM of a session, ms. */
-  readonly vmWaitMs: number;
+  readonly transfers: Transfers;
+  readonly turns: Pick<SavedTurns, 'present'>;
   /** How long a caller waits for a file to be in the store, and the pauses between two looks, ms. */
   readonly saves: Omit<UntilSavedOptions, 'signal'> & { readonly waitMs: number };
   /** How long the rest of a refused upload is read, ms. */
@@ -38,46 +33,53 @@ export interface FileHandlerOptions {
 }
 
 export function fileHandlers(options: FileHandlerOptions): FileHandlers {
-  const { files } = options;
-  const transfers = new Transfers(options);
+  const { files, transfers, turns, ending } = options;
   return {
     async listSessionFiles({ params, query }) {
       const name = threadOf(params.thread, query);
       const dir = query.dir ?? '';
-      const { entries, isCut } = await transfers.run(name, 'readFiles', 'again', (at) => files.list(at, dir));
+      const saved = await turns.present(name);
+      const { entries, isCut } =
+        saved === undefined
+          ? await transfers.inVm(name, 'readFiles', 'again', (at) => files.list(at, dir))
+          : await listSaved(saved, dir);
       return { status: 200, body: { items: [...entries], isCut } };
     },
-    async getSessionFile({ params, query }, request, reply) {
-      const name = threadOf(params.thread, query);
+    async getSessionFile({ params: { thread, path }, query }, request, reply) {
+      const name = threadOf(thread, query);
+      const saved = await turns.present(name);
+      if (saved !== undefined) return sendSaved({ saved, path, transfers, ending }, request, reply);
       if (request.method === 'HEAD') {
-        const found = await transfers.run(name, 'readFiles', 'again', (at) => files.look(at, params.path));
-        return described(reply, found).send(Readable.from([]));
+        return sendLook(reply, await transfers.inVm(name, 'readFiles', 'again', (at) => files.look(at, path)));
       }
-      return transfers.run(name, 'readFiles', 'again', async (at) => {
-        const { content, ...look } = await files.read(at, params.path);
-        void described(reply, look).send(content);
-        // The VM has to run until the last byte.
-        if (!reply.raw.closed) await once(reply.raw, 'close');
-        return reply;
+      // The VM has to run until the last byte.
+      return transfers.inVm(name, 'readFiles', 'again', async (at) => {
+        const { content, ...look } = await files.read(at, path);
+        try {
+          return await sendFile(request, reply, look, (range) => (range ? partOf(content, range) : content));
+        } catch (error) {
+          content.destroy();
+          throw error;
+        }
       });
     },
-    putSessionFile: putHandler(options, transfers),
+    putSessionFile: putHandler(options),
     async deleteSessionFile({ params: { thread, path }, query }) {
       const name = threadOf(thread, query);
-      await transfers.run(name, 'writeFiles', 'once', (at) => files.remove(at, path));
+      await transfers.inVm(name, 'writeFiles', 'once', (at) => files.remove(at, path));
       return { status: 200, body: { path } };
     },
   };
 }
 
-function putHandler(options: FileHandlerOptions, transfers: Transfers): FileHandlers['putSessionFile'] {
-  const { files, drainMs } = options;
+function putHandler(options: FileHandlerOptions): FileHandlers['putSessionFile'] {
+  const { files, transfers, drainMs } = options;
   return async ({ params: { thread, path }, query, upload }, request, reply) => {
     const name = threadOf(thread, query);
     const body = upload.bytes;
     try {
       const bytes = putSizeOf(request.headers['content-length']);
-      const { created } = await transfers.run(name, 'writeFiles', 'once', (at) => {
+      const { created } = await transfers.inVm(name, 'writeFiles', 'once', (at) => {
         const content = boundedBody(body, bytes, { tooLarge: brokenOff, brokenOff });
         return files.write(at, path, { bytes, content });
       });
@@ -100,67 +102,6 @@ async function isSaved({ sessions, saves, ending }: FileHandlerOptions, name: Th
     return state?.saves?.stored !== undefined && isStored(state.saves) ? true : undefined;
   };
   return (await untilSaved(look, { ...saves, signal })) ?? false;
-}
-
-/** Failures that say that the VM may not be there any more. */
-const MAY_BE_GONE = ['HOST_LOST', 'AGENT_LOST', 'AGENT_TIMEOUT', 'VMM_EXITED', 'GUEST_CRASHED'] as const;
-
-class Transfers {
-  private readonly options: FileHandlerOptions;
-  private open = 0;
-
-  constructor(options: FileHandlerOptions) {
-    this.options = options;
-  }
-
-  /** @param tries `again`: where the VM was not there, the work is done once more, in the VM that there is then */
-  async run<T>(
-    name: ThreadName,
-    kind: HoldKind,
-    tries: 'once' | 'again',
-    work: (at: FilesAt) => Promise<T>,
-  ): Promise<T> {
-    const { sessions, maxTransfers, vmWaitMs } = this.options;
-    if (this.open >= maxTransfers) {
-      throw new KilnError('QUEUE_FULL', `This gateway transfers ${maxTransfers} files already; try again in a moment.`);
-    }
-    this.open += 1;
-    try {
-      return await sessions.hold(name, { kind, waitMs: vmWaitMs }, async (held, ask) => {
-        try {
-          return await work(await this.at(held, { newest: tries === 'once' }));
-        } catch (error) {
-          if (!isKilnError(error, ...MAY_BE_GONE)) throw error;
-          this.options.hosts.forget(held.hostId);
-          // A session that has been closed meanwhile says so.
-          const now = await ask();
-          if (tries === 'once') throw error;
-          return work(await this.at(now, { newest: true }));
-        }
-      });
-    } finally {
-      this.open -= 1;
-    }
-  }
-
-  private async at(
-    { hostId, vmId, epoch, workflowId }: HeldSession,
-    how: { readonly newest: boolean },
-  ): Promise<FilesAt> {
-    const { hosts, ending } = this.options;
-    const host = await hosts.read(hostId, how);
-    if (host === undefined) throw new KilnError('HOST_LOST', `Host ${hostId} has not registered lately.`, { hostId });
-    return { host, vm: { vmId, epoch, workflowId }, signal: ending };
-  }
-}
-
-function described(reply: FastifyReply, { kind, bytes, modifiedAt }: FileLook): FastifyReply {
-  return reply.type(BYTES_TYPE).headers({
-    'content-length': String(bytes),
-    'x-content-type-options': 'nosniff',
-    [FILE_KIND_HEADER]: kind,
-    [FILE_TIME_HEADER]: modifiedAt,
-  });
 }
 
 function brokenOff(): KilnError {

@@ -1,6 +1,11 @@
 /** Reads what the scripts print. It comes from a guest: nothing of it is trusted, everything is bounded. Pure. */
 import { KilnError } from '../../domain/failures.ts';
-import type { WorkspaceEntry, WorkspaceEntryKind } from '../../domain/session/workspace-path.ts';
+import {
+  leadsOutOfWorkspace,
+  shownTime,
+  type WorkspaceEntry,
+  type WorkspaceEntryKind,
+} from '../../domain/session/workspace-path.ts';
 import type { FileLook } from '../../ports/session-files.ts';
 
 const FILE_TYPE = 0xf000;
@@ -16,7 +21,7 @@ export function parseLook(output: Buffer): FileLook & { readonly realPath: strin
   const [, mode, bytes, seconds, real] =
     /^([0-9a-f]{1,8}) (\d{1,19}) (-?\d{1,19}(?:\.\d+)?)\n([^\0]+)\0$/.exec(output.toString('utf8')) ?? [];
   if (mode === undefined || real === undefined) throw notUnderstood();
-  if (!`${real}/`.startsWith(ROOT)) throw leadsOut();
+  if (!`${real}/`.startsWith(ROOT)) throw leadsOutOfWorkspace();
   const kind = KINDS[Number.parseInt(mode, 16) & FILE_TYPE] ?? 'other';
   return { kind, bytes: Number(bytes), modifiedAt: timeOf(seconds), realPath: real.slice(ROOT.length) };
 }
@@ -33,16 +38,7 @@ export function parseListing(output: Buffer): readonly WorkspaceEntry[] {
   return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-export function leadsOut(): KilnError {
-  return new KilnError('SPEC_INVALID', 'The path leads out of the workspace.');
-}
-
-/** A guest may set any time; one that no date has becomes the beginning of time. */
-function timeOf(seconds: string | undefined): string {
-  const date = new Date(Math.round(Number(seconds) * 1000));
-  const isShown = date.getTime() >= 0 && date.getUTCFullYear() <= 9999;
-  return (isShown ? date : new Date(0)).toISOString();
-}
+const timeOf = (seconds: string | undefined) => shownTime(Number(seconds) * 1000);
 
 function notUnderstood(): KilnError {
   return new KilnError('AGENT_PROTOCOL', 'The guest described its files in an unknown way; has the image GNU tools?');

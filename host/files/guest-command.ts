@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { KilnError } from '../../domain/failures.ts';
+import { isNotInWorkspace, leadsOutOfWorkspace } from '../../domain/session/workspace-path.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
-import { leadsOut } from './guest-answers.ts';
 import { IN_THE_WAY, LEADS_OUT, NO_SUCH_FILE } from './guest-scripts.ts';
 
 /** Time that a script gets in the guest, ms. */
@@ -50,8 +50,8 @@ export async function inGuest(
 }
 
 function failureOf(code: number | null, timedOut: boolean, said: string): KilnError {
-  if (code === NO_SUCH_FILE) return new KilnError('NOT_FOUND', 'There is no such file or folder in the workspace.');
-  if (code === LEADS_OUT) return leadsOut();
+  if (code === NO_SUCH_FILE) return isNotInWorkspace();
+  if (code === LEADS_OUT) return leadsOutOfWorkspace();
   if (code === IN_THE_WAY) return new KilnError('CONFLICT', 'A folder is in the way, or it is not empty.');
   if (timedOut) return new KilnError('AGENT_TIMEOUT', `The guest took longer than ${SCRIPT_MS} ms for its files.`);
   if (code === 127 || code === 126) {

@@ -4,7 +4,12 @@ import { posix } from 'node:path';
 import type { Readable } from 'node:stream';
 import { abortable, onAbort } from '../../concurrency/deadline.ts';
 import { KilnError } from '../../domain/failures.ts';
-import { MAX_LISTED, MAX_WORKSPACE_PATH, workspacePathProblem } from '../../domain/session/workspace-path.ts';
+import {
+  isNoRegularFile,
+  MAX_LISTED,
+  MAX_WORKSPACE_PATH,
+  workspacePathProblem,
+} from '../../domain/session/workspace-path.ts';
 import type { AgentChannel } from '../../ports/guest-agent.ts';
 import type { VmHost } from '../../ports/host.ts';
 import type { FileListing, FileLook, OwnedVm, SessionFiles, WrittenFile } from '../../ports/session-files.ts';
@@ -96,7 +101,7 @@ async function read(uses: VmUses, vm: OwnedVm, path: string): Promise<FileLook &
   try {
     const agent = await uses.agentOf(vm, signal);
     const found = await abortable(look(agent, path), signal);
-    if (found.kind !== 'file') throw noFile(path, found.kind);
+    if (found.kind !== 'file') throw isNoRegularFile(path, found.kind);
     const tar = agent.getTar(WORKSPACE, [found.realPath]);
     const stop = onAbort(signal, () => tar.destroy(signal.reason));
     const { bytes, content } = await fileOf(tar);
@@ -150,11 +155,6 @@ function checked(path: string): string {
   const problem = workspacePathProblem(path);
   if (problem === undefined) return path;
   throw new KilnError('SPEC_INVALID', `The path ${problem}.`);
-}
-
-function noFile(path: string, kind: string): KilnError {
-  const fix = kind === 'folder' ? ' List it with dir.' : '';
-  return new KilnError('SPEC_INVALID', `${path} is no regular file but a ${kind}.${fix}`);
 }
 
 function isPaused(vmId: string): KilnError {

@@ -15,9 +15,28 @@ export interface SessionFilePlace {
   readonly project?: string;
 }
 
+export interface ReadPlace extends SessionFilePlace {
+  /** As it was after this turn. Absent: as it is now. */
+  readonly turn?: number;
+}
+
+export interface ReadOptions extends CallOptions {
+  /** Bytes from `from` up to, not including, `to`, or the end. */
+  readonly range?: { readonly from: number; readonly to?: number };
+}
+
 export interface FileMethods {
-  /** The content of a file, as it arrives. @throws NOT_FOUND; SESSION_CLOSED, SESSION_EXPIRED; API_UNAVAILABLE */
-  getSessionFile(place: SessionFilePlace, options?: CallOptions): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * The content of a file, as it arrives.
+   * @throws NOT_FOUND; SPEC_INVALID, also where the range has no byte of it; SESSION_CLOSED, SESSION_EXPIRED;
+   *   API_UNAVAILABLE
+   */
+  getSessionFile(place: ReadPlace, options?: ReadOptions): Promise<ReadableStream<Uint8Array>>;
+  /** The whole workspace as it was after a turn, as a tar that arrives. @throws NOT_FOUND, API_UNAVAILABLE */
+  getTurnTar(
+    of: { readonly thread: string; readonly turn: number; readonly project?: string },
+    options?: CallOptions,
+  ): Promise<ReadableStream<Uint8Array>>;
   /** Writes a whole file, at most 64 MiB. @throws PAYLOAD_TOO_LARGE, CONFLICT, as `getSessionFile` */
   putSessionFile(
     place: SessionFilePlace,
@@ -29,10 +48,18 @@ export interface FileMethods {
 /** @returns the methods. No request is made until one is called. */
 export function fileMethods(http: HttpClientOptions & { readonly uploadTimeoutMs: number }): FileMethods {
   return {
-    async getSessionFile(place, { signal } = {}) {
-      const reply = await send(http, ROUTES.getSessionFile, partsOf(place), { signal });
-      if (reply.status !== 200) throw await problemOf(http, reply);
-      return reply.body ?? new Blob([]).stream();
+    async getSessionFile({ turn, ...place }, { signal, range } = {}) {
+      const { params, query } = partsOf(place);
+      const headers = range === undefined ? {} : { range: rangeHeader(range) };
+      const reply =
+        turn === undefined
+          ? await send(http, ROUTES.getSessionFile, { params, query }, { signal, headers })
+          : await send(http, ROUTES.getTurnFile, { params: { ...params, turn }, query }, { signal, headers });
+      return contentOf(http, reply);
+    },
+    async getTurnTar({ thread, turn, project }, { signal } = {}) {
+      const parts = { params: { thread, turn }, query: defined({ project }) };
+      return contentOf(http, await send(http, ROUTES.getTurnTar, parts, { signal }));
     },
     async putSessionFile(place, bytes, { signal } = {}) {
       const parts = { ...partsOf(place), upload: { type: BYTES_TYPE, bytes } };
@@ -42,6 +69,17 @@ export function fileMethods(http: HttpClientOptions & { readonly uploadTimeoutMs
   };
 }
 
-function partsOf({ thread, path, project }: SessionFilePlace): RequestParts {
+async function contentOf(http: HttpClientOptions, reply: Response): Promise<ReadableStream<Uint8Array>> {
+  if (!reply.ok) throw await problemOf(http, reply);
+  return reply.body ?? new Blob([]).stream();
+}
+
+/** An empty range is none that a header could name: it is that of no byte, which the server refuses, too. */
+function rangeHeader({ from, to }: { readonly from: number; readonly to?: number }): string {
+  if (to !== undefined && to <= from) return 'bytes=-0';
+  return `bytes=${from}-${to === undefined ? '' : to - 1}`;
+}
+
+function partsOf({ thread, path, project }: SessionFilePlace): Required<Pick<RequestParts, 'params' | 'query'>> {
   return { params: { thread, path }, query: defined({ project }) };
 }

@@ -11,6 +11,7 @@ import { OPERATION_ROUTES } from './operations.ts';
 import { POOL_ROUTES } from './pools.ts';
 import type { Route } from './route.ts';
 import { SESSION_FILE_ROUTES } from './session-files.ts';
+import { SESSION_TURN_ROUTES } from './session-turns.ts';
 import { SESSION_ROUTES } from './sessions.ts';
 import { SOURCE_ROUTES } from './sources.ts';
 import { WORKLOAD_ROUTES } from './workloads.ts';
@@ -19,6 +20,7 @@ export const ROUTES = {
   ...WORKLOAD_ROUTES,
   ...SESSION_ROUTES,
   ...SESSION_FILE_ROUTES,
+  ...SESSION_TURN_ROUTES,
   ...SOURCE_ROUTES,
   ...DEPLOYMENT_ROUTES,
   ...HOST_ROUTES,

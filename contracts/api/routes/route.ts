@@ -5,6 +5,7 @@ import { z } from 'zod';
 export const PATH_PARAMETER = /([:*])(\w+)/g;
 /** Bytes of any kind. */
 export const BYTES_TYPE = 'application/octet-stream';
+export const TAR_TYPE = 'application/x-tar';
 
 export interface Route {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -22,7 +23,15 @@ export interface Route {
   /** JSON bodies by status. Every other status answers with a problem document. */
   readonly responses?: Readonly<Record<number, z.ZodType>>;
   /** Media type of a 200 that is not JSON. */
-  readonly content?: 'text/event-stream' | 'text/html' | 'text/plain' | 'application/json' | typeof BYTES_TYPE;
+  readonly content?:
+    | 'text/event-stream'
+    | 'text/html'
+    | 'text/plain'
+    | 'application/json'
+    | typeof BYTES_TYPE
+    | typeof TAR_TYPE;
+  /** Whether a part of the content may be asked for with `Range`: RFC 9110, one range, of bytes. */
+  readonly ranges?: true;
 }
 
 export const MAX_PAGE = 200;
@@ -35,5 +44,5 @@ export const pageLimit = (most: number, preset: number) => z.coerce.number().int
 
 /** @returns whether a route answers HEAD, too */
 export function answersHead({ method, responses, content }: Route): boolean {
-  return method === 'GET' && (responses !== undefined || content === BYTES_TYPE);
+  return method === 'GET' && (responses !== undefined || content === BYTES_TYPE || content === TAR_TYPE);
 }

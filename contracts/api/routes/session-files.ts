@@ -15,7 +15,7 @@ export const SESSION_FILE_ROUTES = {
     tag: 'sessions',
     summary: 'The entries of a folder in the workspace of a session',
     description:
-      'Wakes the session, or begins it. A link is shown as a link. Of a very large folder, not all entries are listed.',
+      'Wakes a session only where not everything of it is saved, or begins it. A link is shown as a link. Of a very large folder, not all entries are listed.',
     params: z.object({ thread: threadSchema }),
     query: query.extend({ dir: folderSchema }),
     responses: { 200: fileListSchema },
@@ -26,10 +26,11 @@ export const SESSION_FILE_ROUTES = {
     tag: 'sessions',
     summary: 'A file of the workspace of a session',
     description:
-      'Wakes the session, or begins it; what a lost workspace had is NOT_FOUND. Links are followed as long as they stay inside. Also answers HEAD: `x-kiln-kind` says what it is, `x-kiln-modified-at` when it was changed.',
+      'Wakes a session only where not everything of it is saved, or begins it: what is saved comes from the store, with its turn as `x-kiln-turn`, also of a session that has ended. What a lost workspace had is NOT_FOUND. Links are followed as long as they stay inside. Also answers HEAD: `x-kiln-kind` says what it is, `x-kiln-modified-at` when it was changed.',
     params,
     query,
     content: BYTES_TYPE,
+    ranges: true,
   },
   putSessionFile: {
     method: 'PUT',

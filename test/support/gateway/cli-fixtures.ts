@@ -45,6 +45,10 @@ export function apiWith(methods: Partial<KilnClient>): KilnClient {
     deleteSessionFile: refuse,
     getSessionFile: refuse,
     putSessionFile: refuse,
+    listTurns: refuse,
+    getTurn: refuse,
+    listTurnFiles: refuse,
+    getTurnTar: refuse,
     streamRunOutput: () => {
       throw new KilnError('UNSUPPORTED', NOT_GIVEN);
     },

@@ -7,7 +7,15 @@ import { KilnError } from '../../../domain/failures.ts';
 import { jsonOrUndefined } from '../../../domain/json-or-undefined.ts';
 import type { BlobSource, ObjectStore, WriteCondition } from '../../../store/object-store.ts';
 
-type Methods = 'readDocument' | 'writeDocument' | 'putBlob' | 'openBlob' | 'readBlob' | 'headBlob' | 'delete';
+type Methods =
+  | 'readDocument'
+  | 'writeDocument'
+  | 'putBlob'
+  | 'openBlob'
+  | 'readBlob'
+  | 'readPart'
+  | 'headBlob'
+  | 'delete';
 
 export interface MemoryStore extends Pick<ObjectStore, Methods> {
   readonly objects: Map<string, Buffer>;
@@ -68,6 +76,7 @@ export function createMemoryStore(): MemoryStore {
         if (blob(key).length > maxBytes) throw new KilnError('PAYLOAD_TOO_LARGE', `${key} is too large.`);
         return blob(key);
       }),
+    readPart: (key, { offset, length }) => call('readPart', key, () => blob(key).subarray(offset, offset + length)),
     headBlob: (key) => call('headBlob', key, () => (objects.has(key) ? { bytes: blob(key).length } : undefined)),
     delete: (key) => call('delete', key, () => void objects.delete(key)),
   };

