@@ -1,5 +1,16 @@
 /** A session in a real guest: its runs, its rest, and its end. */
+import { execFile } from 'node:child_process';
+import { createWriteStream } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createSaveHeads } from '../../store/sessions/saves/heads.ts';
+import { tarOfSave } from '../../store/sessions/saves/saved-tar.ts';
+import { createSavedWorkspaces } from '../../store/sessions/saves/saved-workspace.ts';
 import { createInstanceStore } from '../../vmm/instance-record.ts';
 import { type CountingServer, countingServer } from '../support/guest/counting-server.ts';
 import type { HarnessOptions } from '../support/workers/harness-workers.ts';
@@ -29,8 +40,28 @@ async function killVm(vmId: string): Promise<void> {
   process.kill(pid, 'SIGKILL');
 }
 
+/** @returns what a script prints in a folder with a tar of a save. */
+async function inUnpacked(tar: Readable, script: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'kiln-tar-'));
+  try {
+    await pipeline(tar, createWriteStream(join(folder, 'it.tar')));
+    await mkdir(join(folder, 'workspace'));
+    await runFile('tar', ['-xpf', '../it.tar', '--numeric-owner'], { cwd: join(folder, 'workspace') });
+    return (await runFile('sh', ['-c', script], { cwd: join(folder, 'workspace') })).stdout;
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+const runFile = promisify(execFile);
+
 describe('a session in a real guest', () => {
   const name = threadNamed('real');
+  const newestSave = async () => {
+    const session = { ...name, incarnation: 1 };
+    const head = await createSaveHeads(kiln.store).read(session);
+    if (head?.save === undefined) throw new Error('nothing is saved');
+    return createSavedWorkspaces(kiln.store, { maxCacheBytes: 1_000_000 }).open(session, head.save);
+  };
 
   it('keeps files, processes of nobody and the time between two runs', async () => {
     const egress = ['counter.corp', 'other.corp'].map((host) => `${host}:${server.port}`);
@@ -109,6 +140,8 @@ describe('a session in a real guest', () => {
       if (how === 'slept') await kiln.sessions.sleep(name);
       else await killVm(vms.at(-1) ?? '');
       await untilTier(kiln.sessions, name, 'cold');
+      const tar = tarOfSave(await newestSave(), AbortSignal.timeout(60_000));
+      expect(await inUnpacked(tar, tree), how).toBe(digest);
       const again = await ran(kiln.sessions, name, how, shell(`test "$( ${tree})" = '${digest.trim()}'`));
       expect(again.outcome, how).toMatchObject({ as: 'finished', code: 0 });
       expect(again).not.toHaveProperty('lost');

@@ -170,6 +170,20 @@ function outcomeOf({ stage, failure }: WorkloadState): Outcome {
   return failure === undefined ? stage : `${failure.stage} ${failure.code}`;
 }
 
+/** Begins the work for all items, `atOnce` at a time. @returns what comes of each */
+export function begun<T, R>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T) => Promise<R>,
+): ReadonlyMap<T, Promise<R>> {
+  const all = items.map((item) => ({ item, result: Promise.withResolvers<R>() }));
+  for (const { result } of all) result.promise.catch(() => undefined);
+  void pooled(all, atOnce, async ({ item, result }) => {
+    await work(item).then(result.resolve, result.reject);
+  });
+  return new Map(all.map(({ item, result }) => [item, result.promise]));
+}
+
 /** Does the work for all items, `atOnce` at a time. */
 export async function pooled<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
   const queue = [...items];

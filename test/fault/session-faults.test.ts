@@ -17,7 +17,7 @@ import {
   untilRun,
   untilTier,
 } from '../support/workers/session-steps.ts';
-import { pooled } from './fault-cells.ts';
+import { begun } from './fault-cells.ts';
 import {
   POLICIES,
   RUN_MS,
@@ -55,7 +55,7 @@ interface Report {
 
 describe('faults in the middle of what a session does', () => {
   const gates = new PortGates(callingActivity);
-  const reports = new Map<Cell, Report | Error>();
+  let reports: ReadonlyMap<Cell, Promise<Report>> = new Map();
   let kiln: Harness;
 
   beforeAll(async () => {
@@ -64,25 +64,21 @@ describe('faults in the middle of what a session does', () => {
       controlPorts: (ports) => gates.over(ports),
       capacity: { vcpus: 512, memMib: 1_000_000 },
     });
-    const runCell = async (cell: Cell) => {
-      const report = reportOf(kiln, gates, cell);
-      reports.set(cell, await report.catch((error: unknown) => new Error(String(error), { cause: error })));
-    };
+    const runCell = (cell: Cell) => reportOf(kiln, gates, cell);
     const hangs = ({ fault }: Cell) => fault === 'hangs';
     const others = CELLS.filter((cell) => !hangs(cell));
-    await Promise.all([
-      pooled(CELLS.filter(hangs), AT_ONCE.waiting, runCell),
-      pooled(others, AT_ONCE.working, runCell),
+    // Each test waits for its own cell: how long all of them take together depends on what else the machine does.
+    reports = new Map([
+      ...begun(CELLS.filter(hangs), AT_ONCE.waiting, runCell),
+      ...begun(others, AT_ONCE.working, runCell),
     ]);
-    console.log(tableOf(reports));
   });
   afterAll(() => kiln.close());
 
   it.each(CELLS.map((cell) => [cell.row.activity, cell.fault, cell.moment, cell.row.port, cell] as const))(
     'in %s, %s %s %s',
-    (_activity, _fault, _moment, _port, cell) => {
-      const report = reports.get(cell);
-      if (report instanceof Error) throw report;
+    async (_activity, _fault, _moment, _port, cell) => {
+      const report = await reports.get(cell);
       expect(report?.outcome).toBe(cell.row.outcomes[cell.fault]);
       // The next run works, in the same VM, with the files of the first one; nothing is said to be lost.
       expect(report?.after).toMatchObject({ outcome: { as: 'finished', code: 0 } });
@@ -92,6 +88,7 @@ describe('faults in the middle of what a session does', () => {
   );
 
   it('left nothing on the host, and lawful histories that replay', async () => {
+    console.log(await tableOf(reports));
     await closeAll(kiln.sessions);
     while ((await kiln.left()).length > 0) await delay(100);
     await kiln.judge();
@@ -165,13 +162,14 @@ function inWords(outcome: RunOutcome): string {
   return outcome.as === 'failed' ? `failed ${outcome.failure}` : outcome.as;
 }
 
-function tableOf(reports: ReadonlyMap<Cell, Report | Error>): string {
+async function tableOf(reports: ReadonlyMap<Cell, Promise<Report>>): Promise<string> {
+  const outcomes = new Map<Cell, string>();
+  for (const [cell, report] of reports) outcomes.set(cell, await report.then(({ outcome }) => outcome, String));
   const lines = SESSION_ROWS.flatMap((row) =>
     row.moments.map((moment) => {
       const cells = CELLS.filter((cell) => cell.row === row && cell.moment === moment).map((cell) => {
-        const report = reports.get(cell);
         const expected = row.outcomes[cell.fault];
-        const text = report instanceof Error ? report.message : report?.outcome;
+        const text = outcomes.get(cell);
         return `${cell.fault}: ${text}${text === expected ? '' : ` (expected ${expected})`}`;
       });
       return `${row.activity} ${moment} ${row.port}  ${cells.join(' · ')}`;

@@ -3,9 +3,11 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createKilnClient } from '../../../client/http/kiln-client.ts';
 import { fileListSchema } from '../../../contracts/api/session-files.ts';
 import { turnListSchema, turnViewSchema } from '../../../contracts/api/session-turns.ts';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
@@ -197,6 +199,27 @@ describe('a turn', () => {
     expect((await ask(name, 'turns/x')).status).toBe(400);
     expect((await ask(threadNamed('never'), 'turns')).status).toBe(404);
     expect(await tierOf(name)).toBe('cold');
+  });
+
+  it('is read by the typed client, whole and in parts', async () => {
+    const name = await asleep('client');
+    const token = gateway.authorized.authorization.slice('Bearer '.length);
+    const api = createKilnClient({ apiUrl: gateway.base, token });
+    const { thread } = name;
+    const textOf = async (content: ReadableStream<Uint8Array>) => (await buffer(content)).toString();
+    expect(await textOf(await api.getSessionFile({ thread, path: 'src/note' }))).toBe('one\ntwo\n');
+    expect(await textOf(await api.getSessionFile({ thread, path: 'src/note', turn: 1 }))).toBe('one\n');
+    const range = { from: 2, to: 5 };
+    expect(await textOf(await api.getSessionFile({ thread, path: 'src/note' }, { range }))).toBe('e\nt');
+    for (const none of [{ from: 100 }, { from: 3, to: 3 }]) {
+      const refused = api.getSessionFile({ thread, path: 'src/note' }, { range: none });
+      await expect(refused).rejects.toMatchObject({ code: 'SPEC_INVALID' });
+    }
+    expect((await api.listTurnFiles({ params: { thread, turn: 1 } })).items.map((entry) => entry.name)).toContain(
+      'link',
+    );
+    expect((await buffer(await api.getTurnTar({ thread, turn: 2 }))).length % 512).toBe(0);
+    await expect(api.getTurnTar({ thread, turn: 8 })).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
   it('comes as a tar that tar unpacks', async () => {

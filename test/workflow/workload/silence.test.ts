@@ -9,22 +9,19 @@ import { PortGates } from '../../support/workers/port-gates.ts';
 
 const STOP = { waitMs: 20_000 };
 /** A service with an environment of its own, so that it cannot reuse the build of another test. */
-const building = (id: string, ms: number) => ({
-  servicePath: 'waits-in-build',
-  env: { BUILD_FOR: id, BUILD_MS: String(ms) },
-});
+const building = (id: string) => ({ servicePath: 'waits-in-build', env: { BUILD_FOR: id, BUILD_MS: '0' } });
 
 /**
  * Waits until one of the workloads, in its first placement, has lost its reservation. The host's own sweep may remove it
- * as well as this.
+ * as well as this. That of the one that builds stays as soon as its builder is there, so it may be lost, too.
  * @returns that workload
  */
 async function untilOneHasNoPlace({ host }: Harness, ids: readonly string[]): Promise<string> {
   for (;;) {
     await host.ledger.prune();
     const held = (await host.ledger.list()).map(({ id }) => id);
-    const [lost, ...others] = ids.filter((id) => !held.includes(reservationId(workloadWorkflowId(id), 1)));
-    if (lost !== undefined && others.length === 0) return lost;
+    const lost = ids.find((id) => !held.includes(reservationId(workloadWorkflowId(id), 1)));
+    if (lost !== undefined) return lost;
     await delay(20);
   }
 }
@@ -65,6 +62,8 @@ describe('a workload', () => {
   });
   afterAll(() => kiln.close());
 
+  /** Keeps the next build from its end. */
+  const holdBuild = () => gates.hold('builds.save', 'before', { activity: 'buildService' });
   const nothingLeft = () => expect.poll(() => kiln.left()).toEqual([]);
 
   it('is placed once control workers answer again, however often they did not', async () => {
@@ -104,10 +103,12 @@ describe('a workload', () => {
 
   it('whose place was given up while it waited for its build asks for it again before it boots', async () => {
     const held = async () => (await kiln.host.ledger.list()).map(({ id }) => id).sort();
-    for (const id of ['first', 'second']) await kiln.workloads.create(building('one-key', 3_000), id);
+    const build = holdBuild();
+    for (const id of ['first', 'second']) await kiln.workloads.create(building('one-key'), id);
     await Promise.all(['first', 'second'].map((id) => kiln.untilStage(id, 'build')));
     // One builds, the other waits for that build, and the reservation of the other expires.
     await untilOneHasNoPlace(kiln, ['first', 'second']);
+    build.release();
     await Promise.all(['first', 'second'].map((id) => kiln.untilStage(id, 'running')));
     expect(await held()).toHaveLength(2);
     for (const id of ['first', 'second']) await kiln.workloads.stop(id, STOP);
@@ -115,13 +116,15 @@ describe('a workload', () => {
   });
 
   it('whose place another has by then is placed anew', async () => {
-    for (const id of ['builds', 'waits']) await kiln.workloads.create(building('other-key', 3_000), id);
+    const build = holdBuild();
+    for (const id of ['builds', 'waits']) await kiln.workloads.create(building('other-key'), id);
     await Promise.all(['builds', 'waits'].map((id) => kiln.untilStage(id, 'build')));
     const lost = await untilOneHasNoPlace(kiln, ['builds', 'waits']);
     // A call that takes long is made again: none of them may come to the ledger before its room is taken.
     const again = Array.from({ length: 20 }, () =>
       gates.hold('ledger.reserve', 'before', { activity: 'reserveCapacity', workloadId: lost }),
     );
+    build.release();
     await again[0]?.reached;
     await again[1]?.reached;
     const { free } = await kiln.host.ledger.totals();
@@ -142,7 +145,9 @@ describe('a workload', () => {
 
 describe('a host that two services fill', () => {
   it('builds one in the place of the other, and runs both with a place of their own', async () => {
+    const gates = new PortGates(callingActivity);
     const kiln = await startHarness({
+      hostPorts: (ports) => gates.over(ports),
       // Room for two services, or for one and a builder: if both kept their place, none could ever be built.
       capacity: { vcpus: 8, memMib: 2_600 },
       policies: {
@@ -150,9 +155,11 @@ describe('a host that two services fill', () => {
       },
     });
     try {
-      for (const id of ['a', 'b']) await kiln.workloads.create(building('of-both', 3_000), id);
+      const build = gates.hold('builds.save', 'before', { activity: 'buildService' });
+      for (const id of ['a', 'b']) await kiln.workloads.create(building('of-both'), id);
       await Promise.all(['a', 'b'].map((id) => kiln.untilStage(id, 'build')));
       await untilOneHasNoPlace(kiln, ['a', 'b']);
+      build.release();
       await Promise.all(['a', 'b'].map((id) => kiln.untilStage(id, 'running')));
       expect((await kiln.host.ledger.list()).length).toBe(2);
       for (const id of ['a', 'b']) await kiln.workloads.stop(id, STOP);
