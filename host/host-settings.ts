@@ -5,7 +5,7 @@ import type { ImageCollectionLimits } from '../domain/upkeep/image-collection.ts
 import type { InspectionSettings } from '../inspection/inspection-pool.ts';
 import type { HostCapacitySettings } from './capacity/host-capacity.ts';
 import type { HostPoolSettings } from './pool/pool-settings.ts';
-import type { RunSettings, SaveSettings } from './runs/host-sessions.ts';
+import type { HostLeaseSettings, RunSettings, SaveSettings } from './runs/host-sessions.ts';
 import type { TemplateSettings } from './templates/template-store.ts';
 import type { ReattachOptions } from './vms/channels.ts';
 
@@ -69,6 +69,7 @@ export interface HostSettings {
   readonly pool: HostPoolSettings;
   readonly runs: RunSettings;
   readonly saves: SaveSettings;
+  readonly leases: HostLeaseSettings;
 }
 
 const SECOND = 1000;
@@ -142,6 +143,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     shipping: { everyMs: 10 * SECOND, chunkBytes: 2 * MIB, keepMs: 24 * 60 * MINUTE },
   },
   saves: { maxCacheBytes: 4096 * MIB, keepMs: 24 * 60 * MINUTE },
+  leases: { leaseMs: 20 * SECOND, lookMs: 5 * SECOND, askMs: 3 * SECOND, resumeMs: 10 * SECOND },
   images: { keep: 8, idleMs: 24 * 60 * MINUTE },
   pool: {
     limits: { pool_size: 0 },
@@ -180,5 +182,6 @@ export function resolveHostSettings(overrides: HostSettingOverrides = {}): HostS
     pool: { ...d.pool, ...overrides.pool },
     runs: { ...d.runs, ...overrides.runs },
     saves: { ...d.saves, ...overrides.saves },
+    leases: { ...d.leases, ...overrides.leases },
   };
 }

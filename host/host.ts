@@ -92,7 +92,13 @@ export function createHost(options: HostOptions): Host {
   const { vmOverheadMib } = settings.capacity;
   const ledger = createYieldingLedger(capacity.ledger, vmOverheadMib, () => pool.yieldToBoots());
   const templates = templatesOf(basis, ledger, (event) => metrics.noteTemplate(event));
-  const vms: HostVms = vmsOf(basis, { logs, templates, metrics: () => metrics, pool: () => pool });
+  const vms: HostVms = vmsOf(basis, {
+    logs,
+    templates,
+    metrics: () => metrics,
+    pool: () => pool,
+    leases: () => sessions.leases,
+  });
   const services = createGuestServices({
     ...settings.logs,
     vms,
@@ -100,9 +106,18 @@ export function createHost(options: HostOptions): Host {
     logger,
     vmDirectory: (vmId) => records.directory(vmId),
   });
-  const metrics: HostMetrics = createHostMetrics({ ...settings.metrics, stateDir, driver, ledger, memory, vms, logs });
+  const metrics: HostMetrics = createHostMetrics({
+    ...settings.metrics,
+    stateDir,
+    driver,
+    ledger,
+    memory,
+    vms,
+    logs,
+    heldForLease: () => sessions.leases.held,
+  });
   const pool: VmPool = poolOf(basis, { ledger: capacity.ledger, templates, vms, metrics });
-  const sessions = createHostSessions({
+  const sessions: HostSessions = createHostSessions({
     stateDir,
     ledger,
     usage: (vmId) => driver.usage(vmId),
@@ -115,6 +130,8 @@ export function createHost(options: HostOptions): Host {
     onResumed: (ms) => metrics.noteResume(ms),
     settings: settings.runs,
     saveSettings: settings.saves,
+    leaseSettings: settings.leases,
+    lookup: (owner) => options.owners.lookup(owner),
     measuredSaves: (saves) => metrics.measuredSaves(saves),
   });
   const face = faceOf(basis, { ledger, memory, logs, templates, metrics, pool, sessions });
@@ -214,7 +231,13 @@ function templatesOf(
 
 function vmsOf(
   basis: Basis,
-  rooms: { logs: HostLogs; templates: Templates | undefined; metrics: () => HostMetrics; pool: () => VmPool },
+  rooms: {
+    logs: HostLogs;
+    templates: Templates | undefined;
+    metrics: () => HostMetrics;
+    pool: () => VmPool;
+    leases: () => HostSessions['leases'];
+  },
 ): HostVms {
   const { hostId, driver, stateDir, images, logger, settings, records, disks } = basis;
   const { logs, templates } = rooms;
@@ -243,7 +266,11 @@ function vmsOf(
     dialEgress: egress.dial,
     onEgress: (vmId, request, verdict) => egress.note(vmId, request, verdict),
     onReleased: (vmId) => egress.forget(vmId),
-    onBooted: (bootMs, start) => rooms.metrics().noteBoot(bootMs, start),
+    onBooted: (bootMs, start, vmId) => {
+      rooms.metrics().noteBoot(bootMs, start);
+      rooms.leases().begun(vmId);
+    },
+    mayAct: (vmId) => rooms.leases().stands(vmId),
     claimPooled: (request) => claimFor(rooms.pool(), records)(request),
   });
 }

@@ -51,6 +51,11 @@ export interface SessionHeads {
 
 export interface SessionSaves {
   /**
+   * Makes the head this placement's, so that no earlier one writes it any more; again changes nothing.
+   * @returns `anothers` where a later placement has it, or it was deleted. @throws STORE_UNAVAILABLE, SESSION_CORRUPT
+   */
+  claim(of: Pick<WorkspaceOf, 'session' | 'epoch'>): Promise<'ours' | 'anothers'>;
+  /**
    * Takes what the workspace is after a turn into this host's spool: what differs from the save before is read, and safe
    * on the disk when this returns. The same mark again is the same save.
    * @throws UNSUPPORTED, AGENT_LOST, AGENT_PROTOCOL, AGENT_TIMEOUT, PAYLOAD_TOO_LARGE, VMM_EXITED, DISK_FULL; CONFLICT

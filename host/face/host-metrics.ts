@@ -29,6 +29,8 @@ export interface HostMetricsSources {
   readonly memory: MemoryGauge;
   readonly vms: HostVms;
   readonly logs: HostLogs;
+  /** @returns how many VMs of sessions are paused for their leases */
+  readonly heldForLease: () => number;
 }
 
 export interface HostMetrics {

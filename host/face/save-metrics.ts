@@ -5,7 +5,7 @@ import type { SessionSaves } from '../../ports/saves.ts';
 
 const SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
-type Step = keyof SessionSaves;
+type Step = Exclude<keyof SessionSaves, 'claim'>;
 
 /** @returns saves that are measured: what is wrapped does the work */
 export function measuredSaves(registers: Registry[]): (saves: SessionSaves) => SessionSaves {
@@ -41,6 +41,7 @@ export function measuredSaves(registers: Registry[]): (saves: SessionSaves) => S
     }
   };
   return (saves) => ({
+    claim: (of) => saves.claim(of),
     snapshot: (of, mark, signal) =>
       measured(
         'snapshot',

@@ -8,10 +8,15 @@ const RESUME_SECONDS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 
 export interface SessionVmSources {
   readonly driver: Pick<VmDriver, 'list' | 'inspect' | 'status'>;
   readonly ledger: Pick<HostCapacityLedger, 'ahead'>;
+  /** @returns how many VMs are paused for their leases */
+  readonly heldForLease: () => number;
 }
 
 /** @returns what notes that the VM of a session goes on again, and how long that took, ms */
-export function addSessionVms({ driver, ledger }: SessionVmSources, registers: Registry[]): (ms: number) => void {
+export function addSessionVms(
+  { driver, ledger, heldForLease }: SessionVmSources,
+  registers: Registry[],
+): (ms: number) => void {
   new Gauge({
     name: 'kiln_host_session_vms',
     help: 'VMs of sessions: running, paused, or of another state.',
@@ -22,6 +27,14 @@ export function addSessionVms({ driver, ledger }: SessionVmSources, registers: R
       const states = await Promise.all(vmIds.map((vmId) => stateOf(driver, vmId).catch(() => undefined)));
       this.reset();
       for (const state of states) if (state !== undefined) this.inc({ state });
+    },
+  });
+  new Gauge({
+    name: 'kiln_host_session_vms_without_lease',
+    help: "VMs of sessions that are paused because nobody confirms that they are still their sessions' own.",
+    registers,
+    collect() {
+      this.set(heldForLease());
     },
   });
   new Gauge({

@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { PACK_BYTES } from '../../contracts/store/save-documents.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { storeKeys } from '../../domain/names.ts';
+import type { OwnerVerdict } from '../../domain/upkeep/sweep-policy.ts';
+import type { VmOwner } from '../../domain/vm.ts';
+import { bootTimeMs } from '../../linux/boot-time.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
 import type { SealedRequests, SessionRuns, SessionVms } from '../../ports/runs.ts';
 import type { SessionSaves } from '../../ports/saves.ts';
@@ -13,6 +16,10 @@ import { createRunRequests } from '../../store/sessions/run-requests.ts';
 import type { InstanceStore } from '../../vmm/instance-record.ts';
 import { createVmFiles, type VmFiles } from '../files/vm-files.ts';
 import type { HostLogger } from '../host-logger.ts';
+import { createLeaseMarks } from '../leases/lease-marks.ts';
+import { createLeaseWord } from '../leases/lease-word.ts';
+import { leasedRuns, leasedSaves, leasedVms } from '../leases/leased-session.ts';
+import { createSessionLeases, type LeaseSettings, type SessionLeases } from '../leases/session-leases.ts';
 import { createSessionSaves } from '../saves/host-saves.ts';
 import { createSpoolPruning } from '../saves/spool-pruning.ts';
 import type { HostVms } from '../vms/vm-host.ts';
@@ -39,6 +46,9 @@ export interface HostSessionsOptions {
   readonly onResumed: (ms: number) => void;
   readonly settings: RunSettings;
   readonly saveSettings: SaveSettings;
+  readonly leaseSettings: HostLeaseSettings;
+  /** Asks Temporal whose VM it is. */
+  readonly lookup: (owner: VmOwner) => Promise<OwnerVerdict>;
   readonly measuredSaves: (saves: SessionSaves) => SessionSaves;
 }
 
@@ -47,6 +57,13 @@ export interface SaveSettings {
   readonly maxCacheBytes: number;
   /** What a placement that is over has left unsaved here is kept for so long, ms. */
   readonly keepMs: number;
+}
+
+export interface HostLeaseSettings extends LeaseSettings {
+  /** How long Temporal, and then the store, may take to say whose VM it is, ms. */
+  readonly askMs: number;
+  /** How long a guest that goes on may take to answer, ms. */
+  readonly resumeMs: number;
 }
 
 export interface RunSettings {
@@ -75,7 +92,8 @@ export interface HostSessions {
   readonly requests: SealedRequests;
   readonly saves: SessionSaves;
   readonly files: VmFiles;
-  /** Watches the VMs of sessions that an earlier process has left. */
+  readonly leases: Pick<SessionLeases, 'stands' | 'held' | 'begun' | 'look'>;
+  /** Looks after the VMs of sessions that an earlier process has left. */
   watchAll(vmIds: readonly string[]): Promise<void>;
   /** Called again and again: a host that takes no new work lets its sessions sleep. */
   rest(draining: boolean): void;
@@ -94,6 +112,24 @@ function savesOf({ stateDir, vms, store, logger, saveSettings }: HostSessionsOpt
     maxCacheBytes,
     packBytes: PACK_BYTES,
     clock: Date.now,
+    logger,
+  });
+}
+
+function leasesOf(options: HostSessionsOptions, saves: SessionSaves): SessionLeases {
+  const { vms, records, lookup, leaseSettings, logger } = options;
+  const { askMs, resumeMs: deadlineMs } = leaseSettings;
+  return createSessionLeases({
+    ...leaseSettings,
+    ownerOf: async (vmId) => (await records.read(vmId))?.owner,
+    status: (vmId) => vms.status(vmId),
+    ask: createLeaseWord({ lookup, saves, askMs }),
+    pause: (vmId) => vms.pause(vmId),
+    resume: async (vmId) => {
+      await vms.resume(vmId, { deadlineMs, wallClockMs: Date.now });
+    },
+    marks: createLeaseMarks((vmId) => records.directory(vmId)),
+    clock: bootTimeMs,
     logger,
   });
 }
@@ -136,44 +172,51 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
       });
     },
   });
-  return {
-    runs,
-    vms: {
-      async pause(vmId, signal) {
-        await vms.pause(vmId, signal);
-        files.interrupt(vmId);
-        // Otherwise it holds its full size: that costs room, and nothing else.
-        await size.rest(vmId).catch((error: unknown) => {
-          logger.warn({ vmId, reason: messageOf(error) }, 'a VM that waits still holds its full size');
-        });
-        watch.watch(vmId);
-      },
-      setEgress: (vmId, allow, signal) => vms.setEgress(vmId, { allow, privateAllowed: [] }, signal),
-      async resume(vmId, { waitMs, ...more }) {
-        more.signal.throwIfAborted();
-        await size.wake(vmId, { waitMs, signal: more.signal });
-        const begun = performance.now();
-        await vms.resume(vmId, { ...more, wallClockMs: Date.now });
-        options.onResumed(performance.now() - begun);
-      },
+  const saves = options.measuredSaves(savesOf(options));
+  const leases = leasesOf(options, saves);
+  const sessionVms: SessionVms = {
+    async pause(vmId, signal) {
+      await vms.pause(vmId, signal);
+      files.interrupt(vmId);
+      // Otherwise it holds its full size: that costs room, and nothing else.
+      await size.rest(vmId).catch((error: unknown) => {
+        logger.warn({ vmId, reason: messageOf(error) }, 'a VM that waits still holds its full size');
+      });
+      watch.watch(vmId);
     },
+    setEgress: (vmId, allow, signal) => vms.setEgress(vmId, { allow, privateAllowed: [] }, signal),
+    async resume(vmId, { waitMs, ...more }) {
+      more.signal.throwIfAborted();
+      await size.wake(vmId, { waitMs, signal: more.signal });
+      const begun = performance.now();
+      await leases.awake(vmId, () => vms.resume(vmId, { ...more, wallClockMs: Date.now }));
+      options.onResumed(performance.now() - begun);
+    },
+  };
+  return {
+    runs: leasedRuns(runs, leases),
+    vms: leasedVms(sessionVms, leases),
     requests: createRunRequests(store),
-    saves: options.measuredSaves(savesOf(options)),
+    saves: leasedSaves(saves, leases),
     files,
+    leases,
     async watchAll(vmIds) {
       for (const vmId of vmIds) {
         const record = await records.read(vmId).catch(() => undefined);
-        if (record?.owner.role === 'session') watch.watch(vmId);
+        if (record?.owner.role !== 'session') continue;
+        watch.watch(vmId);
+        await leases.found(vmId);
       }
     },
     rest: (draining) => drain.rest(draining),
     start() {
       shipper.start();
       pruning.start();
+      leases.start();
     },
     async stop() {
       watch.end();
-      await Promise.all([pruning.stop(), drain.settled()]);
+      await Promise.all([pruning.stop(), leases.stop(), drain.settled()]);
       await shipper.stop();
     },
   };

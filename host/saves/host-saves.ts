@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { abortable } from '../../concurrency/deadline.ts';
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import type { PackInfo, SaveHead } from '../../contracts/store/save-documents.ts';
-import { isFullDisk, KilnError } from '../../domain/failures.ts';
+import { isFullDisk, isKilnError, KilnError } from '../../domain/failures.ts';
 import { sessionId } from '../../domain/names.ts';
 import { compareSaves } from '../../domain/session/head-rules.ts';
 import type { SaveMark } from '../../domain/session/save-book.ts';
@@ -46,9 +46,29 @@ class HostSaves implements SessionSaves {
   private readonly saving = createKeyedLock();
   /** Of its uploads: a snapshot never waits for one. */
   private readonly uploading = createKeyedLock();
+  /** Of the salt of a placement: two that need one get the same. */
+  private readonly salting = createKeyedLock();
 
   constructor(options: HostSavesOptions) {
     this.options = options;
+  }
+
+  async claim(of: Pick<WorkspaceOf, 'session' | 'epoch'>): Promise<'ours' | 'anothers'> {
+    const { session, epoch } = of;
+    const heads = createSaveHeads(this.options.store);
+    const head = await heads.read(session);
+    if (head?.epoch === epoch) return 'ours';
+    if (head !== undefined && head.epoch > epoch) return 'anothers';
+    const spool = this.spool(of);
+    // Of a session that was deleted, nothing is made again.
+    if (head === undefined && (await spool.placement())?.hasClaimed === true) return 'anothers';
+    try {
+      await heads.claim(session, epoch, head === undefined ? await this.salt(of, spool) : undefined);
+      return 'ours';
+    } catch (error) {
+      if (isKilnError(error, 'CONFLICT')) return 'anothers';
+      throw error;
+    }
   }
 
   snapshot(of: WorkspaceOf, mark: SaveMark, signal: AbortSignal): Promise<SpooledSave> {
@@ -78,7 +98,7 @@ class HostSaves implements SessionSaves {
       const known = await spooledSave(spool, newest).catch(undefinedIfCorrupt);
       if (known !== undefined) return known;
     }
-    const saltHex = await this.salt(spool);
+    const saltHex = await this.salt(of, spool);
     const agent = await abortable(this.options.agent(of.vmId), signal);
     return await takeSnapshot({ spool, agent, of, mark, saltHex, packBytes, clock, signal, logger });
   }
@@ -86,29 +106,31 @@ class HostSaves implements SessionSaves {
   private async restoreNow(of: WorkspaceOf, signal: AbortSignal): Promise<RestoredWorkspace | undefined> {
     const { store } = this.options;
     const spool = this.spool(of);
-    const head = await this.claim(of, spool);
+    const head = await this.claimHead(of, spool);
     signal.throwIfAborted();
     const found = await newestSave({ of, spool, store }, head.save);
     const saltHex = found?.tree.saltHex ?? head.saltHex;
-    await spool.notePlacement({ saltHex, hasClaimed: true });
+    await this.salting.run(sessionId(of.session), () => spool.notePlacement({ saltHex, hasClaimed: true }));
     if (found === undefined) return undefined;
     const agent = await abortable(this.options.agent(of.vmId), signal);
     return await restoreSave({ of, spool, agent, store, copies: this.copies(of), signal }, found);
   }
 
-  private async claim({ session, epoch }: WorkspaceOf, spool: Spool): Promise<SaveHead> {
+  private async claimHead({ session, epoch }: Pick<WorkspaceOf, 'session' | 'epoch'>, spool: Spool): Promise<SaveHead> {
     const placement = await spool.placement();
     const newSaltHex = placement?.hasClaimed ? undefined : (placement?.saltHex ?? newSalt());
     return await createSaveHeads(this.options.store).claim(session, epoch, newSaltHex);
   }
 
   /** The salt of a placement never changes: chunks of all its saves have their ids by it. */
-  private async salt(spool: Spool): Promise<string> {
-    const placement = await spool.placement();
-    if (placement !== undefined) return placement.saltHex;
-    const saltHex = newSalt();
-    await spool.notePlacement({ saltHex, hasClaimed: false });
-    return saltHex;
+  private salt({ session }: Pick<WorkspaceOf, 'session'>, spool: Spool): Promise<string> {
+    return this.salting.run(sessionId(session), async () => {
+      const placement = await spool.placement();
+      if (placement !== undefined) return placement.saltHex;
+      const saltHex = newSalt();
+      await spool.notePlacement({ saltHex, hasClaimed: false });
+      return saltHex;
+    });
   }
 
   private spool(of: Pick<WorkspaceOf, 'session' | 'epoch'>): Spool {

@@ -42,7 +42,9 @@ export interface VmHostOptions extends Omit<ProvisioningPorts, 'driver' | 'recor
   readonly onEgress?: (vmId: string, request: { name: string; port: number }, verdict: EgressVerdict) => void;
   readonly onReleased?: (vmId: string) => void;
   /** Called with the duration of a start, from the call to a configured agent. */
-  readonly onBooted?: (bootMs: number, start: VmStart) => void;
+  readonly onBooted?: (bootMs: number, start: VmStart, vmId: string) => void;
+  /** Whether a guest may open connections now. */
+  readonly mayAct?: (vmId: string) => boolean;
   /** Turns a VM that waits in a pool into the requested one. @returns false where there is none */
   readonly claimPooled?: (request: ProvisionRequest) => Promise<boolean>;
 }
@@ -188,7 +190,7 @@ class DriverVmHost implements HostVms {
       this.open.add(vmId);
       this.configured.add(vmId);
       const bootMs = performance.now() - begun;
-      this.options.onBooted?.(bootMs, start);
+      this.options.onBooted?.(bootMs, start, vmId);
       const wanted = this.wanted.get(vmId);
       this.wanted.delete(vmId);
       if (wanted !== undefined) this.options.templates?.want(wanted);
@@ -349,7 +351,10 @@ class DriverVmHost implements HostVms {
   }
 
   private async decideEgress(vmId: string, request: { name: string; port: number }): Promise<EgressVerdict> {
-    const verdict = await this.options.dialEgress(this.egress.of(vmId), request);
+    const mayAct = this.options.mayAct?.(vmId) ?? true;
+    const verdict: EgressVerdict = mayAct
+      ? await this.options.dialEgress(this.egress.of(vmId), request)
+      : { allow: false, reason: 'its session may be on another host by now' };
     this.options.onEgress?.(vmId, request, verdict);
     return this.open.has(vmId) ? this.meter.metered(vmId, verdict) : verdict;
   }

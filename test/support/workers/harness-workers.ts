@@ -15,6 +15,7 @@ import { readRegistrySettings } from '../../../host/builds/npm-settings.ts';
 import { createPipSettings } from '../../../host/builds/pip-settings.ts';
 import { createHost, type Host } from '../../../host/host.ts';
 import type { HostSettingOverrides } from '../../../host/host-settings.ts';
+import type { OwnerLookup } from '../../../host/upkeep/sweep.ts';
 import { isErrno } from '../../../linux/errno.ts';
 import type { RegistrySettings } from '../../../ports/builds.ts';
 import type { ImageCache } from '../../../ports/images.ts';
@@ -70,6 +71,9 @@ export interface HarnessOptions {
   readonly privateNames?: readonly string[];
   /** Addresses of the names that guests ask for; default: the resolver of this machine. */
   readonly resolveName?: (name: string) => Promise<readonly string[]>;
+  /** What the host hears of Temporal about whose VM it is, and its store; default: the real ones. */
+  readonly owners?: (real: OwnerLookup) => OwnerLookup;
+  readonly hostStore?: (real: ObjectStore) => ObjectStore;
   /** Prefix in the bucket for all objects of this Kiln. */
   readonly storePrefix?: string;
 }
@@ -162,6 +166,7 @@ export class HostRunner {
     await mkdir(this.runtimeDir, { recursive: true });
     const places = { stateDir: this.stateDir, runtimeDir: this.runtimeDir };
     const real = options.guests === 'qemu';
+    const owners = createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' });
     return createHost({
       hostId: 'h1',
       ...places,
@@ -170,8 +175,8 @@ export class HostRunner {
       provisioner: real ? createQcow2OverlayProvisioner() : createSparseCopyProvisioner(),
       images: real ? realImages(this.stateDir, store) : { ensure: async () => fakeImage(directory) },
       cachedImages: async () => [await imageDigest(options, 'node')],
-      store,
-      owners: createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' }),
+      store: options.hostStore?.(store) ?? store,
+      owners: options.owners?.(owners) ?? owners,
       capacity: options.capacity ?? { vcpus: 64, memMib: 65_536 },
       tellVmGone: vmGoneOverTemporal(temporal),
       tellSleep: sleepOverTemporal(temporal),
