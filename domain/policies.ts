@@ -21,6 +21,13 @@ export interface WorkloadPolicies {
     readonly lostAfterMs: number;
     /** Pause between two checks of a suspected host. */
     readonly recheckMs: number;
+    /** As the first two, for an owner that loses nothing where it moves to another host. */
+    readonly movesAfter: { readonly scheduleToStartMs: number; readonly silentMs: number };
+    /**
+     * How long a host that registers but takes no calls may let a VM of an owner run after that owner was placed anew:
+     * the lease of its VMs, and some time for clocks and answers.
+     */
+    readonly leasesMs: number;
     /** Most placements tried where hosts are lost before the service runs. */
     readonly placements: number;
     /** How often one call is repeated while something outside of it, such as the store, is away. */
@@ -131,7 +138,15 @@ export const DEFAULT_POLICIES: WorkloadPolicies = {
     seenForMs: 30 * SECOND,
     reservationTtlMs: 2 * MINUTE,
   },
-  host: { scheduleToStartMs: 10 * SECOND, lostAfterMs: MINUTE, recheckMs: 2 * SECOND, placements: 5, outageTries: 20 },
+  host: {
+    scheduleToStartMs: 10 * SECOND,
+    lostAfterMs: MINUTE,
+    recheckMs: 2 * SECOND,
+    movesAfter: { scheduleToStartMs: 3 * SECOND, silentMs: 10 * SECOND },
+    leasesMs: 25 * SECOND,
+    placements: 5,
+    outageTries: 20,
+  },
   validate: { startToCloseMs: 30 * SECOND, tries: 3 },
   build: { startToCloseMs: 30 * MINUTE, heartbeatMs: 15 * SECOND, tries: 2, interruptions: 10, bootMs: 30 * SECOND },
   deploy: {

@@ -73,8 +73,11 @@ export interface VmHost {
     vmId: string,
     owner: { readonly workflowId: string; readonly epoch: number; readonly firstExecutionId?: string },
   ): Promise<void>;
-  /** Releases what is left here of earlier placements of this owner: only its newest VM may live. */
-  releaseOlder(owner: VmOwner): Promise<void>;
+  /**
+   * Releases the VMs that are left here of earlier placements of this owner: only its newest VM may live.
+   * @returns whose they were
+   */
+  releaseOlder(owner: VmOwner): Promise<readonly VmOwner[]>;
   status(vmId: string): Promise<VmStatus>;
   waitExit(vmId: string, options?: WaitExitOptions): Promise<VmExit>;
   /** Port, channel, process, disks, files, record: in that order, each proven gone. Unknown id: does nothing. */

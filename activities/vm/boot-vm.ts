@@ -1,6 +1,7 @@
 import { STARTING } from '../../domain/logs/log-stage.ts';
-import type { VmStart } from '../../domain/vm.ts';
-import type { VmHost } from '../../ports/host.ts';
+import { reservationId } from '../../domain/names.ts';
+import type { VmOwner, VmStart } from '../../domain/vm.ts';
+import type { CapacityLedger, VmHost } from '../../ports/host.ts';
 import type { OwnerLogs } from '../../ports/logs.ts';
 import { framed } from '../activity-frame.ts';
 import { ownerOfCall } from './vm-call.ts';
@@ -8,6 +9,7 @@ import type { VmActivities } from './vm-types.ts';
 
 interface Ports {
   readonly vms: Pick<VmHost, 'provision' | 'boot' | 'releaseOlder'>;
+  readonly ledger: Pick<CapacityLedger, 'release'>;
   readonly logs: Pick<OwnerLogs, 'open'>;
   readonly namespaceId: string;
 }
@@ -22,7 +24,7 @@ export function createProvisionRootfs(ports: Ports): VmActivities['provisionRoot
       const log = await ports.logs.open(of);
       const owned = { ...owner, namespaceId: ports.namespaceId };
       // A session may come back to a host that it had left; a workload never does.
-      if (owner.role === 'session') await ports.vms.releaseOlder(owned);
+      if (owner.role === 'session') await releaseOlder(ports, owned);
       const made = await ports.vms.provision({ vmId, owner: owned, imageDigest, resources, cold, signal });
       log.write(
         STARTING[of.kind],
@@ -31,6 +33,13 @@ export function createProvisionRootfs(ports: Ports): VmActivities['provisionRoot
       );
       return made;
     });
+}
+
+/** Their owner has no more use for their places either. */
+async function releaseOlder({ vms, ledger }: Pick<Ports, 'vms' | 'ledger'>, owner: VmOwner): Promise<void> {
+  for (const { workflowId, epoch } of await vms.releaseOlder(owner)) {
+    await ledger.release(reservationId(workflowId, epoch));
+  }
 }
 
 /** Starts the VM until its agent is configured, or finds it running already. */

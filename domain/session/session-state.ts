@@ -32,6 +32,8 @@ export interface CarriedSession {
   readonly lastActivityMs: number;
   readonly epoch: number;
   readonly place?: SessionPlace;
+  /** A host that was lost although it registers: it may still let the VM there run. */
+  readonly mayRunOn?: string;
   /** Its VM is to be given up as soon as that is possible. */
   readonly sleepAsked?: true;
   /** Absent in a state of before there were saves. */

@@ -250,14 +250,17 @@ class DriverVmHost implements HostVms {
     if (record !== undefined) assertOwnedBy(record, caller);
   }
 
-  async releaseOlder(owner: VmOwner): Promise<void> {
+  async releaseOlder(owner: VmOwner): Promise<readonly VmOwner[]> {
+    const released: VmOwner[] = [];
     for (const vmId of await this.options.driver.list()) {
       // A damaged record proves nothing.
       const record = await this.options.records.read(vmId).catch(() => undefined);
       if (record === undefined || !isOlder(record.owner, owner)) continue;
       this.options.logger.warn({ vmId, workflowId: owner.workflowId }, 'a VM of an earlier placement is released');
       await this.release(vmId, { graceMs: 0 });
+      released.push(record.owner);
     }
+    return released;
   }
 
   status(vmId: string): Promise<VmStatus> {

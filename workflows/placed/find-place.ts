@@ -51,13 +51,15 @@ function question(
 ): Parameters<PlacedContext['control']['placeWorkload']>[0] {
   const { image } = progress;
   const needs = owner.needs();
+  // An owner that may return would else be placed where it was just lost.
+  const mustBeFresh = owner.mayReturn === true && calls.lostHosts.length > 0;
   const isFirst = attempt === 1 && placements.epoch === 0;
   return {
     workloadId: owner.lineName,
     image: image ? `${image.name}@${image.digest}` : needs.image,
     resources: needs.resources,
-    excludedHosts: [...calls.lostHosts, ...refused],
-    freshForMs: policies.host.lostAfterMs,
+    excludedHosts: [...calls.avoided(owner.mayReturn === true), ...refused],
+    freshForMs: mustBeFresh ? policies.host.movesAfter.silentMs : policies.host.lostAfterMs,
     place: {
       priority: owner.priority ?? DEFAULT_PRIORITY,
       sinceMs: Date.parse(owner.requestedAt),

@@ -3,12 +3,14 @@ import type { PlacementActivities } from '../../activities/placement/placement-t
 import { isOutage } from '../../domain/failures.ts';
 import { backoffMs, type PlacedPolicies } from '../../domain/policies.ts';
 import { CodedFailure, judge } from '../activity-verdict.ts';
-import { silenceOf } from './silent-host.ts';
+import { entryAge, silenceOf } from './silent-host.ts';
 
 /** Calls of hosts and control workers, repeated for as long as an absent host, worker or store may come back. */
 export class HostCalls {
   /** Hosts that this owner treats as lost. */
   readonly lostHosts: string[] = [];
+  /** Those of them that have registered all the while: until when each counts as that. */
+  private readonly deafUntil = new Map<string, number>();
   private readonly control: Pick<PlacementActivities, 'checkHost'>;
   private readonly policies: Pick<PlacedPolicies, 'host' | 'placement'>;
   private readonly note: (text: string) => void;
@@ -27,9 +29,15 @@ export class HostCalls {
    * Calls an activity of a host until it answers. A time-out of the host only makes it suspect: the same call, with
    * the same names, is repeated for as long as the host may come back. While the store is away, the call is repeated
    * a limited number of times.
+   * @param how `move`: the owner loses nothing on another host, so one that has not registered for a while counts as
+   *   lost; the call has a short time to be picked up
    * @throws CodedFailure HOST_LOST
    */
-  async onHost<T>({ hostId }: { readonly hostId: string }, call: () => Promise<T>): Promise<T> {
+  async onHost<T>(
+    { hostId }: { readonly hostId: string },
+    call: () => Promise<T>,
+    how: 'wait' | 'move' = 'wait',
+  ): Promise<T> {
     for (let outages = 0, suspicions = 0; ; ) {
       try {
         return await call();
@@ -40,7 +48,7 @@ export class HostCalls {
           this.note(`${hostId}: ${verdict.message}`);
           // Still registers but takes no tasks: it has lost only Temporal.
           if (suspicions > this.policies.host.outageTries && patched('lose-a-deaf-host')) throw this.hostDeaf(hostId);
-          await this.untilHostAnswers(hostId);
+          await (how === 'move' ? this.unlessSilent(hostId) : this.untilHostAnswers(hostId));
         } else if (verdict.kind === 'failure' && isOutage(verdict.code) && outages < this.policies.host.outageTries) {
           outages += 1;
           this.note(`${hostId}: ${verdict.message}`);
@@ -48,6 +56,27 @@ export class HostCalls {
         } else throw error;
       }
     }
+  }
+
+  /**
+   * Hosts on which nothing of this owner is placed now.
+   * @param mayReturn whether the owner may come back to a host that it took for lost, once that registers again
+   */
+  avoided(mayReturn: boolean): readonly string[] {
+    if (!mayReturn) return this.lostHosts;
+    return this.lostHosts.filter((hostId) => (this.deafUntil.get(hostId) ?? 0) > Date.now());
+  }
+
+  /** The owner is placed there again. */
+  isBack(hostId: string): void {
+    for (let at = this.lostHosts.indexOf(hostId); at >= 0; at = this.lostHosts.indexOf(hostId)) {
+      this.lostHosts.splice(at, 1);
+    }
+  }
+
+  /** Whether a host may still let a VM of this owner run: it registered, so it is cut off from Temporal alone. */
+  isDeaf(hostId: string): boolean {
+    return this.deafUntil.has(hostId);
   }
 
   /**
@@ -84,11 +113,20 @@ export class HostCalls {
     if (silentMs !== undefined) throw this.hostLost(hostId, silentMs);
   }
 
+  /** @throws CodedFailure HOST_LOST where the host has not registered for a while. The next try takes some time, too. */
+  private async unlessSilent(hostId: string): Promise<void> {
+    const { silentMs } = this.policies.host.movesAfter;
+    const age = await entryAge(hostId, this.control);
+    if (age === 'none') throw this.hostLost(hostId, silentMs);
+    if (age !== 'unknown' && age > silentMs) throw this.hostLost(hostId, age);
+  }
+
   private hostLost(hostId: string, silentMs: number): CodedFailure {
     return this.lost(hostId, `Host ${hostId} has not been heard of for ${Math.round(silentMs / 1000)} s.`);
   }
 
   private hostDeaf(hostId: string): CodedFailure {
+    this.deafUntil.set(hostId, Date.now() + this.policies.host.lostAfterMs);
     return this.lost(hostId, `Host ${hostId} registers, but has taken no calls for long: is it cut off from Temporal?`);
   }
 

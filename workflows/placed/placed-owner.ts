@@ -11,6 +11,8 @@ export interface PlacedOwner {
   readonly hostname?: string;
   readonly projectId?: string;
   readonly priority?: Priority;
+  /** Whether it may come back to a host that it has lost: docs/decisions/002. */
+  readonly mayReturn?: true;
   /** ISO 8601, when it was asked for. */
   readonly requestedAt: string;
   /** What its VM needs, as far as it is known now. */

@@ -31,7 +31,7 @@ export async function silenceOf(
 }
 
 /** @returns age of the host's registry entry, ms */
-async function entryAge(
+export async function entryAge(
   hostId: string,
   control: Pick<PlacementActivities, 'checkHost'>,
 ): Promise<number | 'none' | 'unknown'> {

@@ -1,6 +1,6 @@
 import type { SessionSettings } from '../../domain/session/session-record.ts';
-import { judge } from '../activity-verdict.ts';
 import type { SessionContext } from './session-context.ts';
+import { verdictOn } from './session-verdict.ts';
 
 /** Takes settings that are on record. What a run that goes on may reach changes at once, too. */
 export function changeSettings(ctx: SessionContext, settings: SessionSettings): void {
@@ -12,7 +12,7 @@ export function changeSettings(ctx: SessionContext, settings: SessionSettings): 
   void ctx.calls
     .onHost(hot.placed, () => hot.placed.host.setEgress(call))
     .catch((error: unknown) => {
-      const verdict = judge(error);
+      const verdict = verdictOn(error);
       ctx.progress.note(`egress: ${verdict.kind === 'cancelled' ? 'cancelled' : verdict.message}`);
     });
 }

@@ -2,8 +2,8 @@ import { CancellationScope } from '@temporalio/workflow';
 import type { StartedRun } from '../../domain/session/run-book.ts';
 import type { Cause } from '../../domain/session/session-events.ts';
 import type { RunExit } from '../../ports/runs.ts';
-import { judge } from '../activity-verdict.ts';
 import type { SessionContext } from './session-context.ts';
+import { verdictOn } from './session-verdict.ts';
 import type { HotSession } from './vm/hot-session.ts';
 import { saysVmGone } from './vm/vm-gone.ts';
 
@@ -31,7 +31,7 @@ export async function runTurn(
     return { vm: 'stays' };
   } catch (error) {
     const cancel = ctx.cancelCause(runId);
-    const verdict = judge(error);
+    const verdict = verdictOn(error);
     const code = verdict.kind === 'failure' ? verdict.code : verdict.kind === 'timeout' ? 'TIMED_OUT' : 'CANCELLED';
     const message = verdict.kind === 'cancelled' ? 'It was cancelled.' : verdict.message;
     // Nothing may go on beside the next run. Where that is not sure, the VM is of no more use.
@@ -76,7 +76,7 @@ export async function killTurn(ctx: SessionContext, hot: HotSession, turn: numbe
     await CancellationScope.nonCancellable(() => ctx.calls.onHost(hot.placed, () => hot.placed.host.cancelRun(call)));
     return true;
   } catch (error) {
-    const verdict = judge(error);
+    const verdict = verdictOn(error);
     const why = verdict.kind === 'cancelled' ? 'cancelled' : verdict.message;
     ctx.progress.note(`run ${turn} could not be killed: ${why}`);
     return false;

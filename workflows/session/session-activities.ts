@@ -16,6 +16,20 @@ export function bookActivities(policies: SessionPolicies): SessionBookActivities
   };
 }
 
+/** The resume of a VM whose files are all saved: its session goes elsewhere soon where nobody picks the call up. */
+export function resumeOfSaved(hostId: string, policies: SessionPolicies): SessionHostActivities['resumeVm'] {
+  const { host, control, run } = policies;
+  const { scheduleToStartMs } = host.movesAfter;
+  return proxyActivities<SessionHostActivities>({
+    ...hostOptions('resume the VM', hostId, resumeMs({ control, run }), { host: { ...host, scheduleToStartMs } }),
+    heartbeatTimeout: run.heartbeatMs,
+  }).resumeVm;
+}
+
+/** It also waits there for room. */
+const resumeMs = ({ control, run }: Pick<SessionPolicies, 'control' | 'run'>) =>
+  2 * control.startToCloseMs + 2 * run.heartbeatMs;
+
 /** Activities of the host of a session. */
 export function sessionHostActivities(hostId: string, policies: SessionPolicies): SessionHostActivities {
   const { run, control, save } = policies;
@@ -32,8 +46,7 @@ export function sessionHostActivities(hostId: string, policies: SessionPolicies)
     cancelRun: on('cancel the run', control.startToCloseMs, leavingOptions(policies)).cancelRun,
     setEgress: on('what the guest may reach', shortMs, beating).setEgress,
     pauseVm: on('pause the VM', shortMs, beating).pauseVm,
-    // It also waits there for room.
-    resumeVm: on('resume the VM', shortMs + control.startToCloseMs, beating).resumeVm,
+    resumeVm: on('resume the VM', resumeMs(policies), beating).resumeVm,
     // One that is given up for a run must not hold that up, whatever the guest does; it has no effect any more.
     saveWorkspace: on('save the workspace', save.saveMs, { ...saving, cancellationType: TRY_CANCEL }).saveWorkspace,
     uploadSaves: on('bring the save into the store', save.uploadMs, saving).uploadSaves,

@@ -104,6 +104,7 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
       workflowId,
       lineName: shortHash(workflowId),
       projectId: this.name.project,
+      mayReturn: true,
       requestedAt: startTime.toISOString(),
       needs: () => ({ image: `${image().name}@${image().digest}`, resources: this.state.state.settings.resources }),
       call: (epoch) => ({ of: { kind: 'session', id, epoch }, firstExecutionId: firstExecutionRunId }),

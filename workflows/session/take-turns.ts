@@ -1,8 +1,8 @@
 import { patched } from '@temporalio/workflow';
 import type { RunVm, StartedRun, WaitingRun } from '../../domain/session/run-book.ts';
-import { judge } from '../activity-verdict.ts';
 import { runTurn } from './run-turn.ts';
 import type { SessionContext } from './session-context.ts';
+import { verdictOn } from './session-verdict.ts';
 import type { HotSession } from './vm/hot-session.ts';
 import { vmDied, wake } from './vm/warm-and-wake.ts';
 
@@ -74,7 +74,7 @@ function failWaiting({ state }: SessionContext, runId: string, error: unknown): 
 }
 
 function inShort(error: unknown): { code: string; message: string } {
-  const verdict = judge(error);
+  const verdict = verdictOn(error);
   if (verdict.kind === 'failure') return verdict;
   if (verdict.kind === 'cancelled') return { code: 'CANCELLED', message: 'It was cancelled.' };
   return { code: 'TIMED_OUT', message: verdict.message };

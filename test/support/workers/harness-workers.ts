@@ -63,6 +63,8 @@ export interface HarnessOptions {
   readonly capacity?: { vcpus: number; memMib: number };
   readonly projectRoot?: string;
   readonly hostSettings?: HostSettingOverrides;
+  /** Whether there is a second host, `h2`; it is not started. */
+  readonly secondHost?: true;
   /** Whether a host worker is started; default true. */
   readonly withHost?: boolean;
   /** `qemu`: real guests of the image that set-up built, and the registries of this machine. Default: `fake`. */
@@ -86,17 +88,21 @@ export interface HostSurroundings {
   readonly namespace: string;
   readonly namespaceId: string;
   readonly directory: string;
+  /** Default: `h1`. */
+  readonly hostId?: string;
 }
 
 /** The host worker of a harness; it can be ended and started again on the same state. */
 export class HostRunner {
   readonly stateDir: string;
   readonly runtimeDir: string;
+  readonly hostId: string;
   private readonly around: HostSurroundings;
   private running: { host: Host; worker: Worker; ended: Promise<void> } | undefined;
 
   constructor(around: HostSurroundings) {
     this.around = around;
+    this.hostId = around.hostId ?? 'h1';
     this.stateDir = join(around.directory, 'host');
     this.runtimeDir = join(around.directory, 'run');
   }
@@ -142,7 +148,7 @@ export class HostRunner {
     const worker = await createHostWorker({
       connection: native,
       namespace,
-      hostId: 'h1',
+      hostId: this.hostId,
       ports: options.hostPorts?.(ports) ?? ports,
       shutdownGraceMs: 100,
       heartbeatThrottleMs: 100,
@@ -166,9 +172,9 @@ export class HostRunner {
     await mkdir(this.runtimeDir, { recursive: true });
     const places = { stateDir: this.stateDir, runtimeDir: this.runtimeDir };
     const real = options.guests === 'qemu';
-    const owners = createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: 'h1' });
+    const owners = createOwnerLookup({ client: temporal, namespaceId: this.around.namespaceId, hostId: this.hostId });
     return createHost({
-      hostId: 'h1',
+      hostId: this.hostId,
       ...places,
       projectRoot: options.projectRoot ?? SERVICES,
       driver: real ? qemuDriver(places, options) : fakeDriver(places, options),

@@ -64,6 +64,8 @@ export interface Harness {
   untilStage(id: string, ...stages: Stage[]): Promise<WorkloadState>;
   /** Ends and starts the host worker in this process, like a restart; the VMs stay. */
   restartHost(): Promise<void>;
+  /** The second host, of tests that ask for one: it is theirs to start and stop. */
+  readonly second: HostRunner;
   stopHost(): Promise<void>;
   startHost(): Promise<void>;
   /** Runs the projector over every history of the namespace and replays it. */
@@ -97,7 +99,9 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const { worker: control, controlMetrics } = await controlWorkerOf({ ...surroundings, connection, workflowBundle });
   const controlRun = control.run();
   const id = await namespaceId(connection, namespace);
-  const hostRunner = new HostRunner({ ...surroundings, temporal, namespaceId: id, directory });
+  const aroundHosts = { ...surroundings, temporal, namespaceId: id };
+  const hostRunner = new HostRunner({ ...aroundHosts, directory });
+  const second = new HostRunner({ ...aroundHosts, directory: join(directory, 'second'), hostId: 'h2' });
   if (options.withHost !== false) await hostRunner.start();
   const sessionsWith = (policies: SessionPolicyOverrides) =>
     repeatingReads(
@@ -142,14 +146,14 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     left: async (ports) => {
       // A guest that the host is freezing for a template belongs to no workload and must not be counted.
       await hostRunner.settled();
-      return whatIsLeft({
-        stateDir: hostRunner.stateDir,
-        runtimeDir: hostRunner.runtimeDir,
-        ...(ports ? { ports } : {}),
-      });
+      const { stateDir, runtimeDir } = hostRunner;
+      const here = await whatIsLeft({ stateDir, runtimeDir, ...(ports ? { ports } : {}) });
+      return options.secondHost ? [...here, ...(await whatIsLeft(second))] : here;
     },
     judge: () => judgeHistories(temporal, workflowBundle),
+    second,
     async close() {
+      await second.stop();
       await hostRunner.stop();
       control.shutdown();
       await controlRun;

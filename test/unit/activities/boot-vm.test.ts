@@ -23,7 +23,8 @@ async function cancelledWith(details: ConstructorParameters<typeof ActivityCance
   };
   const environment = new MockActivityEnvironment();
   const bootVm = createBootVm({
-    vms: { boot, provision: () => Promise.reject(new Error('it is there')), releaseOlder: async () => undefined },
+    vms: { boot, provision: () => Promise.reject(new Error('it is there')), releaseOlder: async () => [] },
+    ledger: { release: async () => undefined },
     logs: { open: async () => log },
     namespaceId: 'n',
   });

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { KilnError } from '../../../domain/failures.ts';
-import { sessionWorkflowId, storeKeys, type ThreadName } from '../../../domain/names.ts';
+import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { ObjectStore } from '../../../store/object-store.ts';
 import { createSaveHeads } from '../../../store/sessions/saves/heads.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
@@ -144,14 +144,6 @@ it('a VM at rest needs nobody, and is not woken by anybody', async () => {
   await delay(LEASE_MS);
   expect(await stateOf(vmId)).toBe('paused');
   expect((await ran(kiln.sessions, name, 'two', shell('true'))).vm).toMatchObject({ vmId });
-});
-
-it('a deleted session gets no head again', async () => {
-  const name = threadNamed('deleted');
-  await ran(kiln.sessions, name, 'one', shell('echo x > f'));
-  await untilTier(kiln.sessions, name, 'warm');
-  await kiln.sessions.delete(name, { waitMs: 20_000 });
-  expect(await kiln.store.headBlob(storeKeys.saveHead(sessionOf(name)))).toBeUndefined();
 });
 
 it('leaves nothing, and histories that replay', async () => {

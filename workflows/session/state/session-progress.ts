@@ -192,6 +192,12 @@ export class SessionProgress {
     this.change({ sleepAsked: true });
   }
 
+  /** @param hostId undefined: nowhere any more */
+  noteMayRunOn(hostId: string | undefined): void {
+    const { mayRunOn: _, ...state } = this.state;
+    this.state = hostId === undefined ? state : { ...state, mayRunOn: hostId };
+  }
+
   changeSaves(saves: SaveBook): void {
     this.change({ saves });
   }

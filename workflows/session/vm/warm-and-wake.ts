@@ -1,11 +1,14 @@
 import { CancellationScope, condition, sleep } from '@temporalio/workflow';
 import { backoffMs } from '../../../domain/policies.ts';
 import type { Cause, CauseCode } from '../../../domain/session/session-events.ts';
-import { codedError, judge } from '../../activity-verdict.ts';
+import { codedError } from '../../activity-verdict.ts';
 import { bootFreshVm } from '../../placed/boot-loop.ts';
 import { findPlace } from '../../placed/find-place.ts';
+import { resumeOfSaved } from '../session-activities.ts';
 import type { SessionContext } from '../session-context.ts';
+import { verdictOn } from '../session-verdict.ts';
 import type { HotSession } from './hot-session.ts';
+import { hasAllSaved, mustClaim, noteLostPlace, waitOutLease } from './lost-places.ts';
 import { saysVmGone } from './vm-gone.ts';
 
 /**
@@ -24,14 +27,16 @@ export async function wake(ctx: SessionContext, cause: Cause = { code: 'RUN_WAIT
     const placed = await findPlace(ctx);
     const vmId = await bootFreshVm(ctx, placed, 'session');
     const hot = { placed, vmId };
-    if (ctx.saver.hasSave) await restore(ctx, hot);
+    ctx.calls.isBack(placed.hostId);
+    if (ctx.saver.hasSave || mustClaim(ctx)) await restore(ctx, hot);
+    await waitOutLease(ctx, placed.hostId);
     ctx.hot = hot;
     const { hostId, epoch, reservationId } = placed;
     state.placed({ hostId, epoch, reservationId, boot: ctx.placements.boot, vmId }, { code: 'BOOTED' });
     state.enter('hot', { code: 'BOOTED' });
     return ctx.hot;
   } catch (error) {
-    const verdict = judge(error);
+    const verdict = verdictOn(error);
     const detail = verdict.kind === 'cancelled' ? 'cancelled' : verdict.message;
     await release(ctx, { code: 'BOOT_FAILED', detail });
     state.forgetVm();
@@ -40,7 +45,7 @@ export async function wake(ctx: SessionContext, cause: Cause = { code: 'RUN_WAIT
   }
 }
 
-/** Fills the workspace of a new VM, before any process of the session runs in it. */
+/** Makes the head this placement's, and fills the workspace of its VM, before any process of the session runs in it. */
 async function restore({ calls, owner, name, saver }: SessionContext, { placed, vmId }: HotSession): Promise<void> {
   const call = { ...owner.call(placed.epoch), vmId, name };
   const restored = await calls.onHost(placed, () => placed.host.restoreWorkspace(call));
@@ -53,18 +58,22 @@ async function restore({ calls, owner, name, saver }: SessionContext, { placed, 
  */
 export async function resume(ctx: SessionContext, hot: HotSession, cause: Cause): Promise<HotSession | undefined> {
   const deadlineMs = ctx.policies.control.startToCloseMs;
+  const mayMove = hasAllSaved(ctx);
+  const { hostId, host } = hot.placed;
+  const resumeVm = mayMove ? resumeOfSaved(hostId, ctx.policies) : host.resumeVm;
   try {
     const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, deadlineMs };
     await whileItMayGoOn(ctx, (waitMs) =>
-      ctx.calls.onHost(hot.placed, () => hot.placed.host.resumeVm({ ...call, waitMs })),
+      ctx.calls.onHost(hot.placed, () => resumeVm({ ...call, waitMs }), mayMove ? 'move' : 'wait'),
     );
     ctx.state.enter('hot', cause);
     return hot;
   } catch (error) {
-    const verdict = judge(error);
+    const verdict = verdictOn(error);
     // A VM that finds no room, or whose host is in trouble, waits on with its files.
     if (verdict.kind !== 'failure' || !saysVmGone(verdict.code)) throw error;
-    await vmDied(ctx, { code: 'VM_DIED', detail: verdict.message });
+    const code = mayMove && verdict.code === 'HOST_LOST' ? verdict.code : 'VM_DIED';
+    await vmDied(ctx, { code, detail: verdict.message });
     return undefined;
   }
 }
@@ -98,7 +107,7 @@ async function whileItMayGoOn(ctx: SessionContext, resume: (waitMs: number) => P
 
 /** @returns undefined where another try is of no use */
 function whyItWaits(error: unknown): { readonly text: string; readonly inLine: boolean } | undefined {
-  const verdict = judge(error);
+  const verdict = verdictOn(error);
   if (verdict.kind === 'timeout') {
     return { text: `its host did not resume its VM in time: ${verdict.message}`, inLine: false };
   }
@@ -144,6 +153,7 @@ function whyAtRest({ state }: SessionContext): CauseCode {
 export async function vmDied(ctx: SessionContext, cause: Cause): Promise<void> {
   if (cause.code !== 'HOST_LOST') await ctx.saver.lastUpload();
   ctx.state.loseWorkspace(cause);
+  if (cause.code === 'HOST_LOST') noteLostPlace(ctx);
   await release(ctx, cause);
   if (ctx.state.tier === 'hot' || ctx.state.tier === 'warm') ctx.state.enter('cold', cause);
 }

@@ -272,3 +272,67 @@ describe('a placement', () => {
     expect(store.objects.size).toBe(0);
   });
 });
+
+describe('a claim without a restore', () => {
+  const claims = (epoch: number, host = first) => host.saves.claim({ session: SESSION, epoch });
+
+  it('makes the head of a session that was never saved, and its saves go by it', async () => {
+    expect([await claims(1), await claims(1)]).toEqual(['ours', 'ours']);
+    const here = placed(1);
+    fill(first, here.vmId);
+    await first.saves.snapshot(here, mark(1), NEVER);
+    await first.saves.upload(here, NEVER);
+    expect(await claims(1)).toBe('ours');
+    await second.saves.restore(placed(2), NEVER);
+    expect(second.workspaces.of('vm-2-1').walk()).toEqual(first.workspaces.of(here.vmId).walk());
+    expect(await claims(1)).toBe('anothers');
+    await expect(first.saves.upload(here, NEVER)).rejects.toMatchObject({ code: 'CONFLICT' });
+  });
+
+  it('takes over a head, so that an earlier placement saves no more', async () => {
+    const here = placed(1);
+    fill(first, here.vmId);
+    await first.saves.restore(here, NEVER);
+    await first.saves.snapshot(here, mark(1), NEVER);
+    expect(await claims(2, second)).toBe('ours');
+    await expect(first.saves.upload(here, NEVER)).rejects.toMatchObject({ code: 'CONFLICT' });
+    expect(await claims(1)).toBe('anothers');
+  });
+
+  it('makes nothing of a session that was deleted', async () => {
+    const here = placed(1);
+    fill(first, here.vmId);
+    await first.saves.restore(here, NEVER);
+    store.objects.clear();
+    expect(await claims(1)).toBe('anothers');
+    expect(store.objects.size).toBe(0);
+  });
+
+  it('beside a restore and the first save changes none of the ids that the saves go by', async () => {
+    for (let round = 0; round < 20; round++) {
+      await first.remove();
+      store = createMemoryStore();
+      first = await createSavesHost(store);
+      const here = placed(1);
+      fill(first, here.vmId);
+      const saving = first.saves.snapshot(here, mark(1), NEVER);
+      expect(await claims(1)).toBe('ours');
+      await saving;
+      await first.saves.upload(here, NEVER);
+      first.workspaces.of(here.vmId).write('more', 'of it');
+      await first.saves.snapshot(here, mark(2), NEVER);
+      await first.saves.upload(here, NEVER);
+      await second.remove();
+      second = await createSavesHost(store);
+      await second.saves.restore(placed(2), NEVER);
+      expect(second.workspaces.of('vm-2-1').walk()).toEqual(first.workspaces.of(here.vmId).walk());
+    }
+  });
+
+  it('says nothing where the store does not answer', async () => {
+    store.onCall = () => {
+      throw new KilnError('STORE_UNAVAILABLE', 'away');
+    };
+    await expect(claims(1)).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
+  });
+});

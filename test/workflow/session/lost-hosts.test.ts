@@ -1,0 +1,139 @@
+/** Sessions whose host is silent, or cut off from Temporal alone: they go on elsewhere, or there once it is back. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { ControlPorts } from '../../../activities/control-activities.ts';
+import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
+import type { EndedRun } from '../../../domain/session/run-book.ts';
+import { createSaveHeads } from '../../../store/sessions/saves/heads.ts';
+import { FAST_SESSIONS, type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
+import { untilSaved as savedIn } from '../../support/workers/save-steps.ts';
+import { closeAll, ended, ran, shell, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
+
+const LEASES_MS = 1_500;
+const host = {
+  ...FAST_SESSIONS.host,
+  scheduleToStartMs: 500,
+  recheckMs: 800,
+  movesAfter: { scheduleToStartMs: 300, silentMs: 1_500 },
+  leasesMs: LEASES_MS,
+  outageTries: 2,
+};
+
+let isStopped = false;
+const stopHost = async () => {
+  await kiln.stopHost();
+  isStopped = true;
+};
+const startHost = async () => {
+  if (isStopped) await kiln.startHost();
+  isStopped = false;
+};
+/** Whether control workers take the first host for one that registers, whatever it does. */
+let isDeaf = false;
+let kiln: Harness;
+
+const told = (ports: ControlPorts): ControlPorts => ({
+  ...ports,
+  hosts: {
+    list: () => ports.hosts.list(),
+    async read(hostId) {
+      const entry = await ports.hosts.read(hostId);
+      return entry !== undefined && isDeaf && hostId === 'h1' ? { ...entry, at: new Date().toISOString() } : entry;
+    },
+  },
+});
+
+beforeAll(async () => {
+  kiln = await startHarness({ controlPorts: told, secondHost: true });
+});
+afterEach(async () => {
+  isDeaf = false;
+  await kiln.second.stop();
+  await startHost();
+});
+afterAll(() => kiln.close());
+
+const sessions = () => kiln.sessionsWith({ host });
+const untilSaved = (name: ThreadName) => savedIn(kiln, name);
+const epochOfHead = async (name: ThreadName) =>
+  (await createSaveHeads(kiln.store).read({ ...name, incarnation: 1 }))?.epoch;
+const hostOf = ({ vm }: EndedRun) => vm?.hostId;
+
+async function atRest(thread: string): Promise<ThreadName> {
+  const name = threadNamed(thread);
+  const first = await ran(sessions(), name, 'one', shell('echo kept > note'));
+  expect(hostOf(first)).toBe('h1');
+  await untilSaved(name);
+  await untilTier(kiln.sessions, name, 'warm');
+  return name;
+}
+
+describe('a session that rests and is saved', () => {
+  it('goes on elsewhere soon, and nothing of it is lost', async () => {
+    const name = await atRest('moves');
+    await stopHost();
+    await kiln.second.start();
+    const two = await ran(sessions(), name, 'two', shell('grep -x kept note'));
+    expect(two).toMatchObject({ outcome: { as: 'finished', code: 0 }, vm: { hostId: 'h2' } });
+    expect(two).not.toHaveProperty('lost');
+    const { state } = await kiln.sessions.get(name);
+    const causes = state?.events.filter(({ of }) => of === 'tier').map(({ cause }) => cause.code);
+    expect(causes).toContain('HOST_LOST');
+    expect(await epochOfHead(name)).toBe(2);
+  });
+
+  it('goes on where it was once that host is back, where there is no other', async () => {
+    const name = await atRest('returns');
+    await stopHost();
+    await sessions().send(name, { id: 'two', command: shell('grep -x kept note') });
+    await untilTier(kiln.sessions, name, 'restoring');
+    await startHost();
+    const two = await ended(kiln.sessions, name, 'two');
+    expect(two).toMatchObject({ outcome: { as: 'finished', code: 0 }, vm: { hostId: 'h1' } });
+    const three = await ran(kiln.sessions, name, 'three', shell('grep -x kept note'));
+    expect(three.vm).toEqual(two.vm);
+  });
+});
+
+describe('a session in its run', () => {
+  it('loses that run with its host, and goes on there once it is back: no earlier VM can save any more', async () => {
+    const name = threadNamed('hot');
+    await sessions().send(name, { id: 'one', command: shell('echo one > note; sleep 1000') });
+    await untilRun(kiln.sessions, name, 'one', 'running');
+    await stopHost();
+    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ outcome: { as: 'failed', failure: 'HOST_LOST' } });
+    await startHost();
+    const two = await ran(kiln.sessions, name, 'two', shell('[ ! -e note ] && echo two > note'));
+    expect(two).toMatchObject({ outcome: { as: 'finished', code: 0 }, vm: { hostId: 'h1' } });
+    expect(await epochOfHead(name)).toBe(2);
+  });
+
+  it('goes on elsewhere where its host registers and takes no calls, once the VM there must stand still', async () => {
+    const name = threadNamed('deaf');
+    await sessions().send(name, { id: 'one', command: shell('sleep 1000') });
+    await untilRun(kiln.sessions, name, 'one', 'running');
+    isDeaf = true;
+    await stopHost();
+    await kiln.second.start();
+    expect(await ended(kiln.sessions, name, 'one')).toMatchObject({ outcome: { as: 'failed', failure: 'HOST_LOST' } });
+    const two = await ran(kiln.sessions, name, 'two', shell('true'));
+    expect(two).toMatchObject({ outcome: { as: 'finished', code: 0 }, vm: { hostId: 'h2' } });
+    expect(await epochOfHead(name)).toBe(2);
+    expect(await hasWaited(name)).toBe(true);
+  });
+});
+
+/** @returns whether the history has the wait for the VM of another host */
+async function hasWaited(name: ThreadName): Promise<boolean> {
+  const id = sessionWorkflowId({ ...name, incarnation: 1 });
+  const { events } = await kiln.temporal.workflow.getHandle(id).fetchHistory();
+  const timers = (events ?? []).map(({ timerStartedEventAttributes: timer }) => timer?.startToFireTimeout);
+  return timers.some((time) => Number(time?.seconds ?? 0) * 1000 + (time?.nanos ?? 0) / 1e6 === LEASES_MS);
+}
+
+it('leaves nothing, and histories that replay', async () => {
+  await kiln.second.start();
+  await closeAll(kiln.sessions);
+  while ((await kiln.left()).length > 0) await delay(100);
+  await kiln.judge();
+});
