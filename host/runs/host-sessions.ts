@@ -45,6 +45,8 @@ export interface HostSessionsOptions {
 export interface SaveSettings {
   /** Copies of saved files that are kept for restores on this host, bytes. */
   readonly maxCacheBytes: number;
+  /** From when a save is dropped until what only it needs is deleted from the store, ms. */
+  readonly condemnedMs: number;
   /** What a placement that is over has left unsaved here is kept for so long, ms. */
   readonly keepMs: number;
 }
@@ -85,13 +87,14 @@ export interface HostSessions {
 }
 
 function savesOf({ stateDir, vms, store, logger, saveSettings }: HostSessionsOptions): SessionSaves {
-  const { maxCacheBytes } = saveSettings;
+  const { maxCacheBytes, condemnedMs } = saveSettings;
   const agent = (vmId: string) => vms.agent(vmId);
   return createSessionSaves({
     stateDir,
     agent,
     store,
     maxCacheBytes,
+    condemnedMs,
     packBytes: PACK_BYTES,
     clock: Date.now,
     logger,

@@ -24,11 +24,13 @@ export interface HostSavesOptions {
   /** Holds `saves/`, the spool, and `packs/`, copies of packs: both on one file system. */
   readonly stateDir: string;
   readonly agent: (vmId: string) => Promise<WorkspaceAgent>;
-  readonly store: Pick<ObjectStore, 'readDocument' | 'writeDocument' | 'putBlob' | 'openBlob' | 'readBlob'>;
+  readonly store: Pick<ObjectStore, 'readDocument' | 'writeDocument' | 'putBlob' | 'openBlob' | 'readBlob' | 'delete'>;
   /** A pack takes chunks until it has so many bytes; `PACK_BYTES` but in tests. */
   readonly packBytes: number;
   /** Copies of packs that are kept for restores on this host, bytes. */
   readonly maxCacheBytes: number;
+  /** From when a save is dropped until what only it needs is deleted from the store, ms. */
+  readonly condemnedMs: number;
   /** ms since 1970. */
   readonly clock: () => number;
   readonly logger: HostLogger;
@@ -58,9 +60,9 @@ class HostSaves implements SessionSaves {
   upload(of: Pick<WorkspaceOf, 'session' | 'epoch'>, signal: AbortSignal) {
     return this.inTurn(this.uploading, of, signal, () => {
       const { session, epoch } = of;
-      const { store } = this.options;
-      const heads = createSaveHeads(store);
-      return uploadNewest({ session, epoch, spool: this.spool(of), store, heads, copies: this.copies(of), signal });
+      const [spool, copies] = [this.spool(of), this.copies(of)];
+      const heads = createSaveHeads(this.options.store);
+      return uploadNewest({ ...this.options, session, epoch, spool, heads, copies, signal });
     });
   }
 

@@ -27,6 +27,8 @@ const FILE_BYTES = 20 * 1024;
 const MEM_MIB = 512;
 const WORKSPACE = '/workspace';
 const CACHE_BYTES = 4096 * MIB;
+/** A dropped save stays readable for so long, as on a host. */
+const CONDEMNED_MS = 600_000;
 const MAX_TAR = 1024 * MIB;
 
 /** Fills the workspace with files of bytes that do not compress, in folders of a hundred. */
@@ -185,6 +187,7 @@ function savesOf(stateDir: string, store: ObjectStore, guests: ReadonlyMap<strin
     agent: async (vmId) => mustHave(guests, vmId),
     packBytes: PACK_BYTES,
     maxCacheBytes: CACHE_BYTES,
+    condemnedMs: CONDEMNED_MS,
     clock: Date.now,
     logger: silentLogger,
   });
