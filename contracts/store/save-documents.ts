@@ -112,6 +112,13 @@ export const saveHeadSchema = z.strictObject({
 });
 export type SaveHead = Omit<z.infer<typeof saveHeadSchema>, 'check' | 'schemaVersion'>;
 
+/** How far the round through the saves of all sessions is; `after`: the last thread that was done, while it goes on. */
+export const saveRepairSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  startedAt: isoTimeSchema,
+  after: z.string().max(200).exactOptional(),
+});
+
 /** `placement.json` in the spool of a placement. */
 export const spooledPlacementSchema = z.strictObject({
   schemaVersion: z.literal(1),

@@ -1,4 +1,5 @@
 /** Heads: which save of a session is the newest, and which placement may write the next. */
+import { isDeepStrictEqual } from 'node:util';
 import type { z } from 'zod';
 import { canonicalHash } from '../../../contracts/canonical-json.ts';
 import {
@@ -43,6 +44,12 @@ export interface SaveHeads {
    * @throws CONFLICT where the head is another placement's or names a later save; STORE_UNAVAILABLE, SESSION_CORRUPT
    */
   advance(session: SessionName, next: NextSave): Promise<SaveHead>;
+  /**
+   * Takes out of a head what it has condemned, for somebody who deletes it then.
+   * @returns the head without it; undefined where it is not `known` any more, and stays as it is
+   * @throws STORE_UNAVAILABLE, SESSION_CORRUPT
+   */
+  forgetCondemned(session: SessionName, known: SaveHead): Promise<SaveHead | undefined>;
 }
 
 /** A save that the store has whole, and what is known of those before it. */
@@ -106,6 +113,18 @@ export function createSaveHeads(store: Pick<ObjectStore, 'readDocument' | 'write
         if (present === undefined || verdict === 'refuse' || isOther) throw isAnothers(session, present);
         return verdict === 'done' ? present : advanced(present, next);
       }),
+    async forgetCondemned(session, known) {
+      const present = await find(session);
+      if (present === undefined || !isDeepStrictEqual(present.head, known)) return undefined;
+      const { condemned: _, ...head } = known;
+      try {
+        await store.writeDocument(storeKeys.saveHead(session), await documentOf(head), { etag: present.etag });
+        return head;
+      } catch (error) {
+        if (!isKilnError(error, 'STORE_CONFLICT')) throw error;
+        return undefined;
+      }
+    },
   };
 }
 

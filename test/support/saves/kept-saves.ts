@@ -1,5 +1,6 @@
 /** What a store holds of the saves of a session, read beside all that is tested. */
 import { createHash } from 'node:crypto';
+import { canonicalHash } from '../../../contracts/canonical-json.ts';
 import type { HeadSave, SaveHead } from '../../../contracts/store/save-documents.ts';
 import { storeKeys } from '../../../domain/names.ts';
 import { createSaveHeads } from '../../../store/sessions/saves/heads.ts';
@@ -12,6 +13,12 @@ export async function headIn(store: MemoryStore): Promise<SaveHead> {
   const head = await createSaveHeads(copyOf(store)).read(SESSION);
   if (head === undefined) throw new Error('there is no head');
   return head;
+}
+
+/** Writes a head as nobody does, with the right check. */
+export async function putHead(store: MemoryStore, head: SaveHead): Promise<void> {
+  const fields = { schemaVersion: 1, ...head };
+  await store.writeDocument(storeKeys.saveHead(head.session), { ...fields, check: await canonicalHash(fields) });
 }
 
 /** @returns the names of the packs of a save, all of which the store has, byte for byte */

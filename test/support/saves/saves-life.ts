@@ -1,12 +1,16 @@
 /** A session that saves and saves, with a clock of its own, and what must be in its store at each moment. */
+import { createHash } from 'node:crypto';
 import { expect } from 'vitest';
 import { type HeadSave, KEPT_SAVES } from '../../../contracts/store/save-documents.ts';
+import type { HostSavesOptions } from '../../../host/saves/host-saves.ts';
 import type { WorkspaceOf } from '../../../ports/saves.ts';
 import type { FakeWorkspace } from './fake-workspaces.ts';
 import { headIn, packsOf, restoredWalk, storedPacks } from './kept-saves.ts';
 import { killedAfter } from './killed.ts';
 import type { MemoryStore } from './memory-store.ts';
-import { CONDEMNED_MS, mark, NEVER, placed, type SavesHost } from './saves-fixture.ts';
+import { CONDEMNED_MS, createSavesHost, mark, NEVER, placed, type SavesHost } from './saves-fixture.ts';
+
+export const MINUTE = 60_000;
 
 /** A save that the head has named. */
 interface NamedSave {
@@ -20,14 +24,23 @@ interface NamedSave {
 export class SavesLife {
   readonly store: MemoryStore;
   readonly hosts: readonly SavesHost[];
-  nowMs = Date.parse('2026-01-01');
   turn = 0;
   epoch = 1;
   private readonly named = new Map<string, NamedSave>();
 
-  constructor(store: MemoryStore, makeHosts: (clock: () => number) => readonly SavesHost[]) {
+  constructor(store: MemoryStore, hosts: readonly SavesHost[]) {
     this.store = store;
-    this.hosts = makeHosts(() => this.nowMs);
+    store.nowMs = Date.parse('2026-01-01');
+    this.hosts = hosts;
+  }
+
+  /** Of hosts and store, ms since 1970. */
+  get nowMs(): number {
+    return this.store.nowMs;
+  }
+
+  set nowMs(ms: number) {
+    this.store.nowMs = ms;
   }
 
   get host(): SavesHost {
@@ -65,6 +78,8 @@ export class SavesLife {
   /** @returns undefined where the process was killed after so many steps */
   async killedUpload(steps: number): Promise<unknown> {
     const done = await killedAfter(steps, this.store, () => this.host.again().upload(this.of, NEVER));
+    // It may have come as far as the head.
+    await this.note();
     await this.check();
     return done;
   }
@@ -78,7 +93,7 @@ export class SavesLife {
   /** What the head names now is noted; it must be what the workspace is. */
   private async note(): Promise<void> {
     const { save } = await headIn(this.store);
-    if (save === undefined) throw new Error('the head names no save');
+    if (save === undefined || this.named.has(save.saveId)) return;
     const packs = await packsOf(this.store, save);
     const before = [...this.named.values()].at(-1);
     // The fact that all of this rests on.
@@ -126,4 +141,68 @@ export class SavesLife {
     if (save === undefined) throw new Error('no save is kept');
     expect(await restoredWalk(this.store, save)).toEqual(this.named.get(save.saveId)?.walk);
   }
+}
+
+/** Two hosts; the store of the one that begins may be another one, around the same objects. */
+export async function lifeOf(store: MemoryStore, first: HostSavesOptions['store'] = store): Promise<SavesLife> {
+  let clock = () => 0;
+  const hosts = [
+    await createSavesHost(store, { clock: () => clock() }),
+    await createSavesHost(first, { clock: () => clock() }),
+  ];
+  const life = new SavesLife(store, hosts);
+  clock = () => life.nowMs;
+  await life.host.saves.restore(life.of, NEVER);
+  return life;
+}
+
+export const content = (n: number) => `content ${n} `.repeat(1 + (n % 12));
+
+/** Bytes that take as many when packed, so that packs have little more than them. */
+export function noise(n: number, bytes: number): Buffer {
+  const parts = Array.from({ length: Math.ceil(bytes / 32) }, (_, i) =>
+    createHash('sha256').update(`${n} ${i}`).digest(),
+  );
+  return Buffer.concat(parts).subarray(0, bytes);
+}
+
+/** So many saves, a minute apart: each replaces a file, changes one of a few, and adds one that stays for a while. */
+export async function saveTimes(life: SavesLife, times: number): Promise<void> {
+  for (let n = 0; n < times; n++) {
+    life.nowMs += MINUTE;
+    life.workspace.write('now', noise(life.turn, 1400));
+    life.workspace.write(`changes/${life.turn % 5}`, content(life.turn));
+    life.workspace.write(`stays/${life.turn}`, `for a while ${life.turn}`.repeat(9));
+    life.workspace.remove(`stays/${life.turn - 8}`);
+    await life.save();
+  }
+}
+
+type HeldMethod = 'putBlob' | 'writeDocument' | 'delete';
+
+/** The calls of a store that wait until they are let go on. */
+export function heldStore(store: MemoryStore, isHeld: (method: HeldMethod, key: string) => boolean) {
+  const reached = Promise.withResolvers<void>();
+  const go = Promise.withResolvers<void>();
+  const wait = async (method: HeldMethod, key: string) => {
+    if (!isHeld(method, key)) return;
+    reached.resolve();
+    await go.promise;
+  };
+  const held: HostSavesOptions['store'] = {
+    ...store,
+    putBlob: async (key, source, options) => {
+      await wait('putBlob', key);
+      return await store.putBlob(key, source, options);
+    },
+    writeDocument: async (key, value, condition) => {
+      await wait('writeDocument', key);
+      return await store.writeDocument(key, value, condition);
+    },
+    delete: async (key) => {
+      await wait('delete', key);
+      await store.delete(key);
+    },
+  };
+  return { held, reached: reached.promise, go: () => go.resolve() };
 }

@@ -1,63 +1,25 @@
 /** What older saves needed leaves the store, and nothing else does. */
-import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { repetitions } from '../../../../config/test-environment.ts';
-import { canonicalHash } from '../../../../contracts/canonical-json.ts';
 import { KEPT_SAVES } from '../../../../contracts/store/save-documents.ts';
 import { KilnError } from '../../../../domain/failures.ts';
 import { storeKeys } from '../../../../domain/names.ts';
-import type { HostSavesOptions } from '../../../../host/saves/host-saves.ts';
-import { headIn, storedPacks } from '../../../support/saves/kept-saves.ts';
+import { headIn, putHead, storedPacks } from '../../../support/saves/kept-saves.ts';
 import { Killed } from '../../../support/saves/killed.ts';
 import { createMemoryStore, type MemoryStore } from '../../../support/saves/memory-store.ts';
-import { createSavesHost, NEVER, type SavesHost, SESSION } from '../../../support/saves/saves-fixture.ts';
-import { SavesLife } from '../../../support/saves/saves-life.ts';
+import { NEVER, type SavesHost, SESSION } from '../../../support/saves/saves-fixture.ts';
+import { content, heldStore, lifeOf, MINUTE, type SavesLife, saveTimes } from '../../../support/saves/saves-life.ts';
 
-const MINUTE = 60_000;
-
-let hosts: SavesHost[] = [];
+const hosts: SavesHost[] = [];
 afterEach(async () => {
-  for (const host of hosts) await host.remove();
-  hosts = [];
+  for (const host of hosts.splice(0)) await host.remove();
 });
 
-/** Two hosts; the store of the first may be another one, around the same objects. */
-async function lifeOf(store: MemoryStore, first: HostSavesOptions['store'] = store): Promise<SavesLife> {
-  let clock = () => 0;
-  for (const host of hosts) await host.remove();
-  hosts = [
-    await createSavesHost(store, { clock: () => clock() }),
-    await createSavesHost(first, { clock: () => clock() }),
-  ];
-  const life = new SavesLife(store, (lifeClock) => {
-    clock = lifeClock;
-    return hosts;
-  });
-  await life.host.saves.restore(life.of, NEVER);
+async function begin(store: MemoryStore, first?: Parameters<typeof lifeOf>[1]): Promise<SavesLife> {
+  const life = await lifeOf(store, first);
+  hosts.push(...life.hosts);
   return life;
-}
-
-const content = (n: number) => `content ${n} `.repeat(1 + (n % 12));
-
-/** Bytes that take as many when packed, so that packs have little more than them. */
-function noise(n: number, bytes: number): Buffer {
-  const parts = Array.from({ length: Math.ceil(bytes / 32) }, (_, i) =>
-    createHash('sha256').update(`${n} ${i}`).digest(),
-  );
-  return Buffer.concat(parts).subarray(0, bytes);
-}
-
-/** So many saves, a minute apart: each replaces a file, changes one of a few, and adds one that stays for a while. */
-async function saveTimes(life: SavesLife, times: number): Promise<void> {
-  for (let n = 0; n < times; n++) {
-    life.nowMs += MINUTE;
-    life.workspace.write('now', noise(life.turn, 1400));
-    life.workspace.write(`changes/${life.turn % 5}`, content(life.turn));
-    life.workspace.write(`stays/${life.turn}`, `for a while ${life.turn}`.repeat(9));
-    life.workspace.remove(`stays/${life.turn - 8}`);
-    await life.save();
-  }
 }
 
 const deletes = (store: MemoryStore): string[] => {
@@ -80,7 +42,7 @@ describe('a life of many saves', () => {
   it('keeps what kept saves need, and nothing for ever', { timeout: 300_000 }, async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 32, maxLength: 44 }), async (steps) => {
-        const life = await lifeOf(createMemoryStore());
+        const life = await begin(createMemoryStore());
         for (const { edits, removed, minutes, kill, isMoved } of steps) {
           life.nowMs += minutes * MINUTE;
           if (isMoved) await life.move();
@@ -99,7 +61,7 @@ describe('a life of many saves', () => {
 
   it('deletes packs and trees, ten minutes after their save was dropped', async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     await saveTimes(life, KEPT_SAVES);
     const [first] = (await headIn(store)).kept;
     expect(await headIn(store)).not.toHaveProperty('condemned');
@@ -117,7 +79,7 @@ describe('a life of many saves', () => {
 
   it('does not grow', async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     await saveTimes(life, 45);
     const before = store.objects.size;
     await saveTimes(life, 30);
@@ -126,7 +88,7 @@ describe('a life of many saves', () => {
 
   it('asks the store for nothing more at a save without garbage', async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     await saveTimes(life, 3);
     const calls: string[] = [];
     await life.snapshot();
@@ -137,7 +99,7 @@ describe('a life of many saves', () => {
 
   it('keeps a chunk of the oldest save that a file still has, and makes one anew that came back', async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     const [kept, back] = ['from the beginning '.repeat(40), 'goes and comes '.repeat(40)];
     life.workspace.write('kept', kept);
     life.workspace.write('back', back);
@@ -160,7 +122,7 @@ describe('a life of many saves', () => {
 describe('a process that ends', () => {
   it('between any two steps of an upload that deletes leaves every kept save whole', { timeout: 120_000 }, async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     await saveTimes(life, KEPT_SAVES + 10);
     let killedDeletes = 0;
     for (let steps = 0, isKilled = true; isKilled; steps += 1) {
@@ -181,7 +143,7 @@ describe('a process that ends', () => {
 
   it('between the deletes and the head: another placement goes on, and every kept save is whole', async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     await saveTimes(life, KEPT_SAVES + 10);
     life.nowMs += MINUTE;
     await life.snapshot();
@@ -201,35 +163,12 @@ describe('a process that ends', () => {
   });
 });
 
-/** The calls of a store that wait until they are let go on. */
-function heldStore(store: MemoryStore, isHeld: (method: 'putBlob' | 'delete', key: string) => boolean) {
-  const reached = Promise.withResolvers<void>();
-  const go = Promise.withResolvers<void>();
-  const wait = async (method: 'putBlob' | 'delete', key: string) => {
-    if (!isHeld(method, key)) return;
-    reached.resolve();
-    await go.promise;
-  };
-  const held: HostSavesOptions['store'] = {
-    ...store,
-    putBlob: async (key, source, options) => {
-      await wait('putBlob', key);
-      return await store.putBlob(key, source, options);
-    },
-    delete: async (key) => {
-      await wait('delete', key);
-      await store.delete(key);
-    },
-  };
-  return { held, reached: reached.promise, go: () => go.resolve() };
-}
-
 describe('a host whose placement is over', () => {
   it.each(['putBlob', 'delete'] as const)('and whose %s comes late takes nothing away', async (late) => {
     const store = createMemoryStore();
     let isOver = false;
     const { held, reached, go } = heldStore(store, (method) => isOver && method === late);
-    const life = await lifeOf(store, held);
+    const life = await begin(store, held);
     await saveTimes(life, KEPT_SAVES + 10);
     life.nowMs += MINUTE;
     life.workspace.write('late', 'of the host before');
@@ -255,14 +194,12 @@ describe('a save that needs what may be gone', () => {
     const kept = head.kept.map((save, n) => (n === 1 && how === 'gone' ? { ...save, gone: [pack] } : save));
     const at = new Date(nowMs).toISOString();
     const condemned = how === 'gone' ? {} : { condemned: [{ at, saveId: '1-0-0', packs: [pack] }] };
-    const fields = { schemaVersion: 1, ...head, kept, ...condemned };
-    const document = { ...fields, check: await canonicalHash(fields) };
-    store.objects.set(storeKeys.saveHead(SESSION), Buffer.from(JSON.stringify(document)));
+    await putHead(store, { ...head, kept, ...condemned });
   }
 
   it.each(['gone', 'condemned'] as const)('(%s) is given up, and the next one is whole', async (how) => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     await saveTimes(life, 3);
     const [pack = ''] = storedPacks(store).filter((name) => name.startsWith('1-3-0'));
     await condemn(life, pack, how);
@@ -282,7 +219,7 @@ describe('a save that needs what may be gone', () => {
 describe('deletes that fail', () => {
   it('fail no upload, and are made by a later one', async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     await saveTimes(life, KEPT_SAVES + 10);
     store.onCall = ({ method }) => {
       if (method === 'delete') throw new KilnError('STORE_UNAVAILABLE', 'away');
@@ -298,7 +235,7 @@ describe('deletes that fail', () => {
 describe('the clock of another host', () => {
   it('that was ahead delays a delete, and does not prevent it', async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     life.nowMs += 48 * 60 * MINUTE;
     await saveTimes(life, KEPT_SAVES + 1);
     const [first] = (await headIn(store)).condemned ?? [];
@@ -316,16 +253,32 @@ describe('the clock of another host', () => {
   });
 });
 
+describe('a placement that has not restored what the head names', () => {
+  it.each([true, false])('reads its tree in the store (there: %s), or does not know what is gone', async (isThere) => {
+    const store = createMemoryStore();
+    const life = await begin(store);
+    await saveTimes(life, 3);
+    const { save } = await headIn(store);
+    const gone = storedPacks(store).filter((name) => name.startsWith('1-3-0'));
+    if (!isThere) store.objects.delete(storeKeys.saveTree(SESSION, save?.saveId ?? ''));
+    life.epoch += 1;
+    life.workspace.write('new', 'whole');
+    await life.snapshot();
+    await life.host.again().upload(life.of, NEVER);
+    const last = (await headIn(store)).kept.at(-1);
+    if (isThere) expect(last?.gone).toEqual(expect.arrayContaining(gone));
+    else expect(last).not.toHaveProperty('gone');
+  });
+});
+
 describe('a head of an earlier version', () => {
   it('goes on: what its saves needed stays for the repair, and their trees go', async () => {
     const store = createMemoryStore();
-    const life = await lifeOf(store);
+    const life = await begin(store);
     await saveTimes(life, KEPT_SAVES);
     const head = await headIn(store);
     const kept = head.kept.map(({ turn, saveId, treeSha256 }) => ({ turn, saveId, treeSha256 }));
-    const fields = { schemaVersion: 1, ...head, kept };
-    const document = { ...fields, check: await canonicalHash(fields) };
-    store.objects.set(storeKeys.saveHead(SESSION), Buffer.from(JSON.stringify(document)));
+    await putHead(store, { ...head, kept });
     await saveTimes(life, 12);
     await life.checkContents();
     expect(store.objects.has(storeKeys.saveTree(SESSION, '1-1-0'))).toBe(false);
