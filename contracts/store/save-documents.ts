@@ -7,6 +7,8 @@ import { isoTimeSchema, projectSchema, sha256Schema, threadSchema } from '../ide
 
 /** A pack takes chunks until it has so many bytes; only one that holds a single large chunk is longer. */
 export const PACK_BYTES = 8 * 1024 * 1024;
+/** Packs of a save may hold so much beyond a few times what it needs; then the next one is whole, bytes. */
+export const WASTE_BYTES = 64 * 1024 * 1024;
 /** Largest pack, piece of a manifest, and tree that are read, bytes. */
 export const MAX_PACK_BYTES = 16 * 1024 * 1024;
 export const MAX_PIECE_BYTES = 8 * 1024 * 1024;

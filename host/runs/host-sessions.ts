@@ -1,6 +1,6 @@
 /** What a host does for sessions: their runs, and VMs that wait paused between them. */
 import { join } from 'node:path';
-import { PACK_BYTES } from '../../contracts/store/save-documents.ts';
+import { PACK_BYTES, WASTE_BYTES } from '../../contracts/store/save-documents.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { CapacityLedger } from '../../ports/host.ts';
@@ -96,6 +96,7 @@ function savesOf({ stateDir, vms, store, logger, saveSettings }: HostSessionsOpt
     maxCacheBytes,
     condemnedMs,
     packBytes: PACK_BYTES,
+    wasteBytes: WASTE_BYTES,
     clock: Date.now,
     logger,
   });

@@ -27,6 +27,8 @@ export interface HostSavesOptions {
   readonly store: Pick<ObjectStore, 'readDocument' | 'writeDocument' | 'putBlob' | 'openBlob' | 'readBlob' | 'delete'>;
   /** A pack takes chunks until it has so many bytes; `PACK_BYTES` but in tests. */
   readonly packBytes: number;
+  /** What packs may hold beyond a few times what a save needs; then the next save is whole. `WASTE_BYTES` but in tests. */
+  readonly wasteBytes: number;
   /** Copies of packs that are kept for restores on this host, bytes. */
   readonly maxCacheBytes: number;
   /** From when a save is dropped until what only it needs is deleted from the store, ms. */
@@ -48,6 +50,8 @@ class HostSaves implements SessionSaves {
   private readonly saving = createKeyedLock();
   /** Of its uploads: a snapshot never waits for one. */
   private readonly uploading = createKeyedLock();
+  /** Sessions whose next save is whole: their packs hold too much that nobody needs. */
+  private readonly wasteful = new Set<string>();
 
   constructor(options: HostSavesOptions) {
     this.options = options;
@@ -71,7 +75,7 @@ class HostSaves implements SessionSaves {
   }
 
   private async snapshotNow(of: WorkspaceOf, mark: SaveMark, signal: AbortSignal): Promise<SpooledSave> {
-    const { packBytes, clock, logger } = this.options;
+    const { packBytes, wasteBytes, clock, logger } = this.options;
     const spool = this.spool(of);
     const newest = (await spool.wholeSaves()).at(-1);
     const order = newest && compareSaves(newest.place, { ...mark, epoch: of.epoch });
@@ -82,7 +86,13 @@ class HostSaves implements SessionSaves {
     }
     const saltHex = await this.salt(spool);
     const agent = await abortable(this.options.agent(of.vmId), signal);
-    return await takeSnapshot({ spool, agent, of, mark, saltHex, packBytes, clock, signal, logger });
+    const session = sessionId(of.session);
+    const isWhole = this.wasteful.has(session);
+    const settings = { packBytes, wasteBytes, isWhole, clock, logger };
+    const { save, isWasteful } = await takeSnapshot({ spool, agent, of, mark, saltHex, signal, ...settings });
+    if (isWasteful) this.wasteful.add(session);
+    else this.wasteful.delete(session);
+    return save;
   }
 
   private async restoreNow(of: WorkspaceOf, signal: AbortSignal): Promise<RestoredWorkspace | undefined> {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { PACK_BYTES } from '../../../contracts/store/save-documents.ts';
+import { PACK_BYTES, WASTE_BYTES } from '../../../contracts/store/save-documents.ts';
 import type { SessionName } from '../../../domain/names.ts';
 import type { SaveMark } from '../../../domain/session/save-book.ts';
 import { createSessionSaves } from '../../../host/saves/host-saves.ts';
@@ -186,6 +186,7 @@ function savesOf(stateDir: string, store: ObjectStore, guests: ReadonlyMap<strin
     store,
     agent: async (vmId) => mustHave(guests, vmId),
     packBytes: PACK_BYTES,
+    wasteBytes: WASTE_BYTES,
     maxCacheBytes: CACHE_BYTES,
     condemnedMs: CONDEMNED_MS,
     clock: Date.now,

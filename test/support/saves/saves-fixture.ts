@@ -44,6 +44,7 @@ export async function createSavesHost(
       store,
       agent: workspaces.agent,
       packBytes: SMALL_PACK,
+      wasteBytes: 1024 * 1024,
       maxCacheBytes: 1024 * 1024,
       condemnedMs: CONDEMNED_MS,
       clock: () => 0,

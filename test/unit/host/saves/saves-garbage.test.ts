@@ -5,11 +5,19 @@ import { repetitions } from '../../../../config/test-environment.ts';
 import { KEPT_SAVES } from '../../../../contracts/store/save-documents.ts';
 import { KilnError } from '../../../../domain/failures.ts';
 import { storeKeys } from '../../../../domain/names.ts';
-import { headIn, putHead, storedPacks } from '../../../support/saves/kept-saves.ts';
+import { headIn, packsOf, putHead, storedPacks } from '../../../support/saves/kept-saves.ts';
 import { Killed } from '../../../support/saves/killed.ts';
 import { createMemoryStore, type MemoryStore } from '../../../support/saves/memory-store.ts';
-import { NEVER, type SavesHost, SESSION } from '../../../support/saves/saves-fixture.ts';
-import { content, heldStore, lifeOf, MINUTE, type SavesLife, saveTimes } from '../../../support/saves/saves-life.ts';
+import { createSavesHost, mark, NEVER, placed, type SavesHost, SESSION } from '../../../support/saves/saves-fixture.ts';
+import {
+  content,
+  heldStore,
+  lifeOf,
+  MINUTE,
+  noise,
+  type SavesLife,
+  saveTimes,
+} from '../../../support/saves/saves-life.ts';
 
 const hosts: SavesHost[] = [];
 afterEach(async () => {
@@ -250,6 +258,32 @@ describe('the clock of another host', () => {
     await life.snapshot();
     await life.host.saves.upload(life.of, NEVER);
     expect(keys).toContain(storeKeys.saveTree(SESSION, first?.saveId ?? ''));
+  });
+});
+
+describe('packs in which little is needed', () => {
+  it('are left behind by a save that is whole', async () => {
+    const wasteBytes = 20_000;
+    const store = createMemoryStore();
+    const host = await createSavesHost(store, { wasteBytes, packBytes: 4000 });
+    hosts.push(host);
+    await host.saves.restore(placed(1), NEVER);
+    const workspace = host.workspaces.of('vm-1-1');
+    for (let turn = 1; turn <= 30; turn++) {
+      // A pack of each turn, of which a small file stays.
+      workspace.write(`stays/${turn}`, `${turn}`);
+      workspace.write('now', noise(turn, 3000));
+      await host.saves.snapshot(placed(1), mark(turn), NEVER);
+      await host.saves.upload(placed(1), NEVER);
+      const { save } = await headIn(store);
+      const packs = save === undefined ? [] : await packsOf(store, save);
+      const bytes = packs.map((name) => store.objects.get(storeKeys.savePack(SESSION, name))?.length ?? 0);
+      // A save needs up to 9 kB, with its manifest; one save may go beyond the limit.
+      expect(bytes.reduce((sum, more) => sum + more, 0)).toBeLessThan(4 * 9000 + wasteBytes + 9000);
+    }
+    const whole = workspace.deltas.flatMap((isDelta, turn) => (isDelta ? [] : [turn]));
+    expect(whole.length).toBeGreaterThan(1);
+    expect(whole.length).toBeLessThan(5);
   });
 });
 
