@@ -160,6 +160,11 @@ export const storeKeys = {
     `${storeKeys.runOutput(name, idSha256, vmId)}${String(offset).padStart(15, '0')}`,
   /** A sealed request that is too large to travel through Temporal. */
   runRequest: (name: SessionName, sha256: string) => `sessions/${sessionId(name)}/requests/${sha256}`,
+  /** Sessions that are over, by the day from which on their saves may be deleted. */
+  ended: 'ended/',
+  /** `at`: ISO 8601. */
+  endedOn: (at: string) => `ended/${at.slice(0, 10)}/`,
+  endedMarker: (name: SessionName, at: string) => `${storeKeys.endedOn(at)}${sessionId(name)}`,
   sessionKey: (name: SessionName) => `sessions/${sessionId(name)}/key.json`,
   /** Which save of the workspace is the newest. */
   saveHead: (name: SessionName) => `sessions/${sessionId(name)}/head.json`,

@@ -38,7 +38,7 @@ export function createMaintenancePorts(options: {
     pruning: {
       logs: ({ step, ...more }) => pruneLogs(store, { ...more, maxWorkloads: step }),
       sources: ({ step, ...more }) => pruneSources(store, { ...more, maxSources: step, graceMs: SOURCE_GRACE_MS }),
-      saves: ({ step, ...more }) => repairSaves(store, { ...more, maxThreads: step }),
+      saves: ({ step, ...more }) => repairSaves(store, { ...more, maxChecked: step }),
     },
   };
 }

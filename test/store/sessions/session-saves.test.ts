@@ -117,8 +117,8 @@ it('a long life leaves in the store what its kept saves need, and the repair fin
   await store.putBlob(storeKeys.savePack(SESSION, '1-99-0-0'), { data: Buffer.from('of an upload that goes on') });
   // Everything is old enough.
   const usual = { keepMs: -60_000, everyMs: 0, now: Date.now(), onProgress: () => undefined };
-  expect(await repairSaves(store, { ...usual, maxThreads: 1 })).toMatchObject({ problems: [], more: true });
-  expect(await repairSaves(store, { ...usual, maxThreads: 1 })).toEqual({ removed: 0, problems: [], more: false });
+  expect(await repairSaves(store, { ...usual, maxChecked: 1 })).toMatchObject({ problems: [], more: true });
+  expect(await repairSaves(store, { ...usual, maxChecked: 1 })).toEqual({ removed: 0, problems: [], more: false });
   expect(await createSaveHeads(store).read(SESSION)).toEqual(head);
   expect(await names(storeKeys.savePacks(SESSION))).toEqual([...(await neededPacks()), '1-99-0-0'].sort());
   expect((await names(storeKeys.saveTrees(SESSION))).length).toBe(KEPT_SAVES);

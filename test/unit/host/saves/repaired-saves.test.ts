@@ -27,7 +27,7 @@ async function begin(store: MemoryStore, first?: Parameters<typeof lifeOf>[1]): 
 
 /** A whole round, whenever the last one was. */
 function repair(store: MemoryStore, more: Partial<RepairSavesOptions> = {}): Promise<RepairedSaves> {
-  const usual = { keepMs: DAY, everyMs: 0, now: store.nowMs, maxThreads: 100, onProgress: () => undefined };
+  const usual = { keepMs: DAY, everyMs: 0, now: store.nowMs, maxChecked: 100, onProgress: () => undefined };
   return repairSaves(store, { ...usual, ...more });
 }
 
@@ -228,7 +228,7 @@ describe('a round', () => {
     const store = createMemoryStore();
     await threads(store, NAMES);
     store.nowMs = 3 * DAY;
-    const once = (more: Partial<RepairSavesOptions> = {}) => repair(store, { maxThreads: 2, everyMs: DAY, ...more });
+    const once = (more: Partial<RepairSavesOptions> = {}) => repair(store, { maxChecked: 2, everyMs: DAY, ...more });
     expect(await once()).toEqual({ removed: 2, problems: [], more: true });
     let looks = 0;
     const cut = () => {
