@@ -144,6 +144,7 @@ export const storeKeys = {
   logChunks: (workloadId: string, epoch: number, writer: string) => `logs/${workloadId}/${epoch}-${writer}/`,
   logs: (workloadId: string) => `logs/${workloadId}/`,
   allLogs: 'logs/',
+  sessions: 'sessions/',
   /** Everything of a thread, of all its incarnations. */
   thread: ({ project, thread }: ThreadName) => `sessions/${project}/${thread}/`,
   /** What is of one incarnation alone. */
@@ -159,11 +160,18 @@ export const storeKeys = {
     `${storeKeys.runOutput(name, idSha256, vmId)}${String(offset).padStart(15, '0')}`,
   /** A sealed request that is too large to travel through Temporal. */
   runRequest: (name: SessionName, sha256: string) => `sessions/${sessionId(name)}/requests/${sha256}`,
+  /** Sessions that are over, by the day from which on their saves may be deleted. */
+  ended: 'ended/',
+  /** `at`: ISO 8601. */
+  endedOn: (at: string) => `ended/${at.slice(0, 10)}/`,
+  endedMarker: (name: SessionName, at: string) => `${storeKeys.endedOn(at)}${sessionId(name)}`,
   sessionKey: (name: SessionName) => `sessions/${sessionId(name)}/key.json`,
   /** Which save of the workspace is the newest. */
   saveHead: (name: SessionName) => `sessions/${sessionId(name)}/head.json`,
-  saveTree: (name: SessionName, saveId: string) => `sessions/${sessionId(name)}/trees/${saveId}.json`,
-  savePack: (name: SessionName, pack: string) => `sessions/${sessionId(name)}/packs/${pack}`,
+  saveTree: (name: SessionName, saveId: string) => `${storeKeys.saveTrees(name)}${saveId}.json`,
+  saveTrees: (name: SessionName) => `sessions/${sessionId(name)}/trees/`,
+  savePack: (name: SessionName, pack: string) => `${storeKeys.savePacks(name)}${pack}`,
+  savePacks: (name: SessionName) => `sessions/${sessionId(name)}/packs/`,
   /** `id`: `<project>/<thread>/<n>`. */
   sessionLogChunk: (id: string, epoch: number, writer: string, first: number) =>
     `sessions/${id}/logs/${epoch}-${writer}/${String(first).padStart(10, '0')}.jsonl`,
@@ -177,4 +185,6 @@ export const storeKeys = {
   freedNotice: (workloadId: string, hostId: string) => `archive/workload/${workloadId}/released/${hostId}.json`,
   freedNotices: (workloadId: string) => `archive/workload/${workloadId}/released/`,
   recorderPosition: 'maintenance/recorder.json',
+  /** How far the repair of saves is. */
+  saveRepair: 'maintenance/save-repair.json',
 } as const;

@@ -142,7 +142,7 @@ export const DEFAULT_HOST_SETTINGS: HostSettings = {
     reservationTtlMs: 2 * MINUTE,
     shipping: { everyMs: 10 * SECOND, chunkBytes: 2 * MIB, keepMs: 24 * 60 * MINUTE },
   },
-  saves: { maxCacheBytes: 4096 * MIB, keepMs: 24 * 60 * MINUTE },
+  saves: { maxCacheBytes: 4096 * MIB, condemnedMs: 10 * MINUTE, keepMs: 24 * 60 * MINUTE },
   leases: { leaseMs: 20 * SECOND, lookMs: 5 * SECOND, askMs: 3 * SECOND, resumeMs: 10 * SECOND },
   images: { keep: 8, idleMs: 24 * 60 * MINUTE },
   pool: {

@@ -92,13 +92,9 @@ export function createHost(options: HostOptions): Host {
   const { vmOverheadMib } = settings.capacity;
   const ledger = createYieldingLedger(capacity.ledger, vmOverheadMib, () => pool.yieldToBoots());
   const templates = templatesOf(basis, ledger, (event) => metrics.noteTemplate(event));
-  const vms: HostVms = vmsOf(basis, {
-    logs,
-    templates,
-    metrics: () => metrics,
-    pool: () => pool,
-    leases: () => sessions.leases,
-  });
+  const leases = () => sessions.leases;
+  const heldForLease = () => leases().held;
+  const vms: HostVms = vmsOf(basis, { logs, templates, metrics: () => metrics, pool: () => pool, leases });
   const services = createGuestServices({
     ...settings.logs,
     vms,
@@ -106,16 +102,8 @@ export function createHost(options: HostOptions): Host {
     logger,
     vmDirectory: (vmId) => records.directory(vmId),
   });
-  const metrics: HostMetrics = createHostMetrics({
-    ...settings.metrics,
-    stateDir,
-    driver,
-    ledger,
-    memory,
-    vms,
-    logs,
-    heldForLease: () => sessions.leases.held,
-  });
+  const measured = { stateDir, driver, ledger, memory, vms, logs, heldForLease };
+  const metrics: HostMetrics = createHostMetrics({ ...settings.metrics, ...measured });
   const pool: VmPool = poolOf(basis, { ledger: capacity.ledger, templates, vms, metrics });
   const sessions: HostSessions = createHostSessions({
     stateDir,

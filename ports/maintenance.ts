@@ -57,6 +57,17 @@ export interface Pruning {
   logs(options: PruneOptions): Promise<{ removed: number; next?: string }>;
   /** Uploaded sources that are older than `keepMs` and that no workload needs. */
   sources(options: PruneOptions): Promise<{ removed: number; next?: string }>;
+  /** What no save of a session needs, and was written longer ago than `keepMs`; one step of a round through all sessions. */
+  saves(options: Omit<PruneOptions, 'after'> & { readonly everyMs: number }): Promise<RepairedSaves>;
+}
+
+export interface RepairedSaves {
+  /** Objects. */
+  readonly removed: number;
+  /** Sessions whose saves are damaged, in words: nothing of them was removed. */
+  readonly problems: readonly string[];
+  /** Whether the round goes on. */
+  readonly more: boolean;
 }
 
 export interface PruneOptions {

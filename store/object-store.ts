@@ -7,11 +7,12 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { S3 } from '@aws-sdk/client-s3';
 import type { z } from 'zod';
 import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
+import { jsonOf, readable } from './s3-answers.ts';
 import {
   changedByAnother,
   isBehindEnd,
@@ -181,7 +182,7 @@ class S3ObjectStore implements ObjectStore {
   async readDocument<T>(key: string, schema: z.ZodType<T>): Promise<StoredDocument<T> | undefined> {
     const found = await this.readBytes(key, MAX_DOCUMENT_BYTES);
     if (found === undefined) return undefined;
-    const parsed = schema.safeParse(parseJson(key, found.data));
+    const parsed = schema.safeParse(jsonOf(key, found.data));
     if (!parsed.success) {
       throw new KilnError(
         'STORE_CONFLICT',
@@ -395,18 +396,4 @@ async function digestOf(source: BlobSource): Promise<Required<BlobInfo>> {
   const { size } = await stat(source.path);
   for await (const chunk of createReadStream(source.path)) hash.update(chunk);
   return { sha256: hash.digest('hex'), bytes: size };
-}
-
-function parseJson(key: string, data: Buffer): unknown {
-  try {
-    return JSON.parse(data.toString('utf8'));
-  } catch {
-    throw new KilnError('STORE_CONFLICT', `The stored document ${key} is no JSON.`, { key });
-  }
-}
-
-/** In Node the client answers with a Node stream; its type also covers browsers. */
-function readable(body: unknown): Readable {
-  if (body instanceof Readable) return body;
-  throw new KilnError('INTERNAL', 'The S3 client answered without a stream.');
 }

@@ -1,5 +1,6 @@
 /** Signatures of the activities of maintenance. Counts, names and references only: no bytes of what is recorded. */
 import type { HostUpkeepReport, KeepPolicies } from '../../domain/upkeep/maintenance.ts';
+import type { RepairedSaves } from '../../ports/maintenance.ts';
 
 export interface MaintenanceActivities {
   /** @returns where the next scan of closed executions may begin; empty: at the first one that Temporal still has */
@@ -25,6 +26,14 @@ export interface MaintenanceActivities {
   pruneLogs(input: Required<Pick<KeepPolicies, 'logsMs'>> & PruneStep): Promise<PrunedStep>;
   /** Removes uploaded sources that no workload needs; one step. @throws STORE_UNAVAILABLE */
   pruneSources(input: Required<Pick<KeepPolicies, 'sourcesMs'>> & PruneStep): Promise<PrunedStep>;
+  /**
+   * Removes what no save of a session needs; one step of a round that begins `everyMs` after the last one at the
+   * earliest, and otherwise does nothing. @throws STORE_UNAVAILABLE
+   */
+  repairSaves(
+    input: Required<Pick<KeepPolicies, 'saveGarbageMs'>> &
+      Pick<PruneStep, 'nowMs' | 'step'> & { readonly everyMs: number },
+  ): Promise<RepairedSaves>;
 }
 
 export interface RecordedPage {

@@ -23,7 +23,13 @@ export const maintenanceReportSchema = z.object({
       held: count,
     }),
   ),
-  pruned: z.object({ logs: count, sources: count }),
+  pruned: z.object({
+    logs: count,
+    sources: count,
+    saves: count
+      .exactOptional()
+      .meta({ description: 'Objects that no save of a session needed. Absent: nobody looked for them.' }),
+  }),
   problems: z.array(z.string()).meta({ description: 'Each is tried again by the next run.' }),
 }) satisfies z.ZodType<MaintenanceReport>;
 

@@ -7,6 +7,8 @@ import { isoTimeSchema, projectSchema, sha256Schema, threadSchema } from '../ide
 
 /** A pack takes chunks until it has so many bytes; only one that holds a single large chunk is longer. */
 export const PACK_BYTES = 8 * 1024 * 1024;
+/** Packs of a save may hold so much beyond a few times what it needs; then the next one is whole, bytes. */
+export const WASTE_BYTES = 64 * 1024 * 1024;
 /** Largest pack, piece of a manifest, and tree that are read, bytes. */
 export const MAX_PACK_BYTES = 16 * 1024 * 1024;
 export const MAX_PIECE_BYTES = 8 * 1024 * 1024;
@@ -14,6 +16,10 @@ export const MAX_TREE_BYTES = 32 * 1024 * 1024;
 
 /** Saves that a head remembers. */
 export const KEPT_SAVES = 20;
+/** Saves that a head has dropped, and whose objects are still to be deleted; what is too much is left to the repair. */
+export const MAX_CONDEMNED = 500;
+/** Names of packs that a head holds as garbage: some 40 bytes each. */
+export const MAX_GARBAGE_PACKS = 20_000;
 /** Paths that a tree lists of those that could not be saved. */
 export const LISTED_SKIPPED = 100;
 
@@ -86,17 +92,34 @@ export type SaveTree = z.infer<typeof saveTreeSchema>;
 const headSaveSchema = z.strictObject({ turn: turnSchema, saveId: saveIdSchema, treeSha256: sha256Schema });
 export type HeadSave = z.infer<typeof headSaveSchema>;
 
-/** `head.json`: who may save, and the newest save. `check`: SHA-256 of its canonical JSON without `check`. */
+const garbageSchema = z.array(packNameSchema).max(MAX_GARBAGE_PACKS);
+/** `gone`: packs that the head's save before it needs, and it does not. */
+const keptSaveSchema = z.strictObject({ ...headSaveSchema.shape, gone: garbageSchema.min(1).exactOptional() });
+const condemnedSaveSchema = z.strictObject({ at: isoTimeSchema, saveId: saveIdSchema, packs: garbageSchema });
+
+/**
+ * `head.json`: who may save, the newest save, and what is garbage. `check`: SHA-256 of its canonical JSON without
+ * `check`.
+ */
 export const saveHeadSchema = z.strictObject({
   schemaVersion: z.literal(1),
   session: sessionSchema,
   epoch: epochSchema,
   save: headSaveSchema.exactOptional(),
   saltHex: saltSchema,
-  kept: z.array(headSaveSchema).max(KEPT_SAVES),
+  kept: z.array(keptSaveSchema).max(KEPT_SAVES),
+  /** Dropped from `kept`, oldest first: their trees, and packs that only they need, are deleted later. */
+  condemned: z.array(condemnedSaveSchema).min(1).max(MAX_CONDEMNED).exactOptional(),
   check: sha256Schema,
 });
 export type SaveHead = Omit<z.infer<typeof saveHeadSchema>, 'check' | 'schemaVersion'>;
+
+/** How far the round through the saves of all sessions is; `after`: the last thread that was done, while it goes on. */
+export const saveRepairSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  startedAt: isoTimeSchema,
+  after: z.string().max(200).exactOptional(),
+});
 
 /** `placement.json` in the spool of a placement. */
 export const spooledPlacementSchema = z.strictObject({

@@ -49,7 +49,11 @@ export const sessionRecordSchema = z.strictObject({
   settings: sessionSettingsSchema,
   createdAt: isoTimeSchema,
   end: sessionEndSchema.exactOptional(),
+  deleteAfter: isoTimeSchema.exactOptional(),
 });
+
+/** `ended/<day>/<project>/<thread>/<n>`: a session that is over, and from when on its saves may be deleted. */
+export const endedMarkerSchema = z.strictObject({ schemaVersion: z.literal(1), deleteAfter: isoTimeSchema });
 
 const _record: Same<z.infer<typeof sessionRecordSchema>, SessionRecord> = true;
 

@@ -48,6 +48,15 @@ export interface HeadState {
 /** `done`: the head is so already. `refuse`: final for this writer. */
 export type HeadVerdict = 'write' | 'done' | 'refuse';
 
+/**
+ * Whether nobody brings a save of this place into the store any more: its placement does not have the head, or has
+ * brought a later one.
+ */
+export function isPastPlace(head: HeadState, place: SavePlace): boolean {
+  if (place.epoch !== head.epoch) return place.epoch < head.epoch;
+  return head.save?.epoch === place.epoch && compareSaves(place, head.save) <= 0;
+}
+
 /** A placement claims a head that no placement, or only an earlier one, has. */
 export function judgeClaim(head: HeadState | undefined, epoch: number): HeadVerdict {
   if (head === undefined || head.epoch < epoch) return 'write';

@@ -36,6 +36,8 @@ export interface SessionRecord extends ThreadName {
   readonly createdAt: string;
   /** Present once this incarnation is over. */
   readonly end?: SessionEnd;
+  /** Its saves may be deleted then; ISO 8601. Absent where it ended by a deletion, or in an earlier version. */
+  readonly deleteAfter?: string;
 }
 
 /** @returns whether a deletion was begun that has not removed everything yet */

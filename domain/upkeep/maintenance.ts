@@ -25,8 +25,10 @@ export interface MaintenancePolicies {
   readonly deriveAfterMs: number;
   /** Workloads with something unreleased that one run checks, newest first. */
   readonly maxUnreleased: number;
-  /** Workloads or sources checked in one activity that removes old data. */
+  /** Workloads, sources or threads checked in one activity that removes old data. */
   readonly pruneStep: number;
+  /** From the beginning of one round through the saves of all sessions to the beginning of the next, ms. */
+  readonly repairEveryMs: number;
 }
 
 const SECOND = 1000;
@@ -47,6 +49,7 @@ export const DEFAULT_MAINTENANCE_POLICIES: MaintenancePolicies = {
   deriveAfterMs: 10 * MINUTE,
   maxUnreleased: 500,
   pruneStep: 500,
+  repairEveryMs: 24 * 60 * MINUTE,
 };
 
 /** Ages after which old data may be removed, ms. Absent: it stays for ever. */
@@ -55,6 +58,8 @@ export interface KeepPolicies {
   readonly logsMs?: number;
   /** Since the upload of sources, and since the end of the last workload that used them. */
   readonly sourcesMs?: number;
+  /** Of what no save of a session needs, since it was written. */
+  readonly saveGarbageMs?: number;
 }
 
 /** Input of `maintenanceWorkflow`. */
@@ -101,7 +106,8 @@ export interface MaintenanceReport {
     readonly more: boolean;
   };
   readonly hosts: readonly HostUpkeepReport[];
-  readonly pruned: { readonly logs: number; readonly sources: number };
+  /** `saves`: objects that no save of a session needed; absent where nobody looked for them. */
+  readonly pruned: { readonly logs: number; readonly sources: number; readonly saves?: number };
   /** What failed, in words; the next run tries it again. At most `MAX_PROBLEMS`. */
   readonly problems: readonly string[];
 }

@@ -1,6 +1,6 @@
 /** What a host does for sessions: their runs, and VMs that wait paused between them. */
 import { join } from 'node:path';
-import { PACK_BYTES } from '../../contracts/store/save-documents.ts';
+import { PACK_BYTES, WASTE_BYTES } from '../../contracts/store/save-documents.ts';
 import { messageOf } from '../../domain/failures.ts';
 import { storeKeys } from '../../domain/names.ts';
 import type { OwnerVerdict } from '../../domain/upkeep/sweep-policy.ts';
@@ -55,6 +55,8 @@ export interface HostSessionsOptions {
 export interface SaveSettings {
   /** Copies of saved files that are kept for restores on this host, bytes. */
   readonly maxCacheBytes: number;
+  /** From when a save is dropped until what only it needs is deleted from the store, ms. */
+  readonly condemnedMs: number;
   /** What a placement that is over has left unsaved here is kept for so long, ms. */
   readonly keepMs: number;
 }
@@ -103,14 +105,16 @@ export interface HostSessions {
 }
 
 function savesOf({ stateDir, vms, store, logger, saveSettings }: HostSessionsOptions): SessionSaves {
-  const { maxCacheBytes } = saveSettings;
+  const { maxCacheBytes, condemnedMs } = saveSettings;
   const agent = (vmId: string) => vms.agent(vmId);
   return createSessionSaves({
     stateDir,
     agent,
     store,
     maxCacheBytes,
+    condemnedMs,
     packBytes: PACK_BYTES,
+    wasteBytes: WASTE_BYTES,
     clock: Date.now,
     logger,
   });

@@ -24,11 +24,15 @@ export interface HostSavesOptions {
   /** Holds `saves/`, the spool, and `packs/`, copies of packs: both on one file system. */
   readonly stateDir: string;
   readonly agent: (vmId: string) => Promise<WorkspaceAgent>;
-  readonly store: Pick<ObjectStore, 'readDocument' | 'writeDocument' | 'putBlob' | 'openBlob' | 'readBlob'>;
+  readonly store: Pick<ObjectStore, 'readDocument' | 'writeDocument' | 'putBlob' | 'openBlob' | 'readBlob' | 'delete'>;
   /** A pack takes chunks until it has so many bytes; `PACK_BYTES` but in tests. */
   readonly packBytes: number;
+  /** What packs may hold beyond a few times what a save needs; then the next save is whole. `WASTE_BYTES` but in tests. */
+  readonly wasteBytes: number;
   /** Copies of packs that are kept for restores on this host, bytes. */
   readonly maxCacheBytes: number;
+  /** From when a save is dropped until what only it needs is deleted from the store, ms. */
+  readonly condemnedMs: number;
   /** ms since 1970. */
   readonly clock: () => number;
   readonly logger: HostLogger;
@@ -48,6 +52,8 @@ class HostSaves implements SessionSaves {
   private readonly uploading = createKeyedLock();
   /** Of the salt of a placement: two that need one get the same. */
   private readonly salting = createKeyedLock();
+  /** Sessions whose next save is whole: their packs hold too much that nobody needs. */
+  private readonly wasteful = new Set<string>();
 
   constructor(options: HostSavesOptions) {
     this.options = options;
@@ -78,9 +84,9 @@ class HostSaves implements SessionSaves {
   upload(of: Pick<WorkspaceOf, 'session' | 'epoch'>, signal: AbortSignal) {
     return this.inTurn(this.uploading, of, signal, () => {
       const { session, epoch } = of;
-      const { store } = this.options;
-      const heads = createSaveHeads(store);
-      return uploadNewest({ session, epoch, spool: this.spool(of), store, heads, copies: this.copies(of), signal });
+      const [spool, copies] = [this.spool(of), this.copies(of)];
+      const heads = createSaveHeads(this.options.store);
+      return uploadNewest({ ...this.options, session, epoch, spool, heads, copies, signal });
     });
   }
 
@@ -89,7 +95,7 @@ class HostSaves implements SessionSaves {
   }
 
   private async snapshotNow(of: WorkspaceOf, mark: SaveMark, signal: AbortSignal): Promise<SpooledSave> {
-    const { packBytes, clock, logger } = this.options;
+    const { packBytes, wasteBytes, clock, logger } = this.options;
     const spool = this.spool(of);
     const newest = (await spool.wholeSaves()).at(-1);
     const order = newest && compareSaves(newest.place, { ...mark, epoch: of.epoch });
@@ -100,7 +106,13 @@ class HostSaves implements SessionSaves {
     }
     const saltHex = await this.salt(of, spool);
     const agent = await abortable(this.options.agent(of.vmId), signal);
-    return await takeSnapshot({ spool, agent, of, mark, saltHex, packBytes, clock, signal, logger });
+    const session = sessionId(of.session);
+    const isWhole = this.wasteful.has(session);
+    const settings = { packBytes, wasteBytes, isWhole, clock, logger };
+    const { save, isWasteful } = await takeSnapshot({ spool, agent, of, mark, saltHex, signal, ...settings });
+    if (isWasteful) this.wasteful.add(session);
+    else this.wasteful.delete(session);
+    return save;
   }
 
   private async restoreNow(of: WorkspaceOf, signal: AbortSignal): Promise<RestoredWorkspace | undefined> {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { FramePlace, PackInfo } from '../../contracts/store/save-documents.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
 import { type SessionName, storeKeys } from '../../domain/names.ts';
+import { saveOfPack } from '../../domain/session/save-garbage.ts';
 import { isErrno } from '../../linux/errno.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
 import { saveCorrupt } from '../../store/sessions/saves/packs.ts';
@@ -75,7 +76,7 @@ export function packCopies(options: PackCacheOptions, session: SessionName, pack
 
 /** @returns where the spool has a pack, if it has it */
 export function spooledPackPath(spool: Spool, name: string): string {
-  return join(spool.directory, name.slice(0, name.lastIndexOf('-')), name);
+  return join(spool.directory, saveOfPack(name), name);
 }
 
 /** @returns whether a file is this pack, byte for byte */

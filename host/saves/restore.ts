@@ -3,6 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { abortable } from '../../concurrency/deadline.ts';
 import { readAhead } from '../../concurrency/read-ahead.ts';
+import { sideBySide } from '../../concurrency/side-by-side.ts';
 import type { HeadSave, PackInfo, SaveTree } from '../../contracts/store/save-documents.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { compareSaves, savePlaceOf } from '../../domain/session/head-rules.ts';
@@ -86,21 +87,16 @@ export async function restoreSave(context: RestoreContext, save: FoundSave): Pro
 }
 
 /** Links, so that nobody takes them away in the middle. */
-async function linkAll(
+function linkAll(
   { spool, signal }: RestoreContext,
   copies: PackCopies,
   packs: readonly PackInfo[],
   directory: string,
 ): Promise<void> {
-  const waiting = packs.values();
-  const takeTurns = async () => {
-    for (const pack of waiting) {
-      signal.throwIfAborted();
-      await linkPack({ spool, copies }, pack, join(directory, pack.name));
-    }
-  };
-  const turns = await Promise.allSettled(Array.from({ length: AT_ONCE }, takeTurns));
-  for (const turn of turns) if (turn.status === 'rejected') throw turn.reason;
+  return sideBySide(packs, AT_ONCE, async (pack) => {
+    signal.throwIfAborted();
+    await linkPack({ spool, copies }, pack, join(directory, pack.name));
+  });
 }
 
 /** Fills the workspace while the save becomes one of the spool. */

@@ -59,6 +59,8 @@ export interface MergedSave {
   readonly bytes: number;
   /** Packs that the chunks of its files are in. */
   readonly packs: ReadonlySet<string>;
+  /** What the chunks of its files take in them; one that several files have counts for each. */
+  readonly packedBytes: number;
 }
 
 /** @returns a merge that takes records in the order of their paths. Every method @throws AGENT_PROTOCOL, SESSION_CORRUPT of the base */
@@ -77,6 +79,7 @@ class Merge implements SaveMerge {
   private sentBytes = 0;
   private entries = 0;
   private bytes = 0;
+  private packedBytes = 0;
 
   constructor(options: MergeOptions) {
     this.options = options;
@@ -111,7 +114,8 @@ class Merge implements SaveMerge {
     const piece = this.cutter.end();
     if (piece === undefined) throw refused('a save', 'has no entry');
     await this.options.onPiece(piece);
-    return { entries: this.entries, bytes: this.bytes, packs: this.packs };
+    const { entries, bytes, packs, packedBytes } = this;
+    return { entries, bytes, packs, packedBytes };
   }
 
   close(): Promise<void> {
@@ -138,7 +142,11 @@ class Merge implements SaveMerge {
     this.entries += 1;
     this.bytes += bytesOfEntry(entry);
     if (entry.type === 'file') {
-      for (const { place } of entry.chunks) if (place !== undefined) this.packs.add(place.pack);
+      for (const { place } of entry.chunks) {
+        if (place === undefined) continue;
+        this.packs.add(place.pack);
+        this.packedBytes += place.length;
+      }
     }
     const piece = this.cutter.add(entry.path, line);
     if (piece !== undefined) await this.options.onPiece(piece);

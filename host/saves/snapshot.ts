@@ -28,6 +28,9 @@ export interface SnapshotContext {
   readonly mark: SaveMark;
   readonly saltHex: string;
   readonly packBytes: number;
+  readonly wasteBytes: number;
+  /** Whether everything is saved anew, whatever the agent knows. */
+  readonly isWhole: boolean;
   readonly clock: () => number;
   readonly signal: AbortSignal;
   readonly logger: HostLogger;
@@ -46,9 +49,15 @@ export async function spooledSave(spool: Spool, save: SpooledFiles): Promise<Spo
   return { mark: { turn, n }, consistency, entries, bytes, newBytes: save.note.newBytes, skipped: skipped.count };
 }
 
+export interface TakenSnapshot {
+  readonly save: SpooledSave;
+  /** Whether its packs hold so much that it does not need that the next save should be whole. */
+  readonly isWasteful: boolean;
+}
+
 /** Saves what differs from the newest save of the spool, where that is what the agent knows; otherwise everything. */
-export async function takeSnapshot(context: SnapshotContext): Promise<SpooledSave> {
-  const base = await baseFor(context);
+export async function takeSnapshot(context: SnapshotContext): Promise<TakenSnapshot> {
+  const base = context.isWhole ? undefined : await baseFor(context);
   if (base === undefined) return await attempt(context, undefined);
   try {
     return await attempt(context, base);
@@ -69,7 +78,7 @@ async function baseFor({ spool, saltHex }: SnapshotContext): Promise<Base | unde
   return files !== undefined && tree?.saltHex === saltHex ? { files, tree } : undefined;
 }
 
-async function attempt(context: SnapshotContext, base: Base | undefined): Promise<SpooledSave> {
+async function attempt(context: SnapshotContext, base: Base | undefined): Promise<TakenSnapshot> {
   const saveId = await context.spool.begin(context.mark);
   try {
     return await save(context, saveId, base);
@@ -80,7 +89,7 @@ async function attempt(context: SnapshotContext, base: Base | undefined): Promis
   }
 }
 
-async function save(context: SnapshotContext, saveId: string, base: Base | undefined): Promise<SpooledSave> {
+async function save(context: SnapshotContext, saveId: string, base: Base | undefined): Promise<TakenSnapshot> {
   const { spool, agent, signal, saltHex, packBytes } = context;
   const directory = join(spool.directory, saveId);
   const baseSaveId = base?.files.note.saveId;
@@ -110,13 +119,27 @@ async function save(context: SnapshotContext, saveId: string, base: Base | undef
     const own = await packs.finish(needed);
     const earlier = used?.tree.packs.filter(({ name }) => needed.has(name)) ?? [];
     const tree = treeOf(context, { saveId, merged, told, pieces: pieces.all, packs: [...earlier, ...own] });
-    return await complete(context, tree, own);
+    return { save: await complete(context, tree, own), isWasteful: isWasteful(context, tree, merged) };
   } finally {
     // What the agent still says, nobody waits for.
     over.abort();
     await merge?.close();
     await manifest.close();
   }
+}
+
+/** Packs may hold so many times what a save needs. */
+const MAX_WASTE = 4;
+
+/** A pack stays as long as one chunk of it is needed; only a whole save leaves the others behind. */
+function isWasteful(
+  { wasteBytes }: SnapshotContext,
+  { packs, pieces }: SaveTree,
+  { packedBytes }: MergedSave,
+): boolean {
+  const stored = packs.reduce((total, { bytes }) => total + bytes, 0);
+  const needed = pieces.reduce((total, { place }) => total + place.length, packedBytes);
+  return stored > MAX_WASTE * needed + wasteBytes;
 }
 
 /** Makes the save whole: `save.json` comes last. */

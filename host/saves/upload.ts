@@ -1,24 +1,34 @@
-/** Brings the newest save of a spool into the store: its packs, its tree, then the head that names it. */
+/**
+ * Brings the newest save of a spool into the store: its packs, its tree, then the head that names it. In between goes
+ * what older saves have left there.
+ */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PackInfo, SaveHead, SaveTree } from '../../contracts/store/save-documents.ts';
+import { defined } from '../../domain/defined.ts';
 import { isKilnError, KilnError } from '../../domain/failures.ts';
-import { type SessionName, storeKeys } from '../../domain/names.ts';
+import { storeKeys } from '../../domain/names.ts';
 import { compareSaves, judgeSave } from '../../domain/session/head-rules.ts';
 import { isErrno } from '../../linux/errno.ts';
 import type { StoredSave } from '../../ports/saves.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
-import { markOf, type SaveHeads, stateOf, wasDeleted } from '../../store/sessions/saves/heads.ts';
+import {
+  assertNothingLost,
+  markOf,
+  type NextSave,
+  type SaveHeads,
+  stateOf,
+  wasDeleted,
+} from '../../store/sessions/saves/heads.ts';
 import { saveCorrupt, undefinedIfCorrupt } from '../../store/sessions/saves/packs.ts';
 import { putTree } from '../../store/sessions/saves/trees.ts';
+import { deleteCondemned, type GarbageContext, packsBefore } from './garbage.ts';
 import { type PackCopies, spooledPackPath } from './pack-files.ts';
 import type { Spool, SpooledFiles } from './spool.ts';
 
-export interface UploadContext {
-  readonly session: SessionName;
+export interface UploadContext extends GarbageContext {
   readonly epoch: number;
-  readonly spool: Spool;
-  readonly store: Pick<ObjectStore, 'putBlob'>;
+  readonly store: Pick<ObjectStore, 'putBlob' | 'readBlob' | 'delete'>;
   readonly heads: SaveHeads;
   readonly copies: (packs: readonly PackInfo[]) => PackCopies;
   readonly signal: AbortSignal;
@@ -29,25 +39,59 @@ export interface UploadContext {
  * @returns what the head names then
  */
 export async function uploadNewest(context: UploadContext): Promise<StoredSave | undefined> {
-  const { session, spool, heads } = context;
+  const { spool } = context;
   const newest = (await spool.wholeSaves()).at(-1);
   const head = await ownHead(context, newest);
   if (newest === undefined || newest.place.epoch !== context.epoch) return named(head);
   const { tree, data } = await spool.tree(newest).catch((error: unknown) => unlessDamaged(context, newest, error));
-  const save = { turn: tree.turn, saveId: tree.saveId, treeSha256: newest.note.treeSha256 };
-  const isNamed = head?.save?.saveId === save.saveId && judgeSave(stateOf(head), newest.place) === 'done';
-  let sentBytes = 0;
-  if (!isNamed) {
-    const packs = await putPacks(context, newest, tree);
-    context.signal.throwIfAborted();
-    await putTree(context.store, { session, saveId: save.saveId, sha256: save.treeSha256 }, data);
-    sentBytes = packs + data.length;
-  }
-  await heads.advance(session, save, tree.saltHex);
-  await spool.noteUploaded(save.saveId);
+  const isNamed = head?.save?.saveId === tree.saveId && judgeSave(stateOf(head), newest.place) === 'done';
+  const sentBytes = await send(context, { head, newest, tree, data, isNamed });
+  await spool.noteUploaded(tree.saveId);
   await tidy(context, newest, tree);
   const { turn, n } = newest.place;
   return { mark: { turn, n }, sentBytes };
+}
+
+interface ToSend {
+  readonly head: SaveHead | undefined;
+  readonly newest: SpooledFiles;
+  readonly tree: SaveTree;
+  readonly data: Buffer;
+  /** Whether the head names it already. */
+  readonly isNamed: boolean;
+}
+
+/** @returns bytes sent */
+async function send(context: UploadContext, { head, newest, tree, data, isNamed }: ToSend): Promise<number> {
+  const { session, store, heads, signal, clock } = context;
+  const save = { turn: tree.turn, saveId: tree.saveId, treeSha256: newest.note.treeSha256 };
+  const next = { save, saltHex: tree.saltHex, packs: tree.packs.map(({ name }) => name), nowMs: clock() };
+  if (isNamed) {
+    await heads.advance(session, next);
+    return 0;
+  }
+  const before = await packsBefore(context, head);
+  const known = { ...next, ...defined({ before }) };
+  await refuseLost(context, { head, newest }, known);
+  const packs = await putPacks(context, newest, tree);
+  signal.throwIfAborted();
+  await putTree(store, { session, saveId: save.saveId, sha256: save.treeSha256 }, data);
+  const deleted = head && (await deleteCondemned(context, head));
+  await heads.advance(session, { ...known, ...defined({ deleted }), nowMs: clock() });
+  return packs + data.length;
+}
+
+/** A save that needs what may be gone is damaged: whoever made it so, the next one is whole. */
+async function refuseLost(
+  context: UploadContext,
+  { head, newest }: Pick<ToSend, 'head' | 'newest'>,
+  next: Pick<NextSave, 'packs' | 'before'>,
+): Promise<void> {
+  try {
+    assertNothingLost(head, next);
+  } catch (error) {
+    await unlessDamaged(context, newest, error);
+  }
 }
 
 /** Reads the head, and claims it where it is not ours: before anything is sent, since of a late placement nobody needs it. */

@@ -6,8 +6,14 @@ import { hasEnded, isBeingDeleted, type SessionRecord } from '../../domain/sessi
 import type { SessionRecords } from '../../ports/session-books.ts';
 import type { ObjectStore, StoredDocument } from '../object-store.ts';
 
+/** Saves of a session stay readable for so long after its end, ms. */
+const KEEP_ENDED_MS = 7 * 24 * 3_600_000;
+
 /** @returns the records in a store. Every method @throws STORE_UNAVAILABLE, and STORE_CONFLICT for a damaged record. */
-export function createSessionRecords(store: Pick<ObjectStore, 'readDocument' | 'writeDocument'>): SessionRecords {
+export function createSessionRecords(
+  store: Pick<ObjectStore, 'readDocument' | 'writeDocument'>,
+  { keepEndedMs = KEEP_ENDED_MS }: { readonly keepEndedMs?: number } = {},
+): SessionRecords {
   const find = (name: ThreadName) => store.readDocument(storeKeys.session(name), sessionRecordSchema);
 
   /** Writes what `next` makes of the present record, again where another writer was faster. */
@@ -45,11 +51,16 @@ export function createSessionRecords(store: Pick<ObjectStore, 'readDocument' | '
         if (record.incarnation !== name.incarnation || record.end !== undefined) throw hasEnded(name, record);
         return { ...record, settings: change(record.settings) };
       }),
-    end: (name, end) =>
-      update(name, (present) => {
+    async end(name, end) {
+      const deleteAfter = new Date(Date.parse(end.at) + keepEndedMs).toISOString();
+      // First, so that no ended session is without one; it says nothing before the record agrees.
+      await store.writeDocument(storeKeys.endedMarker(name, deleteAfter), { schemaVersion: 1, deleteAfter });
+      return await update(name, (present) => {
         const record = mustBe(name, present?.value);
-        return record.incarnation !== name.incarnation || record.end !== undefined ? record : { ...record, end };
-      }),
+        const isOver = record.incarnation !== name.incarnation || record.end !== undefined;
+        return isOver ? record : { ...record, end, deleteAfter };
+      });
+    },
     delete: (name, at) =>
       update(name, (present) => {
         const record = mustBe(name, present?.value);

@@ -86,6 +86,7 @@ export async function runControlProcess(): Promise<void> {
 async function scheduleMaintenance(client: Client, env: KilnEnvironment, log: Logger): Promise<void> {
   const { KILN_MAINTENANCE_EVERY_S: everyS, KILN_KEEP_LOGS_DAYS: logs, KILN_KEEP_SOURCES_DAYS: sources } = env;
   const keep = {
+    saveGarbageMs: DAY_MS,
     ...(logs === undefined ? {} : { logsMs: logs * DAY_MS }),
     ...(sources === undefined ? {} : { sourcesMs: sources * DAY_MS }),
   };

@@ -8,6 +8,7 @@ import { createHistoryArchive } from '../../store/archive/history-archive.ts';
 import { createHostDirectory } from '../../store/hosts/host-directory.ts';
 import { pruneLogs } from '../../store/logs/log-pruning.ts';
 import type { ObjectStore } from '../../store/object-store.ts';
+import { repairSaves } from '../../store/sessions/saves/repair-round.ts';
 import { pruneSources } from '../../store/sources/source-pruning.ts';
 import { createWorkloadDocuments } from '../../store/workloads/workload-documents.ts';
 
@@ -37,6 +38,7 @@ export function createMaintenancePorts(options: {
     pruning: {
       logs: ({ step, ...more }) => pruneLogs(store, { ...more, maxWorkloads: step }),
       sources: ({ step, ...more }) => pruneSources(store, { ...more, maxSources: step, graceMs: SOURCE_GRACE_MS }),
+      saves: ({ step, ...more }) => repairSaves(store, { ...more, maxChecked: step }),
     },
   };
 }

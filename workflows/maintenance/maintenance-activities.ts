@@ -24,6 +24,7 @@ export function controlMaintenance(policies: MaintenancePolicies): MaintenanceAc
     planSweeps: make('which hosts hold what they should not').planSweeps,
     pruneLogs: make('remove logs that are old').pruneLogs,
     pruneSources: make('remove sources that nobody needs').pruneSources,
+    repairSaves: make('remove what no save of a session needs').repairSaves,
   };
 }
 

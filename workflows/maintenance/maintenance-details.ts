@@ -4,6 +4,11 @@ import type { MaintenanceReport } from '../../domain/upkeep/maintenance.ts';
 const PROBLEM = 300;
 const HOSTS = 50;
 
+function removedRow({ logs, sources, saves = 0 }: MaintenanceReport['pruned']): string[] {
+  const parts = [`${logs} logs`, `${sources} sources`, ...(saves > 0 ? [`${saves} objects of saves`] : [])];
+  return logs + sources + saves > 0 ? [`- **Removed:** ${parts.join(', ')}`] : [];
+}
+
 /** Page for the operator about one run, in the Temporal Web UI. Markdown of bounded size. Pure. */
 export function maintenanceDetails({ recorded, hosts, pruned, problems }: MaintenanceReport, doing: string): string {
   const rows = [
@@ -15,7 +20,7 @@ export function maintenanceDetails({ recorded, hosts, pruned, problems }: Mainte
       return `- **Host ${code(host.hostId)}:** ${host.destroyed} VMs destroyed, ${host.freed} workloads freed, ${host.held} held`;
     }),
     ...(hosts.length > HOSTS ? [`- and ${hosts.length - HOSTS} hosts more`] : []),
-    ...(pruned.logs + pruned.sources > 0 ? [`- **Removed:** ${pruned.logs} logs, ${pruned.sources} sources`] : []),
+    ...removedRow(pruned),
     ...problems.map((problem) => `- ⚠ ${plain(problem, PROBLEM)}`),
   ];
   return [`### ${problems.length > 0 ? '⚠' : '●'} ${doing}`, '', ...rows].join('\n');

@@ -27,9 +27,10 @@ export async function maintenanceWorkflow(input: MaintenanceInput): Promise<Main
     await continueAsNew<typeof maintenanceWorkflow>({ ...input, carried: { report: ctx.report, scan } });
   }
   if (input.sweepHosts !== false) await ctx.step('sweep hosts', () => sweepHosts(ctx));
-  const { logsMs, sourcesMs } = input.keep ?? {};
+  const { logsMs, sourcesMs, saveGarbageMs } = input.keep ?? {};
   if (logsMs !== undefined) await ctx.step('remove old logs', () => pruneLogs(ctx, logsMs));
   if (sourcesMs !== undefined) await ctx.step('remove old sources', () => pruneSources(ctx, sourcesMs));
+  if (saveGarbageMs !== undefined) await ctx.step('repair saves', () => repairSaves(ctx, saveGarbageMs));
   if (ctx.report.problems.length > 0) setAttributes({ KilnAttention: 'MAINTENANCE' });
   ctx.begin('done');
   return ctx.report;
@@ -66,6 +67,18 @@ async function pruneSources(ctx: MaintenanceContext, sourcesMs: number): Promise
     control.pruneSources({ sourcesMs, nowMs: Date.now(), step: policies.pruneStep, ...after }),
   );
   ctx.update({ pruned: { ...ctx.report.pruned, sources } });
+}
+
+async function repairSaves(ctx: MaintenanceContext, saveGarbageMs: number): Promise<void> {
+  const { control, policies } = ctx;
+  const everyMs = policies.repairEveryMs;
+  for (let goesOn = true; goesOn; ) {
+    const step = { nowMs: Date.now(), step: policies.pruneStep };
+    const { removed, problems, more } = await control.repairSaves({ saveGarbageMs, everyMs, ...step });
+    ctx.update({ pruned: { ...ctx.report.pruned, saves: (ctx.report.pruned.saves ?? 0) + removed } });
+    for (const problem of problems) ctx.problem(`saves that are left as they are: ${problem}`);
+    goesOn = more;
+  }
 }
 
 /** @returns how much all steps removed together. */

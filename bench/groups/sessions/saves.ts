@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { PACK_BYTES } from '../../../contracts/store/save-documents.ts';
+import { PACK_BYTES, WASTE_BYTES } from '../../../contracts/store/save-documents.ts';
 import type { SessionName } from '../../../domain/names.ts';
 import type { SaveMark } from '../../../domain/session/save-book.ts';
 import { createSessionSaves } from '../../../host/saves/host-saves.ts';
@@ -27,6 +27,8 @@ const FILE_BYTES = 20 * 1024;
 const MEM_MIB = 512;
 const WORKSPACE = '/workspace';
 const CACHE_BYTES = 4096 * MIB;
+/** A dropped save stays readable for so long, as on a host. */
+const CONDEMNED_MS = 600_000;
 const MAX_TAR = 1024 * MIB;
 
 /** Fills the workspace with files of bytes that do not compress, in folders of a hundred. */
@@ -184,7 +186,9 @@ function savesOf(stateDir: string, store: ObjectStore, guests: ReadonlyMap<strin
     store,
     agent: async (vmId) => mustHave(guests, vmId),
     packBytes: PACK_BYTES,
+    wasteBytes: WASTE_BYTES,
     maxCacheBytes: CACHE_BYTES,
+    condemnedMs: CONDEMNED_MS,
     clock: Date.now,
     logger: silentLogger,
   });

@@ -16,6 +16,7 @@ export const NEVER = new AbortController().signal;
 /** Small enough that a test has many of everything. */
 export const CHUNK_BYTES = 64;
 export const SMALL_PACK = 700;
+export const CONDEMNED_MS = 600_000;
 
 export interface SavesHost {
   readonly stateDir: string;
@@ -43,7 +44,9 @@ export async function createSavesHost(
       store,
       agent: workspaces.agent,
       packBytes: SMALL_PACK,
+      wasteBytes: 1024 * 1024,
       maxCacheBytes: 1024 * 1024,
+      condemnedMs: CONDEMNED_MS,
       clock: () => 0,
       logger: silentLogger,
       ...more,

@@ -47,4 +47,11 @@ describe('maintenance', () => {
     expect(page).not.toContain('<b>');
     expect(page).toContain('and 450 hosts more');
   });
+
+  it('tells the operator what was removed', () => {
+    const page = (pruned: typeof EMPTY_REPORT.pruned) => maintenanceDetails({ ...EMPTY_REPORT, pruned }, 'done');
+    expect(page({ logs: 0, sources: 0, saves: 3 })).toContain('**Removed:** 0 logs, 0 sources, 3 objects of saves');
+    expect(page({ logs: 1, sources: 0 })).toContain('**Removed:** 1 logs, 0 sources');
+    expect(page({ logs: 0, sources: 0, saves: 0 })).not.toContain('Removed');
+  });
 });

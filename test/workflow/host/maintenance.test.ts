@@ -6,6 +6,7 @@ import { KilnError } from '../../../domain/failures.ts';
 import { CONTROL_QUEUE, MAINTENANCE_SCHEDULE, storeKeys } from '../../../domain/names.ts';
 import type { MaintenanceInput, MaintenanceReport } from '../../../domain/upkeep/maintenance.ts';
 import { createHistoryArchive } from '../../../store/archive/history-archive.ts';
+import { createSaveHeads } from '../../../store/sessions/saves/heads.ts';
 import { ensureMaintenanceSchedule } from '../../../temporal/maintenance-schedule.ts';
 import { isWatched } from '../../support/servers/is-watched.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
@@ -192,6 +193,43 @@ describe('what is old', () => {
     expect(report.pruned.logs).toBeGreaterThan(0);
     expect([await linesOf('slept'), (await linesOf('open-log')) > 0]).toEqual([0, true]);
     await kiln.workloads.stop('open-log', { waitMs: 20_000 });
+  });
+});
+
+describe('saves of sessions', () => {
+  const keep = { saveGarbageMs: 0 };
+  const policies = { pruneStep: 1, repairEveryMs: 0 };
+  const salt = '0'.repeat(64);
+  const named = (thread: string) => ({ project: 'default', thread, incarnation: 1 });
+
+  it('are freed of what nobody needs, thread by thread; what is damaged is told', async () => {
+    const heads = createSaveHeads(kiln.store);
+    for (const thread of ['one', 'two']) {
+      await heads.claim(named(thread), 2, salt);
+      await kiln.store.putBlob(storeKeys.savePack(named(thread), '1-1-0-0'), { data: Buffer.from('garbage') });
+    }
+    const packs = async (thread: string) => (await kiln.store.list(storeKeys.savePacks(named(thread)))).objects.length;
+    const run = () => maintain({ keep, policies, sweepHosts: false });
+    // What was written in this very second is not old.
+    let removed = 0;
+    const untilRemoved = async () => {
+      removed += (await run()).pruned.saves ?? 0;
+      return removed;
+    };
+    await expect.poll(untilRemoved, { timeout: 20_000 }).toBe(2);
+    expect([await packs('one'), await packs('two')]).toEqual([0, 0]);
+    const save = { turn: 1, saveId: '2-1-0', treeSha256: salt };
+    await heads.advance(named('one'), { save, saltHex: salt, packs: [], nowMs: Date.now() });
+    await kiln.store.putBlob(storeKeys.savePack(named('one'), '1-1-0-0'), { data: Buffer.from('garbage') });
+    const untilTold = async () => (await run()).problems;
+    await expect
+      .poll(untilTold, { timeout: 20_000 })
+      .toEqual([expect.stringContaining('session/default/one/1: The saved workspace is damaged')]);
+    expect(await packs('one')).toBe(1);
+  });
+
+  it('are not looked at by a run that removes nothing', async () => {
+    expect((await maintain({ sweepHosts: false })).pruned).toEqual({ logs: 0, sources: 0 });
   });
 });
 
