@@ -167,6 +167,8 @@ class Leases implements SessionLeases {
   }
 
   private async lookAt(vmId: string, vm: LeasedVm): Promise<void> {
+    // It may have been released since.
+    if ((await this.options.ownerOf(vmId)) === undefined) return this.forget(vmId, vm);
     const askedAtMs = this.options.clock();
     const isLate = !leaseStands(vm.lease, askedAtMs, this.options.leaseMs);
     // After a sleep of the machine, or a process that was stopped: it must not act until there is an answer.
@@ -178,6 +180,10 @@ class Leases implements SessionLeases {
     await this.lock.run(vmId, async () => {
       if (this.vms.get(vmId) === vm && vm.isHeld) await this.letGoOn(vmId, vm);
     });
+  }
+
+  private forget(vmId: string, vm: LeasedVm): void {
+    if (this.vms.get(vmId) === vm) this.vms.delete(vmId);
   }
 
   private hold(vmId: string, vm: LeasedVm): Promise<void> {
@@ -195,7 +201,7 @@ class Leases implements SessionLeases {
         this.options.logger.warn({ vmId, workflowId: vm.owner.workflowId }, `the VM of a session is paused: ${why}`);
       } catch (error) {
         if (!saysGone(error)) throw error;
-        this.vms.delete(vmId);
+        this.forget(vmId, vm);
       }
     });
   }
@@ -208,7 +214,7 @@ class Leases implements SessionLeases {
       this.options.logger.info({ vmId, workflowId: vm.owner.workflowId }, 'the VM of a session goes on');
     } catch (error) {
       if (!saysGone(error)) throw error;
-      this.vms.delete(vmId);
+      this.forget(vmId, vm);
     }
   }
 }

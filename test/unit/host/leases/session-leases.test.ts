@@ -24,6 +24,8 @@ function world() {
     word: 'unknown' as LeaseWord,
     role: 'session' as VmOwner['role'],
     marks: new Set<string>(),
+    isReleased: false,
+    asked: 0,
     did: [] as string[],
     pauseFails: undefined as KilnError | undefined,
   };
@@ -31,10 +33,13 @@ function world() {
     createSessionLeases({
       leaseMs: LEASE_MS,
       lookMs: 1,
-      ownerOf: async () => ({ ...OWNER, role: state.role }),
+      ownerOf: async () => (state.isReleased ? undefined : { ...OWNER, role: state.role }),
       status: async (): Promise<VmStatus> =>
         state.vm === 'running' ? { state: 'running', pid: 1 } : { state: 'paused', pid: 1 },
-      ask: async () => state.word,
+      ask: async () => {
+        state.asked += 1;
+        return state.word;
+      },
       async pause() {
         if (state.pauseFails !== undefined) throw state.pauseFails;
         state.did.push('pause');
@@ -164,6 +169,13 @@ describe('the VM of a session', () => {
     w.state.pauseFails = undefined;
     await later(LEASE_MS + 1);
     expect([w.state.did, leases.held]).toEqual([[], 0]);
+  });
+
+  it('that was released is asked about no more, and leaves no mark', async () => {
+    w.state.isReleased = true;
+    await later(LEASE_MS + 1);
+    await later(1);
+    expect([w.state.asked, w.state.did, w.state.marks.size]).toEqual([0, [], 0]);
   });
 
   it('that could not be paused is tried again, and may not act meanwhile', async () => {
