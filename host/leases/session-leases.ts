@@ -5,7 +5,7 @@
 import { createKeyedLock } from '../../concurrency/keyed-lock.ts';
 import { isKilnError, messageOf } from '../../domain/failures.ts';
 import { type Lease, type LeaseWord, leaseStands, withWord } from '../../domain/session/lease.ts';
-import type { VmOwner, VmStatus } from '../../domain/vm.ts';
+import { sameOwner, type VmOwner, type VmStatus } from '../../domain/vm.ts';
 import type { HostLogger } from '../host-logger.ts';
 
 export interface LeaseSettings {
@@ -152,8 +152,10 @@ class Leases implements SessionLeases {
   }
 
   private async begin(vmId: string, provenAtMs: number = this.options.clock()): Promise<void> {
-    if (this.vms.has(vmId)) return;
     const owner = await this.options.ownerOf(vmId);
+    const known = this.vms.get(vmId);
+    if (known !== undefined && owner !== undefined && sameOwner(known.owner, owner)) return;
+    this.vms.delete(vmId);
     if (owner?.role !== 'session') return;
     const isHeld = await this.options.marks.has(vmId);
     // A VM that rests needs none.
@@ -167,8 +169,7 @@ class Leases implements SessionLeases {
   }
 
   private async lookAt(vmId: string, vm: LeasedVm): Promise<void> {
-    // It may have been released since.
-    if ((await this.options.ownerOf(vmId)) === undefined) return this.forget(vmId, vm);
+    if (!(await this.isStillThere(vmId, vm))) return this.forget(vmId, vm);
     const askedAtMs = this.options.clock();
     const isLate = !leaseStands(vm.lease, askedAtMs, this.options.leaseMs);
     // After a sleep of the machine, or a process that was stopped: it must not act until there is an answer.
@@ -182,6 +183,12 @@ class Leases implements SessionLeases {
     });
   }
 
+  /** It may have been released since; then another VM may even have its name. */
+  private async isStillThere(vmId: string, vm: LeasedVm): Promise<boolean> {
+    const owner = await this.options.ownerOf(vmId);
+    return owner !== undefined && sameOwner(owner, vm.owner);
+  }
+
   private forget(vmId: string, vm: LeasedVm): void {
     if (this.vms.get(vmId) === vm) this.vms.delete(vmId);
   }
@@ -190,6 +197,7 @@ class Leases implements SessionLeases {
     return this.lock.run(vmId, async () => {
       if (this.vms.get(vmId) !== vm || vm.isHeld) return;
       if (leaseStands(vm.lease, this.options.clock(), this.options.leaseMs)) return;
+      if (!(await this.isStillThere(vmId, vm))) return this.forget(vmId, vm);
       try {
         // Before the pause: a process that ends in between lets the VM go on at its next start.
         await this.options.marks.set(vmId);

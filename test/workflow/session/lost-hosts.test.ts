@@ -70,7 +70,7 @@ async function atRest(thread: string): Promise<ThreadName> {
 
 describe('a session that rests and is saved', () => {
   it('goes on elsewhere soon, and nothing of it is lost', async () => {
-    const name = await atRest('moves');
+    const name = await atRest('host-moves');
     await stopHost();
     await kiln.second.start();
     const two = await ran(sessions(), name, 'two', shell('grep -x kept note'));
@@ -83,7 +83,7 @@ describe('a session that rests and is saved', () => {
   });
 
   it('goes on where it was once that host is back, where there is no other', async () => {
-    const name = await atRest('returns');
+    const name = await atRest('host-returns');
     await stopHost();
     await sessions().send(name, { id: 'two', command: shell('grep -x kept note') });
     await untilTier(kiln.sessions, name, 'restoring');
@@ -97,7 +97,7 @@ describe('a session that rests and is saved', () => {
 
 describe('a session in its run', () => {
   it('loses that run with its host, and goes on there once it is back: no earlier VM can save any more', async () => {
-    const name = threadNamed('hot');
+    const name = threadNamed('host-lost');
     await sessions().send(name, { id: 'one', command: shell('echo one > note; sleep 1000') });
     await untilRun(kiln.sessions, name, 'one', 'running');
     await stopHost();
@@ -109,7 +109,7 @@ describe('a session in its run', () => {
   });
 
   it('goes on elsewhere where its host registers and takes no calls, once the VM there must stand still', async () => {
-    const name = threadNamed('deaf');
+    const name = threadNamed('host-deaf');
     await sessions().send(name, { id: 'one', command: shell('sleep 1000') });
     await untilRun(kiln.sessions, name, 'one', 'running');
     isDeaf = true;

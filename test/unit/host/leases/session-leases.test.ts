@@ -25,6 +25,7 @@ function world() {
     role: 'session' as VmOwner['role'],
     marks: new Set<string>(),
     isReleased: false,
+    firstExecutionId: 'first',
     asked: 0,
     did: [] as string[],
     pauseFails: undefined as KilnError | undefined,
@@ -33,7 +34,8 @@ function world() {
     createSessionLeases({
       leaseMs: LEASE_MS,
       lookMs: 1,
-      ownerOf: async () => (state.isReleased ? undefined : { ...OWNER, role: state.role }),
+      ownerOf: async () =>
+        state.isReleased ? undefined : { ...OWNER, role: state.role, firstExecutionId: state.firstExecutionId },
       status: async (): Promise<VmStatus> =>
         state.vm === 'running' ? { state: 'running', pid: 1 } : { state: 'paused', pid: 1 },
       ask: async () => {
@@ -176,6 +178,18 @@ describe('the VM of a session', () => {
     await later(LEASE_MS + 1);
     await later(1);
     expect([w.state.asked, w.state.did, w.state.marks.size]).toEqual([0, [], 0]);
+  });
+
+  it('that has the name of an earlier one has a lease of its own', async () => {
+    w.state.word = 'anothers';
+    await later(1);
+    expect(leases.stands('vm')).toBe(false);
+    Object.assign(w.state, { firstExecutionId: 'second', vm: 'running', word: 'unknown' });
+    w.state.marks.clear();
+    await leases.found('vm');
+    expect(leases.stands('vm')).toBe(true);
+    await later(LEASE_MS);
+    expect([w.state.did, leases.stands('vm')]).toEqual([['pause'], true]);
   });
 
   it('that could not be paused is tried again, and may not act meanwhile', async () => {
