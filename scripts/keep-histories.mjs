@@ -21,6 +21,8 @@ const KEPT = [
   /^session-default-(outlives|dies-in-run|with-files|no-pause|idle|store-away|save-fails|too-old|closes|given-up|drained-hot)-1$/,
   /^session-default-(tried-again|files-after|spool-gone|late-upload|written-after-death|written-while-evicting)-1$/,
   /^session-default-(drained-while-booting|cancelled-between)-1$/,
+  /^session-default-host-(moves|returns|lost|deaf|deaf-held|lost-in-wake|lost-repeatable)-1$/,
+  /^session-default-failed-wakes-1(\.\d+)?$/,
 ];
 
 const from = join(projectRoot, 'node_modules', '.kiln-histories');

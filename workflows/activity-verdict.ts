@@ -11,7 +11,12 @@ import { type FailureCode, failureKind, isFailureCode, isKilnError } from '../do
 /** What an error of an activity means to the workflow. */
 export type ActivityVerdict =
   /** The host did not answer, or its worker stopped: this says nothing about the workload. */
-  | { readonly kind: 'suspicion'; readonly message: string }
+  | {
+      readonly kind: 'suspicion';
+      readonly message: string;
+      /** The host took the call, so that it may have had its effect. */
+      readonly wasTaken: boolean;
+    }
   | { readonly kind: 'timeout'; readonly message: string }
   | { readonly kind: 'cancelled' }
   | { readonly kind: 'failure'; readonly code: FailureCode; readonly message: string; readonly stack?: string };
@@ -31,7 +36,10 @@ export function judge(error: unknown): ActivityVerdict {
 
 function judgeTimeout(failure: TimeoutFailure): ActivityVerdict {
   const silent = failure.timeoutType === 'HEARTBEAT' || failure.timeoutType === 'SCHEDULE_TO_START';
-  if (silent) return { kind: 'suspicion', message: `host did not answer (${failure.timeoutType})` };
+  if (silent) {
+    const message = `host did not answer (${failure.timeoutType})`;
+    return { kind: 'suspicion', message, wasTaken: failure.timeoutType !== 'SCHEDULE_TO_START' };
+  }
   // A schedule-to-close time-out carries the failure of the last try.
   if (failure.cause instanceof ApplicationFailure) return judgeApplication(failure.cause);
   return { kind: 'timeout', message: `took longer than allowed (${failure.timeoutType})` };
@@ -39,7 +47,9 @@ function judgeTimeout(failure: TimeoutFailure): ActivityVerdict {
 
 function judgeApplication(failure: ApplicationFailure): ActivityVerdict {
   const type = failure.type ?? '';
-  if (DETACHED_TYPES.includes(type)) return { kind: 'suspicion', message: `worker went away (${type})` };
+  if (DETACHED_TYPES.includes(type)) {
+    return { kind: 'suspicion', message: `worker went away (${type})`, wasTaken: true };
+  }
   const stack = stackOf(failure);
   return {
     kind: 'failure',

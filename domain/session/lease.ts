@@ -9,19 +9,24 @@ export type LeaseWord = 'ours' | 'anothers' | 'unknown';
 export interface Lease {
   /** When its owner was last known to be this one: the time before the question, ms. */
   readonly provenAtMs: number;
-  /** Another placement has the session, or it is over: no later word brings it back. */
-  readonly isOver: boolean;
+  /** The last word was that another placement has the session, or that it is over. */
+  readonly isAnothers: boolean;
 }
 
 /** @param nowMs of the same clock. A clock that stands before the proof proves nothing. */
-export function leaseStands({ provenAtMs, isOver }: Lease, nowMs: number, leaseMs: number): boolean {
+export function leaseStands(lease: Lease, nowMs: number, leaseMs: number): boolean {
+  return leftOf(lease, nowMs, leaseMs) >= 0;
+}
+
+/** @returns how long the lease stands from now on, ms; negative: it does not */
+export function leftOf({ provenAtMs, isAnothers }: Lease, nowMs: number, leaseMs: number): number {
   const ageMs = nowMs - provenAtMs;
-  return !isOver && ageMs >= 0 && ageMs <= leaseMs;
+  return isAnothers || ageMs < 0 ? -1 : leaseMs - ageMs;
 }
 
 /** @param askedAtMs when the question was asked */
 export function withWord(lease: Lease, word: LeaseWord, askedAtMs: number): Lease {
-  if (word === 'anothers') return { ...lease, isOver: true };
   if (word === 'unknown') return lease;
-  return { ...lease, provenAtMs: Math.max(lease.provenAtMs, askedAtMs) };
+  if (word === 'anothers') return { ...lease, isAnothers: true };
+  return { provenAtMs: Math.max(lease.provenAtMs, askedAtMs), isAnothers: false };
 }

@@ -209,7 +209,9 @@ export function createHostSessions(options: HostSessionsOptions): HostSessions {
         const record = await records.read(vmId).catch(() => undefined);
         if (record?.owner.role !== 'session') continue;
         watch.watch(vmId);
-        await leases.found(vmId);
+        await leases.found(vmId).catch((error: unknown) => {
+          logger.warn({ vmId, reason: messageOf(error) }, 'a VM runs without a lease until its next call');
+        });
       }
     },
     rest: (draining) => drain.rest(draining),

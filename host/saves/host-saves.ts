@@ -68,8 +68,10 @@ class HostSaves implements SessionSaves {
     const spool = this.spool(of);
     // Of a session that was deleted, nothing is made again.
     if (head === undefined && (await spool.placement())?.hasClaimed === true) return 'anothers';
+    const saltHex = head === undefined ? await this.salt(of, spool) : undefined;
     try {
-      await heads.claim(session, epoch, head === undefined ? await this.salt(of, spool) : undefined);
+      await heads.claim(session, epoch, saltHex);
+      if (saltHex !== undefined) await this.noteMade(of, spool);
       return 'ours';
     } catch (error) {
       if (isKilnError(error, 'CONFLICT')) return 'anothers';
@@ -135,6 +137,14 @@ class HostSaves implements SessionSaves {
   }
 
   /** The salt of a placement never changes: chunks of all its saves have their ids by it. */
+  /** A head that is gone later was deleted. */
+  private noteMade({ session }: Pick<WorkspaceOf, 'session'>, spool: Spool): Promise<void> {
+    return this.salting.run(sessionId(session), async () => {
+      const placement = await spool.placement();
+      if (placement !== undefined) await spool.notePlacement({ saltHex: placement.saltHex, hasClaimed: true });
+    });
+  }
+
   private salt({ session }: Pick<WorkspaceOf, 'session'>, spool: Spool): Promise<string> {
     return this.salting.run(sessionId(session), async () => {
       const placement = await spool.placement();

@@ -38,6 +38,7 @@ export class HostCalls {
     call: () => Promise<T>,
     how: 'wait' | 'move' = 'wait',
   ): Promise<T> {
+    let mayMove = how === 'move';
     for (let outages = 0, suspicions = 0; ; ) {
       try {
         return await call();
@@ -48,7 +49,9 @@ export class HostCalls {
           this.note(`${hostId}: ${verdict.message}`);
           // Still registers but takes no tasks: it has lost only Temporal.
           if (suspicions > this.policies.host.outageTries && patched('lose-a-deaf-host')) throw this.hostDeaf(hostId);
-          await (how === 'move' ? this.unlessSilent(hostId) : this.untilHostAnswers(hostId));
+          // What a call that was taken has done on that host is not known.
+          mayMove &&= !verdict.wasTaken;
+          await (mayMove ? this.unlessSilent(hostId) : this.untilHostAnswers(hostId));
         } else if (verdict.kind === 'failure' && isOutage(verdict.code) && outages < this.policies.host.outageTries) {
           outages += 1;
           this.note(`${hostId}: ${verdict.message}`);
@@ -69,6 +72,7 @@ export class HostCalls {
 
   /** The owner is placed there again. */
   isBack(hostId: string): void {
+    this.deafUntil.delete(hostId);
     for (let at = this.lostHosts.indexOf(hostId); at >= 0; at = this.lostHosts.indexOf(hostId)) {
       this.lostHosts.splice(at, 1);
     }
@@ -117,8 +121,8 @@ export class HostCalls {
   private async unlessSilent(hostId: string): Promise<void> {
     const { silentMs } = this.policies.host.movesAfter;
     const age = await entryAge(hostId, this.control);
-    if (age === 'none') throw this.hostLost(hostId, silentMs);
-    if (age !== 'unknown' && age > silentMs) throw this.hostLost(hostId, age);
+    if (age === 'unknown') await this.untilHostAnswers(hostId);
+    else if (age === 'none' || age > silentMs) throw this.hostLost(hostId, age === 'none' ? silentMs : age);
   }
 
   private hostLost(hostId: string, silentMs: number): CodedFailure {

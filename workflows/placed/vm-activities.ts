@@ -80,8 +80,10 @@ export function vmActivities(hostId: string, policies: PlacedPolicies): VmActivi
  * sweep frees what it holds; the workflow does not wait for it.
  */
 export function releaseOnLostHost(hostId: string, policies: PlacedPolicies): VmActivities['releaseVm'] {
+  const { scheduleToStartMs } = policies.host.movesAfter;
+  const host = { ...policies.host, scheduleToStartMs };
   return proxyActivities<VmActivities>({
-    ...hostOptions('release on a lost host', hostId, policies.leave.startToCloseMs, policies),
+    ...hostOptions('release on a lost host', hostId, policies.leave.startToCloseMs, { host }),
     heartbeatTimeout: policies.leave.heartbeatMs,
   }).releaseVm;
 }

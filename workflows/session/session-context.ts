@@ -83,7 +83,11 @@ export class SessionContext implements PlacedContext<SessionHostActivities> {
 
   /** A signal about another VM than the present one says nothing. */
   noteVmGone(vmId: string, reason: string): void {
-    if (this.hot?.vmId === vmId) this.vmGone = { code: 'VM_DIED', detail: reason };
+    this.noteGone(vmId, { code: 'VM_DIED', detail: reason });
+  }
+
+  noteGone(vmId: string, cause: Cause): void {
+    if (this.hot?.vmId === vmId) this.vmGone = cause;
   }
 
   /** Notes why a run is cancelled, so that its end says so. */

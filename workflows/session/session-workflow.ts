@@ -134,7 +134,9 @@ async function goOn(ctx: SessionContext, holds: SessionHolds, recorder: RunRecor
   await condition(() => hasCome() || allHandlersFinished());
   if (hasCome()) return;
   const { name, settings, policies } = { ...input, settings: ctx.state.state.settings };
-  const carried = fittingState(ctx.state.carried());
+  // Placements that failed have their epochs, too: their VMs may have claimed the head.
+  const epoch = Math.max(ctx.state.state.epoch, ctx.placements.epoch);
+  const carried = fittingState({ ...ctx.state.carried(), epoch });
   await continueAsNew<typeof sessionWorkflow>({
     schemaVersion: 1,
     name,

@@ -2,10 +2,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ControlPorts } from '../../../activities/control-activities.ts';
+import { KilnError } from '../../../domain/failures.ts';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
+import type { SessionPolicyOverrides } from '../../../domain/policies.ts';
 import type { EndedRun } from '../../../domain/session/run-book.ts';
 import { createSaveHeads } from '../../../store/sessions/saves/heads.ts';
+import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { FAST_SESSIONS, type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
+import { PortGates } from '../../support/workers/port-gates.ts';
 import { untilSaved as savedIn } from '../../support/workers/save-steps.ts';
 import { closeAll, ended, ran, shell, threadNamed, untilRun, untilTier } from '../../support/workers/session-steps.ts';
 
@@ -19,6 +23,7 @@ const host = {
   outageTries: 2,
 };
 
+const gates = new PortGates(callingActivity);
 let isStopped = false;
 const stopHost = async () => {
   await kiln.stopHost();
@@ -44,7 +49,7 @@ const told = (ports: ControlPorts): ControlPorts => ({
 });
 
 beforeAll(async () => {
-  kiln = await startHarness({ controlPorts: told, secondHost: true });
+  kiln = await startHarness({ controlPorts: told, hostPorts: (ports) => gates.over(ports), secondHost: true });
 });
 afterEach(async () => {
   isDeaf = false;
@@ -53,15 +58,15 @@ afterEach(async () => {
 });
 afterAll(() => kiln.close());
 
-const sessions = () => kiln.sessionsWith({ host });
+const sessions = (more: SessionPolicyOverrides = {}) => kiln.sessionsWith({ host, ...more });
 const untilSaved = (name: ThreadName) => savedIn(kiln, name);
 const epochOfHead = async (name: ThreadName) =>
   (await createSaveHeads(kiln.store).read({ ...name, incarnation: 1 }))?.epoch;
 const hostOf = ({ vm }: EndedRun) => vm?.hostId;
 
-async function atRest(thread: string): Promise<ThreadName> {
+async function atRest(thread: string, policies: SessionPolicyOverrides = {}): Promise<ThreadName> {
   const name = threadNamed(thread);
-  const first = await ran(sessions(), name, 'one', shell('echo kept > note'));
+  const first = await ran(sessions(policies), name, 'one', shell('echo kept > note'));
   expect(hostOf(first)).toBe('h1');
   await untilSaved(name);
   await untilTier(kiln.sessions, name, 'warm');
@@ -123,13 +128,115 @@ describe('a session in its run', () => {
   });
 });
 
+describe('a session whose host is cut off from Temporal alone while it is held', () => {
+  it('begins elsewhere once the VM there must stand still, and says what it has lost', async () => {
+    const name = await atRest('host-deaf-held');
+    await sessions().hold(name, { kind: 'readFiles', waitMs: 20_000 }, async () => {
+      isDeaf = true;
+      await stopHost();
+    });
+    await kiln.second.start();
+    const two = await ran(sessions(), name, 'two', shell('true'));
+    expect(two).toMatchObject({ outcome: { as: 'finished' }, vm: { hostId: 'h2' } });
+    expect(await hasWaited(name)).toBe(true);
+    const { state } = await kiln.sessions.get(name);
+    expect(state?.events.map(({ cause }) => cause.code)).toContain('HOST_LOST');
+  });
+});
+
+describe('a run that may be repeated, and those that wait behind it', () => {
+  it('go on elsewhere after the loss of their host', async () => {
+    const name = threadNamed('host-lost-repeatable');
+    await sessions().send(name, { id: 'one', command: shell('sleep 3'), repeatable: true });
+    await untilRun(kiln.sessions, name, 'one', 'running');
+    for (const id of ['two', 'three']) await sessions().send(name, { id, command: shell('true') });
+    await stopHost();
+    await kiln.second.start();
+    for (const id of ['one', 'two', 'three']) {
+      expect(await ended(kiln.sessions, name, id)).toMatchObject({ outcome: { code: 0 }, vm: { hostId: 'h2' } });
+    }
+  });
+});
+
+describe('a session whose host is lost in the middle of a wake', () => {
+  it('goes on elsewhere: nothing of it was in that VM', async () => {
+    const name = await asleep('host-lost-in-wake');
+    const restore = gates.hold('sessions.saves.restore', 'before', { workloadId: name.thread });
+    await sessions().send(name, { id: 'two', command: shell('grep -x kept note') });
+    await restore.reached;
+    await stopHost();
+    await kiln.second.start();
+    expect(await ended(kiln.sessions, name, 'two')).toMatchObject({
+      outcome: { as: 'finished', code: 0 },
+      vm: { hostId: 'h2' },
+    });
+    restore.release();
+  });
+
+  it('comes to later placements after those that failed, also as a new execution', async () => {
+    const policies = {
+      session: { ...FAST_SESSIONS.session, continueColdAfter: 60 },
+      host: { ...host, outageTries: 0 },
+    };
+    const name = await asleep('failed-wakes', policies);
+    for (const id of ['two', 'three', 'four']) {
+      const away = () => new KilnError('STORE_UNAVAILABLE', 'It is away in a test.');
+      gates.failOnce('sessions.saves.restore', 'after', away, { workloadId: name.thread });
+      const run = await ran(kiln.sessions, name, id, shell('true'));
+      expect(run).toMatchObject({ outcome: { as: 'failed', failure: 'STORE_UNAVAILABLE' } });
+    }
+    const epoch = await epochOfHead(name);
+    while ((await historyOf(name)).some(({ workflowExecutionStartedEventAttributes: start }) => isFirst(start))) {
+      await delay(50);
+    }
+    expect(await ran(kiln.sessions, name, 'five', shell('grep -x kept note'))).toMatchObject({ outcome: { code: 0 } });
+    expect(await epochOfHead(name)).toBeGreaterThan(epoch ?? 0);
+  });
+});
+
+async function asleep(thread: string, policies: SessionPolicyOverrides = {}): Promise<ThreadName> {
+  const name = await atRest(thread, policies);
+  await kiln.sessions.sleep(name);
+  await untilTier(kiln.sessions, name, 'cold');
+  return name;
+}
+
+const isFirst = (start: { continuedExecutionRunId?: string | null } | null | undefined) =>
+  start !== undefined && start !== null && !start.continuedExecutionRunId;
+
+async function historyOf(name: ThreadName) {
+  const id = sessionWorkflowId({ ...name, incarnation: 1 });
+  return (await kiln.temporal.workflow.getHandle(id).fetchHistory()).events ?? [];
+}
+
 /** @returns whether the history has the wait for the VM of another host */
 async function hasWaited(name: ThreadName): Promise<boolean> {
-  const id = sessionWorkflowId({ ...name, incarnation: 1 });
-  const { events } = await kiln.temporal.workflow.getHandle(id).fetchHistory();
-  const timers = (events ?? []).map(({ timerStartedEventAttributes: timer }) => timer?.startToFireTimeout);
+  const timers = (await historyOf(name)).map(({ timerStartedEventAttributes: timer }) => timer?.startToFireTimeout);
   return timers.some((time) => Number(time?.seconds ?? 0) * 1000 + (time?.nanos ?? 0) / 1e6 === LEASES_MS);
 }
+
+it('a host with room for one VM, which is back, ends the VM that its session has lost, and takes the session again', async () => {
+  const small = await startHarness({
+    capacity: { vcpus: 1, memMib: 1024 },
+    hostSettings: { sweep: { everyMs: 300, graceMs: 300 } },
+  });
+  try {
+    const name = threadNamed('only-host');
+    const policies = { host, placement: { ...FAST_SESSIONS.placement, deadlineMs: 30_000 } };
+    const client = small.sessionsWith(policies);
+    await client.send(name, { id: 'one', command: shell('sleep 1000') });
+    const run = await untilRun(small.sessions, name, 'one', 'running');
+    await small.stopHost();
+    expect(await ended(small.sessions, name, 'one')).toMatchObject({ outcome: { failure: 'HOST_LOST' } });
+    await small.startHost();
+    const vmId = run.state === 'running' ? run.run.vm.vmId : '';
+    while ((await small.host.vms.status(vmId)).state !== 'gone') await delay(50);
+    expect(await ran(client, name, 'two', shell('true'))).toMatchObject({ outcome: { as: 'finished' } });
+    await closeAll(small.sessions);
+  } finally {
+    await small.close();
+  }
+});
 
 it('leaves nothing, and histories that replay', async () => {
   await kiln.second.start();

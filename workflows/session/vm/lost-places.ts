@@ -1,4 +1,4 @@
-import { patched, sleep } from '@temporalio/workflow';
+import { patched, sleep, upsertMemo } from '@temporalio/workflow';
 import { isStored } from '../../../domain/session/save-book.ts';
 import type { SessionContext } from '../session-context.ts';
 
@@ -11,6 +11,14 @@ export function hasAllSaved({ state }: SessionContext): boolean {
 /** Where an earlier placement may still live, it must not save any more, even if there is nothing to bring back. */
 export function mustClaim({ placements }: SessionContext): boolean {
   return placements.epoch > 1 && patched('claim-from-lost-places');
+}
+
+/**
+ * The VMs of the placements so far are nobody's any more: whoever asks whose they are learns that a later placement has
+ * the session. Their leases end, and the sweeps of their hosts end them and give back their places.
+ */
+export function disownPlaces({ placements }: SessionContext): void {
+  if (patched('disown-lost-places')) upsertMemo({ epoch: placements.epoch + 1 });
 }
 
 /** A host that registers, and takes no calls, may let the VM run until it learns that it is not the session's any more. */

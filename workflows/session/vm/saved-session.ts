@@ -1,5 +1,6 @@
 import type { SessionName } from '../../../domain/names.ts';
 import type { SessionPolicies } from '../../../domain/policies.ts';
+import type { Cause } from '../../../domain/session/session-events.ts';
 import type { HostCalls } from '../../placed/host-calls.ts';
 import type { PlacedOwner, PlacedProgress } from '../../placed/placed-owner.ts';
 import type { SessionProgress } from '../state/session-progress.ts';
@@ -16,5 +17,5 @@ export interface SavedSession {
   readonly hot: HotSession | undefined;
   /** Whether the guest runs, and goes on running. */
   readonly isUsable: boolean;
-  noteVmGone(vmId: string, reason: string): void;
+  noteGone(vmId: string, cause: Cause): void;
 }

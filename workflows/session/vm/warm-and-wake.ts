@@ -1,4 +1,4 @@
-import { CancellationScope, condition, sleep } from '@temporalio/workflow';
+import { CancellationScope, condition, patched, sleep } from '@temporalio/workflow';
 import { backoffMs } from '../../../domain/policies.ts';
 import type { Cause, CauseCode } from '../../../domain/session/session-events.ts';
 import { codedError } from '../../activity-verdict.ts';
@@ -8,8 +8,8 @@ import { resumeOfSaved } from '../session-activities.ts';
 import type { SessionContext } from '../session-context.ts';
 import { verdictOn } from '../session-verdict.ts';
 import type { HotSession } from './hot-session.ts';
-import { hasAllSaved, mustClaim, noteLostPlace, waitOutLease } from './lost-places.ts';
-import { saysVmGone } from './vm-gone.ts';
+import { disownPlaces, hasAllSaved, mustClaim, noteLostPlace, waitOutLease } from './lost-places.ts';
+import { goneBecause, saysVmGone } from './vm-gone.ts';
 
 /**
  * Makes the session hot: resumes its VM where it has one, else finds a place and boots a new VM.
@@ -23,26 +23,37 @@ export async function wake(ctx: SessionContext, cause: Cause = { code: 'RUN_WAIT
     if (resumed !== undefined) return resumed;
   }
   state.enter('restoring', cause);
-  try {
-    const placed = await findPlace(ctx);
-    const vmId = await bootFreshVm(ctx, placed, 'session');
-    const hot = { placed, vmId };
-    ctx.calls.isBack(placed.hostId);
-    if (ctx.saver.hasSave || mustClaim(ctx)) await restore(ctx, hot);
-    await waitOutLease(ctx, placed.hostId);
-    ctx.hot = hot;
-    const { hostId, epoch, reservationId } = placed;
-    state.placed({ hostId, epoch, reservationId, boot: ctx.placements.boot, vmId }, { code: 'BOOTED' });
-    state.enter('hot', { code: 'BOOTED' });
-    return ctx.hot;
-  } catch (error) {
-    const verdict = verdictOn(error);
-    const detail = verdict.kind === 'cancelled' ? 'cancelled' : verdict.message;
-    await release(ctx, { code: 'BOOT_FAILED', detail });
-    state.forgetVm();
-    state.enter('cold', { code: 'BOOT_FAILED', detail });
-    throw error;
+  for (let tries = 1; ; tries++) {
+    try {
+      return await bootSomewhere(ctx);
+    } catch (error) {
+      const verdict = verdictOn(error);
+      const detail = verdict.kind === 'cancelled' ? 'cancelled' : verdict.message;
+      const isHostLost = verdict.kind === 'failure' && verdict.code === 'HOST_LOST';
+      const why: Cause = { code: isHostLost ? 'HOST_LOST' : 'BOOT_FAILED', detail };
+      await release(ctx, why);
+      state.forgetVm();
+      // Nothing of the session was in that VM yet.
+      if (isHostLost && tries < ctx.policies.host.placements && patched('boot-elsewhere')) continue;
+      state.enter('cold', { ...why, code: 'BOOT_FAILED' });
+      throw error;
+    }
   }
+}
+
+async function bootSomewhere(ctx: SessionContext): Promise<HotSession> {
+  const { state } = ctx;
+  const placed = await findPlace(ctx);
+  ctx.calls.isBack(placed.hostId);
+  const vmId = await bootFreshVm(ctx, placed, 'session');
+  const hot = { placed, vmId };
+  if (ctx.saver.hasSave || mustClaim(ctx)) await restore(ctx, hot);
+  await waitOutLease(ctx, placed.hostId);
+  ctx.hot = hot;
+  const { hostId, epoch, reservationId } = placed;
+  state.placed({ hostId, epoch, reservationId, boot: ctx.placements.boot, vmId }, { code: 'BOOTED' });
+  state.enter('hot', { code: 'BOOTED' });
+  return hot;
 }
 
 /** Makes the head this placement's, and fills the workspace of its VM, before any process of the session runs in it. */
@@ -61,19 +72,22 @@ export async function resume(ctx: SessionContext, hot: HotSession, cause: Cause)
   const mayMove = hasAllSaved(ctx);
   const { hostId, host } = hot.placed;
   const resumeVm = mayMove ? resumeOfSaved(hostId, ctx.policies) : host.resumeVm;
+  let how: 'move' | 'wait' = mayMove ? 'move' : 'wait';
   try {
     const call = { ...ctx.owner.call(hot.placed.epoch), vmId: hot.vmId, deadlineMs };
-    await whileItMayGoOn(ctx, (waitMs) =>
-      ctx.calls.onHost(hot.placed, () => resumeVm({ ...call, waitMs }), mayMove ? 'move' : 'wait'),
-    );
+    await whileItMayGoOn(ctx, async (waitMs) => {
+      const present = how;
+      // Once the host has taken a call, its guest may run.
+      how = 'wait';
+      await ctx.calls.onHost(hot.placed, () => resumeVm({ ...call, waitMs }), present);
+    });
     ctx.state.enter('hot', cause);
     return hot;
   } catch (error) {
     const verdict = verdictOn(error);
     // A VM that finds no room, or whose host is in trouble, waits on with its files.
     if (verdict.kind !== 'failure' || !saysVmGone(verdict.code)) throw error;
-    const code = mayMove && verdict.code === 'HOST_LOST' ? verdict.code : 'VM_DIED';
-    await vmDied(ctx, { code, detail: verdict.message });
+    await vmDied(ctx, goneBecause(verdict.code, verdict.message));
     return undefined;
   }
 }
@@ -124,7 +138,7 @@ export async function rest(ctx: SessionContext, hot: HotSession): Promise<void> 
     ctx.state.enter('warm', { code: whyAtRest(ctx) });
   } catch (error) {
     const { code, message } = codedError(error);
-    if (saysVmGone(code)) await vmDied(ctx, { code: 'VM_DIED', detail: message });
+    if (saysVmGone(code)) await vmDied(ctx, goneBecause(code, message));
     else await beforeNextTry(ctx, message);
   } finally {
     ctx.isPausing = false;
@@ -162,6 +176,8 @@ export async function vmDied(ctx: SessionContext, cause: Cause): Promise<void> {
 export async function release(ctx: SessionContext, cause: Cause): Promise<void> {
   ctx.hot = undefined;
   ctx.vmGone = undefined;
-  await CancellationScope.nonCancellable(() => ctx.placements.undo.releaseAll(cause.code));
+  if (cause.code === 'HOST_LOST') disownPlaces(ctx);
+  const failed = await CancellationScope.nonCancellable(() => ctx.placements.undo.releaseAll(cause.code));
+  if (failed.length > 0 && cause.code !== 'HOST_LOST') disownPlaces(ctx);
   if (ctx.state.state.place !== undefined) ctx.state.placed(undefined, cause);
 }

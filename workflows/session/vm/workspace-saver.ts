@@ -6,7 +6,7 @@ import type { HotSession } from './hot-session.ts';
 import { SaveTrouble } from './save-trouble.ts';
 import { SaveUploader } from './save-uploader.ts';
 import type { SavedSession } from './saved-session.ts';
-import { saysVmEnded } from './vm-gone.ts';
+import { goneBecause, saysVmEnded } from './vm-gone.ts';
 
 /** Saves the workspace after runs: first on its host, where the guest has to work for it, then into the store. */
 export class WorkspaceSaver {
@@ -91,7 +91,7 @@ export class WorkspaceSaver {
       saves.failed(before, mark, { code, message });
       this.failedAt = at;
       this.trouble.failed(code);
-      if (saysVmEnded(code)) ctx.noteVmGone(vmId, message);
+      if (saysVmEnded(code)) ctx.noteGone(vmId, goneBecause(code, message));
       else this.trouble.tell();
     }
   }

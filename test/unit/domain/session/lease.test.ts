@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { leaseStands, withWord } from '../../../../domain/session/lease.ts';
 
-const lease = { provenAtMs: 1000, isOver: false };
+const lease = { provenAtMs: 1000, isAnothers: false };
 
 it('stands until its time is over, from the moment before the question on', () => {
   expect(leaseStands(lease, 1000, 500)).toBe(true);
@@ -11,10 +11,11 @@ it('stands until its time is over, from the moment before the question on', () =
   expect([leaseStands(renewed, 1900, 500), leaseStands(renewed, 1901, 500)]).toEqual([true, false]);
 });
 
-it('is over at once where another has the session, and no later word brings it back', () => {
+it('is over at once where another has the session, until a newer word says otherwise', () => {
   const over = withWord(lease, 'anothers', 1100);
   expect(leaseStands(over, 1100, 500)).toBe(false);
-  expect(leaseStands(withWord(over, 'ours', 1200), 1200, 500)).toBe(false);
+  expect(leaseStands(withWord(over, 'unknown', 1200), 1200, 500)).toBe(false);
+  expect(leaseStands(withWord(over, 'ours', 1200), 1200, 500)).toBe(true);
 });
 
 it('is not renewed by a question without an answer, nor by an answer to an older question', () => {

@@ -3,7 +3,11 @@ import { KilnError } from '../../../../domain/failures.ts';
 import type { LeaseWord } from '../../../../domain/session/lease.ts';
 import type { VmOwner, VmStatus } from '../../../../domain/vm.ts';
 import { createLeaseWord } from '../../../../host/leases/lease-word.ts';
-import { createSessionLeases, type SessionLeases } from '../../../../host/leases/session-leases.ts';
+import {
+  createSessionLeases,
+  type SessionLeases,
+  type SessionLeasesOptions,
+} from '../../../../host/leases/session-leases.ts';
 import { silentLogger } from '../../../support/workers/silent-logger.ts';
 
 const OWNER: VmOwner = {
@@ -15,6 +19,7 @@ const OWNER: VmOwner = {
   role: 'session',
 };
 const LEASE_MS = 20_000;
+const LOOK_MS = 5_000;
 
 /** A host with one VM: what it is asked to do, and a clock that a test sets. */
 function world() {
@@ -29,11 +34,13 @@ function world() {
     asked: 0,
     did: [] as string[],
     pauseFails: undefined as KilnError | undefined,
+    /** Whether the guest runs all the same. */
+    resumeFails: undefined as KilnError | undefined,
   };
-  const leases = () =>
+  const leases = (more: Partial<SessionLeasesOptions> = {}) =>
     createSessionLeases({
       leaseMs: LEASE_MS,
-      lookMs: 1,
+      lookMs: LOOK_MS,
       ownerOf: async () =>
         state.isReleased ? undefined : { ...OWNER, role: state.role, firstExecutionId: state.firstExecutionId },
       status: async (): Promise<VmStatus> =>
@@ -50,6 +57,7 @@ function world() {
       async resume() {
         state.did.push('resume');
         state.vm = 'running';
+        if (state.resumeFails !== undefined) throw state.resumeFails;
       },
       marks: {
         has: async (vmId) => state.marks.has(vmId),
@@ -58,6 +66,7 @@ function world() {
       },
       clock: () => state.now,
       logger: silentLogger,
+      ...more,
     });
   return { state, leases };
 }
@@ -67,7 +76,7 @@ let leases: SessionLeases;
 beforeEach(async () => {
   w = world();
   leases = w.leases();
-  await leases.found('vm');
+  await leases.called('vm');
 });
 
 const later = async (ms: number) => {
@@ -94,13 +103,16 @@ describe('the VM of a session', () => {
     expect(w.state.marks.size).toBe(0);
   });
 
-  it('is paused at once where another has its session, and stays so', async () => {
+  it('is paused at once where another has its session; no call lets it go on, but a newer word', async () => {
     w.state.word = 'anothers';
     await later(1);
-    w.state.word = 'ours';
-    await later(5_000);
     await leases.called('vm');
+    w.state.word = 'unknown';
+    await later(1);
     expect([w.state.did, leases.stands('vm')]).toEqual([['pause'], false]);
+    w.state.word = 'ours';
+    await later(1);
+    expect([w.state.did, leases.stands('vm')]).toEqual([['pause', 'resume'], true]);
   });
 
   it('does not act after a sleep of the machine before somebody has confirmed it', async () => {
@@ -173,6 +185,54 @@ describe('the VM of a session', () => {
     expect([w.state.did, leases.held]).toEqual([[], 0]);
   });
 
+  it('is found running by the next process, and has until its first look, whatever note there is', async () => {
+    w.state.marks.add('vm');
+    leases = w.leases();
+    await leases.found('vm');
+    expect([leases.stands('vm'), leases.held]).toEqual([true, 0]);
+    await later(LOOK_MS);
+    expect(leases.stands('vm')).toBe(true);
+    await later(1);
+    expect([w.state.did, leases.held]).toEqual([['pause'], 1]);
+  });
+
+  it('whose pause failed and that then came to rest is no more than at rest, also for the next process', async () => {
+    w.state.pauseFails = new KilnError('INTERNAL', 'no answer');
+    await later(LEASE_MS + 1);
+    expect(w.state.marks.size).toBe(1);
+    await leases.atRest('vm', async () => {
+      w.state.vm = 'paused';
+    });
+    expect(w.state.marks.size).toBe(0);
+    leases = w.leases();
+    await leases.found('vm');
+    w.state.word = 'ours';
+    await later(1);
+    expect(w.state.did).toEqual([]);
+  });
+
+  it('that runs although its resume has failed is paused again past its lease', async () => {
+    await later(LEASE_MS + 1);
+    w.state.resumeFails = new KilnError('AGENT_TIMEOUT', 'no answer');
+    w.state.word = 'ours';
+    await later(1);
+    w.state.word = 'unknown';
+    await later(LEASE_MS + 1);
+    expect([w.state.did, leases.held]).toEqual([['pause', 'resume', 'pause'], 1]);
+  });
+
+  it('that runs although the wake of its session has failed has its lease, and no longer; one that rests needs none', async () => {
+    const fails = () => Promise.reject(new KilnError('AGENT_TIMEOUT', 'no answer'));
+    await expect(leases.awake('vm', fails)).rejects.toMatchObject({ code: 'AGENT_TIMEOUT' });
+    await later(LEASE_MS + 1);
+    expect([w.state.did, leases.held]).toEqual([['pause'], 1]);
+    await leases.atRest('vm', async () => undefined);
+    await expect(leases.awake('vm', fails)).rejects.toMatchObject({ code: 'AGENT_TIMEOUT' });
+    w.state.word = 'ours';
+    await later(LEASE_MS + 1);
+    expect([w.state.did, leases.stands('vm')]).toEqual([['pause'], true]);
+  });
+
   it('that was released is asked about no more, and leaves no mark', async () => {
     w.state.isReleased = true;
     await later(LEASE_MS + 1);
@@ -186,7 +246,7 @@ describe('the VM of a session', () => {
     expect(leases.stands('vm')).toBe(false);
     Object.assign(w.state, { firstExecutionId: 'second', vm: 'running', word: 'unknown' });
     w.state.marks.clear();
-    await leases.found('vm');
+    await leases.called('vm');
     expect(leases.stands('vm')).toBe(true);
     await later(LEASE_MS);
     expect([w.state.did, leases.stands('vm')]).toEqual([['pause'], true]);
@@ -201,6 +261,37 @@ describe('the VM of a session', () => {
     expect([w.state.did, leases.held]).toEqual([['pause'], 1]);
   });
 });
+
+it('a question that takes longer than the lease finds the VM paused', async () => {
+  const { state, leases: all } = world();
+  const answer = Promise.withResolvers<LeaseWord>();
+  const one = all({ leaseMs: 20, ask: () => answer.promise });
+  await one.called('vm');
+  const looking = one.look();
+  state.now += 21;
+  while (one.held === 0) await new Promise((done) => setTimeout(done, 1));
+  expect(state.did).toEqual(['pause']);
+  answer.resolve('ours');
+  await looking;
+  expect([state.did, one.held]).toEqual([['pause', 'resume'], 0]);
+});
+
+it('one VM that does not answer holds up none of the others', async () => {
+  const { state, leases: all } = world();
+  const two = all({ pause: (vmId) => (vmId === 'hangs' ? new Promise(() => undefined) : paused(state)) });
+  await Promise.all(['hangs', 'vm'].map((vmId) => two.called(vmId)));
+  state.now += LEASE_MS + 1;
+  void two.look();
+  while (two.held === 0) await new Promise((done) => setTimeout(done, 1));
+  state.word = 'ours';
+  void two.look();
+  while (two.held === 1) await new Promise((done) => setTimeout(done, 1));
+  expect(two.stands('vm')).toBe(true);
+});
+
+const paused = async (state: ReturnType<typeof world>['state']) => {
+  state.vm = 'paused';
+};
 
 it('the VM of a workload needs none', async () => {
   w.state.role = 'service';

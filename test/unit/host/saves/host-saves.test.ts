@@ -308,6 +308,12 @@ describe('a claim without a restore', () => {
     expect(store.objects.size).toBe(0);
   });
 
+  it('makes no head again that it has made itself, and that was deleted since', async () => {
+    expect(await claims(1)).toBe('ours');
+    store.objects.clear();
+    expect([await claims(1), store.objects.size]).toEqual(['anothers', 0]);
+  });
+
   it('beside a restore and the first save changes none of the ids that the saves go by', async () => {
     for (let round = 0; round < 20; round++) {
       await first.remove();
