@@ -1,9 +1,21 @@
 /** Files of saved workspaces, against what the kernel says of the same files. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { link, mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  link,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { promisify } from 'node:util';
@@ -88,10 +100,14 @@ const bytesIn = (text: string) => Buffer.from(text).toString('latin1');
 
 /** Makes the folders above. @throws Error where one of them is something else: a path has no links in it */
 async function makeWay(path: string): Promise<void> {
-  const above = dirname(join(folder, path));
-  await mkdir(above, { recursive: true });
-  if ((await realpath(above)) !== above) throw new Error(`${above} is a link`);
-  if (above !== folder) guest().folder(bytesIn(dirname(path)));
+  // Each step is looked at before the next one is made: mkdir goes through links.
+  let at = folder;
+  for (const name of path.split('/').slice(0, -1)) {
+    at = join(at, name);
+    await mkdir(at).catch(() => undefined);
+    if (!(await lstat(at)).isDirectory()) throw new Error(`${at} is no folder`);
+    guest().folder(bytesIn(at.slice(folder.length + 1)));
+  }
 }
 
 const codeOf = (error: unknown) => (isKilnError(error) ? error.code : String(error));
