@@ -2,11 +2,11 @@
 import { z } from 'zod';
 import { isoTimeSchema } from '../identifiers.ts';
 
-export const turnSchema = z.coerce
-  .number()
-  .int()
-  .min(0)
-  .max(999_999_999)
+/** In a path; other spellings of a number are none of a turn. */
+const digits = (given: unknown) => (typeof given === 'string' && !/^\d{1,9}$/.test(given) ? undefined : Number(given));
+
+export const turnSchema = z
+  .preprocess(digits, z.int().min(0).max(999_999_999))
   .meta({ example: 1, description: 'Number of a run in its thread; 0: files that were written before the first.' });
 
 export const turnListSchema = z.object({ items: z.array(z.object({ turn: z.int() })) });
