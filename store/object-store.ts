@@ -118,7 +118,7 @@ export interface ObjectStore {
   /** @throws NOT_FOUND where there is no such key. */
   openBlob(key: string, signal?: AbortSignal): Promise<OpenedBlob>;
   /** A whole small blob. @throws NOT_FOUND, IMAGE_CORRUPT, PAYLOAD_TOO_LARGE beyond `maxBytes`. */
-  readBlob(key: string, maxBytes: number): Promise<Buffer>;
+  readBlob(key: string, maxBytes: number, signal?: AbortSignal): Promise<Buffer>;
   /**
    * Bytes of the middle of a blob. Nothing checks them: the caller has to.
    * @returns fewer where the blob ends before. @throws NOT_FOUND where there is no such key.
@@ -272,8 +272,8 @@ class S3ObjectStore implements ObjectStore {
     }
   }
 
-  async readBlob(key: string, maxBytes: number): Promise<Buffer> {
-    const blob = await this.openBlob(key);
+  async readBlob(key: string, maxBytes: number, signal?: AbortSignal): Promise<Buffer> {
+    const blob = await this.openBlob(key, signal);
     return bytesOf(key, blob.stream, maxBytes).catch((error: unknown) => {
       throw this.failure(error, key);
     });
