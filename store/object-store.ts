@@ -4,10 +4,8 @@
  * STORE_UNAVAILABLE where the store did not answer, STORE_CONFLICT where a condition did not hold.
  */
 
-import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { S3 } from '@aws-sdk/client-s3';
 import type { z } from 'zod';
 import { defined } from '../domain/defined.ts';
@@ -21,7 +19,7 @@ import {
   nothingStands,
   storeFailure,
 } from './s3-errors.ts';
-import { bytesOf, verifiedStream } from './verified-stream.ts';
+import { bytesOf, digestOf, readable, verifiedStream } from './verified-stream.ts';
 
 export interface ObjectStoreOptions {
   /** URL of the S3 endpoint, e.g. `http://127.0.0.1:7070`. */
@@ -389,24 +387,10 @@ function blobInfo(reply: {
   return { bytes: reply.ContentLength ?? 0, ...defined({ sha256 }) };
 }
 
-async function digestOf(source: BlobSource): Promise<Required<BlobInfo>> {
-  const hash = createHash('sha256');
-  if ('data' in source) return { sha256: hash.update(source.data).digest('hex'), bytes: source.data.length };
-  const { size } = await stat(source.path);
-  for await (const chunk of createReadStream(source.path)) hash.update(chunk);
-  return { sha256: hash.digest('hex'), bytes: size };
-}
-
 function parseJson(key: string, data: Buffer): unknown {
   try {
     return JSON.parse(data.toString('utf8'));
   } catch {
     throw new KilnError('STORE_CONFLICT', `The stored document ${key} is no JSON.`, { key });
   }
-}
-
-/** In Node the client answers with a Node stream; its type also covers browsers. */
-function readable(body: unknown): Readable {
-  if (body instanceof Readable) return body;
-  throw new KilnError('INTERNAL', 'The S3 client answered without a stream.');
 }

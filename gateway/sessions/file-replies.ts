@@ -7,7 +7,6 @@ import { FILE_KIND_HEADER, FILE_TIME_HEADER } from '../../contracts/host/vm-file
 import { defined } from '../../domain/defined.ts';
 import type { FileLook } from '../../ports/session-files.ts';
 import type { GatewayLogger } from '../problem-replies.ts';
-import { ReaderLeft } from '../reader-signal.ts';
 import { type ByteRange, isRangeOf, rangeOf } from './byte-range.ts';
 
 export interface FileReply extends FileLook {
@@ -61,8 +60,8 @@ export async function sendContent(
 ): Promise<FastifyReply> {
   const { raw, request } = reply;
   content.once('error', (error) => {
-    // What fails before is answered with a problem.
-    if (!raw.headersSent || raw.destroyed || error instanceof ReaderLeft) return;
+    // What fails before is answered with a problem; what fails after the reader has left is of no interest.
+    if (!raw.headersSent || raw.destroyed) return;
     log.warn({ method: request.method, url: request.url, err: error }, 'an answer broke off');
   });
   raw.setTimeout(slowReaderMs, () => {

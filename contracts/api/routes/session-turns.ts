@@ -1,9 +1,15 @@
 /** Routes of what the workspaces of sessions were after their turns. */
 import { z } from 'zod';
 import { threadSchema } from '../../identifiers.ts';
-import { fileListSchema, folderSchema, workspacePathSchema } from '../session-files.ts';
+import {
+  fileListSchema,
+  folderSchema,
+  turnListSchema,
+  turnSchema,
+  turnViewSchema,
+  workspacePathSchema,
+} from '../session-files.ts';
 import { projectQuerySchema } from '../session-request.ts';
-import { turnListSchema, turnSchema, turnViewSchema } from '../session-turns.ts';
 import { BYTES_TYPE, type Route, TAR_TYPE } from './route.ts';
 
 const threadParams = z.object({ thread: threadSchema });

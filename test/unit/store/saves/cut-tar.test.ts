@@ -102,5 +102,6 @@ it('a tar that nobody wants any more ends with the reason, in the middle', async
   });
   expect(failure).toMatchObject({ message: 'left' });
   expect(data.length).toBeGreaterThan(500_000);
-  expect(data.length).toBeLessThan(5000 * 1536);
+  // At once, not only with the next piece of the manifest: a stream may have 64 KiB in hand.
+  expect(data.length).toBeLessThan(600_000);
 });

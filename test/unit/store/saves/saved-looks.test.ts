@@ -135,6 +135,16 @@ describe('links', () => {
   });
 });
 
+it('the tag of a file is of its save and path, also where an earlier session of the thread had a save of that id', async () => {
+  const tagsOf = async (text: string) => {
+    const workspace = await workspaceOf([folder(''), file('a', [Buffer.from(text)]), file('b', [Buffer.from(text)])]);
+    return Promise.all(['a', 'b'].map(async (path) => (await lookAt(workspace, path, within(9))).etag));
+  };
+  const tags = [...(await tagsOf('one')), ...(await tagsOf('two'))];
+  expect(new Set(tags).size).toBe(4);
+  expect(await tagsOf('one')).toEqual(tags.slice(0, 2));
+});
+
 describe('what is kept in memory', () => {
   it('is weighed with its entries and chunks, not by its text alone', async () => {
     // Some 120 bytes of text, and a chunk, each.
