@@ -57,12 +57,13 @@ it('get writes the bytes to stdout, or a whole file', async () => {
 
 it('get waits for a reader who takes no more for now', async () => {
   let written = 0;
+  let pending = 0;
   let most = 0;
   const waiting: (() => void)[] = [];
   const content = new ReadableStream<Uint8Array>(
     {
       pull(controller) {
-        most = Math.max(most, waiting.length);
+        most = Math.max(most, pending);
         if (written === 20) controller.close();
         else controller.enqueue(bytes);
       },
@@ -71,8 +72,12 @@ it('get waits for a reader who takes no more for now', async () => {
   );
   const onWrite = () => {
     written += 1;
-    // The reader has taken it a moment later.
-    setImmediate(() => waiting.shift()?.());
+    pending += 1;
+    // The reader takes it a moment later.
+    setImmediate(() => {
+      pending -= 1;
+      waiting.shift()?.();
+    });
     return false;
   };
   const onDrain = (listener: () => void) => void waiting.push(listener);

@@ -2,6 +2,7 @@
 import { buffer } from 'node:stream/consumers';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { storeKeys } from '../../../../domain/names.ts';
+import { saveCorrupt } from '../../../../store/sessions/saves/packs.ts';
 import { type LookLimits, listSaved, lookAt, openSaved } from '../../../../store/sessions/saves/saved-files.ts';
 import { MAX_LINKS, MAX_STEPS } from '../../../../store/sessions/saves/saved-paths.ts';
 import { createSavedWorkspaces, type SavedWorkspace } from '../../../../store/sessions/saves/saved-workspace.ts';
@@ -101,6 +102,17 @@ describe('a look', () => {
     };
     await expect(lookAt(workspace, 'a', within(1000, caller.signal))).rejects.toThrow('left');
   });
+});
+
+it('a tree that its caller does not wait for any more is neither damaged nor out of reach', async () => {
+  const save = await builtSave(store, [folder('')]);
+  const caller = new AbortController();
+  store.onCall = () => {
+    caller.abort(new Error('left'));
+    throw saveCorrupt('a test');
+  };
+  const open = createSavedWorkspaces(store, { maxCacheBytes: 1 }).open(SESSION, save, caller.signal);
+  await expect(open).rejects.toThrow('left');
 });
 
 describe('links', () => {
