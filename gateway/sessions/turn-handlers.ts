@@ -21,8 +21,9 @@ export interface TurnHandlerOptions {
 
 export function turnHandlers({ turns, replies }: TurnHandlerOptions): TurnHandlers {
   return {
-    async listTurns({ params, query }) {
-      const kept = await turns.list(threadOf(params.thread, query));
+    async listTurns({ params, query }, _request, reply) {
+      const name = threadOf(params.thread, query);
+      const kept = await looked(replies, reply, () => turns.list(name));
       return { status: 200, body: { items: kept.map((turn) => ({ turn })) } };
     },
     async getTurn({ params, query }, _request, reply) {

@@ -173,7 +173,7 @@ describe('looks', () => {
     const look = from.ask('files', { signal: gone.signal });
     await first;
     expect(await statusOf(from, 'files/f00001', { method: 'HEAD' })).toBe(429);
-    expect(await statusOf(from, 'turns/1')).toBe(429);
+    for (const path of ['turns', 'turns/1', 'turns/1/files', 'files']) expect(await statusOf(from, path)).toBe(429);
     gone.abort();
     await expect(look).rejects.toThrow();
     Object.assign(store, { readPart: real });
