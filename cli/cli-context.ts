@@ -4,7 +4,9 @@ import type { TableStream } from './terminal/stage-table.ts';
 
 /** Takes text of ours, and bytes that pass through unchanged. */
 export interface ByteSink {
+  /** @returns false where it wants no more before `drain` */
   write(data: string | Uint8Array): unknown;
+  once?(event: 'drain', listener: () => void): unknown;
 }
 
 /** Everything outside the program that a command uses: real in main.ts, a stand-in in tests. */

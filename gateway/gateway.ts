@@ -111,7 +111,12 @@ export interface GatewayLimits {
   readonly maxUploads: number;
   /** Files of sessions, in both directions. */
   readonly maxFileTransfers: number;
-  /** Kept in memory of trees, and of manifests of saved workspaces, bytes of each as they are in the store. */
+  /** Looks into saved workspaces at a time, and pieces of a manifest that one may fetch from the store. */
+  readonly maxFileLooks: number;
+  readonly maxLookReads: number;
+  /** A reader of a file who takes nothing for so long is disconnected. */
+  readonly slowFileReaderMs: number;
+  /** Memory for trees of saved workspaces, and as much for their manifests, bytes, roughly. */
   readonly savedTreesBytes: number;
   /** How long a caller who wants a file waits for the VM of the session. */
   readonly vmWaitMs: number;
@@ -145,6 +150,9 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   uploadMs: 600_000,
   maxUploads: 4,
   maxFileTransfers: 32,
+  maxFileLooks: 64,
+  maxLookReads: 2_000,
+  slowFileReaderMs: 60_000,
   savedTreesBytes: 64 * 1024 * 1024,
   vmWaitMs: 60_000,
   saveWaitMs: 60_000,
@@ -244,23 +252,30 @@ function sessionRoutes(options: GatewayOptions, limits: GatewayLimits, ending: A
     ...(temporalUrl && { temporalUrl: (workflowId: string) => temporalUrl({ workflowId }) }),
     ending,
   });
-  const { maxFileTransfers: maxTransfers, vmWaitMs } = limits;
-  const transfers = new Transfers({ sessions: sessions.client, hosts, maxTransfers, vmWaitMs, ending });
+  const { maxFileTransfers: maxTransfers, maxFileLooks: maxLooks, vmWaitMs } = limits;
+  const transfers = new Transfers({ sessions: sessions.client, hosts, maxTransfers, maxLooks, vmWaitMs, ending });
+  const replies = {
+    ...{ transfers, log, ending },
+    maxReads: limits.maxLookReads,
+    slowReaderMs: limits.slowFileReaderMs,
+  };
   const turns = createSavedTurns({
     sessions: sessions.client,
     heads: createSaveHeads(store),
     workspaces: createSavedWorkspaces(store, { maxCacheBytes: limits.savedTreesBytes }),
+    log,
   });
   const files = fileHandlers({
     sessions: sessions.client,
     files: sessions.files,
     transfers,
     turns,
+    replies,
     saves: { waitMs: limits.saveWaitMs, lookMs: limits.runLookMs, maxLookMs: limits.runMaxLookMs },
     drainMs: limits.sources.drainMs,
     ending,
   });
-  return { ...handlers, ...files, ...turnHandlers({ turns, transfers, ending }) };
+  return { ...handlers, ...files, ...turnHandlers({ turns, replies }) };
 }
 
 function fleetCounts({ openWorkloads }: GatewayOptions, { countsKeptMs }: GatewayLimits): FleetCounts | undefined {

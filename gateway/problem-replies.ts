@@ -2,6 +2,7 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { PROBLEM_TYPE, type Problem, problem, problemOf } from '../contracts/api/problem.ts';
 import { isKilnError, KilnError } from '../domain/failures.ts';
+import { ReaderLeft } from './reader-signal.ts';
 
 /** A request that the schemas of its route refuse. */
 export class InvalidRequest extends KilnError {
@@ -69,9 +70,10 @@ export function sendProblem(reply: FastifyReply, found: Problem): FastifyReply {
 /** @returns the handler of everything that a route throws. */
 export function errorHandler(log: GatewayLogger) {
   return (error: FastifyError | Error, request: FastifyRequest, reply: FastifyReply): void => {
+    forgetContent(reply);
     const found = problemOfError(error);
     // What is asked for is not there yet: nothing has failed.
-    if (found.status >= 500 && found.code !== 'UNSUPPORTED') {
+    if (found.status >= 500 && found.code !== 'UNSUPPORTED' && !(error instanceof ReaderLeft)) {
       const facts = { code: found.code, method: request.method, url: request.url, err: error };
       // The rest of a body that is too large is read and dropped: on a cut connection this answer would be lost.
       if (found.status === 413) void reply.removeHeader('connection');
@@ -81,6 +83,18 @@ export function errorHandler(log: GatewayLogger) {
     if (error instanceof UnsatisfiableRange) void reply.header('content-range', `bytes */${error.bytes}`);
     void sendProblem(reply, found);
   };
+}
+
+const OF_CONTENTS: readonly string[] = ['accept-ranges', 'content-disposition', 'content-range', 'etag'];
+
+/** A problem is no part of the content that was about to be sent. */
+function forgetContent(reply: FastifyReply): void {
+  for (const name of [...Object.keys(reply.getHeaders()), ...reply.raw.getHeaderNames()]) {
+    if (!name.startsWith('x-kiln-') && !OF_CONTENTS.includes(name)) continue;
+    void reply.removeHeader(name);
+    // Those of a stream that failed before its first byte are there already.
+    reply.raw.removeHeader(name);
+  }
 }
 
 /** The framework's own refusals (bad URL, bad media type, body too large) carry a 4xx status. */

@@ -34,7 +34,11 @@ type RawRouteName = Exclude<RouteName, JsonRouteName>;
 
 /** A handler for every route: the compiler reports a missing one. */
 export type RouteHandlers = {
-  readonly [Name in Exclude<JsonRouteName, UploadRouteName>]: (input: RouteInput<Name>) => Promise<RouteReply<Name>>;
+  readonly [Name in Exclude<JsonRouteName, UploadRouteName>]: (
+    input: RouteInput<Name>,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ) => Promise<RouteReply<Name>>;
 } & {
   readonly [Name in UploadRouteName]: (
     input: RouteInput<Name> & { readonly upload: UploadBody },

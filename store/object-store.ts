@@ -4,15 +4,12 @@
  * STORE_UNAVAILABLE where the store did not answer, STORE_CONFLICT where a condition did not hold.
  */
 
-import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { S3 } from '@aws-sdk/client-s3';
 import type { z } from 'zod';
 import { defined } from '../domain/defined.ts';
 import { KilnError } from '../domain/failures.ts';
-import { jsonOf, readable } from './s3-answers.ts';
 import {
   changedByAnother,
   isBehindEnd,
@@ -22,7 +19,7 @@ import {
   nothingStands,
   storeFailure,
 } from './s3-errors.ts';
-import { bytesOf, verifiedStream } from './verified-stream.ts';
+import { bytesOf, digestOf, readable, verifiedStream } from './verified-stream.ts';
 
 export interface ObjectStoreOptions {
   /** URL of the S3 endpoint, e.g. `http://127.0.0.1:7070`. */
@@ -119,7 +116,7 @@ export interface ObjectStore {
   /** @throws NOT_FOUND where there is no such key. */
   openBlob(key: string, signal?: AbortSignal): Promise<OpenedBlob>;
   /** A whole small blob. @throws NOT_FOUND, IMAGE_CORRUPT, PAYLOAD_TOO_LARGE beyond `maxBytes`. */
-  readBlob(key: string, maxBytes: number): Promise<Buffer>;
+  readBlob(key: string, maxBytes: number, signal?: AbortSignal): Promise<Buffer>;
   /**
    * Bytes of the middle of a blob. Nothing checks them: the caller has to.
    * @returns fewer where the blob ends before. @throws NOT_FOUND where there is no such key.
@@ -182,7 +179,7 @@ class S3ObjectStore implements ObjectStore {
   async readDocument<T>(key: string, schema: z.ZodType<T>): Promise<StoredDocument<T> | undefined> {
     const found = await this.readBytes(key, MAX_DOCUMENT_BYTES);
     if (found === undefined) return undefined;
-    const parsed = schema.safeParse(jsonOf(key, found.data));
+    const parsed = schema.safeParse(parseJson(key, found.data));
     if (!parsed.success) {
       throw new KilnError(
         'STORE_CONFLICT',
@@ -273,8 +270,8 @@ class S3ObjectStore implements ObjectStore {
     }
   }
 
-  async readBlob(key: string, maxBytes: number): Promise<Buffer> {
-    const blob = await this.openBlob(key);
+  async readBlob(key: string, maxBytes: number, signal?: AbortSignal): Promise<Buffer> {
+    const blob = await this.openBlob(key, signal);
     return bytesOf(key, blob.stream, maxBytes).catch((error: unknown) => {
       throw this.failure(error, key);
     });
@@ -390,10 +387,10 @@ function blobInfo(reply: {
   return { bytes: reply.ContentLength ?? 0, ...defined({ sha256 }) };
 }
 
-async function digestOf(source: BlobSource): Promise<Required<BlobInfo>> {
-  const hash = createHash('sha256');
-  if ('data' in source) return { sha256: hash.update(source.data).digest('hex'), bytes: source.data.length };
-  const { size } = await stat(source.path);
-  for await (const chunk of createReadStream(source.path)) hash.update(chunk);
-  return { sha256: hash.digest('hex'), bytes: size };
+function parseJson(key: string, data: Buffer): unknown {
+  try {
+    return JSON.parse(data.toString('utf8'));
+  } catch {
+    throw new KilnError('STORE_CONFLICT', `The stored document ${key} is no JSON.`, { key });
+  }
 }

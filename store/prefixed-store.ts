@@ -24,7 +24,7 @@ export function prefixedStore(store: ObjectStore, prefix: string | undefined): O
     writeDocument: (key, value, condition) => store.writeDocument(folder + key, value, condition),
     putBlob: (key, source, options) => store.putBlob(folder + key, source, options),
     openBlob: (key, signal) => store.openBlob(folder + key, signal),
-    readBlob: (key, maxBytes) => store.readBlob(folder + key, maxBytes),
+    readBlob: (key, maxBytes, signal) => store.readBlob(folder + key, maxBytes, signal),
     readPart: (key, part, signal) => store.readPart(folder + key, part, signal),
     headBlob: (key) => store.headBlob(folder + key),
     list: async (keys, options = {}) => {

@@ -1,5 +1,7 @@
-/** Bytes from the store, counted and hashed while they are read. */
+/** Bytes of the store, counted and hashed while they are read. */
 import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { KilnError, messageOf } from '../domain/failures.ts';
 
@@ -50,6 +52,23 @@ export async function bytesOf(key: string, stream: Readable, maxBytes: number): 
     chunks.push(data);
   }
   return Buffer.concat(chunks, bytes);
+}
+
+/** @returns length and SHA-256 (hex) of a file, or of bytes in memory */
+export async function digestOf(
+  source: { readonly path: string } | { readonly data: Buffer },
+): Promise<{ readonly sha256: string; readonly bytes: number }> {
+  const hash = createHash('sha256');
+  if ('data' in source) return { sha256: hash.update(source.data).digest('hex'), bytes: source.data.length };
+  const { size } = await stat(source.path);
+  for await (const chunk of createReadStream(source.path)) hash.update(chunk);
+  return { sha256: hash.digest('hex'), bytes: size };
+}
+
+/** In Node the client answers with a Node stream; its type also covers browsers. */
+export function readable(body: unknown): Readable {
+  if (body instanceof Readable) return body;
+  throw new KilnError('INTERNAL', 'The S3 client answered without a stream.');
 }
 
 function corrupt(key: string, what: string): KilnError {

@@ -7,7 +7,7 @@ import type { KilnClient } from '../../client/http/kiln-client.ts';
 import type { ReadPlace, SessionFilePlace } from '../../client/http/sessions/files.ts';
 import { defined } from '../../domain/defined.ts';
 import { KilnError, messageOf } from '../../domain/failures.ts';
-import { type CliContext, EXIT, UsageError } from '../cli-context.ts';
+import { type ByteSink, type CliContext, EXIT, UsageError } from '../cli-context.ts';
 import type { CommandOutput } from '../command-output.ts';
 import { textColumns } from '../terminal/text-columns.ts';
 
@@ -106,8 +106,19 @@ async function newestTurn(
 }
 
 async function printed(context: CliContext, content: ReadableStream<Uint8Array>): Promise<number> {
-  for await (const chunk of content) context.stdout.write(chunk);
+  const { stdout } = context;
+  for await (const chunk of content) {
+    if (stdout.write(chunk) === false) await drained(stdout);
+  }
   return EXIT.ok;
+}
+
+/** A reader who goes away meanwhile ends the program: see `begin` of the context. */
+async function drained(stdout: ByteSink): Promise<void> {
+  await new Promise<void>((resolve) => {
+    if (stdout.once === undefined) resolve();
+    else stdout.once('drain', resolve);
+  });
 }
 
 async function save(content: ReadableStream<Uint8Array>, file: string): Promise<void> {

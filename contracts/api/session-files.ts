@@ -1,4 +1,4 @@
-/** Files in the workspace of a session, and its kept turns, as the API shows them. */
+/** Files in the workspace of a session as the API shows them, and the turns after which it is kept. */
 import { z } from 'zod';
 import {
   MAX_WORKSPACE_PATH,
@@ -38,11 +38,11 @@ export const writtenFileSchema = z.object({
   saved: z.boolean().exactOptional().meta({ description: 'With `wait=saved`: whether it is in the store.' }),
 });
 
-export const turnSchema = z.coerce
-  .number()
-  .int()
-  .min(0)
-  .max(999_999_999)
+/** In a path; other spellings of a number are none of a turn. */
+const digits = (given: unknown) => (typeof given === 'string' && !/^\d{1,9}$/.test(given) ? undefined : Number(given));
+
+export const turnSchema = z
+  .preprocess(digits, z.int().min(0).max(999_999_999))
   .meta({ example: 1, description: 'Number of a run in its thread; 0: files that were written before the first.' });
 
 export const turnListSchema = z.object({ items: z.array(z.object({ turn: z.int() })) });

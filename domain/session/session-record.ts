@@ -40,9 +40,14 @@ export interface SessionRecord extends ThreadName {
   readonly deleteAfter?: string;
 }
 
+/** @returns whether nothing of it is to be shown any more but that it was there */
+export function isDeleted({ end }: Pick<SessionRecord, 'end'>): boolean {
+  return end?.as === 'deleted';
+}
+
 /** @returns whether a deletion was begun that has not removed everything yet */
-export function isBeingDeleted({ end }: SessionRecord): boolean {
-  return end?.as === 'deleted' && end.emptiedAt === undefined;
+export function isBeingDeleted(record: SessionRecord): boolean {
+  return isDeleted(record) && record.end?.emptiedAt === undefined;
 }
 
 /** @returns the failure that tells a caller that an incarnation is over: 410 with how, when and its last turn */

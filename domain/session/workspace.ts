@@ -62,6 +62,8 @@ export const WORKSPACE_LIMITS = {
   entries: 2_000_000,
   /** Of a save: one for each small file, and large ones are cut into chunks of 64 KiB at least. */
   chunks: 3_000_000,
+  /** Of one file, holes included: 64 GiB in the smallest chunks. */
+  fileChunks: 1_048_576,
   bytes: 64 * 1024 ** 3,
   pathBytes: 4096,
   nameBytes: 255,
@@ -90,6 +92,20 @@ export function bytesOfEntry(entry: WorkspaceEntry): number {
 }
 
 /**
+ * A file that changes while its holes are looked for may be told with several in a row.
+ * @returns the same chunks, where no hole follows another
+ */
+export function withHolesJoined<C extends Chunk>(chunks: readonly C[]): C[] {
+  const joined: C[] = [];
+  for (const chunk of chunks) {
+    const last = joined.at(-1);
+    if (chunk.id === '' && last?.id === '') joined[joined.length - 1] = { ...last, bytes: last.bytes + chunk.bytes };
+    else joined.push(chunk);
+  }
+  return joined;
+}
+
+/**
  * Checks whole workspaces, entry after entry, in their order: each path once and after the folder that it is in, hard
  * links after their files, all within the limits.
  * @returns what is wrong with the next entry; undefined where nothing is
@@ -111,6 +127,7 @@ export function createWorkspaceCheck(): (entry: WorkspaceEntry) => string | unde
     if (type === 'folder') folders.add(path);
     if (type === 'file') {
       files.add(path);
+      if (entry.chunks.length > WORKSPACE_LIMITS.fileChunks) return 'has more chunks than a file may';
       const sum = entry.chunks.reduce((total, chunk) => total + chunk.bytes, 0);
       if (sum !== entry.size) return `has ${entry.size} bytes, its chunks have ${sum}`;
     }

@@ -10,11 +10,11 @@ export interface ByteRange {
 
 /**
  * @param header as it was sent; several ranges, and what is not understood, count as none
- * @param bytes of the whole content
+ * @param bytes of the whole content; numbers beyond mean its end
  * @returns undefined where the whole content is wanted. @throws UnsatisfiableRange
  */
 export function rangeOf(header: string | undefined, bytes: number): ByteRange | undefined {
-  const [, first = '', last = ''] = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? '') ?? [];
+  const [, first = '', last = ''] = /^bytes=(\d*)-(\d*)$/.exec(header ?? '') ?? [];
   if (first === '' && last === '') return undefined;
   const from = first === '' ? Math.max(0, bytes - Number(last)) : Number(first);
   const to = first === '' || last === '' ? bytes : Math.min(bytes, Number(last) + 1);
@@ -22,6 +22,15 @@ export function rangeOf(header: string | undefined, bytes: number): ByteRange | 
   if (first !== '' && last !== '' && Number(last) < from) return undefined;
   if (from >= bytes || (first === '' && Number(last) === 0)) throw new UnsatisfiableRange(bytes);
   return { from, to };
+}
+
+/**
+ * `If-Range` of RFC 9110.
+ * @param etag of the content as it is now; absent: it has none
+ * @returns whether a range is of the content that the caller has a part of
+ */
+export function isRangeOf(ifRange: string | readonly string[] | undefined, etag: string | undefined): boolean {
+  return ifRange === undefined || ifRange === etag;
 }
 
 /** @returns a part of a content, which is read up to its end; what comes after it is not waited for */

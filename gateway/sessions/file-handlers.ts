@@ -8,10 +8,10 @@ import { isStored } from '../../domain/session/save-book.ts';
 import { MAX_PUT_BYTES, putSizeOf } from '../../domain/session/workspace-path.ts';
 import { listSaved } from '../../store/sessions/saves/saved-files.ts';
 import type { RouteHandlers } from '../route-binding.ts';
-import { partOf } from './byte-range.ts';
+import { type ByteRange, partOf } from './byte-range.ts';
 import { sendFile, sendLook } from './file-replies.ts';
 import type { HostFiles } from './host-files.ts';
-import { sendSaved } from './saved-replies.ts';
+import { type LookInto, looked, type SavedReplyOptions, sendSaved } from './saved-replies.ts';
 import type { SavedTurns } from './saved-turns.ts';
 import { threadOf } from './session-handlers.ts';
 import type { Transfers } from './transfers.ts';
@@ -23,7 +23,8 @@ export interface FileHandlerOptions {
   readonly sessions: Pick<SessionClient, 'get'>;
   readonly files: HostFiles;
   readonly transfers: Transfers;
-  readonly turns: Pick<SavedTurns, 'present'>;
+  readonly turns: Pick<SavedTurns, 'inPresent'>;
+  readonly replies: SavedReplyOptions;
   /** How long a caller waits for a file to be in the store, and the pauses between two looks, ms. */
   readonly saves: Omit<UntilSavedOptions, 'signal'> & { readonly waitMs: number };
   /** How long the rest of a refused upload is read, ms. */
@@ -33,22 +34,22 @@ export interface FileHandlerOptions {
 }
 
 export function fileHandlers(options: FileHandlerOptions): FileHandlers {
-  const { files, transfers, turns, ending } = options;
+  const { files, transfers, turns, replies } = options;
   return {
-    async listSessionFiles({ params, query }) {
+    async listSessionFiles({ params, query }, _request, reply) {
       const name = threadOf(params.thread, query);
       const dir = query.dir ?? '';
-      const saved = await turns.present(name);
+      const saved = await looked(replies, reply, (limits) =>
+        turns.inPresent(name, limits.signal, (workspace) => listSaved(workspace, dir, limits)),
+      );
       const { entries, isCut } =
-        saved === undefined
-          ? await transfers.inVm(name, 'readFiles', 'again', (at) => files.list(at, dir))
-          : await listSaved(saved, dir);
+        saved ?? (await transfers.inVm(name, 'readFiles', 'again', (at) => files.list(at, dir)));
       return { status: 200, body: { items: [...entries], isCut } };
     },
     async getSessionFile({ params: { thread, path }, query }, request, reply) {
       const name = threadOf(thread, query);
-      const saved = await turns.present(name);
-      if (saved !== undefined) return sendSaved({ saved, path, transfers, ending }, request, reply);
+      const into: LookInto = (signal, look) => turns.inPresent(name, signal, look);
+      if (await sendSaved(replies, { into, path }, request, reply)) return reply;
       if (request.method === 'HEAD') {
         return sendLook(reply, await transfers.inVm(name, 'readFiles', 'again', (at) => files.look(at, path)));
       }
@@ -56,7 +57,8 @@ export function fileHandlers(options: FileHandlerOptions): FileHandlers {
       return transfers.inVm(name, 'readFiles', 'again', async (at) => {
         const { content, ...look } = await files.read(at, path);
         try {
-          return await sendFile(request, reply, look, (range) => (range ? partOf(content, range) : content));
+          const open = (range: ByteRange | undefined) => (range ? partOf(content, range) : content);
+          return await sendFile(request, reply, { ...replies, look, open });
         } catch (error) {
           content.destroy();
           throw error;

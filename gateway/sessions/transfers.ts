@@ -11,6 +11,8 @@ export interface TransferOptions {
   readonly hosts: HostEntries;
   /** At a time: each has two connections open. */
   readonly maxTransfers: number;
+  /** Looks into saved workspaces at a time: they are short, and must not wait until transfers end. */
+  readonly maxLooks: number;
   /** How long a caller waits for the VM of a session, ms. */
   readonly vmWaitMs: number;
   /** Aborted when the gateway ends. */
@@ -23,6 +25,7 @@ const MAY_BE_GONE = ['HOST_LOST', 'AGENT_LOST', 'AGENT_TIMEOUT', 'VMM_EXITED', '
 export class Transfers {
   private readonly options: TransferOptions;
   private open = 0;
+  private looks = 0;
 
   constructor(options: TransferOptions) {
     this.options = options;
@@ -39,6 +42,20 @@ export class Transfers {
       return await work();
     } finally {
       this.open -= 1;
+    }
+  }
+
+  /** @throws QUEUE_FULL; what `work` throws */
+  async looked<T>(work: () => Promise<T>): Promise<T> {
+    const { maxLooks } = this.options;
+    if (this.looks >= maxLooks) {
+      throw new KilnError('QUEUE_FULL', `This gateway looks for ${maxLooks} files already; try again in a moment.`);
+    }
+    this.looks += 1;
+    try {
+      return await work();
+    } finally {
+      this.looks -= 1;
     }
   }
 

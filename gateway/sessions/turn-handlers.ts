@@ -1,35 +1,34 @@
 /** Handlers of the routes of what workspaces were after turns. */
 import { Readable } from 'node:stream';
-
 import { TAR_TYPE } from '../../contracts/api/routes/route.ts';
 import type { SESSION_TURN_ROUTES } from '../../contracts/api/routes/session-turns.ts';
 import { KilnError } from '../../domain/failures.ts';
 import { listSaved } from '../../store/sessions/saves/saved-files.ts';
 import { tarOfSave } from '../../store/sessions/saves/saved-tar.ts';
+import { readerSignal } from '../reader-signal.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import { sendContent } from './file-replies.ts';
-import { sendSaved } from './saved-replies.ts';
+import { type LookInto, looked, type SavedReplyOptions, sendSaved } from './saved-replies.ts';
 import type { SavedTurns } from './saved-turns.ts';
 import { threadOf } from './session-handlers.ts';
-import type { Transfers } from './transfers.ts';
 
 type TurnHandlers = Pick<RouteHandlers, keyof typeof SESSION_TURN_ROUTES>;
 
 export interface TurnHandlerOptions {
   readonly turns: SavedTurns;
-  readonly transfers: Pick<Transfers, 'counted'>;
-  /** Aborted when the gateway ends. */
-  readonly ending: AbortSignal;
+  readonly replies: SavedReplyOptions;
 }
 
-export function turnHandlers({ turns, transfers, ending }: TurnHandlerOptions): TurnHandlers {
+export function turnHandlers({ turns, replies }: TurnHandlerOptions): TurnHandlers {
   return {
-    async listTurns({ params, query }) {
-      const kept = await turns.list(threadOf(params.thread, query));
+    async listTurns({ params, query }, _request, reply) {
+      const name = threadOf(params.thread, query);
+      const kept = await looked(replies, reply, () => turns.list(name));
       return { status: 200, body: { items: kept.map((turn) => ({ turn })) } };
     },
-    async getTurn({ params, query }) {
-      const { tree } = await turns.open(threadOf(params.thread, query), params.turn);
+    async getTurn({ params, query }, _request, reply) {
+      const name = threadOf(params.thread, query);
+      const { tree } = await looked(replies, reply, ({ signal }) => turns.open(name, params.turn, signal));
       const { turn, at: savedAt, consistency, entries, bytes, skipped } = tree;
       const first = skipped.first.map(({ path, type }) => ({
         path: Buffer.from(path, 'base64').toString(),
@@ -40,21 +39,32 @@ export function turnHandlers({ turns, transfers, ending }: TurnHandlerOptions): 
         body: { turn, savedAt, consistency, entries, bytes, skipped: { count: skipped.count, first } },
       };
     },
-    async listTurnFiles({ params, query }) {
-      const workspace = await turns.open(threadOf(params.thread, query), params.turn);
-      const { entries, isCut } = await listSaved(workspace, query.dir ?? '');
+    async listTurnFiles({ params, query }, _request, reply) {
+      const name = threadOf(params.thread, query);
+      const { entries, isCut } = await looked(replies, reply, async (limits) =>
+        listSaved(await turns.open(name, params.turn, limits.signal), query.dir ?? '', limits),
+      );
       return { status: 200, body: { items: [...entries], isCut } };
     },
     async getTurnFile({ params: { thread, turn, path }, query }, request, reply) {
-      const saved = await turns.open(threadOf(thread, query), turn);
-      return sendSaved({ saved, path, transfers, ending }, request, reply);
+      const name = threadOf(thread, query);
+      const into: LookInto = async (signal, look) => look(await turns.open(name, turn, signal));
+      await sendSaved(replies, { into, path }, request, reply);
+      return reply;
     },
     async getTurnTar({ params: { thread, turn }, query }, request, reply) {
-      const workspace = await turns.open(threadOf(thread, query), turn);
-      const name = `${thread}-${turn}.tar`;
-      void reply.type(TAR_TYPE).header('content-disposition', `attachment; filename="${name}"`);
-      if (request.method === 'HEAD') return reply.send(Readable.from([]));
-      return transfers.counted(() => sendContent(reply, tarOfSave(workspace, ending)));
+      const name = threadOf(thread, query);
+      const described = () =>
+        reply.type(TAR_TYPE).header('content-disposition', `attachment; filename="${thread}-${turn}.tar"`);
+      if (request.method === 'HEAD') {
+        await looked(replies, reply, ({ signal }) => turns.open(name, turn, signal));
+        return described().send(Readable.from([]));
+      }
+      const signal = readerSignal(reply, replies.ending);
+      return replies.transfers.counted(async () => {
+        const workspace = await turns.open(name, turn, signal);
+        return sendContent(described(), tarOfSave(workspace, signal), replies);
+      });
     },
   };
 }

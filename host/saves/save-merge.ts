@@ -11,6 +11,7 @@ import {
   isWorkspacePath,
   WORKSPACE_LIMITS,
   type WorkspaceEntry,
+  withHolesJoined,
 } from '../../domain/session/workspace.ts';
 import { createPieceCutter, manifestLine, type SavedEntry } from '../../store/sessions/saves/manifest.ts';
 import { chunkId, frameOf, type PackedChunk } from '../../store/sessions/saves/packs.ts';
@@ -161,7 +162,7 @@ class Merge implements SaveMerge {
       if (found.bytes !== chunk.bytes || chunk.bytes < 1) throw refused(nameOf(entry.path), 'names a wrong length');
       chunks.push(found);
     }
-    return { ...entry, chunks };
+    return { ...entry, chunks: withHolesJoined(chunks) };
   }
 
   private async find(id: string): Promise<PackedChunk | undefined> {

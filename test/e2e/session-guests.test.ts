@@ -60,7 +60,11 @@ describe('a session in a real guest', () => {
     const session = { ...name, incarnation: 1 };
     const head = await createSaveHeads(kiln.store).read(session);
     if (head?.save === undefined) throw new Error('nothing is saved');
-    return createSavedWorkspaces(kiln.store, { maxCacheBytes: 1_000_000 }).open(session, head.save);
+    return createSavedWorkspaces(kiln.store, { maxCacheBytes: 1_000_000 }).open(
+      session,
+      head.save,
+      AbortSignal.timeout(60_000),
+    );
   };
 
   it('keeps files, processes of nobody and the time between two runs', async () => {

@@ -4,6 +4,7 @@ import { BYTES_TYPE } from '../../../contracts/api/routes/route.ts';
 import { ROUTES } from '../../../contracts/api/routes/route-table.ts';
 import { writtenFileSchema } from '../../../contracts/api/session-files.ts';
 import { defined } from '../../../domain/defined.ts';
+import { KilnError } from '../../../domain/failures.ts';
 import { call, type HttpClientOptions, problemOf, type RequestParts, send } from '../http-calls.ts';
 import type { CallOptions } from '../route-methods.ts';
 
@@ -21,15 +22,15 @@ export interface ReadPlace extends SessionFilePlace {
 }
 
 export interface ReadOptions extends CallOptions {
-  /** Bytes from `from` up to, not including, `to`, or the end. */
+  /** Bytes from `from` up to, not including, `to`, or the end: whole numbers from 0 on. */
   readonly range?: { readonly from: number; readonly to?: number };
 }
 
 export interface FileMethods {
   /**
    * The content of a file, as it arrives.
-   * @throws NOT_FOUND; SPEC_INVALID, also where the range has no byte of it; SESSION_CLOSED, SESSION_EXPIRED;
-   *   API_UNAVAILABLE
+   * @throws NOT_FOUND; SPEC_INVALID, also where the range is none, or has no byte of it; UNSUPPORTED where the gateway
+   *   knows no ranges; SESSION_CLOSED, SESSION_EXPIRED; API_UNAVAILABLE
    */
   getSessionFile(place: ReadPlace, options?: ReadOptions): Promise<ReadableStream<Uint8Array>>;
   /** The whole workspace as it was after a turn, as a tar that arrives. @throws NOT_FOUND, API_UNAVAILABLE */
@@ -55,6 +56,7 @@ export function fileMethods(http: HttpClientOptions & { readonly uploadTimeoutMs
         turn === undefined
           ? await send(http, ROUTES.getSessionFile, { params, query }, { signal, headers })
           : await send(http, ROUTES.getTurnFile, { params: { ...params, turn }, query }, { signal, headers });
+      if (range !== undefined && reply.ok && reply.status !== 206) throw await noPart(reply);
       return contentOf(http, reply);
     },
     async getTurnTar({ thread, turn, project }, { signal } = {}) {
@@ -74,10 +76,29 @@ async function contentOf(http: HttpClientOptions, reply: Response): Promise<Read
   return reply.body ?? new Blob([]).stream();
 }
 
-/** An empty range is none that a header could name: it is that of no byte, which the server refuses, too. */
-function rangeHeader({ from, to }: { readonly from: number; readonly to?: number }): string {
-  if (to !== undefined && to <= from) return 'bytes=-0';
-  return `bytes=${from}-${to === undefined ? '' : to - 1}`;
+/**
+ * An empty range is none that a header could name: it is that of no byte, which the server refuses, too.
+ * @throws SPEC_INVALID
+ */
+function rangeHeader({ from, to = Number.POSITIVE_INFINITY }: { readonly from: number; readonly to?: number }): string {
+  // No file goes so far.
+  const isToEnd = to > Number.MAX_SAFE_INTEGER;
+  if (!isPosition(from) || !(isToEnd || isPosition(to))) {
+    throw new KilnError('SPEC_INVALID', `A range goes from one whole number to another: not ${from} to ${to}.`);
+  }
+  if (to <= from) return 'bytes=-0';
+  return `bytes=${from}-${isToEnd ? '' : to - 1}`;
+}
+
+const isPosition = (at: number) => Number.isSafeInteger(at) && at >= 0;
+
+/** The whole file in place of a part would be taken for it. */
+async function noPart(reply: Response): Promise<KilnError> {
+  await reply.body?.cancel();
+  return new KilnError(
+    'UNSUPPORTED',
+    'The gateway sends whole files only; leave out the range, or use a newer gateway.',
+  );
 }
 
 function partsOf({ thread, path, project }: SessionFilePlace): Required<Pick<RequestParts, 'params' | 'query'>> {

@@ -26,7 +26,7 @@ export const SESSION_FILE_ROUTES = {
     tag: 'sessions',
     summary: 'A file of the workspace of a session',
     description:
-      'Wakes a session only where not everything of it is saved, or begins it: what is saved comes from the store, with its turn as `x-kiln-turn`, also of a session that has ended. What a lost workspace had is NOT_FOUND. Links are followed as long as they stay inside. Also answers HEAD: `x-kiln-kind` says what it is, `x-kiln-modified-at` when it was changed.',
+      'Wakes a session only where not everything of it is saved, or begins it: what is saved comes from the store, with its turn as `x-kiln-turn`, also of a session that has ended. What was lost with a VM is NOT_FOUND, or as the save before had it. What is saved has a strong `etag`, and `If-Range` is honoured. Links are followed as long as they stay inside. Also answers HEAD: `x-kiln-kind` says what it is, `x-kiln-modified-at` when it was changed.',
     params,
     query,
     content: BYTES_TYPE,

@@ -33,6 +33,7 @@ export const SESSION_TURN_ROUTES = {
     path: '/api/sessions/:thread/turns/:turn',
     tag: 'sessions',
     summary: 'What is kept of the workspace as it was after a turn',
+    description: 'With what was written beside the runs until the last save of that turn.',
     params,
     query,
     responses: { 200: turnViewSchema },
@@ -63,7 +64,7 @@ export const SESSION_TURN_ROUTES = {
     tag: 'sessions',
     summary: 'The whole workspace as it was after a turn, as a tar',
     description:
-      'In the pax format: names of any bytes, times in full, links, owners, attributes. Sockets, pipes and devices are not kept. A tar that breaks off has no end, which every reader of tars notices. Also answers HEAD.',
+      'In the pax format: names of any bytes, times in full, links, owners, attributes. Sockets, pipes and devices are not kept. Where it breaks off, the transfer fails, and what was sent ends in the middle of an entry: tar refuses it, also behind a pipe. Also answers HEAD.',
     params,
     query,
     content: TAR_TYPE,

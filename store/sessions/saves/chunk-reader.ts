@@ -7,8 +7,8 @@ import type { ObjectStore } from '../../object-store.ts';
 import { chunkOf, type PackedChunk, saveCorrupt } from './packs.ts';
 
 export interface ChunkReader {
-  /** @returns the data of one chunk, checked. @throws SESSION_CORRUPT, STORE_UNAVAILABLE */
-  readOne(chunk: PackedChunk & { readonly place: FramePlace }): Promise<Buffer>;
+  /** @returns the data of one chunk, checked. @throws SESSION_CORRUPT, STORE_UNAVAILABLE, the reason of the signal */
+  readOne(chunk: PackedChunk & { readonly place: FramePlace }, signal: AbortSignal): Promise<Buffer>;
   /**
    * The chunks in their order, each with its data, checked; a hole has none.
    * @throws SESSION_CORRUPT, STORE_UNAVAILABLE, the reason of the signal
@@ -33,10 +33,12 @@ export function createChunkReader(
   const salt = Buffer.from(saltHex, 'hex');
   const lengths = new Map(packs.map(({ name, bytes }) => [name, bytes]));
 
-  const read = async ({ pack, offset, length }: FramePlace, signal?: AbortSignal): Promise<Buffer> => {
+  const read = async ({ pack, offset, length }: FramePlace, signal: AbortSignal): Promise<Buffer> => {
     if (offset + length > (lengths.get(pack) ?? 0)) throw saveCorrupt(`a chunk lies outside of pack ${pack}`);
     const key = storeKeys.savePack(session, pack);
     const data = await store.readPart(key, { offset, length }, signal).catch((error: unknown) => {
+      // The store calls a request that was broken off an outage.
+      signal.throwIfAborted();
       if (!isKilnError(error, 'NOT_FOUND')) throw error;
       throw saveCorrupt(`pack ${pack} is gone from the store`, error);
     });
@@ -58,7 +60,7 @@ export function createChunkReader(
   };
 
   return {
-    readOne: async (chunk) => chunkOf(await read(chunk.place), chunk, salt),
+    readOne: async (chunk, signal) => chunkOf(await read(chunk.place, signal), chunk, salt),
     async *readAll(chunks, signal) {
       for await (const found of readAhead(stretchesOf(chunks), AHEAD, (stretch) => readStretch(stretch, signal))) {
         signal.throwIfAborted();

@@ -20,11 +20,11 @@ export interface TarEntry {
   readonly xattrs?: Readonly<Record<string, string>>;
 }
 
-const BLOCK = 512;
+export const TAR_BLOCK = 512;
 const TYPES = { file: '0', hardlink: '1', symlink: '2', folder: '5', attributes: 'x' } as const;
 
 /** Two empty blocks. */
-export const END_OF_TAR = Buffer.alloc(2 * BLOCK);
+export const END_OF_TAR = Buffer.alloc(2 * TAR_BLOCK);
 
 /** @returns what comes before the content of an entry */
 export function tarHeaderOf(entry: TarEntry): Buffer {
@@ -48,7 +48,7 @@ export function tarHeaderOf(entry: TarEntry): Buffer {
 
 /** @returns the zeros that fill the last block of a content */
 export function paddingAfter(bytes: number): Buffer {
-  return Buffer.alloc((BLOCK - (bytes % BLOCK)) % BLOCK);
+  return Buffer.alloc((TAR_BLOCK - (bytes % TAR_BLOCK)) % TAR_BLOCK);
 }
 
 /** Everything that a header may have no room for. */
@@ -61,11 +61,14 @@ function attributesOf({ name, uid, gid, size, mtimeNs, target, xattrs = {} }: Ta
     ['size', Buffer.from(String(size))],
     ['mtime', Buffer.from(secondsOf(mtimeNs))],
     ...Object.entries(xattrs).map(([key, value]): [string, Buffer] => [
-      `SCHILY.xattr.${key}`,
+      `SCHILY.xattr.${attributeName(key)}`,
       Buffer.from(value, 'base64'),
     ]),
   ];
 }
+
+/** Names end at the first `=`: GNU tar writes one of theirs so. */
+const attributeName = (name: string) => name.replaceAll('%', '%25').replaceAll('=', '%3D');
 
 /** `LENGTH NAME=VALUE` and a line end; the length counts its own digits, too. */
 function attributeLine(name: string, value: Buffer): Buffer {
@@ -97,7 +100,7 @@ interface Block {
 
 /** The name here is for readers that know no attributes. */
 function block({ type, mode, uid, gid, size, mtime }: Block): Buffer {
-  const header = Buffer.alloc(BLOCK);
+  const header = Buffer.alloc(TAR_BLOCK);
   const put = (text: string, at: number) => header.write(text, at, 'latin1');
   const octal = (value: number, digits: number, at: number) => put(value.toString(8).padStart(digits, '0'), at);
   put(type === TYPES.attributes ? 'attributes' : 'entry', 0);
@@ -110,7 +113,8 @@ function block({ type, mode, uid, gid, size, mtime }: Block): Buffer {
   put(type, 156);
   if (type === TYPES.hardlink || type === TYPES.symlink) put('entry', 157);
   put('ustar\u000000', 257);
-  const sum = header.reduce((total, byte) => total + byte, 0);
+  let sum = 0;
+  for (const byte of header) sum += byte;
   put(`${sum.toString(8).padStart(6, '0')}\u0000 `, 148);
   return header;
 }

@@ -1,19 +1,19 @@
 /** Files of a saved workspace: what a caller sees of them, and their bytes. */
+import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { KilnError } from '../../../domain/failures.ts';
-import { folderOf } from '../../../domain/session/workspace.ts';
 import {
   isNoRegularFile,
   isNotInWorkspace,
-  leadsOutOfWorkspace,
   MAX_LISTED,
   shownTime,
   type WorkspaceEntry,
 } from '../../../domain/session/workspace-path.ts';
 import type { FileListing, FileLook } from '../../../ports/session-files.ts';
 import type { SavedEntry } from './manifest.ts';
-import { entriesFrom, findEntry } from './manifest-index.ts';
-import { type PackedChunk, saveCorrupt } from './packs.ts';
+import { entriesFrom, findEntries, type ManifestPieces } from './manifest-index.ts';
+import type { PackedChunk } from './packs.ts';
+import { type FileEntry, type FolderEntry, fileOfLink, resolved } from './saved-paths.ts';
 import type { SavedWorkspace } from './saved-workspace.ts';
 
 /** Bytes of a file from `from` up to, not including, `to`. */
@@ -22,53 +22,109 @@ export interface ByteRange {
   readonly to: number;
 }
 
-type FileEntry = Extract<SavedEntry, { type: 'file' }>;
-type FolderEntry = Extract<SavedEntry, { type: 'folder' }>;
+/** What finding something may cost. */
+export interface LookLimits {
+  readonly signal: AbortSignal;
+  /** Pieces of the manifest that are fetched from the store; those that are known cost nothing. */
+  readonly maxReads: number;
+}
+
+export interface SavedLook extends FileLook {
+  /** A strong entity tag of HTTP: the same bytes, as long as it is the same. */
+  readonly etag: string;
+}
 
 /**
  * Follows links as long as they stay inside.
  * @param path relative, as text
- * @throws NOT_FOUND, SPEC_INVALID where a link leads out; SESSION_CORRUPT, STORE_UNAVAILABLE
+ * @throws NOT_FOUND, SPEC_INVALID where a link leads out; INSPECTION_LIMIT beyond the limits; SESSION_CORRUPT,
+ *   STORE_UNAVAILABLE, the reason of the signal
  */
-export async function lookAt(workspace: SavedWorkspace, path: string): Promise<FileLook> {
-  return lookOf(await resolved(workspace, bytesOfText(path)));
+export async function lookAt(workspace: SavedWorkspace, path: string, limits: LookLimits): Promise<SavedLook> {
+  const entry = await resolved(piecesWithin(workspace, limits), bytesOfText(path));
+  return { ...lookOf(entry), etag: etagOf(workspace, path) };
 }
 
 /** @throws as `lookAt`; SPEC_INVALID where it is no regular file */
-export async function openSaved(workspace: SavedWorkspace, path: string): Promise<SavedFile> {
-  const entry = await resolved(workspace, bytesOfText(path));
+export async function openSaved(workspace: SavedWorkspace, path: string, limits: LookLimits): Promise<SavedFile> {
+  const entry = await resolved(piecesWithin(workspace, limits), bytesOfText(path));
   if (entry.type !== 'file') throw isNoRegularFile(path, 'folder');
   return {
     ...lookOf(entry),
+    etag: etagOf(workspace, path),
+    turn: workspace.tree.turn,
     read: (range, signal) => Readable.from(bytesOfFile(workspace, entry, range, signal), { objectMode: false }),
   };
 }
 
-export interface SavedFile extends FileLook {
-  /** Fails with SESSION_CORRUPT, STORE_UNAVAILABLE. */
+export interface SavedFile extends SavedLook {
+  readonly turn: number;
+  /** Fails with SESSION_CORRUPT, STORE_UNAVAILABLE, the reason of the signal. */
   read(range: ByteRange, signal: AbortSignal): Readable;
 }
 
 /** @param dir empty: the workspace itself. @throws as `lookAt`; NOT_FOUND where it is no folder */
-export async function listSaved(workspace: SavedWorkspace, dir: string): Promise<FileListing> {
-  const folder = dir === '' ? '' : (await resolvedFolder(workspace, dir)).path;
-  const entries: WorkspaceEntry[] = [];
-  for await (const entry of childrenOf(workspace, folder)) {
-    if (entries.length === MAX_LISTED) return { entries: inOrder(entries), isCut: true };
-    const name = textOfBytes(entry.path.slice(folder === '' ? 0 : folder.length + 1));
-    entries.push({ name, ...(await shown(workspace, entry)) });
+export async function listSaved(workspace: SavedWorkspace, dir: string, limits: LookLimits): Promise<FileListing> {
+  const pieces = piecesWithin(workspace, limits);
+  const folder = dir === '' ? '' : (await resolvedFolder(pieces, dir)).path;
+  const found: Found[] = [];
+  let isCut = false;
+  for await (const entry of childrenOf(pieces, folder)) {
+    isCut = found.length === MAX_LISTED;
+    if (isCut) break;
+    found.push(foundOf(entry, folder));
   }
-  return { entries: inOrder(entries), isCut: false };
+  return { entries: inOrder(await shown(pieces, found)), isCut };
 }
 
-async function resolvedFolder(workspace: SavedWorkspace, dir: string): Promise<FolderEntry> {
-  const entry = await resolved(workspace, bytesOfText(dir));
+/** An entry of a folder, or the path of the file that it is another name of. */
+type Found = WorkspaceEntry | { readonly name: string; readonly target: string };
+
+function foundOf(entry: SavedEntry, folder: string): Found {
+  const name = textOfBytes(entry.path.slice(folder === '' ? 0 : folder.length + 1));
+  if (entry.type === 'hardlink') return { name, target: entry.target };
+  return { name, ...lookOf(entry), ...(entry.type === 'symlink' ? { bytes: entry.target.length } : {}) };
+}
+
+/** Hard links are shown as their files, which are found all together: those may lie anywhere. */
+async function shown(pieces: ManifestPieces, found: readonly Found[]): Promise<WorkspaceEntry[]> {
+  const targets = found.flatMap((one) => ('target' in one ? [one.target] : []));
+  const files = new Map<string, FileLook>();
+  for await (const { path, entry } of findEntries(pieces, targets)) files.set(path, lookOf(fileOfLink(entry)));
+  return found.map((one) => {
+    if (!('target' in one)) return one;
+    return { name: one.name, ...(files.get(one.target) ?? lookOf(fileOfLink(undefined))) };
+  });
+}
+
+async function resolvedFolder(pieces: ManifestPieces, dir: string): Promise<FolderEntry> {
+  const entry = await resolved(pieces, bytesOfText(dir));
   if (entry.type !== 'folder') throw isNotInWorkspace();
   return entry;
 }
 
+function piecesWithin(workspace: SavedWorkspace, { signal, maxReads }: LookLimits): ManifestPieces {
+  let reads = 0;
+  const onFetch = () => {
+    reads += 1;
+    if (reads > maxReads) throw tooMuch(maxReads);
+  };
+  return workspace.pieces({ signal, onFetch });
+}
+
+function tooMuch(maxReads: number): KilnError {
+  const fix = 'List a folder with fewer folders or links in it, ask for a path with fewer links, or fetch the tar.';
+  return new KilnError('INSPECTION_LIMIT', `To find this, more than ${maxReads} pieces of the save are read. ${fix}`);
+}
+
+/** The tree has the state of every file; within it, a path has one. */
+function etagOf({ tree, treeSha256 }: SavedWorkspace, path: string): string {
+  const digest = createHash('sha256').update(`${treeSha256} ${path}`).digest('hex');
+  return `"${tree.saveId}-${digest.slice(0, 32)}"`;
+}
+
 /** What lies in folders below is stepped over, not read. */
-async function* childrenOf({ pieces }: SavedWorkspace, folder: string): AsyncGenerator<SavedEntry, undefined> {
+async function* childrenOf(pieces: ManifestPieces, folder: string): AsyncGenerator<SavedEntry, undefined> {
   const prefix = folder === '' ? '' : `${folder}/`;
   let from: string | undefined = prefix;
   while (from !== undefined) {
@@ -92,80 +148,10 @@ async function* childrenOf({ pieces }: SavedWorkspace, folder: string): AsyncGen
 /** The next character after `/`: no path below a folder comes after the folder's name with it. */
 const AFTER_SLASH = '0';
 
-async function shown(workspace: SavedWorkspace, entry: SavedEntry): Promise<FileLook> {
-  if (entry.type === 'symlink') return { ...lookOf(entry), kind: 'link', bytes: entry.target.length };
-  return lookOf(entry.type === 'hardlink' ? await fileOfLink(workspace, entry.target) : entry);
-}
-
 function lookOf(entry: Exclude<SavedEntry, { type: 'hardlink' }>): FileLook {
   const modifiedAt = shownTime(Number(BigInt(entry.mtimeNs) / 1_000_000n));
   if (entry.type === 'file') return { kind: 'file', bytes: entry.size, modifiedAt };
   return { kind: entry.type === 'folder' ? 'folder' : 'link', bytes: 0, modifiedAt };
-}
-
-async function fileOfLink({ pieces }: SavedWorkspace, target: string): Promise<FileEntry> {
-  const file = await findEntry(pieces, target);
-  if (file?.type === 'file') return file;
-  throw saveCorrupt('a hard link of it leads to no file');
-}
-
-/** Links in a row, and steps of paths with all their links: more is taken for a circle. */
-const MAX_LINKS = 40;
-const MAX_STEPS = 4096;
-const WORKSPACE_ROOT = '/workspace';
-
-/** Goes from folder to folder as a guest does. @throws NOT_FOUND, SPEC_INVALID */
-async function resolved(workspace: SavedWorkspace, path: string): Promise<FileEntry | FolderEntry> {
-  const { pieces } = workspace;
-  const ahead = path.split('/').reverse();
-  let links = 0;
-  let folder = await rootOf(workspace);
-  for (let steps = 0; ; steps++) {
-    const name = ahead.pop();
-    if (name === undefined) return folder;
-    if (steps > MAX_STEPS) throw tooManyLinks();
-    if (name === '' || name === '.') continue;
-    if (name === '..') {
-      const above = folderOf(folder.path);
-      if (above === undefined) throw leadsOutOfWorkspace();
-      folder = await folderAt(workspace, above);
-      continue;
-    }
-    const entry = await findEntry(pieces, folder.path === '' ? name : `${folder.path}/${name}`);
-    if (entry === undefined) throw isNotInWorkspace();
-    if (entry.type === 'symlink') {
-      links += 1;
-      if (links > MAX_LINKS) throw tooManyLinks();
-      const isAbsolute = entry.target.startsWith('/');
-      if (isAbsolute) folder = await rootOf(workspace);
-      ahead.push(...(isAbsolute ? insideOf(entry.target) : entry.target).split('/').reverse());
-      continue;
-    }
-    if (entry.type === 'folder') {
-      folder = entry;
-      continue;
-    }
-    if (ahead.length > 0) throw isNotInWorkspace();
-    return entry.type === 'hardlink' ? fileOfLink(workspace, entry.target) : entry;
-  }
-}
-
-const rootOf = (workspace: SavedWorkspace) => folderAt(workspace, '');
-
-async function folderAt({ pieces }: SavedWorkspace, path: string): Promise<FolderEntry> {
-  const entry = await findEntry(pieces, path);
-  if (entry?.type === 'folder') return entry;
-  throw saveCorrupt('it has an entry that is in no folder');
-}
-
-/** @returns an absolute target as seen from the workspace. @throws SPEC_INVALID */
-function insideOf(target: string): string {
-  if (!`${target}/`.startsWith(`${WORKSPACE_ROOT}/`)) throw leadsOutOfWorkspace();
-  return target.slice(WORKSPACE_ROOT.length);
-}
-
-function tooManyLinks(): KilnError {
-  return new KilnError('SPEC_INVALID', 'The path has too many links, or they lead in a circle.');
 }
 
 const ZEROS = Buffer.alloc(64 * 1024);

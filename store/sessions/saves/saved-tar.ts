@@ -4,36 +4,56 @@ import type { ReadChunk } from './chunk-reader.ts';
 import type { SavedEntry } from './manifest.ts';
 import { entriesFrom } from './manifest-index.ts';
 import { type PackedChunk, saveCorrupt } from './packs.ts';
-import { END_OF_TAR, paddingAfter, type TarEntry, tarHeaderOf } from './pax-tar.ts';
+import { END_OF_TAR, paddingAfter, TAR_BLOCK, type TarEntry, tarHeaderOf } from './pax-tar.ts';
 import { zeros } from './saved-files.ts';
 import type { SavedWorkspace } from './saved-workspace.ts';
 
 /**
  * The whole workspace, below `./`, with names of any bytes, times in full, links, owners and attributes. Holes become
  * zeros.
- * @returns a stream that fails with SESSION_CORRUPT, STORE_UNAVAILABLE, the reason of the signal: what came before has
- *   no end then, which readers of tars notice
+ * @returns a stream that fails with SESSION_CORRUPT, STORE_UNAVAILABLE, the reason of the signal: what came before ends
+ *   in the middle of an entry then, which readers of tars notice
  */
 export function tarOfSave(workspace: SavedWorkspace, signal: AbortSignal): Readable {
   return Readable.from(partsOf(workspace, signal), { objectMode: false });
 }
 
+/**
+ * GNU tar takes a tar that breaks off between two entries, or before the header that follows attributes, for a whole one.
+ * So the end of each entry waits for the next: with that come its first block and one byte of its attributes.
+ */
+const BEGINNING = TAR_BLOCK + 1;
+
 async function* partsOf(workspace: SavedWorkspace, signal: AbortSignal): AsyncGenerator<Buffer, undefined> {
-  const { pieces, chunks } = workspace;
-  const data = chunks.readAll(chunksOf(entriesFrom(pieces, '')), signal);
+  const pieces = workspace.pieces({ signal });
+  const data = workspace.chunks.readAll(chunksOf(entriesFrom(workspace.pieces({ signal }), '')), signal);
+  let held: Buffer = Buffer.alloc(0);
   try {
     for await (const entry of entriesFrom(pieces, '')) {
       signal.throwIfAborted();
-      yield tarHeaderOf(tarEntryOf(entry));
-      if (entry.type !== 'file') continue;
-      yield* contentOf(entry.chunks.length, data);
-      yield paddingAfter(entry.size);
+      const header = tarHeaderOf(tarEntryOf(entry));
+      yield Buffer.concat([held, header.subarray(0, BEGINNING)]);
+      held = header.subarray(BEGINNING);
+      if (entry.type !== 'file' || entry.size === 0) continue;
+      yield held;
+      held = yield* allButLastByte(contentOf(entry, data));
     }
-    yield END_OF_TAR;
+    yield Buffer.concat([held, END_OF_TAR]);
   } finally {
     await data.return(undefined);
   }
   return undefined;
+}
+
+/** @returns the last byte */
+async function* allButLastByte(parts: AsyncIterable<Buffer>): AsyncGenerator<Buffer, Buffer> {
+  let held: Buffer = Buffer.alloc(0);
+  for await (const part of parts) {
+    if (part.length === 0) continue;
+    yield Buffer.concat([held, part.subarray(0, -1)]);
+    held = part.subarray(-1);
+  }
+  return held;
 }
 
 async function* chunksOf(entries: AsyncIterable<SavedEntry>): AsyncGenerator<PackedChunk, undefined> {
@@ -41,16 +61,18 @@ async function* chunksOf(entries: AsyncIterable<SavedEntry>): AsyncGenerator<Pac
   return undefined;
 }
 
+/** The bytes of a file, up to the end of its last block. */
 async function* contentOf(
-  count: number,
+  { chunks, size }: Extract<SavedEntry, { type: 'file' }>,
   data: AsyncGenerator<ReadChunk, undefined>,
 ): AsyncGenerator<Buffer, undefined> {
-  for (let n = 0; n < count; n++) {
+  for (let n = 0; n < chunks.length; n++) {
     const next = await data.next();
     if (next.done === true) throw saveCorrupt('its files have fewer chunks than its manifest');
     if (next.value.data !== undefined) yield next.value.data;
     else yield* zeros(next.value.bytes);
   }
+  yield paddingAfter(size);
   return undefined;
 }
 

@@ -41,14 +41,16 @@ export async function putTree(store: Pick<ObjectStore, 'putBlob'>, ref: TreeRef,
   await store.putBlob(storeKeys.saveTree(ref.session, ref.saveId), { data }, { expectedSha256: ref.sha256 });
 }
 
-/** @returns a tree with its bytes. @throws STORE_UNAVAILABLE; SESSION_CORRUPT where it is gone or damaged */
+/** @returns a tree with its bytes. @throws STORE_UNAVAILABLE; SESSION_CORRUPT where it is gone or damaged; the reason of the signal */
 export async function readTree(
   store: Pick<ObjectStore, 'readBlob'>,
   ref: TreeRef,
+  signal?: AbortSignal,
 ): Promise<{ readonly tree: SaveTree; readonly data: Buffer }> {
   const data = await store
-    .readBlob(storeKeys.saveTree(ref.session, ref.saveId), MAX_TREE_BYTES)
+    .readBlob(storeKeys.saveTree(ref.session, ref.saveId), MAX_TREE_BYTES, signal)
     .catch((error: unknown) => {
+      signal?.throwIfAborted();
       if (!isKilnError(error, 'NOT_FOUND', 'IMAGE_CORRUPT', 'PAYLOAD_TOO_LARGE')) throw error;
       throw saveCorrupt(`tree ${ref.saveId} is gone from the store, or damaged there`, error);
     });

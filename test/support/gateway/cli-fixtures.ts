@@ -78,8 +78,10 @@ export interface CliWorld {
   readonly interrupt?: AbortSignal;
   /** The same for the Ctrl-C after that. */
   readonly interruptAgain?: AbortSignal;
-  /** Called with everything that is written, as it is written. */
-  readonly onWrite?: (stream: 'stdout' | 'stderr', data: string | Uint8Array) => void;
+  /** Called with everything that is written, as it is written; `false`: no more for now. */
+  readonly onWrite?: (stream: 'stdout' | 'stderr', data: string | Uint8Array) => unknown;
+  /** Given what to call once there is room again. */
+  readonly onDrain?: (listener: () => void) => void;
 }
 
 /** Runs a command line until it ends. */
@@ -89,8 +91,9 @@ export async function kiln(args: readonly string[], world: CliWorld = {}): Promi
   const sink = (stream: 'stdout' | 'stderr') => ({
     write: (data: string | Uint8Array) => {
       written[stream].push(Buffer.from(data));
-      world.onWrite?.(stream, data);
+      return world.onWrite?.(stream, data);
     },
+    ...(world.onDrain && { once: (_event: 'drain', listener: () => void) => world.onDrain?.(listener) }),
   });
   const interrupts = [world.interrupt, world.interruptAgain];
   const api = apiWith(world.api ?? {});

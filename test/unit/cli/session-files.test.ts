@@ -55,6 +55,38 @@ it('get writes the bytes to stdout, or a whole file', async () => {
   expect(asked[0]).toMatchObject({ thread: 't', path: 'a/b' });
 });
 
+it('get waits for a reader who takes no more for now', async () => {
+  let written = 0;
+  let pending = 0;
+  let most = 0;
+  const waiting: (() => void)[] = [];
+  const content = new ReadableStream<Uint8Array>(
+    {
+      pull(controller) {
+        most = Math.max(most, pending);
+        if (written === 20) controller.close();
+        else controller.enqueue(bytes);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  const onWrite = () => {
+    written += 1;
+    pending += 1;
+    // The reader takes it a moment later.
+    setImmediate(() => {
+      pending -= 1;
+      waiting.shift()?.();
+    });
+    return false;
+  };
+  const onDrain = (listener: () => void) => void waiting.push(listener);
+  const api = { getSessionFile: async () => content };
+  expect(await kiln(['session', 'files', 'get', 't', 'f'], { api, onWrite, onDrain })).toMatchObject({ exitCode: 0 });
+  // Nothing is fetched while something waits to be taken.
+  expect([written, most]).toEqual([20, 0]);
+});
+
 it('turns, tar, and files of a turn ask for that turn', async () => {
   const asked: unknown[] = [];
   const view = { savedAt: '2026-01-01T00:00:00Z', consistency: 'live', entries: 2, bytes: 3 } as const;

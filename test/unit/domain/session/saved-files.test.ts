@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { newestOfTurns } from '../../../../domain/session/head-rules.ts';
 import { filesChange, NO_SAVES, runStarts, type SaveBook } from '../../../../domain/session/save-book.ts';
-import { isInStore } from '../../../../domain/session/saved-files.ts';
+import { hasVmAtRest, isInStore } from '../../../../domain/session/saved-files.ts';
 import { TIERS, type Tier } from '../../../../domain/session/tiers.ts';
 
 const stored: SaveBook = { ...NO_SAVES, asked: 1, spooled: { turn: 1, n: 1 }, stored: { turn: 1, n: 1 } };
@@ -23,9 +23,12 @@ it.each(TIERS.flatMap((tier) => Object.keys(books).map((saves) => [tier, saves] 
     const book = books[saves];
     const state = { tier, ...(book === undefined ? {} : { saves: book }) };
     const rests = tier === 'warm' || tier === 'evicting';
-    const expected = tier === 'cold' || (rests && saves === 'stored');
+    const isGone = tier === 'cold' || tier === 'closed' || tier === 'expired';
+    const expected = isGone || (rests && saves === 'stored');
     expect(isInStore({ record: {}, state })).toBe(expected);
     expect(isInStore({ record: { end: 'closed' }, state })).toBe(true);
+    expect(hasVmAtRest({ record: {}, state })).toBe(rests);
+    expect(hasVmAtRest({ record: { end: 'closed' }, state })).toBe(false);
     if (IN_A_VM.includes(tier)) expect(expected).toBe(false);
   },
 );

@@ -1,6 +1,6 @@
 /** An agent that lies makes no save, and nothing of the save before is lost. */
 import { createHash } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { KilnError } from '../../../../domain/failures.ts';
@@ -136,6 +136,20 @@ it.each<[string, (saltHex: string) => SaveRecord[]]>([
   expect(await host.saves.snapshot(placed(1), mark(3), NEVER)).toMatchObject({ mark: mark(3), entries: 4 });
   expect(await host.saves.restore(placed(1, 2), NEVER)).toMatchObject({ mark: mark(3) });
   expect(host.workspaces.of('vm-1-2').walk()).toEqual(host.workspaces.of('vm-1-1').walk());
+});
+
+it('a file that was told with holes in a row is saved with one, and restored as it was', async () => {
+  const holes = Array.from({ length: 1000 }, () => ({ id: '', bytes: 3 }));
+  const hollow = { ...owned, type: 'file', path: 'f', size: 3000, chunks: holes } as const;
+  hostile = () => [opened(false), entry(root), entry(hollow), done({ entries: 2, bytes: 3000, files: 1 })];
+  await host.saves.snapshot(placed(1), mark(2), NEVER);
+  hostile = undefined;
+  await host.saves.restore(placed(1, 2), NEVER);
+  expect(host.workspaces.of('vm-1-2').read('f')).toEqual(Buffer.alloc(3000));
+  const spooled = join(host.stateDir, 'saves');
+  const manifests = (await readdir(spooled, { recursive: true })).filter((name) => name.endsWith('1-2-0/manifest'));
+  expect(manifests).toHaveLength(1);
+  for (const name of manifests) expect(await readFile(join(spooled, name), 'utf8')).toContain('[["",3000]]');
 });
 
 it('chunks that no entry needs are not kept', async () => {

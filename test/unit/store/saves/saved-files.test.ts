@@ -1,9 +1,21 @@
 /** Files of saved workspaces, against what the kernel says of the same files. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { link, mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  link,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { promisify } from 'node:util';
@@ -13,7 +25,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isKilnError } from '../../../../domain/failures.ts';
 import { storeKeys } from '../../../../domain/names.ts';
 import { createSaveHeads } from '../../../../store/sessions/saves/heads.ts';
-import { listSaved, lookAt, openSaved } from '../../../../store/sessions/saves/saved-files.ts';
+import { type LookLimits, listSaved, lookAt, openSaved } from '../../../../store/sessions/saves/saved-files.ts';
 import { tarOfSave } from '../../../../store/sessions/saves/saved-tar.ts';
 import { createSavedWorkspaces, type SavedWorkspace } from '../../../../store/sessions/saves/saved-workspace.ts';
 import { createMemoryStore, type MemoryStore } from '../../../support/saves/memory-store.ts';
@@ -42,6 +54,7 @@ afterEach(async () => {
 });
 
 const here = placed(1);
+const LIMITS: LookLimits = { signal: NEVER, maxReads: 100_000 };
 const guest = () => host.workspaces.of(here.vmId);
 
 /** Saves the workspace of the host's VM. @returns it as the store has it */
@@ -55,11 +68,11 @@ async function saved(turn = 1, maxCacheBytes = 1_000_000): Promise<SavedWorkspac
 async function opened(maxCacheBytes = 1_000_000): Promise<SavedWorkspace> {
   const head = await createSaveHeads(store).read(SESSION);
   if (head?.save === undefined) throw new Error('nothing is saved');
-  return createSavedWorkspaces(store, { maxCacheBytes }).open(SESSION, head.save);
+  return createSavedWorkspaces(store, { maxCacheBytes }).open(SESSION, head.save, NEVER);
 }
 
 async function bytesOf(workspace: SavedWorkspace, path: string, from = 0, to?: number): Promise<Buffer> {
-  const file = await openSaved(workspace, path);
+  const file = await openSaved(workspace, path, LIMITS);
   return buffer(file.read({ from, to: to ?? file.bytes }, NEVER));
 }
 
@@ -88,10 +101,14 @@ const bytesIn = (text: string) => Buffer.from(text).toString('latin1');
 
 /** Makes the folders above. @throws Error where one of them is something else: a path has no links in it */
 async function makeWay(path: string): Promise<void> {
-  const above = dirname(join(folder, path));
-  await mkdir(above, { recursive: true });
-  if ((await realpath(above)) !== above) throw new Error(`${above} is a link`);
-  if (above !== folder) guest().folder(bytesIn(dirname(path)));
+  // Each step is looked at before the next one is made: mkdir goes through links.
+  let at = folder;
+  for (const name of path.split('/').slice(0, -1)) {
+    at = join(at, name);
+    await mkdir(at).catch(() => undefined);
+    if (!(await lstat(at)).isDirectory()) throw new Error(`${at} is no folder`);
+    guest().folder(bytesIn(at.slice(folder.length + 1)));
+  }
 }
 
 const codeOf = (error: unknown) => (isKilnError(error) ? error.code : String(error));
@@ -112,9 +129,9 @@ async function asked(path: string): Promise<string> {
 
 async function answered(workspace: SavedWorkspace, path: string): Promise<string> {
   try {
-    const { kind, bytes } = await lookAt(workspace, path);
+    const { kind, bytes } = await lookAt(workspace, path, LIMITS);
     if (kind === 'file') return `file ${bytes} ${(await bytesOf(workspace, path)).toString('hex')}`;
-    const names = (await listSaved(workspace, path)).entries.map(({ name }) => name);
+    const names = (await listSaved(workspace, path, LIMITS)).entries.map(({ name }) => name);
     return `${kind} ${names.sort().join(' ')}`;
   } catch (error) {
     return codeOf(error);
@@ -175,10 +192,10 @@ describe('files of a saved workspace', () => {
   it('cost only what is asked for', async () => {
     for (let n = 0; n < 3000; n++) guest().write(`many/${n}`, `content of ${n}`);
     guest().write('z/large', Buffer.alloc(100 * CHUNK_BYTES, 'abc'));
-    const { count } = (await saved()).pieces;
+    const { count } = (await saved()).pieces(LIMITS);
     const calls: string[] = [];
     store.onCall = ({ method, at }) => void (at === 'before' && calls.push(method));
-    const workspace = await opened();
+    const workspace = await opened(10_000_000);
     calls.length = 0;
     expect((await bytesOf(workspace, 'many/77')).toString()).toBe('content of 77');
     // Halves of the manifest, for the folder above and for the file; then the file.
@@ -203,17 +220,17 @@ describe('files of a saved workspace', () => {
     const workspace = await saved();
     expect((await bytesOf(workspace, 'itself/inside/main')).toString()).toBe('here');
     for (const path of ['outside', 'beside', 'above', 'round', 'round/x']) {
-      await expect(lookAt(workspace, path)).rejects.toMatchObject({ code: 'SPEC_INVALID' });
+      await expect(lookAt(workspace, path, LIMITS)).rejects.toMatchObject({ code: 'SPEC_INVALID' });
     }
-    await expect(openSaved(workspace, 'src')).rejects.toMatchObject({ code: 'SPEC_INVALID' });
-    await expect(listSaved(workspace, 'src/main')).rejects.toMatchObject({ code: 'NOT_FOUND' });
-    const { entries } = await listSaved(workspace, '');
+    await expect(openSaved(workspace, 'src', LIMITS)).rejects.toMatchObject({ code: 'SPEC_INVALID' });
+    await expect(listSaved(workspace, 'src/main', LIMITS)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    const { entries } = await listSaved(workspace, '', LIMITS);
     expect(entries.find(({ name }) => name === 'outside')).toMatchObject({ kind: 'link', bytes: '/etc/passwd'.length });
   });
 
   it('are listed up to a number of them', async () => {
     for (let n = 0; n < 10_001; n++) guest().write(`many/${n}`, '');
-    const { entries, isCut } = await listSaved(await saved(), 'many');
+    const { entries, isCut } = await listSaved(await saved(), 'many', LIMITS);
     expect([entries.length, isCut]).toEqual([10_000, true]);
   });
 
@@ -244,7 +261,7 @@ describe('files of a saved workspace', () => {
     guest().write('data', Buffer.alloc(50 * CHUNK_BYTES, 'x'));
     const workspace = await saved();
     const gone = AbortSignal.abort(new Error('gone'));
-    const file = await openSaved(workspace, 'data');
+    const file = await openSaved(workspace, 'data', LIMITS);
     await expect(buffer(file.read({ from: 0, to: file.bytes }, gone))).rejects.toThrow('gone');
     await expect(buffer(tarOfSave(workspace, gone))).rejects.toThrow('gone');
   });
