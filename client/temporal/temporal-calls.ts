@@ -11,6 +11,7 @@ import { isKilnError, KilnError, messageOf } from '../../domain/failures.ts';
 /** gRPC status codes of a server that is away, overloaded, or slower than the deadline. */
 const UNAVAILABLE_STATUS: readonly number[] = [1, 4, 8, 14];
 const NOT_FOUND_STATUS = 5;
+const FAILED_PRECONDITION_STATUS = 9;
 
 /**
  * Makes one call with a deadline.
@@ -36,6 +37,26 @@ export function isUnavailable(error: unknown): boolean {
   if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) return true;
   const status = grpcStatus(error);
   return status !== undefined && UNAVAILABLE_STATUS.includes(status);
+}
+
+/** Most tries of an update in one call; each waits for a workflow task. */
+const UPDATE_TRIES = 5;
+
+/**
+ * Sends an update again that was on its way in a workflow task that failed, such as one that continues as new while
+ * something else arrives: it was not taken (Temporal server 1.31, `WorkflowNotReady`).
+ * @param update safe to be sent twice
+ * @throws TEMPORAL_UNAVAILABLE after some tries; otherwise what the update throws
+ */
+export async function sentUntilReady<T>(update: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await update();
+    } catch (error) {
+      if (grpcStatus(error) !== FAILED_PRECONDITION_STATUS) throw error;
+      if (tries >= UPDATE_TRIES) throw unavailable(error);
+    }
+  }
 }
 
 function grpcStatus(error: unknown): number | undefined {

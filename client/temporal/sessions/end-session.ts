@@ -3,7 +3,7 @@ import { WorkflowUpdateFailedError } from '@temporalio/client';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import type { KnownRun } from '../../../domain/session/run-book.ts';
 import { cancelRunUpdate, closeSignal, sleepSignal } from '../../../workflows/session/session-messages.ts';
-import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
+import { isNoWorkflow, sentUntilReady, withDeadline } from '../temporal-calls.ts';
 import { locateRun, readSession, type SessionSnapshot } from './read-session.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { mustRead, nameOf } from './session-names.ts';
@@ -17,7 +17,7 @@ export async function cancelRun(context: SessionClientContext, name: ThreadName,
   const handle = client.workflow.getHandle(sessionWorkflowId(nameOf(record)));
   try {
     return await withDeadline(client, timings.sendMs, () =>
-      handle.executeUpdate(cancelRunUpdate, { args: [{ runId }] }),
+      sentUntilReady(() => handle.executeUpdate(cancelRunUpdate, { args: [{ runId }] })),
     );
   } catch (error) {
     // The workflow may know no more of a run that ended long ago.

@@ -3,7 +3,7 @@ import { WorkflowUpdateFailedError } from '@temporalio/client';
 import type { PatchSession } from '../../../contracts/api/session-request.ts';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
 import { changeSettingsUpdate } from '../../../workflows/session/session-messages.ts';
-import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
+import { isNoWorkflow, sentUntilReady, withDeadline } from '../temporal-calls.ts';
 import { readSession, type SessionSnapshot } from './read-session.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { egressOf, mustRead, nameOf } from './session-names.ts';
@@ -27,7 +27,9 @@ export async function patchSession(
   context.lately.forget(name);
   const handle = client.workflow.getHandle(sessionWorkflowId(session));
   try {
-    await withDeadline(client, timings.sendMs, () => handle.executeUpdate(changeSettingsUpdate, { args: [settings] }));
+    await withDeadline(client, timings.sendMs, () =>
+      sentUntilReady(() => handle.executeUpdate(changeSettingsUpdate, { args: [settings] })),
+    );
   } catch (error) {
     // A session that nothing was sent to reads its record when it begins.
     if (error instanceof WorkflowUpdateFailedError) throw refused(error);

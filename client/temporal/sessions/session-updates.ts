@@ -13,7 +13,7 @@ import type { SessionRecord } from '../../../domain/session/session-record.ts';
 import type { SessionInput } from '../../../domain/session/session-state.ts';
 import { SESSION_WORKFLOW } from '../../../workflows/session/session-messages.ts';
 import type { sessionWorkflow } from '../../../workflows/session/session-workflow.ts';
-import { isNoWorkflow, withDeadline } from '../temporal-calls.ts';
+import { isNoWorkflow, sentUntilReady, withDeadline } from '../temporal-calls.ts';
 import { mintId } from '../workloads/create-workload.ts';
 import type { SessionClientContext } from './session-client-context.ts';
 import { nameOf } from './session-names.ts';
@@ -39,15 +39,16 @@ export async function updateOrStart<Answer, Order extends { readonly id: string 
   const { client } = context;
   const [, low] = hash64(order.id);
   return context.lanes.run(`${sessionId(nameOf(record))}#${update.name}-${low % LANES}`, async () => {
-    const startWorkflowOperation = startOf(context, record);
     try {
       return await withDeadline(client, deadlineMs, () =>
-        client.workflow.executeUpdateWithStart(update, {
-          startWorkflowOperation,
-          args: [order],
-          // One for each call: under an older one the server would repeat its answer of then.
-          updateId: mintId('u'),
-        }),
+        sentUntilReady(() =>
+          client.workflow.executeUpdateWithStart(update, {
+            startWorkflowOperation: startOf(context, record),
+            args: [order],
+            // One for each call: under an older one the server would repeat its answer of then.
+            updateId: mintId('u'),
+          }),
+        ),
       );
     } catch (error) {
       if (error instanceof WorkflowUpdateFailedError) throw refused(error);
