@@ -49,6 +49,11 @@ export function isStored(book: SaveBook): boolean {
   return !isDirty(book) && !isBehind(book) && book.saving === undefined;
 }
 
+/** Whether there was anything to save, and a new VM would find all of it in the store. */
+export function hasAllStored(book: SaveBook | undefined): boolean {
+  return book?.stored !== undefined && isStored(book);
+}
+
 /** Whether there is a save that the store does not have yet. */
 export function isBehind({ spooled, stored }: SaveBook): boolean {
   return spooled !== undefined && isLater(spooled, stored);

@@ -1,5 +1,5 @@
 /** Where the files of a session are. Pure. */
-import { isStored, type SaveBook } from './save-book.ts';
+import { hasAllStored, type SaveBook } from './save-book.ts';
 import type { Tier } from './tiers.ts';
 
 /** `end`: of a session that is over; no `state`: nothing was sent to it since its workflow ended. */
@@ -14,7 +14,7 @@ export function isInStore({ record, state }: FilesOf): boolean {
   const { tier, saves } = state;
   // The end of a session is in its state before it is on record.
   if (tier === 'cold' || tier === 'closed' || tier === 'expired') return true;
-  return hasVmAtRest({ record, state }) && saves?.stored !== undefined && isStored(saves);
+  return hasVmAtRest({ record, state }) && hasAllStored(saves);
 }
 
 /** @returns whether a VM that rests, or is about to go, has the workspace, too */

@@ -4,7 +4,7 @@ import type { SessionName } from '../names.ts';
 import type { SessionPolicyOverrides } from '../policies.ts';
 import { type CarriedRunIds, NO_RUN_IDS } from './known-run-ids.ts';
 import { type EndedRun, type KnownRun, loseWorkspace, NO_RUNS, type RunBook } from './run-book.ts';
-import { isStored, NO_SAVES, type SaveBook, type SaveMark, vmIsGone } from './save-book.ts';
+import { hasAllStored, NO_SAVES, type SaveBook, type SaveMark, vmIsGone } from './save-book.ts';
 import type { Cause, SessionEvent } from './session-events.ts';
 import type { SessionEnd, SessionSettings } from './session-record.ts';
 import { SESSION_LIFECYCLE, type Tier } from './tiers.ts';
@@ -148,7 +148,7 @@ export function goOnFrom(
 /** What was not saved is lost, for the reason that is told. */
 export function withLoss(state: CarriedSession, reason: string): CarriedSession {
   const saves = state.saves ?? NO_SAVES;
-  if (saves.stored !== undefined && isStored(saves)) return state;
+  if (hasAllStored(saves)) return state;
   return { ...state, runs: loseWorkspace(state.runs, reason, saves.stored?.turn) };
 }
 

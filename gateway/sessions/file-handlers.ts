@@ -4,13 +4,14 @@ import { boundedBody, drainBody } from '../../concurrency/incoming-body.ts';
 import type { SESSION_FILE_ROUTES } from '../../contracts/api/routes/session-files.ts';
 import { KilnError } from '../../domain/failures.ts';
 import type { ThreadName } from '../../domain/names.ts';
-import { isStored } from '../../domain/session/save-book.ts';
+import { hasAllStored } from '../../domain/session/save-book.ts';
 import { MAX_PUT_BYTES, putSizeOf } from '../../domain/session/workspace-path.ts';
 import { listSaved } from '../../store/sessions/saves/saved-files.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import { type ByteRange, partOf } from './byte-range.ts';
 import { sendFile, sendLook } from './file-replies.ts';
 import type { HostFiles } from './host-files.ts';
+import { refuseWithoutSessions } from './not-there-yet.ts';
 import { type LookInto, looked, type SavedReplyOptions, sendSaved } from './saved-replies.ts';
 import type { SavedTurns } from './saved-turns.ts';
 import { threadOf } from './session-handlers.ts';
@@ -101,7 +102,7 @@ async function isSaved({ sessions, saves, ending }: FileHandlerOptions, name: Th
   const signal = AbortSignal.any([ending, AbortSignal.timeout(saves.waitMs)]);
   const look = async () => {
     const { state } = await sessions.get(name);
-    return state?.saves?.stored !== undefined && isStored(state.saves) ? true : undefined;
+    return hasAllStored(state?.saves) ? true : undefined;
   };
   return (await untilSaved(look, { ...saves, signal })) ?? false;
 }
@@ -112,8 +113,6 @@ function brokenOff(): KilnError {
 
 /** @returns handlers of a gateway that was given no sessions */
 export function noFileHandlers(): FileHandlers {
-  const refuse = async (): Promise<never> => {
-    throw new KilnError('UNSUPPORTED', 'This gateway was started without sessions.');
-  };
+  const refuse = refuseWithoutSessions;
   return { listSessionFiles: refuse, getSessionFile: refuse, putSessionFile: refuse, deleteSessionFile: refuse };
 }

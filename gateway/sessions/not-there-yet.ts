@@ -1,4 +1,4 @@
-/** What sessions cannot do yet: each is answered with UNSUPPORTED, and with what to use instead. */
+/** What sessions cannot do yet, or not here: each is answered with UNSUPPORTED, and with what to use instead. */
 import { KilnError } from '../../domain/failures.ts';
 
 const WORDS = {
@@ -10,4 +10,9 @@ const WORDS = {
 /** @returns the refusal, with the code UNSUPPORTED */
 export function notThereYet(what: keyof typeof WORDS): KilnError {
   return new KilnError('UNSUPPORTED', WORDS[what]);
+}
+
+/** Handles every route of sessions in a gateway that was given none. @throws UNSUPPORTED */
+export async function refuseWithoutSessions(): Promise<never> {
+  throw new KilnError('UNSUPPORTED', 'This gateway was started without sessions.');
 }

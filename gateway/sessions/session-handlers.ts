@@ -13,7 +13,7 @@ import type { HostEntries } from '../hosts/host-entries.ts';
 import type { GatewayLogger } from '../problem-replies.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import { type FollowRunOutput, outputPieceOf } from './host-run-output.ts';
-import { notThereYet } from './not-there-yet.ts';
+import { notThereYet, refuseWithoutSessions } from './not-there-yet.ts';
 import { type RunFollowLimits, type RunFollowOptions, untilEnded } from './run-follow.ts';
 import { type RunStreamOptions, streamRun } from './run-stream.ts';
 import { untilSaved } from './until-saved.ts';
@@ -217,9 +217,7 @@ function view({ temporalUrl }: SessionHandlerOptions, { record, state }: Session
 
 /** @returns handlers of a gateway that was given no sessions */
 export function noSessionHandlers(): SessionHandlers {
-  const refuse = async (): Promise<never> => {
-    throw new KilnError('UNSUPPORTED', 'This gateway was started without sessions.');
-  };
+  const refuse = refuseWithoutSessions;
   return {
     createSession: refuse,
     listSessions: refuse,

@@ -2,12 +2,12 @@
 import { Readable } from 'node:stream';
 import { TAR_TYPE } from '../../contracts/api/routes/route.ts';
 import type { SESSION_TURN_ROUTES } from '../../contracts/api/routes/session-turns.ts';
-import { KilnError } from '../../domain/failures.ts';
 import { listSaved } from '../../store/sessions/saves/saved-files.ts';
 import { tarOfSave } from '../../store/sessions/saves/saved-tar.ts';
 import { readerSignal } from '../reader-signal.ts';
 import type { RouteHandlers } from '../route-binding.ts';
 import { sendContent } from './file-replies.ts';
+import { refuseWithoutSessions } from './not-there-yet.ts';
 import { type LookInto, looked, type SavedReplyOptions, sendSaved } from './saved-replies.ts';
 import type { SavedTurns } from './saved-turns.ts';
 import { threadOf } from './session-handlers.ts';
@@ -71,9 +71,7 @@ export function turnHandlers({ turns, replies }: TurnHandlerOptions): TurnHandle
 
 /** @returns handlers of a gateway that was given no sessions */
 export function noTurnHandlers(): TurnHandlers {
-  const refuse = async (): Promise<never> => {
-    throw new KilnError('UNSUPPORTED', 'This gateway was started without sessions.');
-  };
+  const refuse = refuseWithoutSessions;
   return {
     listTurns: refuse,
     getTurn: refuse,

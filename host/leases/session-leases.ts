@@ -126,6 +126,9 @@ class Leases implements SessionLeases {
   awake<T>(vmId: string, resume: () => Promise<T>): Promise<T> {
     const provenAtMs = this.options.clock();
     return this.lock.run(vmId, async () => {
+      // Before the resume, as before a rest: the session decides about its guest from here on.
+      const known = this.vms.get(vmId);
+      if (known !== undefined) await this.unmark(vmId, known);
       const owner = await this.options.ownerOf(vmId);
       const lease = { provenAtMs, isAnothers: false };
       // Before the resume: a guest may run although its resume has failed.

@@ -1,11 +1,10 @@
 import { patched, sleep, upsertMemo } from '@temporalio/workflow';
-import { isStored } from '../../../domain/session/save-book.ts';
+import { hasAllStored } from '../../../domain/session/save-book.ts';
 import type { SessionContext } from '../session-context.ts';
 
 /** Nothing is lost where the VM of such a session, which rests, is given up. */
 export function hasAllSaved({ state }: SessionContext): boolean {
-  const { saves } = state;
-  return saves.stored !== undefined && isStored(saves) && patched('move-saved-sessions');
+  return hasAllStored(state.saves) && patched('move-saved-sessions');
 }
 
 /** Where an earlier placement may still live, it must not save any more, even if there is nothing to bring back. */

@@ -233,6 +233,25 @@ describe('the VM of a session', () => {
     expect([w.state.did, leases.stands('vm')]).toEqual([['pause'], true]);
   });
 
+  it('whose wake had failed, and which comes to rest after another one, is no more than at rest for the next process', async () => {
+    const fails = () => Promise.reject(new KilnError('AGENT_TIMEOUT', 'no answer'));
+    await expect(leases.awake('vm', fails)).rejects.toMatchObject({ code: 'AGENT_TIMEOUT' });
+    await later(LEASE_MS + 1);
+    expect(w.state.marks.size).toBe(1);
+    await leases.awake('vm', async () => {
+      w.state.vm = 'running';
+    });
+    await leases.atRest('vm', async () => {
+      w.state.vm = 'paused';
+    });
+    expect(w.state.marks.size).toBe(0);
+    leases = w.leases();
+    await leases.found('vm');
+    w.state.word = 'ours';
+    await later(1);
+    expect(w.state.did).toEqual(['pause']);
+  });
+
   it('that was released is asked about no more, and leaves no mark', async () => {
     w.state.isReleased = true;
     await later(LEASE_MS + 1);
