@@ -35,7 +35,7 @@ function usage(): string {
 
 const interrupted = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(name, () => interrupted.abort(new Error(`ended by ${name}`)));
+  process.on(name, () => interrupted.abort(new Error(`ended by ${name}`)));
 }
 
 try {

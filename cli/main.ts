@@ -1,6 +1,6 @@
 /** The `kiln` command. */
 import type { KilnClient } from '../client/http/kiln-client.ts';
-import { type CliContext, DEFAULT_CLI_TIMINGS } from './cli-context.ts';
+import { type CliContext, DEFAULT_CLI_TIMINGS, EXIT } from './cli-context.ts';
 import { runCli } from './run-cli.ts';
 
 let connected: Promise<KilnClient> | undefined;
@@ -15,8 +15,9 @@ const context: CliContext = {
   },
   interruptible: () => {
     const controller = new AbortController();
-    const abort = (): void => controller.abort();
-    process.once('SIGINT', abort);
+    // A second Ctrl-C ends a command that does not heed the first.
+    const abort = (): void => (controller.signal.aborted ? process.exit(EXIT.interrupted) : controller.abort());
+    process.on('SIGINT', abort);
     return { signal: controller.signal, release: () => void process.off('SIGINT', abort) };
   },
   begin: () => {
