@@ -41,7 +41,10 @@ export interface FollowOutput {
 
 export interface FollowedOutput {
   readonly pieces: readonly ExecOutput[];
-  /** Nothing follows these pieces: the run has ended on this host, however. */
+  /**
+   * Nothing follows these pieces here: the run has ended on this host, however, or its VM is gone. Where a worker goes
+   * on with a run that an earlier one has left, this can be so for a moment before.
+   */
   readonly isLast: boolean;
   /** The run that has this turn in the VM, once one has it. */
   readonly runId?: string;

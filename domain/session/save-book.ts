@@ -1,5 +1,7 @@
 /** What of a session's workspace is saved, as its workflow knows it. Pure; the workflow is the only writer. */
 
+import { defined } from '../defined.ts';
+
 /** One save: of what the workspace was after a turn. `n` counts all saves that the session has asked for. */
 export interface SaveMark {
   readonly turn: number;
@@ -19,6 +21,8 @@ export interface SaveBook {
   readonly spooled?: SaveMark;
   /** What the head in the store names, as far as it is known here. */
   readonly stored?: SaveMark;
+  /** The VM is gone, and nothing was lost with it if the store turns out to have the save with this `n`, or a later one. */
+  readonly allIn?: number;
   /** Why the guest of the present VM cannot be saved, where it never can. */
   readonly cannot?: string;
 }
@@ -100,6 +104,6 @@ export function storedUpTo(book: SaveBook, stored: SaveMark): SaveBook {
 }
 
 /** The VM is gone: what is in the store is all there is. */
-export function vmIsGone({ asked, stored }: SaveBook): SaveBook {
-  return { asked, unsavedRuns: 0, unsavedWrites: 0, ...(stored === undefined ? {} : { stored }) };
+export function vmIsGone({ asked, stored, allIn }: SaveBook): SaveBook {
+  return { asked, unsavedRuns: 0, unsavedWrites: 0, ...defined({ stored, allIn }) };
 }

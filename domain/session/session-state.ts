@@ -4,7 +4,7 @@ import type { SessionName } from '../names.ts';
 import type { SessionPolicyOverrides } from '../policies.ts';
 import { type CarriedRunIds, NO_RUN_IDS } from './known-run-ids.ts';
 import { type EndedRun, type KnownRun, loseWorkspace, NO_RUNS, type RunBook } from './run-book.ts';
-import { hasAllStored, NO_SAVES, type SaveBook, type SaveMark, vmIsGone } from './save-book.ts';
+import { hasAllStored, isDirty, NO_SAVES, type SaveBook, type SaveMark, storedUpTo, vmIsGone } from './save-book.ts';
 import type { Cause, SessionEvent } from './session-events.ts';
 import type { SessionEnd, SessionSettings } from './session-record.ts';
 import { SESSION_LIFECYCLE, type Tier } from './tiers.ts';
@@ -149,7 +149,21 @@ export function goOnFrom(
 export function withLoss(state: CarriedSession, reason: string): CarriedSession {
   const saves = state.saves ?? NO_SAVES;
   if (hasAllStored(saves)) return state;
-  return { ...state, runs: loseWorkspace(state.runs, reason, saves.stored?.turn) };
+  const runs = loseWorkspace(state.runs, reason, saves.stored?.turn);
+  // The last save was of everything, and its upload may have ended without a word of it.
+  const mayHaveAll = state.runs.lost === undefined && !isDirty(saves);
+  return { ...state, runs, ...(mayHaveAll ? { saves: { ...saves, allIn: saves.asked } } : {}) };
+}
+
+/** A new VM has the workspace as this save has it: so that is what is left, whatever was known of it before. */
+export function withRestored(
+  { lost, ...runs }: RunBook,
+  { allIn, ...saves }: SaveBook,
+  mark: SaveMark,
+): { readonly runs: RunBook; readonly saves: SaveBook } {
+  const isAll = lost === undefined || (allIn !== undefined && mark.n >= allIn);
+  const left = isAll ? {} : { lost: { ...lost, restoredTurn: mark.turn } };
+  return { runs: { ...runs, ...left }, saves: storedUpTo(saves, mark) };
 }
 
 /** The VM is gone, with all that only its host had of the session. */

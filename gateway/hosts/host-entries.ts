@@ -34,9 +34,13 @@ export function createHostEntries(options: HostEntriesOptions): HostEntries {
     noDeleteOnStaleGet: true,
     noDeleteOnFetchRejection: true,
   });
+  /** Not deleted: that would fail the reading that others wait for. */
+  const forgotten = new Set<string>();
   return {
     async read(hostId, { newest = false } = {}) {
-      const known = await entries.fetch(hostId, { allowStale: !newest });
+      const isForgotten = forgotten.has(hostId);
+      const known = await entries.fetch(hostId, { allowStale: !newest && !isForgotten, forceRefresh: isForgotten });
+      if (isForgotten && known !== undefined) forgotten.delete(hostId);
       if (known === undefined || isFresh(options, known)) return known;
       if (newest) return undefined;
       // It may only be old because nobody has asked for long.
@@ -48,7 +52,7 @@ export function createHostEntries(options: HostEntriesOptions): HostEntries {
       if (newer === undefined) return known;
       return newer.entry !== undefined && isFresh(options, newer.entry) ? newer.entry : undefined;
     },
-    forget: (hostId) => void entries.delete(hostId),
+    forget: (hostId) => void forgotten.add(hostId),
   };
 }
 

@@ -127,11 +127,14 @@ class VmRuns implements SessionRuns {
 
   async followOutput(run: RunInVm, { after, maxBytes, waitMs, signal }: FollowOutput): Promise<FollowedOutput> {
     const late = AbortSignal.any([signal, AbortSignal.timeout(waitMs)]);
+    let wasActive = false;
     for (;;) {
       const change = this.changes.next(run.vmId, late);
       change.catch(() => undefined);
+      const isActive = this.active.get(run.vmId)?.turn === run.turn;
       // Before the output is read, so that an end that is seen comes with all of it.
-      const isLast = await this.isOver(run);
+      const isLast = !isActive && (wasActive || (await this.isOverOrLeft(run)));
+      wasActive ||= isActive;
       const pieces = await this.readOutput(run, after, maxBytes).catch(noneIfUnknown);
       if (pieces.length > 0 || isLast || late.aborted) {
         return { pieces, isLast: isLast && pieces.length === 0, ...defined({ runId: await this.runIdOf(run) }) };
@@ -143,6 +146,12 @@ class VmRuns implements SessionRuns {
   private async runIdOf(run: RunInVm): Promise<string | undefined> {
     const active = this.active.get(run.vmId);
     return active?.turn === run.turn ? active.runId : (await this.options.expected(run))?.runId;
+  }
+
+  /** Also where it was started and nobody reads it: its VM is gone, or whoever goes on with it is still to come. */
+  private async isOverOrLeft(run: RunInVm): Promise<boolean> {
+    const record = await this.record(run.vmId);
+    return (record?.turn === run.turn && record.state === 'started') || (await this.isOver(run));
   }
 
   async isOver({ vmId, turn }: RunInVm): Promise<boolean> {

@@ -8,6 +8,7 @@ import { createKilnClient, type KilnClient } from '../../client/http/kiln-client
 import type { RunRequestBody } from '../../contracts/api/session-request.ts';
 import { sessionWorkflowId, storeKeys } from '../../domain/names.ts';
 import { MAX_CARRIED_REQUEST } from '../../store/sessions/run-requests.ts';
+import { repeatingApi } from '../support/gateway/repeating-api.ts';
 import { runServers } from '../support/servers/run-servers.ts';
 import { throughOutages } from '../support/workers/dev-stack.ts';
 import { GATEWAY_TOKEN } from '../support/workers/gated-gateway.ts';
@@ -95,7 +96,7 @@ describe('a gateway killed at each point of a send', () => {
     }
     await first.kill();
     stack.worker('control').signal('SIGCONT');
-    const api = createKilnClient({ apiUrl: second.url, token: GATEWAY_TOKEN });
+    const api = repeatingApi(createKilnClient({ apiUrl: second.url, token: GATEWAY_TOKEN }));
     await pooled(CELLS, AT_ONCE, async (cell) => {
       const report = reportOf(stack, api, cell, () => firstAnswers.get(cell) ?? '');
       reports.set(cell, await report.catch((error: unknown) => new Error(String(error), { cause: error })));

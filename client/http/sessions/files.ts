@@ -26,6 +26,11 @@ export interface ReadOptions extends CallOptions {
   readonly range?: { readonly from: number; readonly to?: number };
 }
 
+export interface WriteOptions extends CallOptions {
+  /** Resolve once it is in the store, too, or the gateway has waited for 60 s: `saved` says whether it is. */
+  readonly wait?: 'saved';
+}
+
 export interface FileMethods {
   /**
    * The content of a file, as it arrives.
@@ -42,7 +47,7 @@ export interface FileMethods {
   putSessionFile(
     place: SessionFilePlace,
     bytes: Blob,
-    options?: CallOptions,
+    options?: WriteOptions,
   ): Promise<z.output<typeof writtenFileSchema>>;
 }
 
@@ -63,8 +68,9 @@ export function fileMethods(http: HttpClientOptions & { readonly uploadTimeoutMs
       const parts = { params: { thread, turn }, query: defined({ project }) };
       return contentOf(http, await send(http, ROUTES.getTurnTar, parts, { signal }));
     },
-    async putSessionFile(place, bytes, { signal } = {}) {
-      const parts = { ...partsOf(place), upload: { type: BYTES_TYPE, bytes } };
+    async putSessionFile(place, bytes, { signal, wait } = {}) {
+      const { params, query } = partsOf(place);
+      const parts = { params, query: { ...query, ...defined({ wait }) }, upload: { type: BYTES_TYPE, bytes } };
       const patient = { ...http, timeoutMs: http.uploadTimeoutMs };
       return writtenFileSchema.parse(await call(patient, ROUTES.putSessionFile, parts, signal));
     },

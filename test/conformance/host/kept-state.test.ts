@@ -21,6 +21,7 @@ import type { OwnerLookup } from '../../../host/upkeep/sweep.ts';
 import type { ObjectStore } from '../../../store/object-store.ts';
 import { createRunOutputs, type RunWithOutput } from '../../../store/sessions/run-outputs.ts';
 import { createWorkloadDocuments } from '../../../store/workloads/workload-documents.ts';
+import { repeatingApi } from '../../support/gateway/repeating-api.ts';
 import {
   createFakeHost,
   type FakeHostPlaces,
@@ -98,7 +99,9 @@ describe.each(states)('the state that $name has left', (kept) => {
       log: silentLogger,
       version: '0',
     });
-    api = createKilnClient({ apiUrl: await gateway.listen({ host: '127.0.0.1', port: 0 }), token: TOKEN });
+    api = repeatingApi(
+      createKilnClient({ apiUrl: await gateway.listen({ host: '127.0.0.1', port: 0 }), token: TOKEN }),
+    );
   });
   afterAll(async () => {
     await gateway.close();

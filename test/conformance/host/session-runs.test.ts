@@ -218,6 +218,22 @@ describe('a run in a VM', () => {
     await expect(run(1, 'true')).rejects.toMatchObject({ code: 'RUN_LOST' });
   });
 
+  it('tells whoever waits for its output when its VM is gone', async () => {
+    const lost = run(1, 'echo begun; sleep 1000');
+    lost.catch(() => undefined);
+    await untilOutput(1, 'begun');
+    const [{ data } = { data: undefined }] = (await runs.readOutput(turnOf(1), 0, 100)).map((piece) =>
+      piece.kind === 'data' ? piece : { data: undefined },
+    );
+    const waits = { after: data?.length ?? 0, maxBytes: 100, waitMs: 600_000, signal: NEVER };
+    const waiting = runs.followOutput(turnOf(1), waits);
+    const status = await host.vms.status(VM);
+    process.kill('pid' in status ? Number(status.pid) : 0, 'SIGKILL');
+    await expect(lost).rejects.toMatchObject({ code: 'VMM_EXITED' });
+    expect(await waiting).toEqual({ pieces: [], isLast: true });
+    expect(await runs.followOutput(turnOf(1), waits)).toEqual({ pieces: [], isLast: true });
+  });
+
   it('of which nothing is heard is killed, and says so; one that works in silence goes on', async () => {
     expect(await run(1, 'echo last; sleep 1000', 60_000, 1_000)).toMatchObject({ silent: true, signal: 'SIGKILL' });
     const busy = 'end=$(($(date +%s) + 3)); while [ $(date +%s) -lt $end ]; do :; done; exit 5';

@@ -42,7 +42,7 @@ declare global {
 }
 
 export interface Servers {
-  /** Pids of the processes that were started, by name; empty for servers that existed already. */
+  /** Pids of the processes that run now, by name; empty for servers that existed already. */
   readonly pids: Readonly<Record<string, number>>;
   readonly temporalAddress: string;
   readonly temporalNamespace: string;
@@ -125,7 +125,9 @@ export async function startServers(env = readEnvironment()): Promise<Servers> {
       temporalAddress,
       s3,
       temporalNamespace: env.TEMPORAL_NAMESPACE,
-      pids: Object.fromEntries(children.map((child) => [child.name, child.pid])),
+      get pids() {
+        return Object.fromEntries(children.map((child) => [child.name, child.pid]));
+      },
       kill: (name) => named(children, name).kill(),
       startAgain: (name) => named(children, name).startAgain(),
       stop,

@@ -4,13 +4,15 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Client, Connection } from '@temporalio/client';
 import { createSessionClient, type SessionClient } from '../../../client/temporal/sessions/session-client.ts';
 import { createWorkloadClient, type WorkloadClient } from '../../../client/temporal/workloads/workload-client.ts';
+import { defined } from '../../../domain/defined.ts';
 import type { WorkloadPolicyOverrides } from '../../../domain/policies.ts';
 import { createObjectStore } from '../../../store/object-store.ts';
 import { createWorkloadDocuments } from '../../../store/workloads/workload-documents.ts';
@@ -29,10 +31,13 @@ import {
   type Role,
 } from './worker-messages.ts';
 
+/** Between two looks whether killed processes are gone. */
+const CLEAR_POLL_MS = 20;
 const CHILD = fileURLToPath(new URL('worker-child.ts', import.meta.url));
 
-/** The servers of the run, and the path of the bundle for its workers. */
-export type ProcessStackOptions = Pick<ChildSpec, 'temporalAddress' | 's3' | 'workflowBundle'>;
+/** The servers of the run, the path of the bundle for its workers, and what differs from a Kiln of tests. */
+export type ProcessStackOptions = Pick<ChildSpec, 'temporalAddress' | 's3' | 'workflowBundle'> &
+  Partial<Pick<ChildSpec, 'guests' | 'leases'>>;
 
 /** A worker or a gateway that runs until it is killed. */
 export class WorkerProcess {
@@ -106,8 +111,10 @@ export class WorkerProcess {
 export class ProcessStack {
   readonly temporal: Client;
   readonly workloads: WorkloadClient;
-  private readonly connection: Connection;
-  private readonly spec: Omit<ChildSpec, 'role'>;
+  readonly connection: Connection;
+  private spec: Omit<ChildSpec, 'role'>;
+  private readonly root: string;
+  private machines = 1;
   readonly store: ReturnType<typeof createObjectStore>;
   private readonly workers = new Map<Role, WorkerProcess>();
   private readonly gateways: WorkerProcess[] = [];
@@ -115,18 +122,23 @@ export class ProcessStack {
   private constructor(connection: Connection, spec: Omit<ChildSpec, 'role'>) {
     this.connection = connection;
     this.spec = spec;
+    this.root = spec.directory;
     this.temporal = new Client({ connection, namespace: spec.namespace });
     this.store = createObjectStore(objectStoreOptions(spec.s3));
     this.workloads = this.clientWith({});
   }
 
-  static async start({ temporalAddress, s3, workflowBundle }: ProcessStackOptions): Promise<ProcessStack> {
+  static async start(options: ProcessStackOptions): Promise<ProcessStack> {
+    const { temporalAddress, s3, workflowBundle, guests = 'fake', leases } = options;
     const connection = await Connection.connect({ address: temporalAddress });
     const stack = new ProcessStack(connection, {
       temporalAddress,
       workflowBundle,
       namespace: await makeNamespace(connection),
       directory: await mkdtemp(join(tmpdir(), 'kiln-fault-')),
+      hostId: 'h1',
+      guests,
+      ...defined({ leases }),
       s3: { ...s3, bucket: `test-${randomUUID()}` },
     });
     await stack.store.ensureBucket();
@@ -169,6 +181,37 @@ export class ProcessStack {
     await this.startWorker(role);
   }
 
+  /**
+   * A machine that is gone for good: its host worker and all of its VMs are killed, its disk is lost. Another one with a
+   * new name takes its place, with the next directory.
+   */
+  async loseMachine(): Promise<void> {
+    await this.worker('host').kill();
+    await this.clear();
+    this.machines += 1;
+    const directory = join(this.root, `m${this.machines}`);
+    this.spec = { ...this.spec, hostId: `h${this.machines}`, directory };
+    await mkdir(directory);
+    await this.startWorker('host');
+  }
+
+  /** Ends what runs on the machine, and removes its files. */
+  private async clear(): Promise<void> {
+    const { directory } = this.spec;
+    const left = await this.left();
+    for (const line of left) {
+      const pid = /^process (\d+):/.exec(line)?.[1];
+      if (pid !== undefined) killIfThere(Number(pid));
+    }
+    // What a dying process holds cannot be removed yet.
+    while ((await this.left()).some((line) => line.startsWith('process '))) await delay(CLEAR_POLL_MS);
+    for (const line of left) {
+      const group = /^control group (.*)$/.exec(line)?.[1];
+      if (group !== undefined) await removeGroup(group);
+    }
+    await Promise.all(['host', 'run'].map((part) => rm(join(directory, part), { recursive: true, force: true })));
+  }
+
   /** State directory of the host. */
   get stateDir(): string {
     return join(this.spec.directory, 'host');
@@ -195,10 +238,22 @@ export class ProcessStack {
   /** Like `close`, but does not close the clients, whose calls may still be in progress until this process ends. */
   async abandon(): Promise<void> {
     for (const worker of [...this.workers.values(), ...this.gateways]) await worker.kill();
-    for (const line of await this.left()) {
-      const pid = /^process (\d+):/.exec(line)?.[1];
-      if (pid !== undefined) process.kill(Number(pid), 'SIGKILL');
-    }
-    await rm(this.spec.directory, { recursive: true, force: true, maxRetries: 10 });
+    await this.clear();
+    await rm(this.root, { recursive: true, force: true, maxRetries: 10 });
   }
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended with its parent.
+  }
+}
+
+async function removeGroup(directory: string): Promise<void> {
+  for (const entry of await readdir(directory, { withFileTypes: true }).catch(() => [])) {
+    if (entry.isDirectory()) await removeGroup(join(directory, entry.name));
+  }
+  await rmdir(directory).catch(() => undefined);
 }

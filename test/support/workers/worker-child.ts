@@ -29,17 +29,19 @@ process.on('message', (message) => {
   tell('set');
 });
 const options: HarnessOptions = {
+  guests: spec.guests,
+  ...(spec.leases === undefined ? {} : { hostSettings: { leases: spec.leases } }),
   hostPorts: (ports) => gates.over(ports),
   controlPorts: (ports) => gates.over(ports),
 };
 const connection = await Connection.connect({ address: spec.temporalAddress });
 const native = await NativeConnection.connect({ address: spec.temporalAddress });
-const { namespace, directory, workflowBundle } = spec;
+const { namespace, directory, hostId, workflowBundle, guests } = spec;
 const store = createObjectStore(objectStoreOptions(spec.s3));
-const around = { options, store, connection, native, namespace, directory };
+const around = { options, store, connection, native, namespace, directory, hostId };
 let url: string | undefined;
 if (spec.role === 'gateway') {
-  url = await startGatedGateway({ connection, namespace, store }, gates);
+  ({ url } = await startGatedGateway({ connection, namespace, store, guests }, gates));
 } else if (spec.role === 'control') {
   const { worker } = await controlWorkerOf({ ...around, workflowBundle });
   void worker.run();

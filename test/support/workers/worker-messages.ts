@@ -17,6 +17,10 @@ export const childSpecSchema = z.object({
   namespace: z.string(),
   /** Folder for the state and sockets of the host. */
   directory: z.string(),
+  hostId: z.string(),
+  guests: z.enum(['fake', 'qemu']),
+  /** Of the host, ms; default: those of Kiln. */
+  leases: z.exactOptional(z.object({ leaseMs: z.number(), lookMs: z.number(), askMs: z.number() })),
   s3: s3Schema,
   /** Path of the bundle for a control worker. */
   workflowBundle: z.string(),

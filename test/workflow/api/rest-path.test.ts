@@ -6,6 +6,7 @@ import { createTaskQueueProbe } from '../../../client/temporal/task-queue-poller
 import { createGateway, type Gateway } from '../../../gateway/gateway.ts';
 import { vmUsageFetcher } from '../../../gateway/hosts/host-usage.ts';
 import { hostLogsOverHttp } from '../../../gateway/logs/host-logs.ts';
+import { repeatingApi } from '../../support/gateway/repeating-api.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
 
 const TOKEN = 'a-token-of-the-rest-tests';
@@ -26,7 +27,7 @@ beforeAll(async () => {
     version: '0',
     limits: { streamPollMs: 50 },
   });
-  api = createKilnClient({ apiUrl: await gateway.listen({ host: '127.0.0.1', port: 0 }), token: TOKEN });
+  api = repeatingApi(createKilnClient({ apiUrl: await gateway.listen({ host: '127.0.0.1', port: 0 }), token: TOKEN }));
 });
 afterAll(async () => {
   await gateway.close();

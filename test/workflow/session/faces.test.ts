@@ -10,6 +10,7 @@ import { hostLogsOverHttp } from '../../../gateway/logs/host-logs.ts';
 import { filesOverHttp } from '../../../gateway/sessions/host-files.ts';
 import { runOutputOverHttp } from '../../../gateway/sessions/host-run-output.ts';
 import { kiln as cli } from '../../support/gateway/cli-fixtures.ts';
+import { repeatingApi } from '../../support/gateway/repeating-api.ts';
 import { runIn } from '../../support/guest/guest-under-test.ts';
 import { sessionBooksOf } from '../../support/workers/harness-workers.ts';
 import { FAST_SESSIONS, type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
@@ -42,7 +43,7 @@ beforeAll(async () => {
     limits: { runLookMs: 20, runMaxLookMs: 200 },
   });
   apiUrl = await gateway.listen({ host: '127.0.0.1', port: 0 });
-  api = createKilnClient({ apiUrl, token: TOKEN });
+  api = repeatingApi(createKilnClient({ apiUrl, token: TOKEN }));
 });
 afterAll(async () => {
   await gateway.close();

@@ -100,6 +100,39 @@ describe('a session that rests and is saved', () => {
   });
 });
 
+describe('a session whose host has put a save into the store, and is lost before it says so', () => {
+  const away = () => new KilnError('STORE_UNAVAILABLE', 'The object store does not answer.');
+  // The answer of the one upload is lost, and there is no second.
+  const policies = { save: { ...FAST_SESSIONS.save, backoffMs: 600_000, maxBackoffMs: 600_000 } };
+  const unheard = async (name: ThreadName, id: string, script: string) => {
+    const { reached } = gates.failOnce('sessions.saves.upload', 'after', away, { workloadId: name.thread });
+    await ran(sessions(policies), name, id, shell(script));
+    await reached;
+  };
+
+  it('has lost nothing where that save had everything', async () => {
+    const name = await atRest('unheard', policies);
+    await unheard(name, 'two', 'echo two > note');
+    await untilTier(kiln.sessions, name, 'warm');
+    await stopHost();
+    await kiln.second.start();
+    const three = await ran(sessions(), name, 'three', shell('grep -x two note'));
+    expect(three).toMatchObject({ outcome: { as: 'finished', code: 0 }, vm: { hostId: 'h2' } });
+    expect(three).not.toHaveProperty('lost');
+  });
+
+  it('says which turn is there where a run had begun since', async () => {
+    const name = await atRest('unheard-run', policies);
+    await unheard(name, 'two', 'echo two > note');
+    await sessions().send(name, { id: 'three', command: shell('echo three > note; sleep 1000') });
+    await untilRun(kiln.sessions, name, 'three', 'running');
+    await stopHost();
+    await kiln.second.start();
+    const four = await ran(sessions(), name, 'four', shell('grep -x two note'));
+    expect(four).toMatchObject({ outcome: { as: 'finished', code: 0 }, lost: { afterTurn: 3, restoredTurn: 2 } });
+  });
+});
+
 describe('a session in its run', () => {
   it('loses that run with its host, and goes on there once it is back: no earlier VM can save any more', async () => {
     const name = threadNamed('host-lost');

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createKilnClient } from '../../../client/http/kiln-client.ts';
 import { fileListSchema, turnListSchema, turnViewSchema } from '../../../contracts/api/session-files.ts';
 import { sessionWorkflowId, type ThreadName } from '../../../domain/names.ts';
+import { repeatingApi } from '../../support/gateway/repeating-api.ts';
 import { type SessionGateway, startSessionGateway } from '../../support/gateway/session-gateway.ts';
 import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
@@ -203,7 +204,7 @@ describe('a turn', () => {
   it('is read by the typed client, whole and in parts', async () => {
     const name = await asleep('client');
     const token = gateway.authorized.authorization.slice('Bearer '.length);
-    const api = createKilnClient({ apiUrl: gateway.base, token });
+    const api = repeatingApi(createKilnClient({ apiUrl: gateway.base, token }));
     const { thread } = name;
     const textOf = async (content: ReadableStream<Uint8Array>) => (await buffer(content)).toString();
     expect(await textOf(await api.getSessionFile({ thread, path: 'src/note' }))).toBe('one\ntwo\n');
@@ -219,6 +220,11 @@ describe('a turn', () => {
     );
     expect((await buffer(await api.getTurnTar({ thread, turn: 2 }))).length % 512).toBe(0);
     await expect(api.getTurnTar({ thread, turn: 8 })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    const beside = { thread, path: 'beside.txt' };
+    expect(await api.putSessionFile(beside, new Blob(['beside']))).not.toHaveProperty('saved');
+    expect(await api.putSessionFile(beside, new Blob(['again']), { wait: 'saved' })).toMatchObject({ saved: true });
+    await api.sleepSession({ params: { thread }, query: {}, body: {} });
+    expect(await textOf(await api.getSessionFile(beside))).toBe('again');
   });
 
   it('comes as a tar that tar unpacks', async () => {

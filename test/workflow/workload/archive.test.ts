@@ -13,6 +13,7 @@ import { createGateway, type Gateway } from '../../../gateway/gateway.ts';
 import { hostLogsOverHttp } from '../../../gateway/logs/host-logs.ts';
 import { createHistoryArchive } from '../../../store/archive/history-archive.ts';
 import { kiln as command } from '../../support/gateway/cli-fixtures.ts';
+import { repeatingApi } from '../../support/gateway/repeating-api.ts';
 import { replayArchived } from '../../support/histories/archived-histories.ts';
 import { callingActivity } from '../../support/workers/calling-activity.ts';
 import { FAST, type Harness, startHarness } from '../../support/workers/kiln-harness.ts';
@@ -46,7 +47,7 @@ beforeAll(async () => {
     log: { info: () => undefined, warn: () => undefined, error: console.error },
     version: '0',
   });
-  api = createKilnClient({ apiUrl: await gateway.listen({ host: '127.0.0.1', port: 0 }), token: TOKEN });
+  api = repeatingApi(createKilnClient({ apiUrl: await gateway.listen({ host: '127.0.0.1', port: 0 }), token: TOKEN }));
 });
 afterAll(async () => {
   await gateway.close();

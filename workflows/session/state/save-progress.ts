@@ -1,3 +1,4 @@
+import { patched } from '@temporalio/workflow';
 import {
   askSave,
   type SaveBook,
@@ -7,6 +8,7 @@ import {
   spoolIsLost,
   storedUpTo,
 } from '../../../domain/session/save-book.ts';
+import { withRestored } from '../../../domain/session/session-state.ts';
 import type { SessionProgress } from './session-progress.ts';
 
 /** What happens to the saves of a session, in its state. */
@@ -58,7 +60,9 @@ export class SaveProgress {
 
   /** The workspace of a new VM is as it was saved. */
   restored(mark: SaveMark): void {
-    this.stored(mark);
+    const { runs, saves } = withRestored(this.state.runs, this.book, mark);
+    if (patched('tell-what-is-restored')) this.state.changeSaves(saves, runs);
+    else this.stored(mark);
     this.state.note({ of: 'save', turn: mark.turn, to: 'restored' }, { code: 'RESTORED' });
   }
 }

@@ -198,8 +198,8 @@ export class SessionProgress {
     this.state = hostId === undefined ? state : { ...state, mayRunOn: hostId };
   }
 
-  changeSaves(saves: SaveBook): void {
-    this.change({ saves });
+  changeSaves(saves: SaveBook, runs: RunBook = this.runs): void {
+    this.change({ saves, runs });
   }
 
   /** The first cause wins. @returns whether it was the first */

@@ -17,6 +17,9 @@ import {
   fittingState,
   MAX_CARRIED_BYTES,
   newSession,
+  withLoss,
+  withoutVm,
+  withRestored,
 } from '../../../../domain/session/session-state.ts';
 
 const AT = '2026-01-02T03:04:05.678Z';
@@ -79,5 +82,38 @@ describe('the carried state of a session', () => {
   it('keeps no more of a failure than its first words', () => {
     const [run] = largest().runs.ended;
     expect(run?.outcome).toMatchObject({ message: '語'.repeat(500) });
+  });
+});
+
+describe('a session whose VM is gone', () => {
+  const runs = { ...NO_RUNS, turn: 5 };
+  const saves = { asked: 7, unsavedRuns: 0, unsavedWrites: 0, stored: { turn: 4, n: 6 } };
+  const lose = (state: CarriedSession) => withoutVm(withLoss(state, 'gone'));
+  const lost = { afterTurn: 5, reason: 'gone', restoredTurn: 4 };
+  const restored = ({ runs: book, saves: kept }: CarriedSession, turn: number, n: number) =>
+    withRestored(book, kept ?? saves, { turn, n });
+
+  it('has lost nothing where its last save is in the store after all', () => {
+    const spooled = { turn: 5, n: 7 };
+    const gone = lose({ ...newSession(SETTINGS, 0), runs, saves: { ...saves, spooled } });
+    expect(gone.runs.lost).toEqual(lost);
+    const back = restored(gone, 5, 7);
+    expect(back.runs).not.toHaveProperty('lost');
+    expect(back.saves).toEqual({ asked: 7, unsavedRuns: 0, unsavedWrites: 0, stored: spooled });
+    expect(restored(gone, 4, 6).runs.lost).toEqual(lost);
+  });
+
+  it('has lost what came after its last save, of whichever turn that is', () => {
+    const dirty = { ...saves, unsavedRuns: 1, spooled: { turn: 5, n: 7 } };
+    const gone = lose({ ...newSession(SETTINGS, 0), runs: { ...runs, turn: 6 }, saves: dirty });
+    expect(restored(gone, 5, 7).runs.lost).toEqual({ ...lost, afterTurn: 6, restoredTurn: 5 });
+    // A second VM that is lost before any run was told changes nothing of that.
+    expect(restored(lose(gone), 5, 7).runs.lost).toEqual({ ...lost, afterTurn: 6, restoredTurn: 5 });
+  });
+
+  it('has lost nothing where everything is known to be in the store', () => {
+    const gone = lose({ ...newSession(SETTINGS, 0), runs, saves: { ...saves, stored: { turn: 5, n: 7 } } });
+    expect(gone.runs).not.toHaveProperty('lost');
+    expect(restored(gone, 5, 7).runs).toEqual(runs);
   });
 });

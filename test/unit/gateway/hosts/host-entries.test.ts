@@ -143,6 +143,40 @@ describe('registrations of hosts', () => {
     expect(await last).toBeUndefined();
   });
 
+  it('are forgotten while others wait for them: these get what is read', async () => {
+    const store = slowStore();
+    const entries = entriesOf(store);
+    const first = entries.read('h1');
+    entries.forget('h1');
+    const second = entries.read('h1');
+    await store.answer();
+    expect((await Promise.all([first, second])).map((found) => found?.url)).toEqual(['http://1', 'http://1']);
+    entries.forget('h1');
+    const [third, fourth] = [entries.read('h1'), entries.read('h1')];
+    await store.answer();
+    expect((await Promise.all([third, fourth])).map((found) => found?.url)).toEqual(['http://2', 'http://2']);
+    expect(store.asked).toHaveLength(2);
+  });
+
+  it('that were forgotten are not what is answered while the store is away, or once the host has none', async () => {
+    const store = slowStore();
+    const entries = entriesOf(store, { hostNewMs: 60_000 });
+    await known(entries, store);
+    entries.forget('h1');
+    const away = new KilnError('STORE_UNAVAILABLE', 'away');
+    const again = entries.read('h1');
+    store.asked.at(-1)?.reject(away);
+    await expect(again).rejects.toBe(away);
+    for (let time = 0; time < 2; time++) {
+      const none = entries.read('h1');
+      store.asked.at(-1)?.resolve(undefined);
+      expect(await none).toBeUndefined();
+    }
+    const back = entries.read('h1');
+    await store.answer();
+    expect((await back)?.url).toBe(`http://${store.asked.length}`);
+  });
+
   it('are forgotten where the host does not answer, and kept where it refuses or nobody waits for it', async () => {
     const store = slowStore();
     const entries = entriesOf(store, { hostNewMs: 60_000 });

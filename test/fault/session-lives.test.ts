@@ -1,0 +1,24 @@
+/** A few of the random lives of sessions that `npm run chaos -- sessions` makes: on processes, with servers that are killed. */
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { runLives } from '../../chaos/sessions/run-lives.ts';
+import { inheritedEnvironment, readEnvironment } from '../../config/environment.ts';
+import { type Servers, startServers } from '../support/servers/servers.global.ts';
+import { quietRuntime } from '../support/workers/kiln-harness.ts';
+
+const SEEDS = [1, 2, 3];
+
+let servers: Servers;
+beforeAll(async () => {
+  quietRuntime();
+  // Servers of this test's own, wherever the others of the run are.
+  const own = { TEMPORAL_ADDRESS: undefined, KILN_S3_ENDPOINT: undefined };
+  servers = await startServers(readEnvironment({ ...inheritedEnvironment(), ...own }));
+});
+afterAll(() => servers.stop());
+
+it('workspaces are what a model says after every run, whatever is killed, and nothing saved is lost', async () => {
+  const { wrong, counts } = await runLives(SEEDS, { servers, guests: 'fake', lifeMs: 240_000, settleMs: 30_000 });
+  console.log(`Random lives of sessions, seeds ${SEEDS.join(', ')}: ${JSON.stringify(counts)}`);
+  expect(wrong).toEqual([]);
+  expect(counts.compared).toBeGreaterThan(20);
+});
