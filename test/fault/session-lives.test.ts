@@ -6,6 +6,9 @@ import { type Servers, startServers } from '../support/servers/servers.global.ts
 import { quietRuntime } from '../support/workers/kiln-harness.ts';
 
 const SEEDS = [1, 2, 3];
+/** A life says by itself where it stands when this is over. */
+const LIFE_MS = 240_000;
+const SETTLE_MS = 30_000;
 
 let servers: Servers;
 beforeAll(async () => {
@@ -16,9 +19,13 @@ beforeAll(async () => {
 });
 afterAll(() => servers.stop());
 
-it('workspaces are what a model says after every run, whatever is killed, and nothing saved is lost', async () => {
-  const { wrong, counts } = await runLives(SEEDS, { servers, guests: 'fake', lifeMs: 240_000, settleMs: 30_000 });
-  console.log(`Random lives of sessions, seeds ${SEEDS.join(', ')}: ${JSON.stringify(counts)}`);
-  expect(wrong).toEqual([]);
-  expect(counts.compared).toBeGreaterThan(20);
-});
+it(
+  'workspaces are what a model says after every run, whatever is killed, and nothing saved is lost',
+  async () => {
+    const { wrong, counts } = await runLives(SEEDS, { servers, guests: 'fake', lifeMs: LIFE_MS, settleMs: SETTLE_MS });
+    console.log(`Random lives of sessions, seeds ${SEEDS.join(', ')}: ${JSON.stringify(counts)}`);
+    expect(wrong).toEqual([]);
+    expect(counts.compared).toBeGreaterThan(20);
+  },
+  2 * LIFE_MS,
+);
