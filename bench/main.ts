@@ -35,7 +35,11 @@ function usage(): string {
 
 const interrupted = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(name, () => interrupted.abort(new Error(`ended by ${name}`)));
+  process.on(name, () => {
+    // A second one does not wait for the orderly end.
+    if (interrupted.signal.aborted) process.exit(130);
+    interrupted.abort(new Error(`ended by ${name}`));
+  });
 }
 
 try {

@@ -10,7 +10,10 @@ import { type LivesRunOptions, runSessionLives } from './sessions/session-lives.
 import { runSchedules, type ScheduleRunOptions } from './workload-schedules.ts';
 
 const asked = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => asked.abort());
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  // What is under way is ended in order; a second signal does not wait for that.
+  process.on(signal, () => (asked.signal.aborted ? process.exit(130) : asked.abort()));
+}
 
 const positive = (text: string): number => {
   const value = Number(text);

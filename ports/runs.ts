@@ -42,8 +42,8 @@ export interface FollowOutput {
 export interface FollowedOutput {
   readonly pieces: readonly ExecOutput[];
   /**
-   * Nothing follows these pieces here: the run has ended on this host, however, or its VM is gone. Where a worker goes
-   * on with a run that an earlier one has left, this can be so for a moment before.
+   * Nothing follows these pieces: the run has ended on this host, or nobody reads from its guest, because its VM is gone
+   * or because the worker that goes on with it has not been asked to yet.
    */
   readonly isLast: boolean;
   /** The run that has this turn in the VM, once one has it. */

@@ -130,7 +130,9 @@ class LivesRun {
   }
 
   private async standing(thread: string): Promise<string> {
-    const { tier, running, waiting, events } = await this.api.getSession({ params: { thread }, query: {} });
+    const view = await this.api.getSession({ params: { thread }, query: {} }).catch(() => undefined);
+    if (view === undefined) return 'nobody can tell';
+    const { tier, running, waiting, events } = view;
     return JSON.stringify({ tier, running, waiting, events: events.slice(-8) });
   }
 

@@ -9,7 +9,7 @@ import type { SeededRandom } from '../random.ts';
 import { walksOf } from './guest-walk.ts';
 import type { Disturbance, Step } from './life.ts';
 import { markOf, OTHER_MARK, type Sent, sendRun } from './life-runs.ts';
-import { differences, type SeenTree, Tree } from './tree.ts';
+import { differences, emptyTree, type SeenTree, type Tree } from './tree.ts';
 import { type Changes, ROOT, randomChanges, WRITTEN } from './tree-changes.ts';
 import { Versions } from './versions.ts';
 import { walkOfTar } from './walk-of-tar.ts';
@@ -28,8 +28,10 @@ export interface LifePorts {
 
 /** A run that something happens to is there for this long, s. */
 const LINGER_S = 1;
+/** No VM that goes makes a request for a file fail so. */
+const NEVER_LAWFUL: readonly string[] = ['SPEC_INVALID', 'NOT_FOUND', 'INTERNAL'];
 /** What may become of a run whose VM is gone. */
-const VM_GONE: readonly (string | undefined)[] = ['VM_LOST', 'HOST_LOST', 'VMM_EXITED', 'GUEST_PANIC'];
+const VM_GONE: readonly (string | undefined)[] = ['HOST_LOST', 'VMM_EXITED', 'GUEST_CRASHED', 'RUN_LOST'];
 const POLL_MS = 50;
 /** A caller who repeats what nobody answers goes on for as long as a life may be disturbed. */
 const PATIENT = { tries: 100, pauseMs: 100, maxPauseMs: 1_000 };
@@ -40,7 +42,7 @@ export class SessionLife {
   private versions: Versions | undefined;
   /** Ids of runs in the order in which they were sent. */
   private readonly ids: string[] = [];
-  /** How often something that takes VMs has begun, and been looked at. */
+  /** How often something that takes VMs has begun or ended. */
   private harms = 0;
 
   constructor(ports: LifePorts) {
@@ -178,6 +180,7 @@ export class SessionLife {
       this.ports.count(`failed ${view.failure?.code}`);
       const isLawful = this.versions?.maySay.lost === true && VM_GONE.includes(view.failure?.code);
       if (!isLawful) this.ports.wrong(`${view.id} failed: ${JSON.stringify(view.failure)}`);
+      else if (turn !== undefined) this.versions?.runFailed();
       return;
     }
     if (turn === undefined) return;
@@ -289,7 +292,7 @@ export class SessionLife {
         untilSaved ? { wait: 'saved' } : {},
       ),
     );
-    await this.wrote(harms, (tree) => {
+    const isSure = await this.wrote(harms, (tree) => {
       if (tree.get(WRITTEN) === undefined) tree.set(WRITTEN, folder());
       const before = tree.get(path);
       const mode = before === undefined ? 0o644 : before.mode;
@@ -297,7 +300,7 @@ export class SessionLife {
       Object.assign(tree.get(WRITTEN) ?? {}, { mtime: undefined });
       Object.assign(tree.get(ROOT) ?? {}, { mtime: undefined });
     });
-    if (saved === true && harms === this.harms) this.known().isNowSaved();
+    if (saved === true && isSure) this.known().isNowSaved();
   }
 
   private async deleteFile(): Promise<void> {
@@ -307,10 +310,13 @@ export class SessionLife {
     if (path === undefined) return;
     const harms = this.harms;
     const params = { thread: this.session.thread, path };
+    let tries = 0;
     await this.throughHarm(async () => {
+      tries += 1;
       await this.ports.api.deleteSessionFile({ params, query: {} }).catch((error: unknown) => {
-        // The first try was done, and its answer lost.
-        if (!isKilnError(error, 'NOT_FOUND')) throw error;
+        // An earlier try was done, and its answer lost; or the file went with a VM.
+        const mayBeGone = tries > 1 || this.known().maySay.lost;
+        if (!mayBeGone || !isKilnError(error, 'NOT_FOUND')) throw error;
       });
     });
     await this.wrote(harms, (tree) => {
@@ -319,15 +325,16 @@ export class SessionLife {
     });
   }
 
-  /** A loss is told to runs only: where there may be one, a run looks at once. */
-  private async wrote(harms: number, change: (tree: Tree) => void): Promise<void> {
+  /** A loss is told to runs only: where there may be one, a run looks at once. @returns whether there could be none */
+  private async wrote(harms: number, change: (tree: Tree) => void): Promise<boolean> {
     const versions = this.known();
     // It may have gone to either of two VMs.
     if (harms !== this.harms) versions.mayBeLost();
     versions.write(change);
-    if (!versions.maySay.lost) return;
+    if (!versions.maySay.lost) return true;
     this.ports.count('write unsure');
     await this.look();
+    return false;
   }
 
   /** Repeats what a VM or host that goes may refuse. */
@@ -336,7 +343,7 @@ export class SessionLife {
       try {
         return await throughOutages(call);
       } catch (error) {
-        if (!isKilnError(error) || error.code === 'SPEC_INVALID') throw error;
+        if (!isKilnError(error) || NEVER_LAWFUL.includes(error.code)) throw error;
         this.ports.count(`file ${error.code}`);
         await delay(POLL_MS);
       }
@@ -390,9 +397,3 @@ export class SessionLife {
 }
 
 const folder = () => ({ kind: 'folder', mode: 0o755, uid: 0, gid: 0, mtime: undefined }) as const;
-
-/** A fresh workspace has nothing in it but itself. */
-function emptyTree(seen: SeenTree): Tree {
-  const { mode = 0o755, uid = 0, gid = 0, mtime } = seen.get(ROOT) ?? {};
-  return new Tree(new Map([[ROOT, { kind: 'folder', mode, uid, gid, mtime }]]));
-}

@@ -142,3 +142,9 @@ export function differences(expected: SeenTree, found: SeenTree): string[] {
 function text({ kind, mode, uid, gid, mtime, sha256, sameAs, target }: SeenEntry): string {
   return JSON.stringify([kind, mode.toString(8), uid, gid, String(mtime), sha256, sameAs, target]);
 }
+
+/** @returns a fresh workspace, which has nothing in it but itself */
+export function emptyTree(seen: SeenTree): Tree {
+  const { mode = 0o755, uid = 0, gid = 0, mtime } = seen.get('') ?? {};
+  return new Tree(new Map([['', { kind: 'folder', mode, uid, gid, mtime }]]));
+}

@@ -21,6 +21,8 @@ export class Versions {
   private saved = -1;
   /** Whether something may have taken the VM since it was last looked into. */
   private mayLose = false;
+  /** Whether a run has failed with its VM since the last that was looked into: then the next one is told of a loss. */
+  private mustTell = false;
   /** What was done beside the runs to a VM that may have gone with it. */
   private unsure: Change[] = [];
   private readonly wrong: (line: string) => void;
@@ -45,6 +47,10 @@ export class Versions {
 
   mayBeLost(): void {
     this.mayLose = true;
+  }
+
+  runFailed(): void {
+    this.mustTell = true;
   }
 
   add(turn: number, tree: Tree): void {
@@ -74,9 +80,15 @@ export class Versions {
    */
   found(told: Told, seen: SeenTree): Tree | undefined {
     const candidates = this.candidates(told).flatMap(({ tree, turn }) =>
-      subsetsOf(this.unsure).map((changes) => ({ turn, isNew: changes.length > 0, tree: changed(tree, changes) })),
+      // Where no loss is told, everything that was answered is there.
+      (told.lost === undefined ? [this.unsure] : subsetsOf(this.unsure)).map((changes) => ({
+        turn,
+        isNew: changes.length > 0,
+        tree: changes.length === 0 ? tree : changed(tree, changes),
+      })),
     );
     this.unsure = [];
+    this.judgeWords(told, seen);
     const judged = candidates.map((one) => ({ ...one, lines: differences(one.tree.seen(), seen) }));
     const [nearest] = judged.sort((a, b) => a.lines.length - b.lines.length);
     if (nearest?.lines.length === 0) {
@@ -90,6 +102,15 @@ export class Versions {
     const is = others.length === 0 ? 'of no turn' : `of turn ${others.map(({ turn }) => turn).join(', ')}`;
     this.wrong(`turn ${told.turn} (${JSON.stringify(told.lost ?? 'nothing lost')}) found a workspace ${is}: ${lines}`);
     return undefined;
+  }
+
+  /** Whether a loss is told where there is one, and only there. */
+  private judgeWords({ turn, lost }: Told, seen: SeenTree): void {
+    const last = this.last();
+    if (lost === undefined && this.mustTell) this.wrong(`turn ${turn} is not told of the loss of the run before it`);
+    const isAll = lost?.restoredTurn === last.turn && differences(last.tree.seen(), seen).length === 0;
+    if (isAll && !this.mustTell) this.wrong(`turn ${turn} tells of a loss, and nothing is lost`);
+    this.mustTell = false;
   }
 
   /** A loss was told, or there was none: what was at stake is settled. */

@@ -21,10 +21,17 @@ export interface SaveBook {
   readonly spooled?: SaveMark;
   /** What the head in the store names, as far as it is known here. */
   readonly stored?: SaveMark;
-  /** The VM is gone, and nothing was lost with it if the store turns out to have the save with this `n`, or a later one. */
-  readonly allIn?: number;
+  /** The VM is gone, and no other is there yet: what was known of its saves. */
+  readonly atLoss?: SavesAtLoss;
   /** Why the guest of the present VM cannot be saved, where it never can. */
   readonly cannot?: string;
+}
+
+export interface SavesAtLoss {
+  /** `n` of the last save of that VM. */
+  readonly asked: number;
+  /** Nothing had changed since that save. */
+  readonly isWhole: boolean;
 }
 
 export const NO_SAVES: SaveBook = { asked: 0, unsavedRuns: 0, unsavedWrites: 0 };
@@ -104,6 +111,11 @@ export function storedUpTo(book: SaveBook, stored: SaveMark): SaveBook {
 }
 
 /** The VM is gone: what is in the store is all there is. */
-export function vmIsGone({ asked, stored, allIn }: SaveBook): SaveBook {
-  return { asked, unsavedRuns: 0, unsavedWrites: 0, ...defined({ stored, allIn }) };
+export function vmIsGone({ asked, stored, atLoss }: SaveBook): SaveBook {
+  return { asked, unsavedRuns: 0, unsavedWrites: 0, ...defined({ stored, atLoss }) };
+}
+
+/** Another VM is there, with what was restored. */
+export function vmIsThere({ atLoss: _, ...book }: SaveBook): SaveBook {
+  return book;
 }

@@ -4,7 +4,16 @@ import type { SessionName } from '../names.ts';
 import type { SessionPolicyOverrides } from '../policies.ts';
 import { type CarriedRunIds, NO_RUN_IDS } from './known-run-ids.ts';
 import { type EndedRun, type KnownRun, loseWorkspace, NO_RUNS, type RunBook } from './run-book.ts';
-import { hasAllStored, isDirty, NO_SAVES, type SaveBook, type SaveMark, storedUpTo, vmIsGone } from './save-book.ts';
+import {
+  hasAllStored,
+  isDirty,
+  NO_SAVES,
+  type SaveBook,
+  type SaveMark,
+  storedUpTo,
+  vmIsGone,
+  vmIsThere,
+} from './save-book.ts';
 import type { Cause, SessionEvent } from './session-events.ts';
 import type { SessionEnd, SessionSettings } from './session-record.ts';
 import { SESSION_LIFECYCLE, type Tier } from './tiers.ts';
@@ -150,20 +159,32 @@ export function withLoss(state: CarriedSession, reason: string): CarriedSession 
   const saves = state.saves ?? NO_SAVES;
   if (hasAllStored(saves)) return state;
   const runs = loseWorkspace(state.runs, reason, saves.stored?.turn);
-  // The last save was of everything, and its upload may have ended without a word of it.
-  const mayHaveAll = state.runs.lost === undefined && !isDirty(saves);
-  return { ...state, runs, ...(mayHaveAll ? { saves: { ...saves, allIn: saves.asked } } : {}) };
+  const isNew = state.runs.lost === undefined && runs.lost !== undefined;
+  const atLoss = { asked: saves.asked, isWhole: !isDirty(saves) };
+  return { ...state, runs, ...(isNew ? { saves: { ...saves, atLoss } } : {}) };
 }
 
-/** A new VM has the workspace as this save has it: so that is what is left, whatever was known of it before. */
+/**
+ * The next VM has the workspace as this save has it. An upload may have ended without a word of it before the VM was lost:
+ * the loss is what this save does not have, and none where it has everything.
+ */
 export function withRestored(
-  { lost, ...runs }: RunBook,
-  { allIn, ...saves }: SaveBook,
+  runs: RunBook,
+  saves: SaveBook,
   mark: SaveMark,
 ): { readonly runs: RunBook; readonly saves: SaveBook } {
-  const isAll = lost === undefined || (allIn !== undefined && mark.n >= allIn);
-  const left = isAll ? {} : { lost: { ...lost, restoredTurn: mark.turn } };
-  return { runs: { ...runs, ...left }, saves: storedUpTo(saves, mark) };
+  const stored = storedUpTo(saves, mark);
+  const { lost, ...rest } = runs;
+  if (lost === undefined || saves.atLoss === undefined) return { runs, saves: stored };
+  const { asked, isWhole } = saves.atLoss;
+  if (isWhole && mark.n >= asked) return { runs: rest, saves: stored };
+  return { runs: { ...rest, lost: { ...lost, restoredTurn: mark.turn } }, saves: stored };
+}
+
+/** A VM is there. What was lost with the one before is settled: later saves have nothing to say about that. */
+export function withVm(state: CarriedSession, place: SessionPlace): CarriedSession {
+  const { saves, epoch: _, ...rest } = state;
+  return { ...rest, place, epoch: place.epoch, ...(saves === undefined ? {} : { saves: vmIsThere(saves) }) };
 }
 
 /** The VM is gone, with all that only its host had of the session. */

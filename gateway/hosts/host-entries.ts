@@ -34,13 +34,17 @@ export function createHostEntries(options: HostEntriesOptions): HostEntries {
     noDeleteOnStaleGet: true,
     noDeleteOnFetchRejection: true,
   });
-  /** Not deleted: that would fail the reading that others wait for. */
-  const forgotten = new Set<string>();
+  /**
+   * How often each was forgotten since it was read. Not deleted: that would fail the reading that others wait for. A
+   * reading that had begun before may answer once more.
+   */
+  const forgotten = new LRUCache<string, number>({ max: MAX_HOSTS });
   return {
     async read(hostId, { newest = false } = {}) {
-      const isForgotten = forgotten.has(hostId);
+      const times = forgotten.get(hostId);
+      const isForgotten = times !== undefined;
       const known = await entries.fetch(hostId, { allowStale: !newest && !isForgotten, forceRefresh: isForgotten });
-      if (isForgotten && known !== undefined) forgotten.delete(hostId);
+      if (known !== undefined && forgotten.get(hostId) === times) forgotten.delete(hostId);
       if (known === undefined || isFresh(options, known)) return known;
       if (newest) return undefined;
       // It may only be old because nobody has asked for long.
@@ -52,7 +56,7 @@ export function createHostEntries(options: HostEntriesOptions): HostEntries {
       if (newer === undefined) return known;
       return newer.entry !== undefined && isFresh(options, newer.entry) ? newer.entry : undefined;
     },
-    forget: (hostId) => void forgotten.add(hostId),
+    forget: (hostId) => void forgotten.set(hostId, (forgotten.get(hostId) ?? 0) + 1),
   };
 }
 

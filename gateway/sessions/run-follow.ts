@@ -78,10 +78,9 @@ export async function* followRun(options: RunFollowOptions, after: number): Asyn
       const hostMayTell = told.isSilent && performance.now() - missedSince < limits.incompleteMs;
       if (isWhole || !(hostMayTell || stored.isSilent)) return yield* end(run, position);
     }
-    if (answer === undefined || answer.isLast) {
-      // Its end is on the way into the workflow, or no host can be asked to wait.
-      await pause();
-    }
+    // Its end is on the way into the workflow, or no host can be asked to wait.
+    if (answer === undefined || answer.isLast) await pause();
+    else pauseMs = limits.lookMs;
     yield { kind: 'quiet' };
   }
 }

@@ -133,7 +133,7 @@ class VmRuns implements SessionRuns {
       change.catch(() => undefined);
       const isActive = this.active.get(run.vmId)?.turn === run.turn;
       // Before the output is read, so that an end that is seen comes with all of it.
-      const isLast = !isActive && (wasActive || (await this.isOverOrLeft(run)));
+      const isLast = !isActive && (wasActive || (await this.isOverOrUnread(run)));
       wasActive ||= isActive;
       const pieces = await this.readOutput(run, after, maxBytes).catch(noneIfUnknown);
       if (pieces.length > 0 || isLast || late.aborted) {
@@ -149,7 +149,7 @@ class VmRuns implements SessionRuns {
   }
 
   /** Also where it was started and nobody reads it: its VM is gone, or whoever goes on with it is still to come. */
-  private async isOverOrLeft(run: RunInVm): Promise<boolean> {
+  private async isOverOrUnread(run: RunInVm): Promise<boolean> {
     const record = await this.record(run.vmId);
     return (record?.turn === run.turn && record.state === 'started') || (await this.isOver(run));
   }

@@ -5,7 +5,7 @@ import { repositoryFiles, textOf } from './repository-files.ts';
  * `signal-exit`, which writes of records hold for a moment, takes a signal for unheard where the only other listener
  * was a `once`, gone by the time it looks: it sends the signal again, and the process dies in its orderly end.
  */
-const ONCE = /\bprocess\s*\.once\(\s*('SIG|name\b)/;
+const ONCE = /\bprocess\s*\.once\(\s*('SIG|[^'\s])/;
 
 describe('a program that ends in order when a signal asks for it', () => {
   it('listens with `on`', () => {

@@ -198,13 +198,15 @@ export class ProcessStack {
   /** Ends what runs on the machine, and removes its files. */
   private async clear(): Promise<void> {
     const { directory } = this.spec;
-    const left = await this.left();
-    for (const line of left) {
-      const pid = /^process (\d+):/.exec(line)?.[1];
-      if (pid !== undefined) killIfThere(Number(pid));
+    let left = await this.left();
+    // What a dying process holds cannot be removed yet, and it may have made another one.
+    for (; left.some((line) => line.startsWith('process ')); left = await this.left()) {
+      for (const line of left) {
+        const pid = /^process (\d+):/.exec(line)?.[1];
+        if (pid !== undefined) killIfThere(Number(pid));
+      }
+      await delay(CLEAR_POLL_MS);
     }
-    // What a dying process holds cannot be removed yet.
-    while ((await this.left()).some((line) => line.startsWith('process '))) await delay(CLEAR_POLL_MS);
     for (const line of left) {
       const group = /^control group (.*)$/.exec(line)?.[1];
       if (group !== undefined) await removeGroup(group);

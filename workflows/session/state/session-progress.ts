@@ -37,6 +37,7 @@ import {
   type SessionPlace,
   withLoss,
   withoutVm,
+  withVm,
 } from '../../../domain/session/session-state.ts';
 import { SESSION_LIFECYCLE, type Tier } from '../../../domain/session/tiers.ts';
 import { setAttributes } from '../../search-attributes.ts';
@@ -168,7 +169,7 @@ export class SessionProgress {
 
   placed(place: SessionPlace | undefined, cause: Cause): void {
     const { place: before, ...rest } = this.state;
-    this.state = place === undefined ? rest : { ...rest, place, epoch: place.epoch };
+    this.state = place === undefined ? rest : withVm(rest, place);
     const vmId = place?.vmId ?? before?.vmId;
     if (vmId !== undefined) this.note({ of: 'vm', vmId, to: place === undefined ? 'gone' : 'running' }, cause);
   }

@@ -20,6 +20,7 @@ import {
   withLoss,
   withoutVm,
   withRestored,
+  withVm,
 } from '../../../../domain/session/session-state.ts';
 
 const AT = '2026-01-02T03:04:05.678Z';
@@ -99,7 +100,7 @@ describe('a session whose VM is gone', () => {
     expect(gone.runs.lost).toEqual(lost);
     const back = restored(gone, 5, 7);
     expect(back.runs).not.toHaveProperty('lost');
-    expect(back.saves).toEqual({ asked: 7, unsavedRuns: 0, unsavedWrites: 0, stored: spooled });
+    expect(back.saves.stored).toEqual(spooled);
     expect(restored(gone, 4, 6).runs.lost).toEqual(lost);
   });
 
@@ -107,8 +108,28 @@ describe('a session whose VM is gone', () => {
     const dirty = { ...saves, unsavedRuns: 1, spooled: { turn: 5, n: 7 } };
     const gone = lose({ ...newSession(SETTINGS, 0), runs: { ...runs, turn: 6 }, saves: dirty });
     expect(restored(gone, 5, 7).runs.lost).toEqual({ ...lost, afterTurn: 6, restoredTurn: 5 });
-    // A second VM that is lost before any run was told changes nothing of that.
+    // Its next VM is lost before it was there.
     expect(restored(lose(gone), 5, 7).runs.lost).toEqual({ ...lost, afterTurn: 6, restoredTurn: 5 });
+  });
+
+  it('has lost what it has lost, whatever later VMs save', () => {
+    const whole = { ...saves, spooled: { turn: 5, n: 7 } };
+    const gone = lose({ ...newSession(SETTINGS, 0), runs, saves: whole });
+    // The next VM began with nothing, or with an older save, and what was written beside the runs is saved since.
+    const place = { hostId: 'h1', epoch: 2, reservationId: 'r', boot: 1, vmId: 'v' };
+    const there = withVm(gone, place);
+    expect(restored(there, 5, 8).runs.lost).toEqual(lost);
+    // A run that was told has ended since, and another one is lost.
+    const { lost: _, ...told } = there.runs;
+    const later = { ...saves, asked: 8, stored: { turn: 6, n: 8 }, unsavedRuns: 1 };
+    const again = lose({ ...there, runs: { ...told, turn: 7 }, saves: later });
+    expect(restored(again, 6, 8).runs.lost).toEqual({ ...lost, afterTurn: 7, restoredTurn: 6 });
+  });
+
+  it('has lost nothing that it never had, and remembers nothing of that', () => {
+    const held = lose({ ...newSession(SETTINGS, 0), saves: { asked: 0, unsavedRuns: 0, unsavedWrites: 1 } });
+    expect(held.runs).not.toHaveProperty('lost');
+    expect(held.saves).not.toHaveProperty('atLoss');
   });
 
   it('has lost nothing where everything is known to be in the store', () => {
