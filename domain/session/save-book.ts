@@ -21,6 +21,8 @@ export interface SaveBook {
   readonly spooled?: SaveMark;
   /** What the head in the store names, as far as it is known here. */
   readonly stored?: SaveMark;
+  /** Only that its spool is lost makes the workspace count as not saved: nothing has changed since the save with this `n`. */
+  readonly wholeAt?: number;
   /** The VM is gone, and no other is there yet: what was known of its saves. */
   readonly atLoss?: SavesAtLoss;
   /** Why the guest of the present VM cannot be saved, where it never can. */
@@ -55,6 +57,11 @@ export function isDirty({ unsavedRuns, unsavedWrites }: SaveBook): boolean {
   return unsavedRuns > 0 || unsavedWrites > 0;
 }
 
+/** Whether the last save has everything, wherever it is. */
+export function isWhole(book: SaveBook): boolean {
+  return !isDirty(book) || book.wholeAt === book.asked;
+}
+
 /** Whether a new VM would find everything in the store. */
 export function isStored(book: SaveBook): boolean {
   return !isDirty(book) && !isBehind(book) && book.saving === undefined;
@@ -70,11 +77,11 @@ export function isBehind({ spooled, stored }: SaveBook): boolean {
   return spooled !== undefined && isLater(spooled, stored);
 }
 
-export function runStarts(book: SaveBook): SaveBook {
+export function runStarts({ wholeAt: _, ...book }: SaveBook): SaveBook {
   return { ...book, unsavedRuns: book.unsavedRuns + 1 };
 }
 
-export function filesChange(book: SaveBook): SaveBook {
+export function filesChange({ wholeAt: _, ...book }: SaveBook): SaveBook {
   return { ...book, unsavedWrites: book.unsavedWrites + 1 };
 }
 
@@ -102,7 +109,9 @@ export function saved({ saving, ...book }: SaveBook, spooled: SaveMark): SaveBoo
  * What the host had spooled will never be in the store: the workspace counts as not saved since then.
  */
 export function spoolIsLost({ spooled, ...book }: SaveBook): SaveBook {
-  return spooled === undefined ? book : runStarts(book);
+  if (spooled === undefined) return book;
+  const lost = runStarts(book);
+  return isDirty(book) ? lost : { ...lost, wholeAt: book.asked };
 }
 
 /** The head names this save, or another one that is later. */

@@ -6,7 +6,7 @@ import { type CarriedRunIds, NO_RUN_IDS } from './known-run-ids.ts';
 import { type EndedRun, type KnownRun, loseWorkspace, NO_RUNS, type RunBook } from './run-book.ts';
 import {
   hasAllStored,
-  isDirty,
+  isWhole,
   NO_SAVES,
   type SaveBook,
   type SaveMark,
@@ -149,8 +149,8 @@ export function goOnFrom(
   const later = { ...state, epoch: Math.max(state.epoch, epoch) };
   if (mark === undefined) return later;
   const saves = { ...(state.saves ?? NO_SAVES), asked: mark.n, stored: mark };
-  const isWhole = mark.turn >= state.runs.turn;
-  const runs = isWhole ? state.runs : loseWorkspace(state.runs, 'Temporal has lost its workflow', mark.turn);
+  const hasAll = mark.turn >= state.runs.turn;
+  const runs = hasAll ? state.runs : loseWorkspace(state.runs, 'Temporal has lost its workflow', mark.turn);
   return { ...later, saves, runs };
 }
 
@@ -160,7 +160,7 @@ export function withLoss(state: CarriedSession, reason: string): CarriedSession 
   if (hasAllStored(saves)) return state;
   const runs = loseWorkspace(state.runs, reason, saves.stored?.turn);
   const isNew = state.runs.lost === undefined && runs.lost !== undefined;
-  const atLoss = { asked: saves.asked, isWhole: !isDirty(saves) };
+  const atLoss = { asked: saves.asked, isWhole: isWhole(saves) };
   return { ...state, runs, ...(isNew ? { saves: { ...saves, atLoss } } : {}) };
 }
 
@@ -176,8 +176,8 @@ export function withRestored(
   const stored = storedUpTo(saves, mark);
   const { lost, ...rest } = runs;
   if (lost === undefined || saves.atLoss === undefined) return { runs, saves: stored };
-  const { asked, isWhole } = saves.atLoss;
-  if (isWhole && mark.n >= asked) return { runs: rest, saves: stored };
+  const { asked, isWhole: hadAll } = saves.atLoss;
+  if (hadAll && mark.n >= asked) return { runs: rest, saves: stored };
   return { runs: { ...rest, lost: { ...lost, restoredTurn: mark.turn } }, saves: stored };
 }
 

@@ -11,6 +11,7 @@ import {
   type RunOrder,
   takeOrder,
 } from '../../../../domain/session/run-book.ts';
+import { filesChange, spoolIsLost } from '../../../../domain/session/save-book.ts';
 import {
   type CarriedSession,
   carriedBytes,
@@ -102,6 +103,14 @@ describe('a session whose VM is gone', () => {
     expect(back.runs).not.toHaveProperty('lost');
     expect(back.saves.stored).toEqual(spooled);
     expect(restored(gone, 4, 6).runs.lost).toEqual(lost);
+  });
+
+  it('has lost nothing either where its spool was known to be lost before', () => {
+    const lostSpool = spoolIsLost({ ...saves, spooled: { turn: 5, n: 7 } });
+    const gone = lose({ ...newSession(SETTINGS, 0), runs, saves: lostSpool });
+    expect(restored(gone, 5, 7).runs).not.toHaveProperty('lost');
+    const changed = lose({ ...newSession(SETTINGS, 0), runs, saves: filesChange(lostSpool) });
+    expect(restored(changed, 5, 7).runs.lost).toEqual({ ...lost, restoredTurn: 5 });
   });
 
   it('has lost what came after its last save, of whichever turn that is', () => {
