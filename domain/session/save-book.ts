@@ -21,19 +21,12 @@ export interface SaveBook {
   readonly spooled?: SaveMark;
   /** What the head in the store names, as far as it is known here. */
   readonly stored?: SaveMark;
-  /** Only that its spool is lost makes the workspace count as not saved: nothing has changed since the save with this `n`. */
+  /** `n` of a save that has everything, although the workspace counts as not saved since its spool was lost. */
   readonly wholeAt?: number;
-  /** The VM is gone, and no other is there yet: what was known of its saves. */
-  readonly atLoss?: SavesAtLoss;
+  /** Its VM is lost, and no other is there yet. `wholeAt`: the save that had everything; absent: none. */
+  readonly atLoss?: { readonly wholeAt?: number };
   /** Why the guest of the present VM cannot be saved, where it never can. */
   readonly cannot?: string;
-}
-
-export interface SavesAtLoss {
-  /** `n` of the last save of that VM. */
-  readonly asked: number;
-  /** Nothing had changed since that save. */
-  readonly isWhole: boolean;
 }
 
 export const NO_SAVES: SaveBook = { asked: 0, unsavedRuns: 0, unsavedWrites: 0 };
@@ -57,9 +50,9 @@ export function isDirty({ unsavedRuns, unsavedWrites }: SaveBook): boolean {
   return unsavedRuns > 0 || unsavedWrites > 0;
 }
 
-/** Whether the last save has everything, wherever it is. */
-export function isWhole(book: SaveBook): boolean {
-  return !isDirty(book) || book.wholeAt === book.asked;
+/** @returns `n` of a save that has everything, wherever it is; undefined where the last changes are in none */
+export function wholeSave(book: SaveBook): number | undefined {
+  return book.wholeAt ?? (isDirty(book) ? undefined : book.asked);
 }
 
 /** Whether a new VM would find everything in the store. */
@@ -110,8 +103,7 @@ export function saved({ saving, ...book }: SaveBook, spooled: SaveMark): SaveBoo
  */
 export function spoolIsLost({ spooled, ...book }: SaveBook): SaveBook {
   if (spooled === undefined) return book;
-  const lost = runStarts(book);
-  return isDirty(book) ? lost : { ...lost, wholeAt: book.asked };
+  return { ...runStarts(book), ...defined({ wholeAt: wholeSave(book) }) };
 }
 
 /** The head names this save, or another one that is later. */

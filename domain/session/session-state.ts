@@ -1,4 +1,5 @@
 /** The state that a session's workflow carries with it, and what it shows. Pure. */
+import { defined } from '../defined.ts';
 import { emptyLedger, type TransitionLedger } from '../lifecycle/lifecycle.ts';
 import type { SessionName } from '../names.ts';
 import type { SessionPolicyOverrides } from '../policies.ts';
@@ -6,13 +7,13 @@ import { type CarriedRunIds, NO_RUN_IDS } from './known-run-ids.ts';
 import { type EndedRun, type KnownRun, loseWorkspace, NO_RUNS, type RunBook } from './run-book.ts';
 import {
   hasAllStored,
-  isWhole,
   NO_SAVES,
   type SaveBook,
   type SaveMark,
   storedUpTo,
   vmIsGone,
   vmIsThere,
+  wholeSave,
 } from './save-book.ts';
 import type { Cause, SessionEvent } from './session-events.ts';
 import type { SessionEnd, SessionSettings } from './session-record.ts';
@@ -160,7 +161,7 @@ export function withLoss(state: CarriedSession, reason: string): CarriedSession 
   if (hasAllStored(saves)) return state;
   const runs = loseWorkspace(state.runs, reason, saves.stored?.turn);
   const isNew = state.runs.lost === undefined && runs.lost !== undefined;
-  const atLoss = { asked: saves.asked, isWhole: isWhole(saves) };
+  const atLoss = defined({ wholeAt: wholeSave(saves) });
   return { ...state, runs, ...(isNew ? { saves: { ...saves, atLoss } } : {}) };
 }
 
@@ -176,8 +177,8 @@ export function withRestored(
   const stored = storedUpTo(saves, mark);
   const { lost, ...rest } = runs;
   if (lost === undefined || saves.atLoss === undefined) return { runs, saves: stored };
-  const { asked, isWhole: hadAll } = saves.atLoss;
-  if (hadAll && mark.n >= asked) return { runs: rest, saves: stored };
+  const { wholeAt } = saves.atLoss;
+  if (wholeAt !== undefined && mark.n >= wholeAt) return { runs: rest, saves: stored };
   return { runs: { ...rest, lost: { ...lost, restoredTurn: mark.turn } }, saves: stored };
 }
 

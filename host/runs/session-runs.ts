@@ -131,10 +131,9 @@ class VmRuns implements SessionRuns {
     for (;;) {
       const change = this.changes.next(run.vmId, late);
       change.catch(() => undefined);
-      const isActive = this.active.get(run.vmId)?.turn === run.turn;
       // Before the output is read, so that an end that is seen comes with all of it.
-      const isLast = !isActive && (wasActive || (await this.isOverOrUnread(run)));
-      wasActive ||= isActive;
+      const isLast = !this.isActive(run) && (wasActive || (await this.isOverOrUnread(run)));
+      wasActive ||= this.isActive(run);
       const pieces = await this.readOutput(run, after, maxBytes).catch(noneIfUnknown);
       if (pieces.length > 0 || isLast || late.aborted) {
         return { pieces, isLast: isLast && pieces.length === 0, ...defined({ runId: await this.runIdOf(run) }) };
@@ -151,13 +150,18 @@ class VmRuns implements SessionRuns {
   /** Also where it was started and nobody reads it: its VM is gone, or whoever goes on with it is still to come. */
   private async isOverOrUnread(run: RunInVm): Promise<boolean> {
     const record = await this.record(run.vmId);
-    return (record?.turn === run.turn && record.state === 'started') || (await this.isOver(run));
+    if (this.isActive(run) || record === undefined) return false;
+    return isPast(record, run) || (record.turn === run.turn && record.state === 'started');
   }
 
-  async isOver({ vmId, turn }: RunInVm): Promise<boolean> {
-    if (this.active.get(vmId)?.turn === turn) return false;
-    const record = await this.record(vmId);
-    return record !== undefined && (record.turn > turn || (record.turn === turn && isOver(record)));
+  async isOver(run: RunInVm): Promise<boolean> {
+    if (this.isActive(run)) return false;
+    const record = await this.record(run.vmId);
+    return record !== undefined && isPast(record, run);
+  }
+
+  private isActive({ vmId, turn }: RunInVm): boolean {
+    return this.active.get(vmId)?.turn === turn;
   }
 
   /** Finds the run or begins it. In an object, since the lock must not be held until the run is done. */
@@ -317,6 +321,8 @@ class VmRuns implements SessionRuns {
     return join(this.options.vmDirectory(vmId), 'run.json');
   }
 }
+
+const isPast = (record: RunRecord, { turn }: RunInVm) => record.turn > turn || (record.turn === turn && isOver(record));
 
 const isOver = ({ state }: RunRecord) => state === 'exited' || state === 'cancelled';
 

@@ -11,7 +11,7 @@ import {
   type RunOrder,
   takeOrder,
 } from '../../../../domain/session/run-book.ts';
-import { filesChange, spoolIsLost } from '../../../../domain/session/save-book.ts';
+import { askSave, filesChange, saveFailed, spoolIsLost } from '../../../../domain/session/save-book.ts';
 import {
   type CarriedSession,
   carriedBytes,
@@ -109,6 +109,11 @@ describe('a session whose VM is gone', () => {
     const lostSpool = spoolIsLost({ ...saves, spooled: { turn: 5, n: 7 } });
     const gone = lose({ ...newSession(SETTINGS, 0), runs, saves: lostSpool });
     expect(restored(gone, 5, 7).runs).not.toHaveProperty('lost');
+    // The next save of the same files failed with its host.
+    const { book, mark } = askSave(lostSpool, 5);
+    const failed = lose({ ...newSession(SETTINGS, 0), runs, saves: saveFailed(book, lostSpool) });
+    expect(mark.n).toBe(8);
+    expect(restored(failed, 5, 7).runs).not.toHaveProperty('lost');
     const changed = lose({ ...newSession(SETTINGS, 0), runs, saves: filesChange(lostSpool) });
     expect(restored(changed, 5, 7).runs.lost).toEqual({ ...lost, restoredTurn: 5 });
   });
