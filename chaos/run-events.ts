@@ -198,13 +198,8 @@ class ScheduleRun {
   }
 
   private async expectNothingLeft(): Promise<void> {
-    const deadline = Date.now() + this.options.settleMs;
-    for (;;) {
-      const left = await this.stack.left();
-      if (left.length === 0) return;
-      if (Date.now() > deadline) return this.report(`left: ${left.join('; ')}`);
-      await delay(POLL_MS);
-    }
+    const left = await this.stack.leftAfter(this.options.settleMs);
+    if (left.length > 0) this.report(`left: ${left.join('; ')}`);
   }
 }
 

@@ -33,7 +33,6 @@ export interface LivesResult {
   readonly counts: Readonly<Record<string, number>>;
 }
 
-const POLL_MS = 50;
 /** Long enough for a worker that is killed and started again on a busy machine. */
 const LOST_AFTER_MS = 10_000;
 const LEASES = { leaseMs: 4_000, lookMs: 500, askMs: 500 };
@@ -171,12 +170,7 @@ class LivesRun {
   }
 
   private async nothingLeft(): Promise<void> {
-    const deadline = Date.now() + this.options.settleMs;
-    for (;;) {
-      const left = await this.stack.left();
-      if (left.length === 0) return;
-      if (Date.now() > deadline) return this.report(`left: ${left.join('; ')}`);
-      await delay(POLL_MS);
-    }
+    const left = await this.stack.leftAfter(this.options.settleMs);
+    if (left.length > 0) this.report(`left: ${left.join('; ')}`);
   }
 }

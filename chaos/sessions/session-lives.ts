@@ -1,6 +1,5 @@
 /** `npm run chaos -- sessions`: random lives of sessions, compared with a model of their workspaces after every run. */
-import { inheritedEnvironment, readEnvironment } from '../../config/environment.ts';
-import { startServers } from '../../test/support/servers/servers.global.ts';
+import { startOwnServers } from '../../test/support/servers/servers.global.ts';
 import type { Say } from '../say.ts';
 import { runLives } from './run-lives.ts';
 
@@ -17,9 +16,7 @@ const SETTLE_MS = 30_000;
 /** @returns how many findings there were */
 export async function runSessionLives(options: LivesRunOptions, say: Say, signal: AbortSignal): Promise<number> {
   const { lives, together, guests } = options;
-  // Servers that can be killed: of this run, wherever others are.
-  const own = { TEMPORAL_ADDRESS: undefined, KILN_S3_ENDPOINT: undefined };
-  const servers = await startServers(readEnvironment({ ...inheritedEnvironment(), ...own }));
+  const servers = await startOwnServers();
   const totals: Record<string, number> = {};
   let [lived, findings] = [0, 0];
   try {

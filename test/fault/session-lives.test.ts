@@ -1,8 +1,7 @@
 /** A few of the random lives of sessions that `npm run chaos -- sessions` makes: on processes, with servers that are killed. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runLives } from '../../chaos/sessions/run-lives.ts';
-import { inheritedEnvironment, readEnvironment } from '../../config/environment.ts';
-import { type Servers, startServers } from '../support/servers/servers.global.ts';
+import { type Servers, startOwnServers } from '../support/servers/servers.global.ts';
 import { quietRuntime } from '../support/workers/kiln-harness.ts';
 
 const SEEDS = [1, 2, 3];
@@ -13,9 +12,7 @@ const SETTLE_MS = 30_000;
 let servers: Servers;
 beforeAll(async () => {
   quietRuntime();
-  // Servers of this test's own, wherever the others of the run are.
-  const own = { TEMPORAL_ADDRESS: undefined, KILN_S3_ENDPOINT: undefined };
-  servers = await startServers(readEnvironment({ ...inheritedEnvironment(), ...own }));
+  servers = await startOwnServers();
 });
 afterAll(() => servers.stop());
 

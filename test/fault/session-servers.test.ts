@@ -2,8 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SessionClient } from '../../client/temporal/sessions/session-client.ts';
-import { inheritedEnvironment, readEnvironment } from '../../config/environment.ts';
-import { type Servers, startServers } from '../support/servers/servers.global.ts';
+import { type Servers, startOwnServers } from '../support/servers/servers.global.ts';
 import { throughOutages } from '../support/workers/dev-stack.ts';
 import { quietRuntime } from '../support/workers/kiln-harness.ts';
 import { ProcessStack } from '../support/workers/process-stack.ts';
@@ -19,9 +18,7 @@ let sessions: SessionClient;
 
 beforeAll(async () => {
   quietRuntime();
-  // Servers of this test's own, wherever the others of the run are.
-  const own = { TEMPORAL_ADDRESS: undefined, KILN_S3_ENDPOINT: undefined };
-  servers = await startServers(readEnvironment({ ...inheritedEnvironment(), ...own }));
+  servers = await startOwnServers();
   stack = await ProcessStack.start(servers);
   sessions = stack.sessions();
 });

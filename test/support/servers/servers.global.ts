@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import type { TestProject } from 'vitest/node';
-import { type KilnEnvironment, readEnvironment } from '../../../config/environment.ts';
+import { inheritedEnvironment, type KilnEnvironment, readEnvironment } from '../../../config/environment.ts';
 import { readSetupRecord, type SetupRecord } from '../../../config/setup-record.ts';
 import { createObjectStore } from '../../../store/object-store.ts';
 import { devServerArguments } from '../../../temporal/dev-server.ts';
@@ -136,6 +136,12 @@ export async function startServers(env = readEnvironment()): Promise<Servers> {
     await stop();
     throw error;
   }
+}
+
+/** Servers of the caller's own, which it may kill, wherever those of the run are. */
+export function startOwnServers(): Promise<Servers> {
+  const own = { TEMPORAL_ADDRESS: undefined, KILN_S3_ENDPOINT: undefined };
+  return startServers(readEnvironment({ ...inheritedEnvironment(), ...own }));
 }
 
 function named(children: readonly ServerProcess[], name: string): ServerProcess {

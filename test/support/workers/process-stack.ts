@@ -31,7 +31,7 @@ import {
   type Role,
 } from './worker-messages.ts';
 
-/** Between two looks whether killed processes are gone. */
+/** Between two looks at what is left. */
 const CLEAR_POLL_MS = 20;
 const CHILD = fileURLToPath(new URL('worker-child.ts', import.meta.url));
 
@@ -223,6 +223,16 @@ export class ProcessStack {
   left(): Promise<string[]> {
     const { directory } = this.spec;
     return whatIsLeft({ stateDir: join(directory, 'host'), runtimeDir: join(directory, 'run') });
+  }
+
+  /** @returns what the host still holds once it has had that long to let go of it, one line for each thing */
+  async leftAfter(settleMs: number): Promise<string[]> {
+    const deadline = Date.now() + settleMs;
+    for (;;) {
+      const left = await this.left();
+      if (left.length === 0 || Date.now() > deadline) return left;
+      await delay(CLEAR_POLL_MS);
+    }
   }
 
   /** Runs the projector over every history of this Kiln and replays it. */
